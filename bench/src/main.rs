@@ -1,0 +1,3 @@
+//! What a save costs, and what it buys.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The cairnfs command: FUSE, command line, sockets, signals.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Concurrent facts in, one tree out: merging of file trees without I/O.

@@ -1,0 +1,1 @@
+//! Seals, packs, logs and finds blobs, and keeps the ordered Merkle map.
