@@ -1,0 +1,94 @@
+//! The processes of one home, found by what the kernel says of them.
+
+use std::{fs, os::unix::ffi::OsStrExt, path::Path, time::Duration};
+
+use rustix::process::{Pid, Signal};
+
+use crate::poll::eventually;
+
+/// The processes that were started with `CAIRNFS_HOME=home`, the calling one left out.
+#[must_use]
+pub fn of_home(home: &Path) -> Vec<u32> {
+    let mut wanted = b"CAIRNFS_HOME=".to_vec();
+    wanted.extend_from_slice(home.as_os_str().as_bytes());
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Those of other users, and those that ended meanwhile, cannot be read.
+        let Ok(environ) = fs::read(entry.path().join("environ")) else { continue };
+        if pid != own && environ.split(|&byte| byte == 0).any(|entry| entry == wanted) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// The process of `home` that holds `/dev/fuse` open.
+#[must_use]
+pub fn serving(home: &Path) -> Option<u32> {
+    of_home(home).into_iter().find(|pid| {
+        let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        fds.flatten()
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == Path::new("/dev/fuse")))
+    })
+}
+
+/// Kills every process of `home` with -9 and waits until they are gone.
+pub fn kill_home(home: &Path) {
+    eventually("the processes of the home end after kill -9", Duration::from_secs(30), || {
+        let pids = of_home(home);
+        for pid in &pids {
+            signal(*pid, Signal::KILL);
+        }
+        pids.is_empty()
+    });
+}
+
+/// Sends `signal` to `pid`, which may have ended.
+pub fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        && let Err(err) = rustix::process::kill_process(pid, signal)
+    {
+        assert!(err == rustix::io::Errno::SRCH, "cannot signal {pid:?}: {err}");
+    }
+}
+
+/// Whether `pid` runs (and is not only waiting to be reaped).
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
+}
+
+/// A number out of `/proc/PID/<file>`, whose line begins with `key`.
+#[must_use]
+pub fn number(pid: u32, file: &str, key: &str) -> u64 {
+    let path = format!("/proc/{pid}/{file}");
+    let text = fs::read_to_string(&path).unwrap_or_else(|err| panic!("{path}: {err}"));
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("{path} has no number for {key}"))
+}
+
+/// The most memory that `pid` has held, in bytes.
+#[must_use]
+pub fn rss_bytes_max(pid: u32) -> u64 {
+    number(pid, "status", "VmHWM:") * 1024
+}
+
+/// The memory that `pid` holds, in bytes.
+#[must_use]
+pub fn rss_bytes(pid: u32) -> u64 {
+    number(pid, "status", "VmRSS:") * 1024
+}
+
+/// The bytes that `pid` has handed to `write` calls, files and sockets alike.
+#[must_use]
+pub fn written_bytes(pid: u32) -> u64 {
+    number(pid, "io", "wchar:")
+}

@@ -1,0 +1,32 @@
+//! What cairnfs promises, each through the real binary and a real mount.
+//!
+//! One module for each promise. They run beside each other: every test has a home of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a step that fails fails the test; fsync is what is tested"
+)]
+
+mod a_save_costs_what_changed;
+mod bad_input;
+mod bad_luck;
+mod dirs;
+mod files;
+mod full_disk;
+mod holes;
+mod kill;
+mod links;
+mod locks;
+mod mapped;
+mod memory;
+mod metadata;
+mod model;
+mod others_get_wrong;
+mod rename;
+mod saved_is_saved;
+mod secrecy;
+mod software;
+mod tool;
+mod unlinked;
+mod xattrs;
