@@ -1,0 +1,296 @@
+//! The one who writes: puts blobs into a batch and saves it.
+//!
+//! # Invariants
+//!
+//! 1. One batch is open at a time, and it is the last thing in the log.
+//! 2. What is written is written at the log's end; behind the end there is nothing but zeros.
+//! 3. A save is one write, where the batch fits the buffer, and one barrier.
+//! 4. `poisoned` never goes back to `false`.
+
+mod batch;
+mod ahead;
+mod roll;
+
+use std::sync::Arc;
+
+use crate::bytes::len32;
+use crate::disk::DiskFile;
+use crate::error::IoContext;
+use crate::index::{Mark, Trail};
+use crate::journal::record::KIND_SAVE;
+use crate::journal::save::{self, SaveId};
+use crate::journal::{Chain, Loc, Pos, recover::end_of};
+use crate::reserve::Reserve;
+use crate::seal::{self, Cipher, Label};
+use crate::{BlobId, Blobs, Error, Result, Seq};
+use ahead::Ahead;
+
+/// Buffered bytes of the batch that are handed to the kernel ahead of the save.
+const SPILL_BYTES: usize = 4 << 20;
+
+/// The writers' side of a store: owned by one thread, the only one that appends.
+///
+/// Blobs are put, then saved: a batch. Until [`Self::save`] returns `Ok` nothing of the batch is
+/// promised to survive.
+pub struct Appender {
+    // Field order is drop order: the index thread commits and ends before the readers' side goes.
+    trail: Trail,
+    blobs: Arc<Blobs>,
+    cipher: Cipher,
+    pack_bytes: u64,
+    file: Arc<dyn DiskFile>,
+    pack: u32,
+    /// Where in the pack the next byte goes that is handed to the kernel.
+    written: u64,
+    ahead: Ahead,
+    chain: Chain,
+    checkpoint: Option<Pos>,
+    /// The blobs of the open batch.
+    batch: Vec<(BlobId, Loc)>,
+    batch_bytes: u64,
+    /// One record on its way from the cipher to the buffer.
+    scratch: Vec<u8>,
+    reserve: Reserve,
+    poisoned: bool,
+}
+
+impl std::fmt::Debug for Appender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appender")
+            .field("seq", &self.chain.seq)
+            .field("pack", &self.pack)
+            .field("written", &self.written)
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an appender begins with.
+pub(crate) struct Start {
+    pub(crate) trail: Trail,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) pack_bytes: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) file_len: u64,
+    pub(crate) chain: Chain,
+    pub(crate) checkpoint: Option<Pos>,
+    pub(crate) reserve: Reserve,
+}
+
+impl Appender {
+    pub(crate) fn new(start: Start) -> Self {
+        let end = start.chain.batch_start;
+        Self {
+            trail: start.trail,
+            blobs: start.blobs,
+            cipher: Cipher::for_this_cpu(),
+            pack_bytes: start.pack_bytes,
+            file: start.file,
+            pack: end.pack,
+            written: u64::from(end.offset),
+            ahead: Ahead::new(start.file_len),
+            chain: start.chain,
+            checkpoint: start.checkpoint,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            scratch: Vec::new(),
+            reserve: start.reserve,
+            poisoned: false,
+        }
+    }
+
+    /// Makes every blob put so far durable, with `payload`, in one batch.
+    ///
+    /// Costs one write and one barrier where the batch fits the buffer. `checkpoint` says that
+    /// recovery needs none of the saves before this one. On average a save writes no more
+    /// than 300 bytes besides its content, and as many zeros ahead of the log as content.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NoSpace`]: nothing is lost; free some space and save again, or drop the batch.
+    /// - [`Error::Io`] if the write or the barrier failed. The log is poisoned then, and recovery
+    ///   may or may not see the save.
+    /// - [`Error::Poisoned`] if an earlier call failed.
+    /// - [`Error::TooLarge`] for a payload over 16 GiB.
+    pub fn save(&mut self, payload: &[u8], checkpoint: bool) -> Result<Seq> {
+        let seq = self.try_save(payload, checkpoint)?;
+        self.reserve.ensure();
+        Ok(seq)
+    }
+
+    /// As [`Self::save`], with the reserve at hand where the disk is full: for saves that delete.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::save`]; [`Error::NoSpace`] if the reserve is used up too.
+    pub fn save_urgent(&mut self, payload: &[u8], checkpoint: bool) -> Result<Seq> {
+        match self.try_save(payload, checkpoint) {
+            Err(Error::NoSpace { path }) => {
+                if !self.reserve.release()? {
+                    return Err(Error::NoSpace { path });
+                }
+                self.try_save(payload, checkpoint)
+            }
+            other => other,
+        }
+    }
+
+    fn try_save(&mut self, payload: &[u8], checkpoint: bool) -> Result<Seq> {
+        self.check_poison()?;
+        let (head, end) = payload.split_at(payload.len() - payload.len() % save::PART_BYTES);
+        // A payload that fits one record is not split.
+        let (head, end) = if payload.len() <= save::PART_BYTES { (&[][..], payload) } else { (head, end) };
+        let parts = self.put_parts(head)?;
+        let content = save::encode_content(&parts, end);
+        let id = SaveId::closing(&self.chain).encode();
+        self.scratch.clear();
+        let label = Label { kind: KIND_SAVE, id, checkpoint };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let sealed = seal::seal(&mut scratch, &self.blobs.keys, self.cipher, label, &content);
+        self.scratch = scratch;
+        sealed?;
+        self.make_room(self.scratch.len())?;
+        let before = self.blobs.tail.pending_len();
+        let loc = Loc { at: self.end(), len: len32(self.scratch.len()) };
+        self.blobs.tail.push(None, loc, &self.scratch);
+        if let Err(err) = self.write_pending(true) {
+            // Without its record the batch is open again, and can be saved or dropped.
+            self.blobs.tail.truncate_pending(before);
+            return Err(err);
+        }
+        self.barrier()?;
+        self.saved(loc, checkpoint);
+        Ok(self.chain.seq)
+    }
+
+    /// Notes that the save record at `loc` is durable, with its batch.
+    fn saved(&mut self, loc: Loc, checkpoint: bool) {
+        self.chain.close(loc.at, end_of(loc));
+        if checkpoint {
+            self.checkpoint = Some(loc.at);
+        }
+        log::debug!(
+            "save seq={} records={} bytes={} checkpoint={checkpoint}",
+            self.chain.seq,
+            self.batch.len(),
+            self.batch_bytes
+        );
+        let mark = Mark {
+            end: self.chain.batch_start,
+            seq: self.chain.seq,
+            last_save: self.chain.last_save,
+            checkpoint: self.checkpoint,
+        };
+        let bytes = std::mem::take(&mut self.batch_bytes) + u64::from(loc.len);
+        self.trail.push(&mut self.batch, bytes, mark);
+        self.scratch.shrink_to(256 << 10);
+    }
+
+    /// The last save.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        self.chain.seq
+    }
+
+    /// The readers' side.
+    #[must_use]
+    pub const fn blobs(&self) -> &Arc<Blobs> {
+        &self.blobs
+    }
+
+    /// Whether an earlier failure keeps this store from being written to.
+    #[must_use]
+    pub const fn poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Bytes of records in the open batch.
+    #[must_use]
+    pub const fn batch_bytes(&self) -> u64 {
+        self.batch_bytes
+    }
+
+    /// Has the index take in everything that is saved. Not needed for anything but a quicker
+    /// next opening; dropping the appender does it too.
+    pub fn flush_index(&self) {
+        self.trail.flush();
+    }
+
+    const fn check_poison(&self) -> Result<()> {
+        if self.poisoned { Err(Error::Poisoned) } else { Ok(()) }
+    }
+
+    /// Poisons the log unless the disk was merely full.
+    fn judge<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if let Err(err) = &outcome
+            && !matches!(err, Error::NoSpace { .. })
+        {
+            self.poison(err);
+        }
+        outcome
+    }
+
+    fn poison(&mut self, err: &Error) {
+        log::error!("log poisoned pack={} offset={} err={err:?}", self.pack, self.written);
+        self.poisoned = true;
+    }
+
+    /// Makes what was written durable. There is no second try: any failure poisons, a full disk
+    /// included, for what was written before may be gone.
+    fn barrier(&mut self) -> Result<()> {
+        let outcome = self.file.barrier();
+        outcome.map_err(|source| {
+            let err = Error::Io { what: "sync", path: self.blobs.packs.path(self.pack), source };
+            self.poison(&err);
+            err
+        })
+    }
+
+    /// Hands the buffered bytes to the kernel. `closing` says that a barrier follows.
+    fn write_pending(&mut self, closing: bool) -> Result<()> {
+        let blobs = Arc::clone(&self.blobs);
+        let tail = blobs.tail.pending();
+        if tail.pending.is_empty() {
+            return Ok(());
+        }
+        let len = tail.pending.len() as u64;
+        let outcome = self.ahead.write(&*self.file, self.written, &tail.pending, closing);
+        drop(tail);
+        let path = blobs.packs.path(self.pack);
+        if let Err(err) = self.judge_write(outcome.at("write", &path)) {
+            return Err(err);
+        }
+        self.written += len;
+        blobs.packs.set_size(self.pack, self.written);
+        let base = Pos { pack: self.pack, offset: self.written_offset() };
+        blobs.tail.written(base);
+        Ok(())
+    }
+
+    /// After a write that found no room, takes back what of it has arrived, durably: recovery
+    /// must find zeros behind the log's end, and never a mixture of two attempts.
+    fn judge_write(&mut self, outcome: Result<()>) -> Result<()> {
+        let full = matches!(outcome, Err(Error::NoSpace { .. }));
+        if full {
+            let path = self.blobs.packs.path(self.pack);
+            let cut = self.file.set_len(self.written).and_then(|()| self.file.barrier());
+            if let Err(source) = cut {
+                let err = Error::Io { what: "cut", path, source };
+                self.poison(&err);
+                return Err(err);
+            }
+            self.ahead = Ahead::new(self.written);
+        }
+        self.judge(outcome)
+    }
+
+    fn written_offset(&self) -> u32 {
+        u32::try_from(self.written).expect("because packs are kept below 4 GiB")
+    }
+
+    /// Where the next record goes.
+    fn end(&self) -> Pos {
+        let pending = len32(self.blobs.tail.pending_len());
+        Pos { pack: self.pack, offset: self.written_offset() + pending }
+    }
+}

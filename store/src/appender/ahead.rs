@@ -1,0 +1,69 @@
+//! Zeros written ahead of the log, so that most saves do not make the file longer.
+//!
+//! A barrier after a write that changes the file's length, or fills a hole, has the file system
+//! commit its journal too. Measured on ext4 (kernel 6.18, virtio disk), 400 times 4 KiB and
+//! `fdatasync`, medians of four runs: appending 200-280 us, into space that was allocated
+//! (`fallocate`) 177-227 us, into a hole 177-231 us, over zeros that had been written 130-150 us.
+//!
+//! The zeros go along in the same write as the batch that reaches their end. They are as many
+//! as small batches have brought so far, at least 4 KiB and at most 256 KiB: a bucket that is
+//! hardly used hardly pays, and nobody pays more than twice.
+
+use std::io;
+
+use crate::disk::DiskFile;
+
+/// Batches up to this length are worth zeros: the barrier of a longer one is mostly its data.
+const SMALL_BYTES: usize = 128 << 10;
+const AHEAD_BYTES_MIN: usize = 4 << 10;
+const AHEAD_BYTES_MAX: usize = 256 << 10;
+/// Zeros end at the edge of a page of the file system.
+const PAGE_BYTES: u64 = 4096;
+
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// Up to here the file has been written, with zeros behind the log's end.
+    prepared: u64,
+    /// Bytes of small batches since the pack was begun or opened.
+    small: usize,
+}
+
+impl Ahead {
+    pub(super) const fn new(file_len: u64) -> Self {
+        Self { prepared: file_len, small: 0 }
+    }
+
+    /// Length of the file.
+    pub(super) const fn prepared(&self) -> u64 {
+        self.prepared
+    }
+
+    /// Writes `data` at `offset`, the log's end, with zeros behind it where they pay.
+    pub(super) fn write(
+        &mut self,
+        file: &dyn DiskFile,
+        offset: u64,
+        data: &[u8],
+        closing: bool,
+    ) -> io::Result<()> {
+        let end = offset + data.len() as u64;
+        let small = closing && data.len() <= SMALL_BYTES;
+        if small {
+            self.small = self.small.saturating_add(data.len());
+        }
+        if small && end > self.prepared {
+            let wanted = self.small.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
+            let until = (end + wanted as u64).next_multiple_of(PAGE_BYTES);
+            let len = usize::try_from(until - offset).unwrap_or(data.len());
+            let mut padded = Vec::with_capacity(len);
+            padded.extend_from_slice(data);
+            padded.resize(len, 0);
+            file.write_at(&padded, offset)?;
+            self.prepared = until;
+            return Ok(());
+        }
+        file.write_at(data, offset)?;
+        self.prepared = self.prepared.max(end);
+        Ok(())
+    }
+}

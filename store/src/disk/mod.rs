@@ -1,0 +1,176 @@
+//! Everything the store asks of a disk, and the one place that issues barriers.
+//!
+//! The store never touches the file system but through [`Disk`]: [`RealDisk`] passes the calls
+//! on, [`crate::sim::SimDisk`] loses, tears and refuses them.
+
+mod real;
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use real::RealDisk;
+
+use crate::Result;
+use crate::error::IoContext;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// It must be there.
+    Existing,
+    /// It is made, with mode 0600, if it is not there.
+    OrCreate,
+    /// It must not be there and is made with mode 0600.
+    New,
+}
+
+/// The space of the file system below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can still be written by this user.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
+
+/// What [`Disk::lock`] answers when it has no lock to give.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody else holds it; their process id, if known.
+    Held(Option<u32>),
+    /// The lock file cannot be used.
+    Io(io::Error),
+}
+
+/// A held lock; dropping it lets go.
+pub type Lock = Box<dyn Any + Send + Sync>;
+
+/// A place with directories and files.
+pub trait Disk: Send + Sync + Debug {
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// The names in a directory, in no order.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes a directory of mode 0700, and its parents. No error if it is there.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Gives a file another name, replacing what had it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes what was created, renamed and removed in `dir` durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The space of the file system that `dir` is on.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+
+    /// Takes the lock that the file at `path` stands for, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Held`] if another process, or another store of this one, has it.
+    fn lock(&self, path: &Path) -> Result<Lock, LockError>;
+}
+
+/// An open file.
+#[allow(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
+pub trait DiskFile: Send + Sync + Debug {
+    /// Fills `buf` from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` if the file ends before; else what the system says.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `data` at `offset`, growing the file if need be.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; part of `data` may then be written.
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Cuts or grows the file; what is added reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes every write before it durable, with the length: `fdatasync`.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. The writes before it are then lost or not, and asking again proves
+    /// nothing (Rebello et al., ATC 2020).
+    fn barrier(&self) -> io::Result<()>;
+}
+
+/// Writes a file that must not exist yet; durable when this returns.
+///
+/// The bytes come first under another name, so that a crash leaves no half file.
+pub(crate) fn write_new_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    match disk.open(path, Open::Existing) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => replace_file(disk, path, bytes),
+        Err(err) => Err(err).at("create", path),
+        Ok(_file) => Err(io::Error::from(io::ErrorKind::AlreadyExists)).at("create", path),
+    }
+}
+
+/// Writes a file in the place of what has the name: afterwards, and after a crash at any moment,
+/// there is the old content or the new. Durable when this returns.
+pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    let file = disk.open(&fresh, Open::OrCreate).at("create", &fresh)?;
+    file.set_len(0).at("cut", &fresh)?;
+    file.write_at(bytes, 0).at("write", &fresh)?;
+    file.barrier().at("sync", &fresh)?;
+    disk.rename(&fresh, path).at("rename", &fresh)?;
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => disk.sync_dir(dir).at("sync", dir),
+        _ => disk.sync_dir(Path::new(".")).at("sync", path),
+    }
+}

@@ -1,0 +1,193 @@
+//! The index: from a blob's name to its place in the log.
+//!
+//! It is derived from the packs and can be lost. It trails the log: a thread takes over what was
+//! saved, some thousands of records at a time, and notes in the same transaction how far it got.
+//! No save waits for it, unless it falls behind by more than memory should hold.
+//!
+//! # Invariants
+//!
+//! 1. The mark lies at the end of a batch that was durable before the mark was written.
+//! 2. Every record before the mark is in the index.
+
+mod backend;
+mod trail;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Disk, Open};
+use crate::error::IoContext;
+use crate::journal::{Loc, Pos};
+use crate::{BlobId, Error, Result, Seq};
+use backend::Backend;
+pub(crate) use trail::Trail;
+
+const FILE: &str = "index.redb";
+const BLOBS: TableDefinition<'_, &[u8; 32], &[u8; 12]> = TableDefinition::new("blobs");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const MARK: &str = "mark";
+
+/// How far the index has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// The end of the last batch it knows.
+    pub(crate) end: Pos,
+    /// That batch's save.
+    pub(crate) seq: Seq,
+    /// Where the save record lies.
+    pub(crate) last_save: Option<Pos>,
+    /// The newest checkpoint up to there.
+    pub(crate) checkpoint: Option<Pos>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Index {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    cache_bytes: usize,
+    /// `None` after a failure from which reopening did not help.
+    db: RwLock<Option<Database>>,
+}
+
+impl Index {
+    pub(crate) fn path(store_dir: &Path) -> PathBuf {
+        store_dir.join(FILE)
+    }
+
+    /// Opens the index, or makes an empty one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if it is damaged; [`Self::remove`] it and open again.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, store_dir: &Path, cache_bytes: usize) -> Result<Self> {
+        let path = Self::path(store_dir);
+        let db = open_database(disk, &path, cache_bytes)?;
+        Ok(Self { disk: Arc::clone(disk), path, cache_bytes, db: RwLock::new(Some(db)) })
+    }
+
+    pub(crate) fn remove(disk: &dyn Disk, store_dir: &Path) -> Result<()> {
+        let path = Self::path(store_dir);
+        match disk.remove(&path) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.at("remove", &path),
+        }
+    }
+
+    fn read<T>(&self, get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        let guard = self.db.read();
+        let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
+        let answer = db.begin_read().map_err(redb::Error::from).and_then(|txn| get(&txn));
+        answer.map_err(Error::index)
+    }
+
+    pub(crate) fn mark(&self) -> Result<Option<Mark>> {
+        self.read(|txn| {
+            let table = txn.open_table(META)?;
+            let bytes = table.get(MARK)?;
+            Ok(bytes.and_then(|bytes| postcard::from_bytes(bytes.value()).ok()))
+        })
+    }
+
+    /// Where the blob lies, if the index knows it. Costs about 4 us, found or not.
+    pub(crate) fn find(&self, id: &BlobId) -> Result<Option<Loc>> {
+        self.read(|txn| {
+            let table = txn.open_table(BLOBS)?;
+            Ok(table.get(&id.0)?.map(|value| decode(value.value())))
+        })
+    }
+
+    /// How many records the index knows.
+    pub(crate) fn len(&self) -> Result<u64> {
+        self.read(|txn| Ok(txn.open_table(BLOBS)?.len()?))
+    }
+
+    /// Calls `visit` for every entry, ascending by name.
+    pub(crate) fn each(&self, mut visit: impl FnMut(BlobId, Loc)) -> Result<()> {
+        self.read(|txn| {
+            for entry in txn.open_table(BLOBS)?.iter()? {
+                let (id, value) = entry?;
+                visit(BlobId(*id.value()), decode(value.value()));
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes in `put`, takes out `cut`, and moves the mark: durable when this returns.
+    ///
+    /// `quick_repair` costs about 7 ms a commit and saves reading the whole index when it is
+    /// opened after a crash (measured with a million entries: 14 ms instead of 236); commits are
+    /// rare, and opening must not depend on the size of the bucket.
+    pub(crate) fn commit(&self, put: &mut [(BlobId, Loc)], cut: &[(BlobId, Loc)], mark: &Mark) -> Result<()> {
+        // Ascending order makes neighbours share pages.
+        put.sort_unstable_by_key(|(id, _)| *id);
+        let committed = self.try_commit(put, cut, mark);
+        if committed.is_err() {
+            // After a failed write redb refuses everything until it is opened again.
+            let mut db = self.db.write();
+            *db = None;
+            *db = open_database(&self.disk, &self.path, self.cache_bytes).ok();
+        }
+        committed
+    }
+
+    fn try_commit(&self, put: &[(BlobId, Loc)], cut: &[(BlobId, Loc)], mark: &Mark) -> Result<()> {
+        let guard = self.db.read();
+        let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
+        let mut txn = db.begin_write().map_err(Error::index)?;
+        txn.set_durability(Durability::Immediate).map_err(Error::index)?;
+        txn.set_quick_repair(true);
+        {
+            let mut table = txn.open_table(BLOBS).map_err(Error::index)?;
+            for (id, loc) in cut {
+                let here = table.get(&id.0).map_err(Error::index)?.map(|value| decode(value.value()));
+                if here == Some(*loc) {
+                    table.remove(&id.0).map_err(Error::index)?;
+                }
+            }
+            for (id, loc) in put {
+                table.insert(&id.0, &encode(*loc)).map_err(Error::index)?;
+            }
+            let mut meta = txn.open_table(META).map_err(Error::index)?;
+            let bytes = postcard::to_stdvec(mark).expect("because a mark is plain numbers");
+            meta.insert(MARK, bytes.as_slice()).map_err(Error::index)?;
+        }
+        txn.commit().map_err(Error::index)
+    }
+}
+
+fn open_database(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Database> {
+    let file = disk.open(path, Open::OrCreate).at("open", path)?;
+    let db = redb::Builder::new()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(Backend::new(file))
+        .map_err(Error::index)?;
+    // The tables are there from the first day on, so that a reader need not ask.
+    let txn = db.begin_read().map_err(Error::index)?;
+    if let (Ok(_), Ok(_)) = (txn.open_table(BLOBS), txn.open_table(META)) {
+        return Ok(db);
+    }
+    let txn = db.begin_write().map_err(Error::index)?;
+    txn.open_table(BLOBS).map_err(Error::index)?;
+    txn.open_table(META).map_err(Error::index)?;
+    txn.commit().map_err(Error::index)?;
+    Ok(db)
+}
+
+fn encode(loc: Loc) -> [u8; 12] {
+    let mut out = [0; 12];
+    out[..4].copy_from_slice(&loc.at.pack.to_le_bytes());
+    out[4..8].copy_from_slice(&loc.at.offset.to_le_bytes());
+    out[8..].copy_from_slice(&loc.len.to_le_bytes());
+    out
+}
+
+fn decode(bytes: &[u8; 12]) -> Loc {
+    let [pack, offset, len] = [0, 4, 8].map(|at| {
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    });
+    Loc { at: Pos { pack, offset }, len }
+}

@@ -1,0 +1,109 @@
+//! What the index does not know yet: the records since its mark, and the bytes of the batch that
+//! are not written yet.
+//!
+//! The appender is the only one that changes the bytes. Readers take the lock for as long as it
+//! takes to look up or copy one record; the appender holds it shared while it writes, so that a
+//! reader never finds a record neither here nor in the file.
+
+use std::collections::HashMap;
+
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::{Loc, Pos};
+use crate::BlobId;
+
+#[derive(Debug)]
+pub(crate) struct Tail {
+    state: RwLock<TailState>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TailState {
+    /// Records that are not in the index: saved or not, written or not.
+    map: HashMap<BlobId, Loc>,
+    /// Where the first of `pending` will be written.
+    base: Pos,
+    /// Records that are put and not written.
+    pub(crate) pending: Vec<u8>,
+}
+
+impl Tail {
+    pub(crate) fn new(base: Pos) -> Self {
+        let state = TailState { map: HashMap::new(), base, pending: Vec::new() };
+        Self { state: RwLock::new(state) }
+    }
+
+    pub(crate) fn find(&self, id: &BlobId) -> Option<Loc> {
+        self.state.read().map.get(id).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.read().map.len()
+    }
+
+    /// The bytes of a record that is not written yet; `None` if it is, or was dropped.
+    pub(crate) fn unwritten(&self, loc: Loc) -> Option<Vec<u8>> {
+        let state = self.state.read();
+        if loc.at.pack != state.base.pack {
+            return None;
+        }
+        let start = loc.at.offset.checked_sub(state.base.offset)? as usize;
+        let bytes = state.pending.get(start..start.checked_add(loc.len as usize)?)?;
+        Some(bytes.to_vec())
+    }
+
+    /// Takes in a record; `id` makes it findable.
+    pub(crate) fn push(&self, id: Option<BlobId>, loc: Loc, record: &[u8]) {
+        let mut state = self.state.write();
+        debug_assert_eq!(
+            u64::from(state.base.offset) + state.pending.len() as u64,
+            u64::from(loc.at.offset),
+            "records lie one after another"
+        );
+        state.pending.extend_from_slice(record);
+        if let Some(id) = id {
+            state.map.insert(id, loc);
+        }
+    }
+
+    /// Makes records findable that are in the file already.
+    pub(crate) fn extend(&self, entries: &[(BlobId, Loc)]) {
+        self.state.write().map.extend(entries.iter().copied());
+    }
+
+    /// The unwritten bytes, to be written; nobody changes them meanwhile.
+    pub(crate) fn pending(&self) -> RwLockReadGuard<'_, TailState> {
+        self.state.read()
+    }
+
+    pub(crate) fn pending_len(&self) -> usize {
+        self.state.read().pending.len()
+    }
+
+    /// The unwritten bytes are in the file now; what comes next begins at `base`.
+    pub(crate) fn written(&self, base: Pos) {
+        let mut state = self.state.write();
+        state.base = base;
+        state.pending.clear();
+        // A batch of a large file leaves a buffer that an idle daemon has no use for.
+        state.pending.shrink_to(64 << 10);
+    }
+
+    /// Drops unwritten bytes from the end.
+    pub(crate) fn truncate_pending(&self, len: usize) {
+        self.state.write().pending.truncate(len);
+    }
+
+    /// Forgets records that are in the index now, or were dropped, unless they were put again.
+    pub(crate) fn forget(&self, entries: &[(BlobId, Loc)]) {
+        let mut state = self.state.write();
+        for (id, loc) in entries {
+            if state.map.get(id) == Some(loc) {
+                state.map.remove(id);
+            }
+        }
+        if state.map.is_empty() {
+            state.map.shrink_to(1024);
+        }
+    }
+}

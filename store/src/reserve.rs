@@ -1,0 +1,83 @@
+//! Space kept aside, so that on a full disk there is room to say what is to be deleted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Result;
+use crate::disk::{Disk, Open};
+use crate::error::{IoContext, is_full};
+
+/// Saves between two attempts to make the reserve again.
+const RETRY_SAVES: u32 = 64;
+
+/// The file `reserve`, full of bytes that no file system can store in less.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    bytes: u64,
+    held: bool,
+    saves_until_retry: u32,
+}
+
+impl Reserve {
+    pub(crate) fn new(disk: &Arc<dyn Disk>, dir: &Path, bytes: u64) -> Self {
+        let path = dir.join("reserve");
+        let len = disk.open(&path, Open::Existing).and_then(|file| file.len());
+        let held = len.is_ok_and(|len| len >= bytes);
+        Self { disk: Arc::clone(disk), path, bytes, held, saves_until_retry: 0 }
+    }
+
+    /// Makes the reserve where there is none, if the disk has plenty of room.
+    pub(crate) fn ensure(&mut self) {
+        if self.held || self.bytes == 0 {
+            return;
+        }
+        if self.saves_until_retry > 0 {
+            self.saves_until_retry -= 1;
+            return;
+        }
+        self.saves_until_retry = RETRY_SAVES;
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let roomy = self.disk.space(dir).is_ok_and(|space| space.free_bytes / 4 >= self.bytes);
+        if !roomy {
+            return;
+        }
+        match self.fill() {
+            Ok(()) => self.held = true,
+            Err(err) if is_full(&err) => log::debug!("reserve not made: no space"),
+            Err(err) => log::warn!("reserve not made err={err}"),
+        }
+    }
+
+    fn fill(&self) -> io::Result<()> {
+        let file = self.disk.open(&self.path, Open::OrCreate)?;
+        let mut noise = blake3::Hasher::new().update(b"reserve").finalize_xof();
+        let mut piece = vec![0; 64 << 10];
+        let mut at = 0;
+        while at < self.bytes {
+            noise.fill(&mut piece);
+            let len = usize::try_from(self.bytes - at).unwrap_or(usize::MAX).min(piece.len());
+            file.write_at(&piece[..len], at)?;
+            at += len as u64;
+        }
+        // File systems that allocate late would else find out too late that there is no room.
+        file.barrier()
+    }
+
+    /// Gives the space to whoever writes next. False if there is none to give.
+    pub(crate) fn release(&mut self) -> Result<bool> {
+        if !self.held {
+            return Ok(false);
+        }
+        let file = self.disk.open(&self.path, Open::Existing).at("open", &self.path)?;
+        file.set_len(0).at("cut", &self.path)?;
+        // Some file systems give blocks back only when the cut is durable.
+        file.barrier().at("sync", &self.path)?;
+        self.held = false;
+        self.saves_until_retry = RETRY_SAVES;
+        log::info!("reserve released bytes={}", self.bytes);
+        Ok(true)
+    }
+}

@@ -1,0 +1,184 @@
+//! One file of a simulated disk: what is durable, and what is on its way.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::faults::{Call, Rng};
+use super::{SECTOR_BYTES, State};
+use crate::disk::DiskFile;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inode {
+    /// What the running system reads.
+    pub(super) live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Op>,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write { offset: usize, data: Vec<u8> },
+    SetLen(usize),
+}
+
+impl Inode {
+    /// What might be found of this file after a power cut.
+    pub(super) fn crash(&self, rng: &mut Rng) -> Self {
+        let mut found = self.durable.clone();
+        // One time in eight nothing has arrived and one time in eight everything has: the plain
+        // cases turn up even where many sectors are on their way.
+        let mood = rng.next() % 8;
+        for op in &self.pending {
+            let arrives = |rng: &mut Rng| match mood {
+                0 => false,
+                1 => true,
+                _ => rng.chance(2),
+            };
+            match op {
+                Op::SetLen(len) => {
+                    if arrives(rng) {
+                        found.resize(*len, 0);
+                    }
+                }
+                Op::Write { offset, data } => {
+                    for (at, piece) in sectors(*offset, data) {
+                        if arrives(rng) {
+                            put(&mut found, at, piece);
+                        }
+                    }
+                }
+            }
+        }
+        Self { live: found.clone(), durable: found, pending: Vec::new() }
+    }
+
+    /// This file with every write arrived.
+    pub(super) fn settled(&self) -> Self {
+        Self { live: self.live.clone(), durable: self.live.clone(), pending: Vec::new() }
+    }
+
+    /// Makes everything durable. Costs what was written since the last time.
+    fn settle(&mut self) {
+        for op in self.pending.drain(..) {
+            match op {
+                Op::SetLen(len) => self.durable.resize(len, 0),
+                Op::Write { offset, data } => put(&mut self.durable, offset, &data),
+            }
+        }
+    }
+
+    pub(super) fn flip(&mut self, bit: u64) {
+        let mask = 1u8 << (bit % 8);
+        let Ok(at) = usize::try_from(bit / 8) else { return };
+        for bytes in [&mut self.live, &mut self.durable] {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= mask;
+            }
+        }
+    }
+}
+
+/// Cuts a write at the sectors' edges.
+fn sectors(offset: usize, data: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let head = (SECTOR_BYTES - offset % SECTOR_BYTES).min(data.len());
+    let (first, rest) = data.split_at(head);
+    let rest = rest
+        .chunks(SECTOR_BYTES)
+        .enumerate()
+        .map(move |(index, piece)| (offset + head + index * SECTOR_BYTES, piece));
+    std::iter::once((offset, first)).filter(|(_, piece)| !piece.is_empty()).chain(rest)
+}
+
+fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(data);
+}
+
+#[derive(Debug)]
+pub(super) struct SimFile {
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) number: u64,
+}
+
+impl SimFile {
+    fn with<T>(
+        &self,
+        call: Call,
+        act: impl FnOnce(&mut Inode, &mut super::Faults, u64) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.faults.call(call)?;
+        let free = state.capacity_bytes.saturating_sub(state.used_bytes());
+        // A file that was removed while open lives on for whoever has it open.
+        let inode = state.inodes.entry(self.number).or_default();
+        act(inode, &mut state.faults, free)
+    }
+}
+
+fn to_usize(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|err| io::Error::new(io::ErrorKind::InvalidInput, err))
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.with(Call::Read, |inode, _, _| {
+            let at = to_usize(offset)?;
+            let end = at.saturating_add(buf.len());
+            let found = inode.live.get(at..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+            buf.copy_from_slice(found);
+            Ok(())
+        })
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.with(Call::Write, |inode, faults, free| {
+            let offset = to_usize(offset)?;
+            let growth = (offset + data.len()).saturating_sub(inode.live.len());
+            let fits = if growth as u64 <= free {
+                data.len()
+            } else {
+                // As much as there is room for arrives, at times; the rest is refused.
+                let room = data.len() - growth + usize::try_from(free).unwrap_or(0);
+                if faults.rng.chance(2) { room.min(data.len()) } else { 0 }
+            };
+            let (taken, refused) = data.split_at(fits);
+            faults.counters.written_bytes += taken.len() as u64;
+            if !taken.is_empty() {
+                put(&mut inode.live, offset, taken);
+                inode.pending.push(Op::Write { offset, data: taken.to_vec() });
+            }
+            if refused.is_empty() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.with(Call::Read, |inode, _, _| Ok(inode.live.len() as u64))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with(Call::SetLen, |inode, _, free| {
+            let len = to_usize(len)?;
+            if len.saturating_sub(inode.live.len()) as u64 > free {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            inode.live.resize(len, 0);
+            inode.pending.push(Op::SetLen(len));
+            Ok(())
+        })
+    }
+
+    fn barrier(&self) -> io::Result<()> {
+        self.with(Call::Barrier, |inode, faults, _| {
+            if !faults.take_lie() {
+                inode.settle();
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,384 @@
+//! A disk in memory that fails in the ways disks fail, the same way again for the same seed.
+//!
+//! A [`SimDisk`] keeps for every file what is durable and, in order, what was written since the
+//! last barrier. [`SimDisk::crash`] answers with the disk as it might be found after the power
+//! came back: of the writes since the barrier any subset has arrived, in pieces of a sector, and
+//! of the directory's changes since [`Disk::sync_dir`] any subset. The disk it is asked of goes
+//! on unharmed, so that one run of a workload can be cut in many places.
+//!
+//! A sector is written whole or not at all: that is the store's own assumption about the medium.
+
+mod faults;
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use faults::{Call, Counters, Fault};
+use faults::Faults;
+use file::{Inode, SimFile};
+
+use crate::disk::{Disk, DiskFile, Lock, LockError, Open, Space};
+
+/// Bytes that are written whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A disk in memory; clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The directory as the running system sees it.
+    names: BTreeMap<PathBuf, u64>,
+    /// The directory as the medium has it.
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// What was done to the directory since it was last synced.
+    name_ops: Vec<NameOp>,
+    inodes: BTreeMap<u64, Inode>,
+    dirs: BTreeSet<PathBuf>,
+    locked: BTreeSet<PathBuf>,
+    next_inode: u64,
+    capacity_bytes: u64,
+    faults: Faults,
+}
+
+#[derive(Clone, Debug)]
+enum NameOp {
+    Link(PathBuf, u64),
+    Rename(PathBuf, PathBuf),
+    Unlink(PathBuf),
+}
+
+impl NameOp {
+    fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Link(path, _) | Self::Rename(path, _) | Self::Unlink(path) => path.parent(),
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        match self {
+            Self::Link(path, inode) => {
+                names.insert(path.clone(), *inode);
+            }
+            Self::Rename(from, to) => {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.clone(), inode);
+                }
+            }
+            Self::Unlink(path) => {
+                names.remove(path);
+            }
+        }
+    }
+}
+
+impl SimDisk {
+    /// An empty disk without faults; `seed` decides what later chances bring.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            name_ops: Vec::new(),
+            inodes: BTreeMap::new(),
+            dirs: BTreeSet::new(),
+            locked: BTreeSet::new(),
+            next_inode: 1,
+            capacity_bytes: u64::MAX,
+            faults: Faults::new(seed),
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Limits what all files together may hold; a write beyond fails with `StorageFull`.
+    pub fn set_capacity_bytes(&self, bytes: u64) {
+        self.state.lock().capacity_bytes = bytes;
+    }
+
+    /// The bytes all files hold now.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state.lock().used_bytes()
+    }
+
+    /// Arms a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.state.lock().faults.arm(fault);
+    }
+
+    /// How often the disk was called so far, by what.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.state.lock().faults.counters
+    }
+
+    /// The disk as it might be after a power cut now; which of the possible ones, `seed` says.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> Self {
+        let state = self.state.lock();
+        let mut rng = faults::Rng::new(seed);
+        let mut names = state.durable_names.clone();
+        for op in &state.name_ops {
+            if rng.chance(2) {
+                op.apply(&mut names);
+            }
+        }
+        let inodes: BTreeMap<u64, Inode> =
+            state.inodes.iter().map(|(&number, inode)| (number, inode.crash(&mut rng))).collect();
+        let after = State {
+            durable_names: names.clone(),
+            names,
+            name_ops: Vec::new(),
+            inodes,
+            dirs: state.dirs.clone(),
+            locked: BTreeSet::new(),
+            next_inode: state.next_inode,
+            capacity_bytes: state.capacity_bytes,
+            faults: Faults::new(seed),
+        };
+        Self { state: Arc::new(Mutex::new(after)) }
+    }
+
+    /// The disk after `kill -9`: the process is gone, every write has arrived.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        let state = self.state.lock();
+        let inodes: BTreeMap<u64, Inode> =
+            state.inodes.iter().map(|(&number, inode)| (number, inode.settled())).collect();
+        let after = State {
+            names: state.names.clone(),
+            durable_names: state.names.clone(),
+            name_ops: Vec::new(),
+            inodes,
+            dirs: state.dirs.clone(),
+            locked: BTreeSet::new(),
+            next_inode: state.next_inode,
+            capacity_bytes: state.capacity_bytes,
+            faults: Faults::new(0),
+        };
+        Self { state: Arc::new(Mutex::new(after)) }
+    }
+
+    /// The files there are, with their lengths.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let state = self.state.lock();
+        let len = |inode: &u64| state.inodes.get(inode).map_or(0, |inode| inode.live.len() as u64);
+        state.names.iter().map(|(path, inode)| (path.clone(), len(inode))).collect()
+    }
+
+    /// The content of a file, if it is there.
+    #[must_use]
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let inode = state.names.get(path)?;
+        state.inodes.get(inode).map(|inode| inode.live.clone())
+    }
+
+    /// Flips one bit of a file, durably, as rot does. Nothing happens beyond its end.
+    pub fn flip_bit(&self, path: &Path, bit: u64) {
+        let mut state = self.state.lock();
+        let Some(&number) = state.names.get(path) else { return };
+        if let Some(inode) = state.inodes.get_mut(&number) {
+            inode.flip(bit);
+        }
+    }
+}
+
+impl State {
+    fn used_bytes(&self) -> u64 {
+        self.inodes.values().map(|inode| inode.live.len() as u64).sum()
+    }
+
+    /// Drops what no name and no open file leads to.
+    fn forget_unnamed(&mut self) {
+        let named: BTreeSet<u64> =
+            self.names.values().chain(self.durable_names.values()).copied().collect();
+        let pending: BTreeSet<u64> = self
+            .name_ops
+            .iter()
+            .filter_map(|op| if let NameOp::Link(_, inode) = op { Some(*inode) } else { None })
+            .collect();
+        self.inodes.retain(|number, inode| {
+            let keep = named.contains(number) || pending.contains(number);
+            if !keep {
+                inode.live.clear();
+            }
+            keep
+        });
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Open)?;
+        let number = match (state.names.get(path).copied(), how) {
+            (Some(_), Open::New) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(number), _) => number,
+            (None, Open::Existing) => return Err(io::ErrorKind::NotFound.into()),
+            (None, Open::OrCreate | Open::New) => {
+                let number = state.next_inode;
+                state.next_inode += 1;
+                state.inodes.insert(number, Inode::default());
+                state.names.insert(path.to_owned(), number);
+                state.name_ops.push(NameOp::Link(path.to_owned(), number));
+                number
+            }
+        };
+        drop(state);
+        Ok(Arc::new(SimFile { state: Arc::clone(&self.state), number }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::List)?;
+        if !state.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::CreateDir)?;
+        // Directories are made once, when a bucket is, so their loss is not simulated.
+        state.dirs.extend(dir.ancestors().map(Path::to_owned));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Rename)?;
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let op = NameOp::Rename(from.to_owned(), to.to_owned());
+        op.apply(&mut state.names);
+        state.name_ops.push(op);
+        state.forget_unnamed();
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::Remove)?;
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let op = NameOp::Unlink(path.to_owned());
+        op.apply(&mut state.names);
+        state.name_ops.push(op);
+        state.forget_unnamed();
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.faults.call(Call::SyncDir)?;
+        let ops = std::mem::take(&mut state.name_ops);
+        for op in ops {
+            if op.dir() == Some(dir) {
+                op.apply(&mut state.durable_names);
+            } else {
+                state.name_ops.push(op);
+            }
+        }
+        state.forget_unnamed();
+        Ok(())
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        let state = self.state.lock();
+        let free_bytes = state.capacity_bytes.saturating_sub(state.used_bytes());
+        Ok(Space { free_bytes, total_bytes: state.capacity_bytes })
+    }
+
+    fn lock(&self, path: &Path) -> Result<Lock, LockError> {
+        if !self.state.lock().locked.insert(path.to_owned()) {
+            return Err(LockError::Held(Some(std::process::id())));
+        }
+        Ok(Box::new(SimLock { state: Arc::clone(&self.state), path: path.to_owned() }))
+    }
+}
+
+/// Gives the lock back when dropped.
+#[derive(Debug)]
+struct SimLock {
+    state: Arc<Mutex<State>>,
+    path: PathBuf,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.state.lock().locked.remove(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_synced_survives_and_the_rest_may_not() {
+        let disk = SimDisk::new(0);
+        let path = Path::new("/d/file");
+        disk.create_dir(Path::new("/d")).unwrap();
+        let file = disk.open(path, Open::New).unwrap();
+        file.write_at(&[1; 1024], 0).unwrap();
+        file.barrier().unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        file.write_at(&[2; 1536], 512).unwrap();
+        let mut seen = BTreeSet::new();
+        for seed in 0..200 {
+            let after = disk.crash(seed).content(path).unwrap();
+            assert_eq!(after[..512], [1; 512]);
+            let sectors: Vec<u8> = after[512..].chunks(512).map(|sector| sector[0]).collect();
+            for sector in after[512..].chunks(512) {
+                assert!(sector.iter().all(|&byte| byte == sector[0]), "a sector is whole");
+            }
+            seen.insert(sectors);
+        }
+        assert!(seen.len() >= 6, "every subset turns up: {seen:?}");
+        assert_eq!(disk.content(path).unwrap()[512..], [2; 1536], "the disk itself goes on");
+    }
+
+    #[test]
+    fn a_name_that_was_not_synced_may_be_missing() {
+        let disk = SimDisk::new(0);
+        disk.create_dir(Path::new("/d")).unwrap();
+        disk.open(Path::new("/d/a"), Open::New).unwrap().barrier().unwrap();
+        let there = (0..50).filter(|&seed| !disk.crash(seed).files().is_empty()).count();
+        assert!((1..50).contains(&there));
+    }
+
+    #[test]
+    fn armed_faults_come_at_the_call_they_were_armed_for() {
+        let disk = SimDisk::new(0);
+        let file = disk.open(Path::new("/a"), Open::New).unwrap();
+        disk.inject(Fault::Fail { call: Call::Write, nth: 2, kind: io::ErrorKind::Other });
+        file.write_at(b"x", 0).unwrap();
+        assert!(file.write_at(b"x", 0).is_err());
+        file.write_at(b"x", 0).unwrap();
+        disk.inject(Fault::LieAtBarrier { nth: 1 });
+        file.barrier().unwrap();
+        assert!((0..20).any(|seed| disk.crash(seed).files().iter().all(|(_, len)| *len == 0)));
+        disk.set_capacity_bytes(100);
+        let full = file.write_at(&[0; 200], 0).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        disk.inject(Fault::PowerOff { after_calls: 1 });
+        file.len().unwrap();
+        file.write_at(b"y", 0).unwrap();
+        assert!(file.write_at(b"y", 0).is_err());
+        assert!(file.barrier().is_err());
+    }
+}
