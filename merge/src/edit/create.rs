@@ -1,0 +1,113 @@
+//! New nodes, new links, attributes.
+
+use std::sync::Arc;
+
+use super::{Edit, EditError, EditResult};
+use crate::entry::Entry;
+use crate::ids::{LinkId, NodeId};
+use crate::name::{AttrKey, AttrValue, Name};
+use crate::node::{Body, Carry, Content, Kind, Node, Place};
+use crate::reg::Reg;
+use crate::small_map::SmallMap;
+use crate::tree::Tree;
+
+impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
+    /// Creates `id`, which must be new, as `name` in the united directories `dirs`.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Exists`] if the name is shown; [`EditError::NotFound`] or
+    /// [`EditError::NotADirectory`] for the directory.
+    pub fn create(
+        &mut self,
+        id: NodeId,
+        dirs: &[NodeId],
+        name: Name,
+        kind: Kind,
+        content: Option<Content<B>>,
+        attrs: impl IntoIterator<Item = (AttrKey, AttrValue)>,
+    ) -> EditResult<(), T::Error> {
+        self.act(|edit| {
+            let dir = edit.home(dirs)?;
+            edit.must_be_free(dirs, &name)?;
+            if id == NodeId::Root || edit.node(&id)?.is_some() {
+                return Err(EditError::Exists);
+            }
+            let op = edit.op;
+            let mut node = Node::empty(kind);
+            node.places = SmallMap::one(LinkId::FIRST, Reg::one(op, Place::new(dir, name)));
+            if let (false, Some(content)) = (kind.is_dir(), content) {
+                node.content = Reg::one(op, content);
+            }
+            let attrs = attrs.into_iter().map(|(key, value)| (key, Reg::one(op, Some(value))));
+            node.attrs = attrs.collect();
+            node.live = Reg::one(op, Carry::Same);
+            edit.put(id, node);
+            Ok(edit.climb(dir)?)
+        })
+    }
+
+    /// Gives the leaf `entry` another name; `link` must be new.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::IsADirectory`] for a directory; else as [`Self::create`].
+    pub fn link(
+        &mut self,
+        entry: &Entry<B>,
+        dirs: &[NodeId],
+        name: Name,
+        link: LinkId,
+    ) -> EditResult<(), T::Error> {
+        self.act(|edit| {
+            if entry.kind.is_dir() {
+                return Err(EditError::IsADirectory);
+            }
+            let dir = edit.home(dirs)?;
+            edit.must_be_free(dirs, &name)?;
+            let id = if entry.is_copy() { edit.detach_in_place(entry, None)? } else { entry.id() };
+            edit.touch(&id)?;
+            let node = edit.node(&id)?.ok_or(EditError::NotFound)?;
+            let mut node = Arc::unwrap_or_clone(node);
+            node.places.insert(link, Reg::one(edit.op, Place::new(dir, name)));
+            edit.put(id, node);
+            Ok(edit.climb(dir)?)
+        })
+    }
+
+    /// Sets an attribute, or removes it; on united directories call it for each id.
+    ///
+    /// [`NodeId::Root`] gets a node for its attributes with the first one.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::NotFound`] if the node is gone.
+    pub fn set_attr(
+        &mut self,
+        id: &NodeId,
+        key: AttrKey,
+        value: Option<AttrValue>,
+    ) -> EditResult<(), T::Error> {
+        self.act(|edit| edit.put_attr(id, key, value))
+    }
+
+    pub(super) fn put_attr(
+        &mut self,
+        id: &NodeId,
+        key: AttrKey,
+        value: Option<AttrValue>,
+    ) -> EditResult<(), T::Error> {
+        if *id == NodeId::Root && self.node(id)?.is_none() {
+            self.put(NodeId::Root, Node::empty(Kind::Dir));
+        }
+        self.touch(id)?;
+        let node = self.node(id)?.ok_or(EditError::NotFound)?;
+        let mut node = Arc::unwrap_or_clone(node);
+        let never_set = value.is_none() && node.attrs.get(&key).is_none();
+        if !never_set {
+            node.attrs.insert(key, Reg::one(self.op, value));
+        }
+        self.put(*id, node);
+        Ok(())
+    }
+}

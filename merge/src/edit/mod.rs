@@ -1,0 +1,186 @@
+//! What a user's actions write.
+//!
+//! # Invariants
+//!
+//! 1. Whatever protects a node protects the directories it needs: a change puts its operation
+//!    into the `live` register of the node and of every directory above it.
+//! 2. A register changes without a touch only after its carries were spelled out.
+//! 3. An action that fails changes nothing.
+//!
+//! One operation id serves all actions until the caller publishes. So an action may meet values
+//! of its own operation, and replaces them; and a node that only this operation keeps alive has
+//! been touched already, with everything above it.
+
+mod create;
+mod detach;
+mod remove;
+mod rename;
+mod touch;
+mod write;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::derive::derive;
+use crate::entry::Entry;
+use crate::ids::{NodeId, OpId};
+use crate::name::Name;
+use crate::node::{Body, Node};
+use crate::overlay::{NodeEdits, Overlay};
+use crate::tree::{IndexEdits, Spot, Tree, spots};
+use crate::view::{Policy, View};
+
+/// Why an action was refused; nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EditError<E: std::error::Error + 'static> {
+    /// The tree could not be read.
+    #[error("the tree cannot be read")]
+    Tree(#[from] E),
+    /// The name is taken.
+    #[error("the name is taken")]
+    Exists,
+    /// The entry or directory is gone.
+    #[error("no such file or directory")]
+    NotFound,
+    /// A directory was meant, and this is none.
+    #[error("not a directory")]
+    NotADirectory,
+    /// Something other than a directory was meant.
+    #[error("is a directory")]
+    IsADirectory,
+    /// The directory has visible entries.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// A directory cannot be moved into itself.
+    #[error("a directory cannot be moved into itself")]
+    IntoSelf,
+}
+
+/// The result of an action on a tree whose reads fail with `E`.
+pub type EditResult<V, E> = Result<V, EditError<E>>;
+
+/// Actions on a tree, under one operation.
+///
+/// Reads through its own changes, so several actions may follow one another. Nothing reaches the
+/// tree; [`Self::finish`] hands out the changed nodes and the index edits.
+#[derive(Debug)]
+pub struct Edit<'t, B, T> {
+    tree: Overlay<'t, B, T>,
+    policy: Policy<'t, B>,
+    op: OpId,
+    /// The changes of the action under way.
+    pending: NodeEdits<B>,
+    /// The nodes that the action under way has moved: where they were displaced to is history.
+    moved: BTreeSet<NodeId>,
+}
+
+/// Changed nodes with the index edits that belong to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited<B> {
+    /// Changed nodes; `None` for one that is gone.
+    pub nodes: NodeEdits<B>,
+    /// What [`derive()`] says about them.
+    pub index: IndexEdits,
+}
+
+impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
+    /// Acts on `tree` under `op`, which must be later than all the tree knows, or the operation
+    /// that the caller has not published yet. Learning it into the version vector is the caller's.
+    #[must_use]
+    pub fn new(tree: &'t T, op: OpId) -> Self {
+        Self::with_policy(tree, op, Policy::default())
+    }
+
+    /// As [`Self::new`], in a volume with a policy.
+    #[must_use]
+    pub fn with_policy(tree: &'t T, op: OpId, policy: Policy<'t, B>) -> Self {
+        let (pending, moved) = (NodeEdits::new(), BTreeSet::new());
+        Self { tree: Overlay::new(tree), policy, op, pending, moved }
+    }
+
+    /// The tree with the changes so far.
+    #[must_use]
+    pub const fn tree(&self) -> &Overlay<'t, B, T> {
+        &self.tree
+    }
+
+    /// The visible tree with the changes so far.
+    #[must_use]
+    pub const fn view(&self) -> View<'_, B, Overlay<'t, B, T>> {
+        View::with_policy(&self.tree, self.policy)
+    }
+
+    /// The changes.
+    #[must_use = "the tree itself has not changed"]
+    pub fn finish(self) -> Edited<B> {
+        let (nodes, index) = self.tree.into_parts();
+        Edited { nodes, index }
+    }
+
+    /// Runs one action, and keeps its changes if it succeeds.
+    fn act<V>(
+        &mut self,
+        action: impl FnOnce(&mut Self) -> EditResult<V, T::Error>,
+    ) -> EditResult<V, T::Error> {
+        let outcome = action(self);
+        let pending = std::mem::take(&mut self.pending);
+        self.moved.clear();
+        let value = outcome?;
+        let index = derive(&self.tree, &pending)?;
+        self.tree.nodes.extend(pending);
+        self.tree.index.then(index);
+        Ok(value)
+    }
+
+    fn node(&self, id: &NodeId) -> Result<Option<Arc<Node<B>>>, T::Error> {
+        self.pending.get(id).map_or_else(|| self.tree.node(id), |node| Ok(node.clone()))
+    }
+
+    fn put(&mut self, id: NodeId, node: Node<B>) {
+        self.pending.insert(id, Some(Arc::new(node)));
+    }
+
+    fn kill(&mut self, id: NodeId) {
+        self.pending.insert(id, None);
+    }
+
+    /// Changes the registers of a node that is alive. Without a touch, so carries are spelled out.
+    fn change(&mut self, id: &NodeId, change: impl FnOnce(&mut Node<B>)) -> Result<(), T::Error> {
+        if let Some(node) = self.node(id)? {
+            let mut node = Arc::unwrap_or_clone(node);
+            node.change(change);
+            self.put(*id, node);
+        }
+        Ok(())
+    }
+
+    /// Where the links of `node` hang, with what this action has moved.
+    fn spots(&self, id: &NodeId, node: &Node<B>) -> Result<Vec<Spot>, T::Error> {
+        let displaced = if self.moved.contains(id) { None } else { self.tree.displaced(id)? };
+        Ok(spots(node, displaced.as_ref()))
+    }
+
+    /// The copies of the name that `entry` holds; none if it is a copy itself.
+    fn rivals(&self, entry: &Entry<B>) -> Result<Vec<Entry<B>>, T::Error> {
+        if entry.is_copy() { Ok(Vec::new()) } else { self.view().copies(&entry.dirs, &entry.name) }
+    }
+
+    /// The directory of a group in which new entries are made.
+    fn home(&self, dirs: &[NodeId]) -> EditResult<NodeId, T::Error> {
+        let dir = dirs.first().ok_or(EditError::NotFound)?;
+        if *dir != NodeId::Root {
+            let node = self.node(dir)?.ok_or(EditError::NotFound)?;
+            if !node.kind.is_dir() {
+                return Err(EditError::NotADirectory);
+            }
+        }
+        Ok(*dir)
+    }
+
+    fn must_be_free(&self, dirs: &[NodeId], name: &Name) -> EditResult<(), T::Error> {
+        match self.view().lookup(dirs, name)? {
+            Some(_) => Err(EditError::Exists),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Moving entries.
+
+use std::collections::BTreeSet;
+
+use super::{Edit, EditError, EditResult};
+use crate::entry::Entry;
+use crate::ids::NodeId;
+use crate::name::Name;
+use crate::node::Body;
+use crate::tree::{Tree, spots_in};
+
+impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
+    /// Moves `from` to `name` in the united directories `dirs`, over what is shown there.
+    ///
+    /// A directory may replace an empty directory, a leaf another leaf. Two links of one file stay
+    /// as they are. Costs in proportion to the depth, whatever is in a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::IntoSelf`], [`EditError::NotEmpty`], [`EditError::IsADirectory`],
+    /// [`EditError::NotADirectory`] as `rename(2)` has them.
+    pub fn rename(
+        &mut self,
+        from: &Entry<B>,
+        dirs: &[NodeId],
+        name: &Name,
+    ) -> EditResult<(), T::Error> {
+        self.act(|edit| {
+            let dir = edit.home(dirs)?;
+            let target = edit.view().lookup(dirs, name)?;
+            if let Some(target) = &target {
+                let same = from.dirs == target.dirs && from.name == target.name;
+                let twins = !from.is_copy() && !target.is_copy() && from.id() == target.id();
+                if same || (twins && !from.kind.is_dir()) {
+                    return Ok(());
+                }
+            }
+            edit.must_not_contain(from, dirs)?;
+            let mut rivals = edit.rivals(from)?;
+            for rival in
+                target.iter().map(|target| edit.rivals(target)).collect::<Result<Vec<_>, _>>()?
+            {
+                rivals.extend(rival);
+            }
+            let spared = |entry: &Entry<B>, other: &Entry<B>| {
+                entry.name == other.name && entry.dirs == other.dirs
+            };
+            rivals.retain(|rival| {
+                !spared(rival, from) && !target.as_ref().is_some_and(|target| spared(rival, target))
+            });
+            edit.pin_all(&rivals)?;
+            match &target {
+                Some(target) if target.kind.is_dir() && !from.kind.is_dir() => {
+                    return Err(EditError::IsADirectory);
+                }
+                Some(target) if from.kind.is_dir() => edit.drop_empty_dir(target)?,
+                Some(target) => edit.drop_shown(target)?,
+                None => (),
+            }
+            edit.shift(from, dir, name)
+        })
+    }
+
+    /// Gives two entries each other's place (`RENAME_EXCHANGE`).
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::IntoSelf`] if one is in the other.
+    pub fn exchange(&mut self, a: &Entry<B>, b: &Entry<B>) -> EditResult<(), T::Error> {
+        self.act(|edit| {
+            edit.must_not_contain(a, &b.dirs)?;
+            edit.must_not_contain(b, &a.dirs)?;
+            let (a_dir, b_dir) = (edit.home(&a.dirs)?, edit.home(&b.dirs)?);
+            let mut rivals = edit.rivals(a)?;
+            rivals.extend(edit.rivals(b)?);
+            rivals.retain(|rival| rival.name != a.name && rival.name != b.name);
+            edit.pin_all(&rivals)?;
+            edit.shift(a, b_dir, &b.name)?;
+            edit.shift(b, a_dir, &a.name)
+        })
+    }
+
+    /// Hangs what `from` shows on `dir` as `name`.
+    fn shift(&mut self, from: &Entry<B>, dir: NodeId, name: &Name) -> EditResult<(), T::Error> {
+        if from.kind.is_dir() {
+            for id in &from.ids {
+                self.place(id, from, dir, name)?;
+            }
+            return Ok(());
+        }
+        if from.is_copy() {
+            self.detach_to(from, dir, name, None)?;
+            return Ok(());
+        }
+        self.drop_owners(from, Some(&from.id()))?;
+        self.place(&from.id(), from, dir, name)
+    }
+
+    /// A directory must not be moved below itself.
+    fn must_not_contain(&self, entry: &Entry<B>, dirs: &[NodeId]) -> EditResult<(), T::Error> {
+        if !entry.kind.is_dir() {
+            return Ok(());
+        }
+        let mut seen = BTreeSet::new();
+        let mut todo = dirs.to_vec();
+        while let Some(dir) = todo.pop() {
+            if entry.ids.contains(&dir) {
+                return Err(EditError::IntoSelf);
+            }
+            if seen.insert(dir) {
+                todo.extend(spots_in(&self.tree, &dir)?.into_iter().map(|spot| spot.parent));
+            }
+        }
+        Ok(())
+    }
+}

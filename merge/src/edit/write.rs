@@ -1,0 +1,143 @@
+//! New bytes: in place, by replacing a file, and by resolving a conflict.
+
+use std::sync::Arc;
+
+use super::{Edit, EditError, EditResult};
+use crate::entry::Entry;
+use crate::ids::NodeId;
+use crate::node::{Body, Content, Place};
+use crate::reg::Reg;
+use crate::tree::Tree;
+
+impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
+    /// Writes `content` to the version shown as `entry`, and returns the node that holds it now.
+    ///
+    /// Other versions of a conflict stay. A copy becomes a file of its own under its visible
+    /// name. Equal bytes change nothing. The history of `content` is filled in here.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::IsADirectory`], or [`EditError::NotFound`] if the entry is gone.
+    pub fn write(&mut self, entry: &Entry<B>, content: Content<B>) -> EditResult<NodeId, T::Error> {
+        self.act(|edit| edit.overwrite(entry, content))
+    }
+
+    /// Renames `temp` over `target` as an editor's save: `target` keeps its identity, and gets the
+    /// content of `temp` and those of its attributes that differ.
+    ///
+    /// Only for a `temp` that this operation created, of the same kind and with one link; anything
+    /// else is an ordinary [`Self::rename`], which this falls back to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::rename`].
+    pub fn replace(&mut self, temp: &Entry<B>, target: &Entry<B>) -> EditResult<(), T::Error> {
+        let node = self.node(&temp.id())?.ok_or(EditError::NotFound)?;
+        let fresh = temp.id().born() == Some(self.op) && node.places.len() == 1;
+        let leaf = !temp.is_copy() && temp.kind == target.kind && !temp.kind.is_dir();
+        if !fresh || !leaf || temp.id() == target.id() {
+            return self.rename(temp, &target.dirs, &target.name);
+        }
+        self.act(|edit| {
+            let content = temp.content.clone().ok_or(EditError::NotFound)?;
+            edit.kill(temp.id());
+            let id = edit.overwrite(target, content)?;
+            let kept = edit.node(&id)?.ok_or(EditError::NotFound)?.effective_attrs();
+            for (key, value) in node.effective_attrs().iter() {
+                if kept.get(key) != Some(value) {
+                    edit.put_attr(&id, key.clone(), Some(value.clone()))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Settles a conflict: `content` under the name of `winner`, every other version goes.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::IsADirectory`] if a directory holds the name.
+    pub fn resolve(&mut self, winner: &Entry<B>, content: Content<B>) -> EditResult<(), T::Error> {
+        self.act(|edit| edit.settle_conflict(winner, content))
+    }
+
+    fn settle_conflict(
+        &mut self,
+        winner: &Entry<B>,
+        mut content: Content<B>,
+    ) -> EditResult<(), T::Error> {
+        let shown = winner.content.as_ref().ok_or(EditError::IsADirectory)?;
+        let id = winner.id();
+        for copy in self.rivals(winner)? {
+            self.drop_owners(&copy, None)?;
+        }
+        self.drop_owners(winner, Some(&id))?;
+        self.settle(&id)?;
+        let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
+        content.hist = self.hist_of(winner, shown);
+        if content.auto {
+            // The place is written too, so that two resolvers that keep different nodes both
+            // keep them in earnest.
+            for spot in self.spots(&id, &node)? {
+                let place = Place::new(spot.parent, spot.name);
+                node.places.insert(spot.link, Reg::one(self.op, place));
+            }
+        }
+        node.content = Reg::one(self.op, content);
+        self.put(id, node);
+        Ok(self.touch_above(&id)?)
+    }
+
+    fn overwrite(
+        &mut self,
+        entry: &Entry<B>,
+        mut content: Content<B>,
+    ) -> EditResult<NodeId, T::Error> {
+        let shown = entry.content.as_ref().ok_or(EditError::IsADirectory)?;
+        let id = entry.id();
+        if shown.id == content.id && !entry.is_copy() {
+            return Ok(id);
+        }
+        content.hist = self.hist_of(entry, shown);
+        if entry.is_copy() {
+            return self.detach_in_place(entry, Some(content));
+        }
+        // A copy that has the new bytes in its history would hide what is being written.
+        let rivals = self.rivals(entry)?;
+        let hides = |rival: &Entry<B>| {
+            rival.content.as_ref().is_some_and(|other| other.hist.contains(&content.id))
+        };
+        if rivals.iter().any(hides) {
+            self.pin_all(&rivals)?;
+        }
+        let owned = entry.owners.get(&id).cloned().unwrap_or_default();
+        self.drop_owners(entry, Some(&id))?;
+        self.settle(&id)?;
+        let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
+        let op = self.op;
+        // Settling writes a carried version again; it is the one being replaced.
+        node.content.retain(|other, old| {
+            let carried = *other == op && old.id == shown.id;
+            !carried && !owned.contains(other)
+        });
+        node.content.set(op, content);
+        self.put(id, node);
+        self.touch_above(&id)?;
+        Ok(id)
+    }
+
+    /// Touches the directories above a node that is settled.
+    fn touch_above(&mut self, id: &NodeId) -> Result<(), T::Error> {
+        let Some(node) = self.node(id)? else { return Ok(()) };
+        for spot in self.spots(id, &node)? {
+            self.climb(spot.parent)?;
+        }
+        Ok(())
+    }
+
+    /// The history of what replaces `shown`; what this operation wrote was never seen by others.
+    fn hist_of(&self, entry: &Entry<B>, shown: &Content<B>) -> Vec<crate::ids::ContentId> {
+        let unseen = entry.owners.values().all(|ops| ops.iter().eq([&self.op]));
+        if unseen { shown.hist.clone() } else { shown.hist_after() }
+    }
+}

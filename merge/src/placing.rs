@@ -1,0 +1,159 @@
+//! One place for every link: no orphan, no cycle.
+//!
+//! Latest moves count. What then hangs on a removed directory, and the latest move of every cycle
+//! (Kleppmann et al. 2021, "later move is ignored", without a log), falls back to where it was
+//! before, and if that does not help, into the root.
+//!
+//! Cycles of such a graph are disjoint, and breaking one does not change another, so the outcome
+//! does not depend on the order in which they are found. Hence it is enough to reconsider what
+//! changed and what was displaced before: every new cycle runs through one of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{LinkId, NodeId, OpId};
+use crate::mutants::{self, Mutant};
+use crate::node::Body;
+use crate::overlay::Overlay;
+use crate::tree::{Displaced, Fallback, Tree, Why, spot_of};
+
+const PAGE: usize = 1024;
+
+/// Which links are displaced, for all nodes that were reconsidered.
+pub(crate) fn place<B: Body, T: Tree<B>>(
+    tree: &Overlay<'_, B, T>,
+) -> Result<BTreeMap<NodeId, Displaced>, T::Error> {
+    let mut placer = Placer { tree, placed: BTreeMap::new() };
+    for id in reconsidered(tree)? {
+        placer.placed.insert(id, Displaced::default());
+        placer.adopt_orphans(&id)?;
+    }
+    if !mutants::is(Mutant::NoCycleBreak) {
+        placer.break_cycles()?;
+    }
+    Ok(placer.placed)
+}
+
+/// Changed nodes, displaced ones, and those left behind by a removed directory.
+fn reconsidered<B: Body, T: Tree<B>>(
+    tree: &Overlay<'_, B, T>,
+) -> Result<BTreeSet<NodeId>, T::Error> {
+    let base = tree.base();
+    let mut ids: BTreeSet<NodeId> = base.all_displaced()?.into_iter().collect();
+    for (id, node) in &tree.nodes {
+        ids.insert(*id);
+        if node.is_none() {
+            let mut after = None;
+            loop {
+                let from = after.as_ref().map(|(name, id)| (name, id));
+                let page = base.children(id, from, PAGE)?;
+                ids.extend(page.iter().map(|(_, child, _)| *child));
+                let Some((name, child, _)) = page.last().filter(|_| page.len() == PAGE) else {
+                    break;
+                };
+                after = Some((name.clone(), *child));
+            }
+        }
+    }
+    Ok(ids)
+}
+
+struct Placer<'a, 't, B, T> {
+    tree: &'a Overlay<'t, B, T>,
+    placed: BTreeMap<NodeId, Displaced>,
+}
+
+impl<B: Body, T: Tree<B>> Placer<'_, '_, B, T> {
+    fn is_dir(&self, id: &NodeId) -> Result<bool, T::Error> {
+        Ok(*id == NodeId::Root || self.tree.node(id)?.is_some_and(|node| node.kind.is_dir()))
+    }
+
+    /// Moves the links of `id` on until each hangs on a directory that is alive.
+    fn adopt_orphans(&mut self, id: &NodeId) -> Result<(), T::Error> {
+        let Some(node) = self.tree.node(id)? else { return Ok(()) };
+        for claim in node.claims() {
+            while !self.is_dir(&spot_of(&claim, self.step(id, &claim.link)).0)? {
+                self.fall_back(id, claim.link, Why::Orphan);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&self, id: &NodeId, link: &LinkId) -> Option<Fallback> {
+        self.placed.get(id)?.get(link).map(|(step, _)| *step)
+    }
+
+    fn fall_back(&mut self, id: &NodeId, link: LinkId, why: Why) {
+        let displaced = self.placed.entry(*id).or_default();
+        let (step, why) = match displaced.get(&link) {
+            None => (Fallback::Prev, why),
+            Some((_, before)) => (Fallback::Root, why.max(*before)),
+        };
+        displaced.insert(link, (step, why));
+    }
+
+    /// The directory that the directory `id` hangs on.
+    fn parent(&self, id: &NodeId) -> Result<Option<NodeId>, T::Error> {
+        let Some(node) = self.tree.node(id)? else { return Ok(None) };
+        let claims = node.claims();
+        Ok(claims.first().map(|claim| spot_of(claim, self.step(id, &claim.link)).0))
+    }
+
+    fn break_cycles(&mut self) -> Result<(), T::Error> {
+        let mut todo = Vec::new();
+        for id in self.placed.keys() {
+            if self.tree.node(id)?.is_some_and(|node| node.kind.is_dir()) {
+                todo.push(*id);
+            }
+        }
+        let mut safe = BTreeSet::from([NodeId::Root]);
+        while let Some(start) = todo.pop() {
+            if let Some(cycle) = self.find_cycle(start, &mut safe)? {
+                let (id, link) = self.latest_of(&cycle)?;
+                self.fall_back(&id, link, Why::Cycle);
+                self.adopt_orphans(&id)?;
+                todo.extend([id, start]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks up from `start`; all it passed is safe if it reaches what is safe.
+    fn find_cycle(
+        &self,
+        start: NodeId,
+        safe: &mut BTreeSet<NodeId>,
+    ) -> Result<Option<Vec<NodeId>>, T::Error> {
+        let mut path = Vec::new();
+        let mut seen = BTreeMap::new();
+        let mut at = start;
+        while !safe.contains(&at) {
+            if let Some(first) = seen.insert(at, path.len()) {
+                return Ok(Some(path.split_off(first)));
+            }
+            path.push(at);
+            match self.parent(&at)? {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        safe.extend(path);
+        Ok(None)
+    }
+
+    /// The member of a cycle that was moved last and has a way back.
+    fn latest_of(&self, cycle: &[NodeId]) -> Result<(NodeId, LinkId), T::Error> {
+        let mut latest: Option<(OpId, NodeId, LinkId)> = None;
+        for id in cycle {
+            let Some(node) = self.tree.node(id)? else { continue };
+            for claim in node.claims() {
+                let candidate = (claim.op, *id, claim.link);
+                let exhausted = self.step(id, &claim.link) == Some(Fallback::Root);
+                if !exhausted && latest.is_none_or(|best| best < candidate) {
+                    latest = Some(candidate);
+                }
+            }
+        }
+        let (_, id, link) = latest.expect("because a node in the root is in no cycle");
+        Ok((id, link))
+    }
+}

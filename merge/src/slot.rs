@@ -1,0 +1,228 @@
+//! What all nodes that claim one name amount to: at most one directory, and versions of leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::entry::{ConflictKind, Entry, Role};
+use crate::groups::claimants;
+use crate::ids::{ContentId, NodeId, OpId};
+use crate::mutants::{self, Mutant};
+use crate::name::Name;
+use crate::node::{Body, Kind, Node, merge_hist};
+use crate::tree::{Displaced, Tree, Why, spots};
+use crate::versions::{MergeContent, Version, merge_versions, versions};
+
+/// One name and all that claim it.
+#[derive(Debug)]
+pub(crate) struct Slot<B> {
+    /// The united directories, unless all of them are to be hidden.
+    pub(crate) dir: Option<Entry<B>>,
+    /// The different versions of leaves, the best first.
+    pub(crate) leaves: Vec<Entry<B>>,
+    /// What is to be reported.
+    pub(crate) conflicts: BTreeSet<ConflictKind>,
+}
+
+/// Reads the slot `name` in the united directories `dirs`.
+pub(crate) fn slot<B: Body, T: Tree<B>>(
+    tree: &T,
+    text: Option<&dyn MergeContent<B>>,
+    dirs: &[NodeId],
+    name: &Name,
+) -> Result<Slot<B>, T::Error> {
+    let ids: Vec<NodeId> = claimants(tree, dirs, name)?.into_iter().map(|(id, _)| id).collect();
+    let mut nodes = Vec::with_capacity(ids.len());
+    for (id, node) in ids.iter().zip(tree.nodes(&ids)?) {
+        if let Some(node) = node {
+            let displaced = tree.displaced(id)?;
+            nodes.push(Claimant { id: *id, node, displaced });
+        }
+    }
+    let mut slot = Slot { dir: None, leaves: Vec::new(), conflicts: BTreeSet::new() };
+    slot.dir = directory(tree, &nodes, dirs, name)?;
+    slot.leaves = leaves(&nodes, text, dirs, name);
+    report(&mut slot, &nodes);
+    Ok(slot)
+}
+
+struct Claimant<B> {
+    id: NodeId,
+    node: Arc<Node<B>>,
+    displaced: Option<Displaced>,
+}
+
+impl<B: Body> Claimant<B> {
+    /// The latest operation that put the node under `name`.
+    fn placed_by(&self, dirs: &[NodeId], name: &Name) -> Option<OpId> {
+        let spots = spots(&self.node, self.displaced.as_ref());
+        let claims = self.node.claims();
+        let here = spots
+            .iter()
+            .zip(&claims)
+            .filter(|(spot, _)| spot.name == *name && dirs.contains(&spot.parent));
+        here.map(|(_, claim)| claim.op).max()
+    }
+}
+
+/// The united directories; none if all were removed and have nothing left to show.
+fn directory<B: Body, T: Tree<B>>(
+    tree: &T,
+    nodes: &[Claimant<B>],
+    dirs: &[NodeId],
+    name: &Name,
+) -> Result<Option<Entry<B>>, T::Error> {
+    let united = nodes.iter().filter(|claimant| claimant.node.kind.is_dir());
+    let ids: Vec<NodeId> = united.clone().map(|claimant| claimant.id).collect();
+    let strong = united.clone().any(|claimant| !claimant.node.is_weak());
+    if ids.is_empty() || (!strong && !has_visible(tree, &ids)?) {
+        return Ok(None);
+    }
+    let placed = united.filter_map(|claimant| Some((claimant.placed_by(dirs, name)?, claimant.id)));
+    let Some((op, id)) = placed.max() else { return Ok(None) };
+    Ok(Some(Entry {
+        name: name.clone(),
+        dirs: dirs.to_vec(),
+        kind: Kind::Dir,
+        ids,
+        content: None,
+        role: Role::Winner,
+        owners: BTreeMap::new(),
+        weak: !strong,
+        rank: (op, op, id),
+        stem: name.clone(),
+    }))
+}
+
+/// Whether something below `dirs` is shown, though all of them were removed.
+fn has_visible<B: Body, T: Tree<B>>(tree: &T, dirs: &[NodeId]) -> Result<bool, T::Error> {
+    const PAGE: usize = 64;
+    let mut todo = dirs.to_vec();
+    while let Some(dir) = todo.pop() {
+        let mut after: Option<(Name, NodeId)> = None;
+        loop {
+            let page = tree.children(&dir, after.as_ref().map(|(name, id)| (name, id)), PAGE)?;
+            for (_, id, kind) in &page {
+                if !kind.is_dir() || tree.node(id)?.is_some_and(|node| !node.is_weak()) {
+                    return Ok(true);
+                }
+                todo.push(*id);
+            }
+            match page.last().filter(|_| page.len() == PAGE) {
+                Some((name, id, _)) => after = Some((name.clone(), *id)),
+                None => break,
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The versions of all leaves: equal ones are one, and of those that resolvers wrote only the
+/// latest counts.
+fn leaves<B: Body>(
+    nodes: &[Claimant<B>],
+    text: Option<&dyn MergeContent<B>>,
+    dirs: &[NodeId],
+    name: &Name,
+) -> Vec<Entry<B>> {
+    let mut found = Vec::new();
+    for claimant in nodes.iter().filter(|claimant| !claimant.node.kind.is_dir()) {
+        let Some(placed) = claimant.placed_by(dirs, name) else { continue };
+        let mut own = versions(&claimant.node);
+        if let Some(merger) = text {
+            own = merge_versions(&claimant.node, own, merger);
+        }
+        let entries =
+            own.shown.into_iter().map(|version| leaf(claimant, version, placed, dirs, name));
+        let mut entries: Vec<Entry<B>> = entries.collect();
+        if let Some(best) = entries.iter_mut().max_by_key(|entry| entry.rank) {
+            best.owners.entry(claimant.id).or_default().extend(own.hidden);
+        }
+        found.append(&mut entries);
+    }
+    let mut distinct: BTreeMap<(Kind, Option<ContentId>), Entry<B>> = BTreeMap::new();
+    for entry in settle_automatic(found) {
+        let key = (entry.kind, entry.content.as_ref().map(|content| content.id));
+        match distinct.remove(&key) {
+            Some(other) => drop(distinct.insert(key, united(entry, other))),
+            None => drop(distinct.insert(key, entry)),
+        }
+    }
+    let mut leaves: Vec<_> = distinct.into_values().collect();
+    leaves.sort_by_key(|entry| std::cmp::Reverse(entry.rank));
+    if mutants::is(Mutant::WinnerIsLocal) && mutants::swaps_winner() {
+        leaves.reverse();
+    }
+    leaves
+}
+
+fn leaf<B: Body>(
+    claimant: &Claimant<B>,
+    version: Version<B>,
+    placed: OpId,
+    dirs: &[NodeId],
+    name: &Name,
+) -> Entry<B> {
+    let written = version.op.unwrap_or(placed);
+    Entry {
+        name: name.clone(),
+        dirs: dirs.to_vec(),
+        kind: claimant.node.kind,
+        ids: vec![claimant.id],
+        content: Some(version.content),
+        role: Role::Winner,
+        owners: BTreeMap::from([(claimant.id, version.op.into_iter().collect())]),
+        weak: claimant.node.is_weak(),
+        rank: (written.max(placed), written, claimant.id),
+        stem: claimant.node.origin.clone().unwrap_or_else(|| name.clone()),
+    }
+}
+
+/// Among versions that resolvers wrote, the latest stands for all.
+fn settle_automatic<B: Body>(entries: Vec<Entry<B>>) -> Vec<Entry<B>> {
+    let is_auto = |entry: &Entry<B>| entry.content.as_ref().is_some_and(|content| content.auto);
+    let (mut automatic, mut rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_auto);
+    automatic.sort_by_key(|entry| entry.rank);
+    if let Some(mut latest) = automatic.pop() {
+        for other in &automatic {
+            latest.absorb(other);
+        }
+        rest.push(latest);
+    }
+    rest
+}
+
+/// One entry for two of the same bytes; the better one leads.
+fn united<B: Body>(a: Entry<B>, b: Entry<B>) -> Entry<B> {
+    let (mut best, other) = if a.rank > b.rank { (a, b) } else { (b, a) };
+    best.absorb(&other);
+    if let (Some(content), Some(more)) = (&mut best.content, &other.content) {
+        content.hist = merge_hist(&[&content.hist, &more.hist]);
+    }
+    best
+}
+
+fn report<B: Body>(slot: &mut Slot<B>, nodes: &[Claimant<B>]) {
+    let mut kinds = BTreeSet::new();
+    let mut add = |kind, when: bool| {
+        if when {
+            kinds.insert(kind);
+        }
+    };
+    add(ConflictKind::DeleteAdd, slot.dir.as_ref().is_some_and(|dir| dir.weak));
+    let dir = slot.dir.is_some();
+    let holders: BTreeSet<_> = slot.leaves.iter().flat_map(|leaf| leaf.owners.keys()).collect();
+    add(ConflictKind::Type, dir && !slot.leaves.is_empty());
+    add(ConflictKind::Content, !dir && slot.leaves.len() > 1 && holders.len() == 1);
+    add(ConflictKind::Name, !dir && slot.leaves.len() > 1 && holders.len() > 1);
+    add(ConflictKind::DeleteModify, slot.leaves.iter().any(|leaf| leaf.weak));
+    for claimant in nodes {
+        let displaced = claimant.displaced.iter().flat_map(Displaced::values);
+        for (_, why) in displaced {
+            add(ConflictKind::Orphan, *why == Why::Orphan);
+            add(ConflictKind::Cycle, *why == Why::Cycle);
+        }
+        add(ConflictKind::Rename, claimant.node.has_rival_places());
+        add(ConflictKind::Meta, claimant.node.rival_attrs().next().is_some());
+    }
+    slot.conflicts = kinds;
+}
