@@ -1,0 +1,478 @@
+//! The calls of the kernel, one method each.
+//!
+//! One `impl` cannot be split, and signatures are most of it: whatever is more than unpacking is in
+//! [`convert`], [`answer`] and [`xattr`].
+
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
+
+use cairnfs_mount_core::{Error, Mount, SetAttr};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+
+use super::{answer, convert, negotiate, xattr};
+use crate::errno;
+
+/// The most that one call copies: the answer has 32 bits for the count.
+const COPY_BYTES_MAX: u64 = 1 << 30;
+
+/// Links the kernel's calls to a [`Mount`].
+#[derive(Debug)]
+pub(super) struct Adapter {
+    mount: Mount,
+}
+
+impl Adapter {
+    pub(super) fn new(mount: Mount) -> Self {
+        Self { mount }
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        negotiate::agree(config)
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.mount.lookup(convert::ino(parent), name.as_bytes()) {
+            Err(Error::NotFound) => answer::absent(reply),
+            result => answer::entry("lookup", reply, result),
+        }
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+        self.mount.forget(convert::ino(ino), count);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let result = self.mount.getattr(convert::ino(ino), fh.map(convert::fh));
+        answer::attr("getattr", reply, result);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        // Comes with a writeback cache only.
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let changes = SetAttr {
+            mode: mode.map(|mode| mode & convert::MODE_BITS),
+            uid,
+            gid,
+            size,
+            atime: atime.map(convert::time_or_now),
+            mtime: mtime.map(convert::time_or_now),
+        };
+        let (caller, fh) = (convert::caller(req), fh.map(convert::fh));
+        let result = self.mount.setattr(caller, convert::ino(ino), fh, changes);
+        answer::attr("setattr", reply, result);
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        answer::data("readlink", reply, self.mount.readlink(convert::ino(ino)));
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let Some(kind) = convert::node_kind(mode) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let (caller, parent) = (convert::caller(req), convert::ino(parent));
+        let mode = mode & convert::MODE_BITS;
+        let result = self.mount.mknod(caller, parent, name.as_bytes(), kind, mode, rdev);
+        answer::entry("mknod", reply, result);
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (caller, parent) = (convert::caller(req), convert::ino(parent));
+        let mode = mode & convert::MODE_BITS;
+        answer::entry("mkdir", reply, self.mount.mkdir(caller, parent, name.as_bytes(), mode));
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let (caller, parent) = (convert::caller(req), convert::ino(parent));
+        let target = target.as_os_str().as_bytes();
+        answer::entry(
+            "symlink",
+            reply,
+            self.mount.symlink(caller, parent, name.as_bytes(), target),
+        );
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (caller, parent) = (convert::caller(req), convert::ino(parent));
+        let (mode, flags) = (mode & convert::MODE_BITS, convert::open_flags(flags));
+        let result = self.mount.create(caller, parent, name.as_bytes(), mode, flags);
+        // Even a handle that only reads has something to flush then: that the file exists.
+        answer::created(reply, result, FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.mount.unlink(convert::ino(parent), name.as_bytes());
+        answer::empty("unlink", reply, result);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.mount.rmdir(convert::ino(parent), name.as_bytes());
+        answer::empty("rmdir", reply, result);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let Some(mode) = convert::rename_mode(flags) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let (parent, new_parent) = (convert::ino(parent), convert::ino(new_parent));
+        let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+        let result = self.mount.rename(parent, name, new_parent, new_name, mode);
+        answer::empty("rename", reply, result);
+    }
+
+    fn link(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let (ino, new_parent) = (convert::ino(ino), convert::ino(new_parent));
+        answer::entry("link", reply, self.mount.link(ino, new_parent, new_name.as_bytes()));
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let flags = convert::open_flags(flags.0);
+        let result = self.mount.open(convert::ino(ino), flags);
+        answer::opened("open", reply, result, handle_flags(flags.write));
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        len: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let result = self.mount.read(convert::ino(ino), convert::fh(fh), offset, len);
+        answer::data("read", reply, result);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let done = answer::written_later("write", reply);
+        self.mount.write(convert::ino(ino), convert::fh(fh), offset, data, cached, done);
+    }
+
+    // The replies of the next three travel to the writer and are answered after the barrier, so
+    // this thread is free while the disk works.
+    fn flush(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        self.mount.flush(convert::ino(ino), convert::fh(fh), answer::later("flush", reply));
+    }
+
+    /// Data and attributes are saved by the same record, so `fdatasync` is no less than `fsync`.
+    fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.mount.fsync(convert::ino(ino), convert::fh(fh), answer::later("fsync", reply));
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.mount.fsyncdir(convert::ino(ino), answer::later("fsyncdir", reply));
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        // Nobody waits for this answer, and what went wrong can be told to the log only. But
+        // unanswered it holds one of the few places for reads ahead, so a slow barrier would stall
+        // readers.
+        self.mount.release(
+            convert::ino(ino),
+            convert::fh(fh),
+            Box::new(|result| {
+                if let Err(err) = result {
+                    errno::of("release", &err);
+                }
+            }),
+        );
+        reply.ok();
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let Some(mode) = convert::fallocate(mode) else {
+            return reply.error(Errno::EOPNOTSUPP);
+        };
+        let result = self.mount.fallocate(convert::ino(ino), convert::fh(fh), mode, offset, len);
+        answer::empty("fallocate", reply, result);
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let Some(whence) = convert::whence(whence) else {
+            return reply.error(Errno::EINVAL);
+        };
+        // Before the beginning of a file is nothing (lseek(2)).
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        let result = self.mount.seek(convert::ino(ino), convert::fh(fh), offset, whence);
+        answer::offset(reply, result);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        if !flags.is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let from = (convert::ino(ino_in), convert::fh(fh_in), offset_in);
+        let to = (convert::ino(ino_out), convert::fh(fh_out), offset_out);
+        let result = self.mount.copy_range(from, to, len.min(COPY_BYTES_MAX));
+        let count = result.map(|count| {
+            u32::try_from(count).expect("because no more was copied than was asked for")
+        });
+        answer::written("copy_file_range", reply, count);
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let result = self.mount.opendir(convert::ino(ino));
+        answer::opened("opendir", reply, result, FopenFlags::empty());
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let result =
+            self.mount.readdir(convert::ino(ino), convert::fh(fh), offset, false, &mut |entry| {
+                answer::add(&mut reply, &entry)
+            });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(err) => reply.error(errno::of("readdir", &err)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let result =
+            self.mount.readdir(convert::ino(ino), convert::fh(fh), offset, true, &mut |entry| {
+                answer::add_plus(&mut reply, &entry)
+            });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(err) => reply.error(errno::of("readdirplus", &err)),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.mount.releasedir(convert::ino(ino), convert::fh(fh));
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        answer::statfs(reply, self.mount.statfs());
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let name = name.as_bytes();
+        if !xattr::is_kept(name) {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let Some(mode) = convert::set_xattr(flags) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let result = self.mount.setxattr(convert::ino(ino), name, value, mode);
+        answer::empty("setxattr", reply, result);
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
+        if !xattr::is_kept(name.as_bytes()) {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let result = self.mount.getxattr(convert::ino(ino), name.as_bytes());
+        answer::xattr("getxattr", reply, result, room);
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, room: u32, reply: ReplyXattr) {
+        let result = self.mount.listxattr(convert::ino(ino));
+        let visible = result.map(|list| xattr::visible(list, req.uid()));
+        answer::xattr("listxattr", reply, visible, room);
+    }
+
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if !xattr::is_kept(name.as_bytes()) {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let result = self.mount.removexattr(convert::ino(ino), name.as_bytes());
+        answer::empty("removexattr", reply, result);
+    }
+
+    /// Programs ask every file whether it is a terminal; fuser would log each time.
+    fn ioctl(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    /// Files are always ready, which the kernel answers itself once it has been told.
+    fn poll(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+/// Pages stay valid from one open to the next. A handle that cannot write has nothing to flush, so
+/// closing it need not ask.
+fn handle_flags(write: bool) -> FopenFlags {
+    if write {
+        FopenFlags::FOPEN_KEEP_CACHE
+    } else {
+        FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
+    }
+}
