@@ -61,6 +61,15 @@ impl Tree {
         self.entries.is_empty()
     }
 
+    /// The same without the times of change.
+    #[must_use]
+    pub fn without_times(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            entry.mtime = None;
+        }
+        self
+    }
+
     /// Fails, naming what differs, unless `other` is the same.
     #[track_caller]
     pub fn same_as(&self, other: &Self) {

@@ -1,1 +1,285 @@
-//! To come.
+//! A bad argument is said in one line that names it, with the exit code of its kind, and changes
+//! nothing.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process, run};
+
+/// One line, or a few of usage, that a person can act on; no panic, no backtrace.
+#[track_caller]
+fn is_plain(outcome: &cairnfs_tests::Outcome) {
+    for word in ["panicked", "backtrace", "RUST_BACKTRACE", "unwrap"] {
+        assert!(!outcome.stderr.contains(word), "not for people: {outcome}");
+    }
+    assert!(!outcome.stderr.trim().is_empty(), "says nothing: {outcome}");
+}
+
+#[test]
+fn a_second_daemon_says_which_process_holds_the_home() {
+    let peer = Peer::new();
+    let pid = peer.pid();
+    let second = peer.home().cairnfs(&["daemon"]).exits(5);
+    is_plain(&second);
+    second.says(&[&pid.to_string()]);
+    peer.write("f", "still served");
+    assert_eq!(peer.pid(), pid);
+}
+
+#[test]
+fn two_daemons_started_at_once_leave_one() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let mut daemons: Vec<_> = (0..4).map(|_| home.start(&["daemon"])).collect();
+    eventually("all but one have ended", Duration::from_secs(30), || {
+        daemons.iter_mut().filter_map(|daemon| (!daemon.ended()).then_some(())).count() <= 1
+    });
+    assert_eq!(daemons.iter_mut().filter_map(|d| (!d.ended()).then_some(())).count(), 1);
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &[]);
+    fs::write(dir.join("f"), "x").unwrap();
+}
+
+#[test]
+fn a_mount_point_that_is_missing_is_named() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.beside("nowhere");
+    let outcome = home.try_mount(BUCKET, &dir, &[]).exits(6);
+    is_plain(&outcome);
+    outcome.says(&["nowhere"]);
+    assert!(!dir.exists(), "the mount point was made");
+}
+
+#[test]
+fn a_mount_point_that_is_not_a_directory_is_named() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let file = home.beside("file");
+    fs::write(&file, "x").unwrap();
+    let outcome = home.try_mount(BUCKET, &file, &[]).exits(6);
+    is_plain(&outcome);
+    outcome.says(&["file"]);
+}
+
+#[test]
+fn a_mount_point_that_is_not_empty_is_named_and_left_alone() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    fs::write(dir.join("mine"), "x").unwrap();
+    let outcome = home.try_mount(BUCKET, &dir, &[]).exits(6);
+    is_plain(&outcome);
+    outcome.says(&["empty"]);
+    assert!(!mounts::is_mounted(&dir));
+    assert_eq!(fs::read(dir.join("mine")).unwrap(), b"x");
+}
+
+#[test]
+fn a_mount_point_that_is_already_mounted_is_said_and_the_first_mount_goes_on() {
+    let peer = Peer::new();
+    peer.write("f", "x");
+    let outcome = peer.home().try_mount(BUCKET, &peer.dir(), &[]).exits(6);
+    is_plain(&outcome);
+    assert_eq!(mounts::below(&peer.dir()).len(), 1);
+    assert_eq!(peer.read("f"), b"x");
+}
+
+#[test]
+fn a_mount_point_of_another_file_system_is_busy() {
+    cairnfs_tests::need::root("mounting a tmpfs");
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    let mut tmpfs = Command::new("mount");
+    run(tmpfs.args(["-t", "tmpfs", "other"]).arg(&dir), Duration::from_secs(20)).ok();
+    let outcome = home.try_mount(BUCKET, &dir, &[]).exits(6);
+    is_plain(&outcome);
+    assert_eq!(mounts::below(&dir).len(), 1);
+    assert_eq!(mounts::below(&dir)[0].kind, "tmpfs");
+}
+
+#[test]
+fn unmounting_while_a_file_is_open_says_so_and_loses_nothing() {
+    let peer = Peer::new();
+    let file = fs::File::create(peer.path("f")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"held", 0).unwrap();
+    let outcome = peer.home().umount(&peer.dir()).exits(6);
+    is_plain(&outcome);
+    assert!(mounts::is_mounted(&peer.dir()), "exit code 6, and it is gone");
+    // It is as usable as before.
+    peer.write("g", "x");
+    drop(file);
+    peer.remount();
+    assert_eq!(peer.read("f"), b"held");
+}
+
+#[test]
+fn unmounting_what_is_not_mounted_is_said() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    let outcome = home.umount(&dir);
+    assert!(matches!(outcome.code, Some(3 | 6)), "{outcome}");
+    is_plain(&outcome);
+}
+
+#[test]
+fn an_unknown_bucket_is_named() {
+    let home = Home::new();
+    let dir = home.dir("mnt");
+    for args in [
+        vec!["mount", "nosuch", dir.to_str().unwrap()],
+        vec!["status", "nosuch"],
+        vec!["log", "nosuch"],
+        vec!["publish", "nosuch"],
+        vec!["check", "nosuch"],
+    ] {
+        let outcome = home.cairnfs(&args).exits(3);
+        is_plain(&outcome);
+        outcome.says(&["nosuch"]);
+    }
+    assert!(!mounts::is_mounted(&dir));
+}
+
+#[test]
+fn a_bad_policy_is_refused_with_what_would_be_right() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    for policy in ["sometimes", "interval", "interval:", "interval:0s", "interval:10", "flush "] {
+        let outcome = home.try_mount(BUCKET, &dir, &["--save", policy]).exits(2);
+        is_plain(&outcome);
+        outcome.says(&["flush", "release", "interval"]);
+        assert!(!mounts::is_mounted(&dir), "{policy}");
+    }
+    let outcome = home.try_mount(BUCKET, &dir, &["-o", "save=never"]).exits(2);
+    is_plain(&outcome);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_changes_nothing() {
+    let home = Home::new();
+    for args in [
+        vec![],
+        vec!["frobnicate"],
+        vec!["mount"],
+        vec!["mount", "--no-such-flag", "a", "b"],
+        vec!["create"],
+        vec!["create", "a", "b"],
+        vec!["umount"],
+        vec!["create", "x", "--no-passphrase", "--passphrase-file", "/dev/null"],
+    ] {
+        let outcome = home.cairnfs(&args).exits(2);
+        is_plain(&outcome);
+    }
+    assert!(home.files().is_empty(), "{:?}", home.files());
+}
+
+#[test]
+fn a_bad_size_or_duration_is_refused() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    for cache in ["lots", "-1", "64XB", ""] {
+        let outcome = home.try_mount(BUCKET, &dir, &[&format!("--cache={cache}")]).exits(2);
+        is_plain(&outcome);
+    }
+    let outcome = home.cairnfs(&["umount", dir.to_str().unwrap(), "--timeout", "soon"]).exits(2);
+    is_plain(&outcome);
+    assert!(!mounts::is_mounted(&dir));
+}
+
+#[test]
+fn a_bucket_is_not_made_twice_nor_under_a_name_that_leads_elsewhere() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let before = home.files();
+    let outcome = home.cairnfs(&["create", BUCKET, "--no-passphrase"]);
+    assert!(matches!(outcome.code, Some(1 | 2)), "{outcome}");
+    is_plain(&outcome);
+    outcome.says(&[BUCKET]);
+    assert_eq!(home.files(), before, "something changed");
+    for name in ["../out", "a/b", "", ".", "..", "/abs", "a\nb"] {
+        let outcome = home.cairnfs(&["create", name, "--no-passphrase"]);
+        assert_eq!(outcome.code, Some(2), "{name:?}: {outcome}");
+        is_plain(&outcome);
+    }
+    assert!(!home.beside("out").exists() && !Path::new("/abs").exists());
+}
+
+#[test]
+fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
+    let home = Home::new();
+    let (right, wrong) = (home.beside("right"), home.beside("wrong"));
+    fs::write(&right, "correct horse battery staple\n").unwrap();
+    fs::write(&wrong, "correct horse battery stapler\n").unwrap();
+    let file = |path: &Path| path.to_str().unwrap().to_owned();
+    home.cairnfs(&["create", BUCKET, "--passphrase-file", &file(&right)]).ok();
+    let dir = home.dir("mnt");
+    for _ in 0..3 {
+        let outcome = home.try_mount(BUCKET, &dir, &["--passphrase-file", &file(&wrong)]).exits(4);
+        is_plain(&outcome);
+        outcome.clone().says(&["passphrase"]);
+        assert!(outcome.took < Duration::from_secs(10), "{outcome}");
+        assert!(!mounts::is_mounted(&dir));
+    }
+    // Without a terminal nobody can be asked.
+    let outcome = home.try_mount(BUCKET, &dir, &[]).exits(4);
+    is_plain(&outcome);
+    let command = format!("cat '{}'", file(&right));
+    home.mount(BUCKET, &dir, &["--passphrase-command", &command]);
+    fs::write(dir.join("f"), "x").unwrap();
+    home.umount(&dir).ok();
+    home.kill();
+    home.mount(BUCKET, &dir, &["--passphrase-file", &file(&right)]);
+    assert_eq!(fs::read(dir.join("f")).unwrap(), b"x");
+    let missing = home.cairnfs(&["create", "other", "--passphrase-file", "/no/such/file"]);
+    assert_ne!(missing.code, Some(0), "{missing}");
+    is_plain(&missing);
+}
+
+#[test]
+fn a_broken_config_is_named_and_stops_nothing_that_runs() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let where_is = home.path().join("config.toml");
+    fs::write(&where_is, "save = [ this is no toml\n").unwrap();
+    let dir = home.dir("mnt");
+    let outcome = home.try_mount(BUCKET, &dir, &[]);
+    assert!(matches!(outcome.code, Some(1 | 2)), "{outcome}");
+    is_plain(&outcome);
+    outcome.says(&["config.toml"]);
+    assert!(!mounts::is_mounted(&dir));
+    fs::remove_file(&where_is).unwrap();
+    home.mount(BUCKET, &dir, &[]);
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_said() {
+    let home = Home::new();
+    fs::write(home.path(), "a file where the home should be").unwrap();
+    let outcome = home.cairnfs(&["create", BUCKET, "--no-passphrase"]);
+    assert_eq!(outcome.code, Some(1), "{outcome}");
+    is_plain(&outcome);
+    fs::remove_file(home.path()).unwrap();
+    assert!(process::of_home(home.path()).is_empty());
+}
+
+#[test]
+fn a_read_only_mount_refuses_every_change() {
+    let peer = Peer::new();
+    peer.write("f", "x");
+    peer.umount();
+    let home = peer.home();
+    home.mount(BUCKET, &peer.dir(), &["--read-only"]);
+    assert_eq!(peer.read("f"), b"x");
+    let refused = |result: std::io::Result<()>| {
+        let errno = result.unwrap_err().raw_os_error();
+        assert_eq!(errno, Some(rustix::io::Errno::ROFS.raw_os_error()));
+    };
+    refused(fs::write(peer.path("f"), "y"));
+    refused(fs::write(peer.path("g"), "y"));
+    refused(fs::create_dir(peer.path("d")));
+    refused(fs::remove_file(peer.path("f")));
+    refused(fs::rename(peer.path("f"), peer.path("g")));
+}

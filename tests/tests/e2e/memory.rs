@@ -1,1 +1,84 @@
-//! To come.
+//! Memory is bounded, whatever is written.
+
+use std::{
+    env,
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    time::{Duration, Instant},
+};
+
+use cairnfs_tests::{Peer, data, peer::close, process};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_file_larger_than_the_memory_allowed_is_written_and_read_within_it() {
+    let size_mib: u64 = match env::var("CAIRNFS_TEST_BIG_MIB") {
+        Ok(text) => text.parse().expect("CAIRNFS_TEST_BIG_MIB is a number"),
+        Err(_) => 2_048,
+    };
+    let peer = Peer::within(Duration::from_secs(3_600), &["--cache", "32MiB"]);
+    let pid = peer.pid();
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).open(peer.path("f")).unwrap();
+    let start = Instant::now();
+    // Every MiB is different, and made quickly: what is measured is not the generator.
+    let mut block = data::bytes(1, 1 << 20);
+    for n in 0..size_mib {
+        for place in (0..1 << 20).step_by(4_096) {
+            block[place..place + 8]
+                .copy_from_slice(&(n << 32 | u64::try_from(place).unwrap()).to_le_bytes());
+        }
+        file.write_all_at(&block, n * MIB).unwrap();
+    }
+    file.sync_all().unwrap();
+    let wrote = start.elapsed();
+    let after_write = process::rss_bytes_max(pid);
+    let start = Instant::now();
+    let mut found = vec![0; 1 << 20];
+    for n in 0..size_mib {
+        for place in (0..1 << 20).step_by(4_096) {
+            block[place..place + 8]
+                .copy_from_slice(&(n << 32 | u64::try_from(place).unwrap()).to_le_bytes());
+        }
+        file.read_exact_at(&mut found, n * MIB).unwrap();
+        assert!(found == block, "MiB {n}");
+    }
+    let read = start.elapsed();
+    let after_read = process::rss_bytes_max(pid);
+    eprintln!(
+        "{size_mib} MiB: written in {wrote:?}, read in {read:?}; at most {} MiB of memory while \
+         writing, {} MiB in all",
+        after_write / MIB,
+        after_read / MIB
+    );
+    // Caches of 32 MiB, dirty data of 32 MiB, and 32 MiB for everything else.
+    assert!(after_write <= 96 * MIB, "{} MiB while writing", after_write / MIB);
+    assert!(after_read <= 96 * MIB, "{} MiB while reading", after_read / MIB);
+    close(file).unwrap();
+}
+
+#[test]
+fn an_empty_bucket_needs_little_memory() {
+    // A release build is what the promise of 12 MiB is about; an unoptimised one maps more.
+    let peer = Peer::new();
+    let limit = if cfg!(debug_assertions) { 24 } else { 12 };
+    peer.wait_safe();
+    let rss = process::rss_bytes(peer.pid());
+    eprintln!("an empty bucket, mounted: {} KiB of memory", rss / 1024);
+    assert!(rss <= limit * MIB, "{} KiB", rss / 1024);
+}
+
+#[test]
+fn many_files_open_and_closed_leave_no_descriptor_behind() {
+    let peer = Peer::new();
+    let pid = peer.pid();
+    let fds = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    peer.write("f", "x");
+    let before = fds();
+    for round in 0..300 {
+        let _a = File::open(peer.path("f")).unwrap();
+        peer.write(format!("g{}", round % 10), "y");
+    }
+    assert!(fds() <= before + 4, "{before} descriptors became {}", fds());
+}

@@ -1,1 +1,288 @@
-//! To come.
+//! The command line: what it says, what its exit codes are, what scripts can rely on.
+
+use std::{fs, process::Command, time::Duration};
+
+use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, peer::BUCKET, process, run};
+
+const VERBS: [&str; 16] = [
+    "create",
+    "mount",
+    "umount",
+    "daemon",
+    "stop",
+    "list",
+    "status",
+    "log",
+    "publish",
+    "check",
+    "demo",
+    "doctor",
+    "id",
+    "config",
+    "completions",
+    "man",
+];
+
+#[test]
+fn every_verb_explains_itself_with_an_example() {
+    let home = Home::new();
+    let all = home.cairnfs(&["--help"]).ok().stdout;
+    for verb in VERBS {
+        assert!(all.contains(verb), "`cairnfs --help` leaves out {verb}");
+        let help = home.cairnfs(&[verb, "--help"]).ok().stdout;
+        assert!(
+            help.to_lowercase().contains("example"),
+            "`cairnfs {verb} --help` shows no example"
+        );
+        assert!(
+            help.contains(&format!("cairnfs {verb}")),
+            "the example of {verb} is of something else"
+        );
+    }
+    assert!(home.files().is_empty(), "asking for help wrote files: {:?}", home.files());
+}
+
+#[test]
+fn version_id_config_completions_and_man_work_without_a_bucket() {
+    let home = Home::new();
+    for args in [["version"], ["--version"]] {
+        let said = home.cairnfs(&args).ok().stdout;
+        assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
+    }
+    let first = home.cairnfs(&["id", "--json"]).ok().json();
+    assert_eq!(first, home.cairnfs(&["id", "--json"]).ok().json(), "the device changed its key");
+    assert!(first.is_object(), "{first}");
+    assert!(!home.cairnfs(&["id"]).ok().stdout.is_empty());
+    home.cairnfs(&["config"]).ok();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(home.cairnfs(&["completions", shell]).ok().stdout.contains("cairnfs"), "{shell}");
+    }
+    let man = home.dir("man");
+    home.cairnfs(&["man", man.to_str().unwrap()]).ok();
+    let pages: Vec<_> =
+        fs::read_dir(&man).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(pages.iter().any(|page| page == "cairnfs.1"), "{pages:?}");
+}
+
+#[test]
+fn doctor_looks_at_what_this_machine_has() {
+    let home = Home::new();
+    let outcome = home.cairnfs(&["doctor"]);
+    assert!(matches!(outcome.code, Some(0 | 1)), "{outcome}");
+    let said = format!("{}{}", outcome.stdout, outcome.stderr).to_lowercase();
+    for word in ["/dev/fuse", "fusermount3", "allow_other", "clock", "sync"] {
+        assert!(said.contains(word), "says nothing of {word}: {outcome}");
+    }
+}
+
+#[test]
+fn list_and_status_tell_of_buckets_and_mounts_in_json_too() {
+    let home = Home::new();
+    assert!(home.cairnfs(&["list", "--json"]).ok().json().to_string().len() < 100);
+    home.create("one");
+    home.create("two");
+    let dir = home.dir("mnt");
+    home.mount("two", &dir, &["--save", "interval:2s"]);
+    let text = home.cairnfs(&["list"]).ok().stdout;
+    assert!(text.contains("one") && text.contains("two"), "{text}");
+    assert!(text.contains(dir.to_str().unwrap()), "the mount is not listed: {text}");
+    let json = home.cairnfs(&["list", "--json"]).ok().json().to_string();
+    assert!(
+        json.contains("\"one\"") && json.contains("\"two\"") && json.contains("/mnt"),
+        "{json}"
+    );
+    let status = home.cairnfs(&["status", "two"]).ok().stdout;
+    assert!(status.contains("interval:2s"), "the policy is not said: {status}");
+    assert!(status.lines().next().unwrap().to_lowercase().contains("safe"), "not first: {status}");
+    let json = home.cairnfs(&["status", "two", "--json"]).ok().json();
+    assert!(json.to_string().contains("interval:2s"), "{json}");
+}
+
+#[test]
+fn status_says_what_is_not_yet_safe() {
+    let peer = Peer::with(&["--save", "interval:1h"]);
+    peer.write("f", data::bytes(1, 2_000_000));
+    let unsafe_yet = peer.home().cairnfs(&["status", BUCKET, "--json"]).ok().json().to_string();
+    let text = peer.home().cairnfs(&["status", BUCKET]).ok().stdout;
+    peer.wait_safe();
+    let safe = peer.home().cairnfs(&["status", BUCKET, "--json"]).ok().json().to_string();
+    assert_ne!(unsafe_yet, safe);
+    let first = text.lines().next().unwrap().to_lowercase();
+    assert!(!first.contains("everything is safe"), "2 MB are unsaved, and it says: {text}");
+    peer.kill_and_remount();
+    assert!(peer.read("f") == data::bytes(1, 2_000_000));
+}
+
+#[test]
+fn publish_prints_the_version_that_log_then_shows() {
+    let peer = Peer::new();
+    let home = peer.home();
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        fs::create_dir_all(peer.path("dir")).unwrap();
+        peer.write("dir/story.txt", format!("draft {round}"));
+        peer.write(format!("other-{round}"), "x");
+        let id = home.cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned();
+        assert!(id.len() >= 8 && !id.contains(char::is_whitespace), "{id:?} is no id");
+        assert!(!ids.contains(&id), "two versions of one name");
+        ids.push(id);
+    }
+    let log = home.cairnfs(&["log", BUCKET]).ok().stdout;
+    for id in &ids {
+        assert!(log.contains(&id[..8]), "{id} is not in the log:\n{log}");
+    }
+    let newest = log.find(&ids[2][..8]);
+    assert!(newest < log.find(&ids[0][..8]), "the newest does not come first:\n{log}");
+    assert!(log.contains("story.txt"), "what changed is not said:\n{log}");
+    let of_path = home.cairnfs(&["log", BUCKET, "other-1"]).ok().stdout;
+    assert!(of_path.contains(&ids[1][..8]) && !of_path.contains(&ids[2][..8]), "{of_path}");
+    let json = home.cairnfs(&["log", BUCKET, "--json"]).ok().json();
+    for id in &ids {
+        assert!(json.to_string().contains(&id[..8]), "{json}");
+    }
+    peer.kill_and_remount();
+    assert!(home.cairnfs(&["log", BUCKET]).ok().stdout.contains(&ids[0][..8]));
+}
+
+#[test]
+fn check_is_quiet_about_a_sound_bucket() {
+    let peer = Peer::new();
+    for n in 0..40 {
+        peer.write(format!("f{n}"), data::bytes(n, 50_000));
+    }
+    peer.check().ok();
+    assert!(peer.home().cairnfs(&["check", BUCKET, "--json"]).ok().json().is_object());
+    peer.stop();
+    peer.check().ok();
+}
+
+#[test]
+fn stop_unmounts_saves_and_ends_the_daemon() {
+    let peer = Peer::with(&["--save", "interval:1h"]);
+    let pid = peer.pid();
+    peer.write("f", "kept");
+    peer.home().cairnfs(&["stop"]).ok();
+    eventually("the daemon ends", Duration::from_secs(20), || !process::is_alive(pid));
+    assert!(!mounts::is_mounted(&peer.dir()));
+    peer.mount();
+    assert_eq!(peer.read("f"), b"kept");
+    // Stopping what does not run is no failure.
+    peer.stop();
+    peer.home().cairnfs(&["stop"]).ok();
+}
+
+#[test]
+fn mounting_is_quick_however_much_is_stored() {
+    let peer = Peer::with(&["--save", "release"]);
+    for n in 0..1_500 {
+        peer.write(format!("f{n}"), data::bytes(n, 300));
+    }
+    peer.write("large", data::bytes(1, 60 << 20));
+    peer.stop();
+    let outcome = peer.home().try_mount(BUCKET, &peer.dir(), &[]).ok();
+    assert!(outcome.took < Duration::from_secs(3), "{outcome}");
+}
+
+#[test]
+fn the_mount_helper_and_options_of_fstab_work() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &["-o", "save=release,ro"]);
+    assert!(home.cairnfs(&["status", BUCKET]).ok().stdout.contains("release"));
+    assert!(fs::write(dir.join("f"), "x").is_err(), "mounted read-only, and it was written to");
+    let options = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = options.lines().find(|line| line.contains(dir.to_str().unwrap())).unwrap();
+    assert!(line.contains("fuse"), "{line}");
+}
+
+#[test]
+fn the_settings_come_from_flags_then_the_environment_then_the_file() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    let policy = || home.cairnfs(&["status", BUCKET]).ok().stdout;
+    let mut command = home.command(&["mount", BUCKET, dir.to_str().unwrap()]);
+    run(command.env("CAIRNFS_SAVE", "interval:7s"), Duration::from_secs(60)).ok();
+    assert!(policy().contains("interval:7s"), "{}", policy());
+    home.umount(&dir).ok();
+    let mut command = home.command(&["mount", BUCKET, dir.to_str().unwrap(), "--save", "release"]);
+    run(command.env("CAIRNFS_SAVE", "interval:7s"), Duration::from_secs(60)).ok();
+    assert!(policy().contains("release"), "{}", policy());
+}
+
+#[test]
+fn the_demo_shows_the_main_job() {
+    let home = Home::new();
+    let mut command = home.command(&["demo"]);
+    let outcome = run(&mut command, Duration::from_secs(180)).ok();
+    let said = format!("{}{}", outcome.stdout, outcome.stderr);
+    let last = said.lines().rev().find(|line| line.starts_with("demo: ")).unwrap_or_default();
+    let numbers: Vec<u32> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(
+        last.ends_with("steps ok")
+            && numbers.len() == 2
+            && numbers[0] == numbers[1]
+            && numbers[0] >= 8,
+        "{last:?}\n{outcome}"
+    );
+    for command in
+        ["cairnfs create", "cairnfs mount", "cairnfs status", "cairnfs log", "cairnfs umount"]
+    {
+        assert!(said.contains(command), "the demo does not show `{command}`:\n{outcome}");
+    }
+    // In a throw-away home: nothing of it is left here.
+    let names: Vec<_> = home.files();
+    assert!(names.iter().all(|(path, _)| !path.to_string_lossy().contains("bucket")), "{names:?}");
+}
+
+#[test]
+fn random_arguments_never_panic() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let words = [
+        "create",
+        "mount",
+        "umount",
+        "status",
+        "log",
+        "publish",
+        "check",
+        "list",
+        "id",
+        "stop",
+        "--json",
+        "--save",
+        "interval:5s",
+        "--timeout",
+        "photos",
+        "/",
+        "",
+        "-o",
+        "--",
+        "-",
+        "\u{1F980}",
+        "--passphrase-file",
+        "/dev/null",
+        "18446744073709551616",
+        "--no-passphrase",
+        "--wait-safe",
+    ];
+    let mut rng = Rng::new(41);
+    for _ in 0..60 {
+        // Nothing that would wait for somebody or mount somewhere.
+        let args: Vec<_> = (0..rng.index(5)).map(|_| words[rng.index(words.len())]).collect();
+        let mut command = home.command(&args);
+        let outcome = run(&mut command, Duration::from_secs(30));
+        assert!(outcome.code.is_some_and(|code| code != 101) && !outcome.timed_out, "{outcome}");
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    }
+    home.cairnfs(&["stop"]).ok();
+    let mut closed = Command::new("sh");
+    closed
+        .args(["-c", "\"$0\" --help | head -n 1 && \"$0\" list > /dev/full; test $? -ne 101"])
+        .arg(cairnfs_tests::binary::path())
+        .env("CAIRNFS_HOME", home.path());
+    let outcome = run(&mut closed, Duration::from_secs(30)).ok();
+    assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+}
