@@ -5,7 +5,7 @@
 
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
-use cairnfs_mount_core::{Error, Mount, SetAttr};
+use cairnfs_mount_core::{Error, Fh, Ino, Mount, Result, SetAttr};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -14,7 +14,7 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
-use super::{answer, convert, negotiate, xattr};
+use super::{answer, convert, negotiate, set_id, xattr};
 use crate::errno;
 
 /// The most that one call copies: the answer has 32 bits for the count.
@@ -29,6 +29,15 @@ pub(super) struct Adapter {
 impl Adapter {
     pub(super) fn new(mount: Mount) -> Self {
         Self { mount }
+    }
+
+    /// Clears the set-id bits of a file that is about to be written to.
+    fn end_set_id(&self, req: &Request, ino: Ino, fh: Fh) -> Result<()> {
+        if let Some(mode) = set_id::without(&self.mount.getattr(ino, Some(fh))?) {
+            let changes = SetAttr { mode: Some(mode), ..SetAttr::default() };
+            self.mount.setattr(convert::caller(req), ino, Some(fh), changes)?;
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +81,8 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let changes = SetAttr {
+        let (caller, fh) = (convert::caller(req), fh.map(convert::fh));
+        let mut changes = SetAttr {
             mode: mode.map(|mode| mode & convert::MODE_BITS),
             uid,
             gid,
@@ -80,7 +90,12 @@ impl Filesystem for Adapter {
             atime: atime.map(convert::time_or_now),
             mtime: mtime.map(convert::time_or_now),
         };
-        let (caller, fh) = (convert::caller(req), fh.map(convert::fh));
+        if set_id::end_with(&changes, caller) {
+            match self.mount.getattr(convert::ino(ino), fh) {
+                Ok(attr) => changes.mode = set_id::without(&attr),
+                Err(err) => return reply.error(errno::of("setattr", &err)),
+            }
+        }
         let result = self.mount.setattr(caller, convert::ino(ino), fh, changes);
         answer::attr("setattr", reply, result);
     }
@@ -220,7 +235,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -230,6 +245,11 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+            && let Err(err) = self.end_set_id(req, convert::ino(ino), convert::fh(fh))
+        {
+            return reply.error(errno::of("write", &err));
+        }
         let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let done = answer::written_later("write", reply);
         self.mount.write(convert::ino(ino), convert::fh(fh), offset, data, cached, done);

@@ -41,6 +41,7 @@ mod negotiate;
 mod options;
 mod point;
 mod session;
+mod set_id;
 mod xattr;
 
 pub(crate) use error::{MountError, UnmountError};

@@ -16,15 +16,15 @@ const READAHEAD_BYTES_MAX: u32 = 1 << 20;
 /// What is asked of the kernel where it offers it. Not asked for, with the reason:
 ///
 /// - writeback cache: the kernel would then have its own idea of lengths and times;
-/// - atomic `O_TRUNC`, handling of set-id bits (v1, v2): the kernel clears set-id bits and
-///   capabilities itself, by a `setattr` before the write, only if the file system leaves all
-///   three alone, and fuser does not pass on who is to lose them;
+/// - atomic `O_TRUNC`: it would pass by the `setattr` in which set-id bits are cleared
+///   ([`set_id`](super::set_id));
 /// - no umask: the kernel applies it, which is right where there are no access control lists;
 /// - POSIX and BSD locks: the kernel keeps them among its own processes, which are all there are.
 const WANTED: InitFlags = InitFlags::FUSE_DO_READDIRPLUS
     .union(InitFlags::FUSE_READDIRPLUS_AUTO)
     .union(InitFlags::FUSE_PARALLEL_DIROPS)
     .union(InitFlags::FUSE_CACHE_SYMLINKS)
+    .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2)
     .union(InitFlags::FUSE_ASYNC_DIO);
 
 /// Asks for what is wanted of what is offered.
