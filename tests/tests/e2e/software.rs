@@ -307,7 +307,7 @@ fn rsync_finds_no_difference_in_and_out() {
     // Fewer, and everything that rsync can carry besides.
     sh(&source, "ls -d */* | tail -n +60 | xargs -d '\\n' rm -rf
                  mkdir special; cd special; echo x > file; ln file hard; ln -s file soft; ln -s /nowhere broken
-                 mkfifo pipe; truncate -s 30M sparse; touch -d '1969-07-20 20:17:40.123456789 UTC' old
+                 mkfifo pipe; truncate -s 30M sparse; touch -h -d '2001-02-03 04:05:06.7' soft broken pipe; touch -d '1969-07-20 20:17:40.123456789 UTC' old
                  chmod 4711 file; mkdir -m 1777 sticky; printf 'a\\nb' > $'new\\nline'
                  setfattr -n user.note -v value file");
     let wanted = Tree::of(&source);

@@ -1,0 +1,96 @@
+# What a person types: `make demo` to see it, `make test` to run everything that CI runs.
+# Needed beforehand: a Rust toolchain and build-essential. What else is needed gets installed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# A step says what it does before it does it, and when.
+say = @printf '\n\033[1m==> [%s] %s\033[0m\n' "$$(date +%T)" "$(1)"
+ifdef NO_COLOR
+say = @printf '\n==> [%s] %s\n' "$$(date +%T)" "$(1)"
+endif
+
+PACKAGES_DEMO := fuse3
+PACKAGES_TEST := fuse3 attr coreutils e2fsprogs git mount procps python3 rsync sqlite3 strace tar
+DENY_VERSION := 0.20.2
+DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
+# Most tests wait for a disk or a daemon, so a few more than there are cores run at once.
+E2E_THREADS ?= 4
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix soak
+
+help:
+	@echo "make demo    builds cairnfs and shows the main job in a throw-away home"
+	@echo "make test    everything that CI runs"
+	@echo "make posix   pjdfstest and fsx on a real mount (long)"
+	@echo "make soak    the random tests for an hour or so: more kills, steps, bytes"
+	@echo "one step of make test: make deps fmt lint doc unit budget deny e2e"
+
+demo:
+	$(call say,Installing what the demo needs: $(PACKAGES_DEMO))
+	@.ci/install $(PACKAGES_DEMO)
+	$(call say,Building the release binary)
+	cargo build --locked --release -p cairnfs
+	$(call say,Showing it: cairnfs demo)
+	@target/release/cairnfs demo
+
+# The order is from quick to slow, so that what is wrong is said early.
+test:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory fmt
+	@$(MAKE) --no-print-directory budget
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory doc
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory deny
+	$(call say,make test: all passed)
+
+deps:
+	$(call say,Installing what the tests need: $(PACKAGES_TEST))
+	@.ci/install $(PACKAGES_TEST)
+
+fmt:
+	$(call say,Checking the formatting)
+	cargo fmt --all --check
+
+budget:
+	$(call say,Counting dependencies and looking for an async runtime)
+	@.ci/dependencies
+
+lint:
+	$(call say,Reading the lints of every target: a warning is an error)
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc:
+	$(call say,Building the documentation: a warning is an error)
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+unit:
+	$(call say,Testing the crates (units, laws, models, merge scenarios, simulated crashes))
+	cargo test --locked --workspace --exclude cairnfs-tests
+
+e2e:
+	$(call say,Testing the binary through real mounts)
+	@test -c /dev/fuse || { echo "/dev/fuse is missing: these tests mount for real and fail without it" >&2; exit 1; }
+	cargo build --locked -p cairnfs
+	cargo test --locked -p cairnfs-tests -- --test-threads=$(E2E_THREADS)
+
+deny: $(DENY)
+	$(call say,Checking licences, bans and sources of all dependencies)
+	$(DENY) --locked --log-level error check bans licenses sources
+
+target/tools/bin/cargo-deny:
+	$(call say,Building cargo-deny $(DENY_VERSION) into target/tools (two or three minutes, once))
+	cargo install --quiet --locked cargo-deny --version $(DENY_VERSION) --root target/tools --target-dir target/tools/build
+	@rm -rf target/tools/build
+
+posix:
+	$(call say,Running pjdfstest and fsx on a real mount)
+	@tests/posix/run
+
+soak:
+	$(call say,The random tests, long: 3000 kills, 100000 steps a seed, a file of 20 GiB)
+	CAIRNFS_TEST_KILLS=3000 CAIRNFS_TEST_STEPS=100000 CAIRNFS_TEST_BIG_MIB=20480 \
+		cargo test --locked -p cairnfs-tests -- --test-threads=2 kill:: model:: memory::
