@@ -1,3 +1,57 @@
-//! The cairnfs command: FUSE, command line, sockets, signals.
+//! The `cairnfs` command: command line, daemon, FUSE.
+//!
+//! ```text
+//!   cairnfs VERB --> cli --> verbs --+--> control ==socket==> daemon --> mount-core
+//!                                    |                          |
+//!                                    +--> files of the home     +--> fuse --> kernel
+//! ```
+//!
+//! A verb reads files of the [`home`] itself, and leaves whatever needs an open bucket to the one
+//! [`daemon`] of the home, which it starts if none runs. Each verb ends with a result on stdout,
+//! or with one line on stderr and an exit code ([`exit`]).
 
-fn main() {}
+mod at_start;
+mod cli;
+mod control;
+mod daemon;
+mod errno;
+mod exit;
+mod fuse;
+mod holders;
+mod home;
+mod interrupt;
+mod lock;
+mod logger;
+mod passphrase;
+mod place;
+mod secret;
+mod settings;
+mod ui;
+mod values;
+mod verbs;
+mod when;
+
+use std::process::ExitCode;
+
+use cli::Parsed;
+use exit::Result;
+
+fn main() -> ExitCode {
+    match run().and_then(|()| ui::results_written()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            ui::failure(&failure);
+            failure.code.into()
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    match cli::parse(std::env::args_os().collect())? {
+        Parsed::Run(cli) => verbs::run(*cli),
+        Parsed::Text(text) => {
+            ui::write_result(text);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The mounts that the daemon makes by itself when it starts: `at-start.toml`.
+//!
+//! Passphrases are not in it, only where they come from.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use cairnfs_mount_core::Options;
+use cairnfs_store::disk::{Disk, Open, RealDisk};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    control::{How, MountRequest, Opening},
+    exit::{Code, Failure, Result},
+    home::{BucketName, Home},
+    lock::LockFile,
+    passphrase::Source,
+    values::{Size, Span},
+};
+
+/// One mount to make.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Remembered {
+    bucket: BucketName,
+    dir: PathBuf,
+    save: String,
+    cache: String,
+    dirty: String,
+    publish_quiet: String,
+    publish_max: String,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    allow_other: bool,
+    #[serde(default)]
+    fuse: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    passphrase: Option<Source>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct AtStart {
+    #[serde(default)]
+    mount: Vec<Remembered>,
+}
+
+impl Remembered {
+    /// Of a mount that was made, with where its passphrase comes from.
+    pub(crate) fn new(request: &MountRequest, passphrase: Option<Source>) -> Self {
+        let how = request.how.clone();
+        Self {
+            bucket: request.opening.bucket.clone(),
+            dir: request.dir.clone(),
+            save: how.save,
+            cache: Size(how.cache_bytes).to_string(),
+            dirty: Size(how.dirty_bytes).to_string(),
+            publish_quiet: Span(how.publish_quiet).to_string(),
+            publish_max: Span(how.publish_max).to_string(),
+            read_only: how.read_only,
+            allow_other: how.allow_other,
+            fuse: how.fuse,
+            passphrase,
+        }
+    }
+
+    /// The bucket.
+    pub(crate) fn bucket(&self) -> &BucketName {
+        &self.bucket
+    }
+
+    /// Where.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// As the daemon is to mount it: gets the passphrase.
+    pub(crate) fn request(&self) -> Result<MountRequest> {
+        let size = |text: &str| text.parse().map(|Size(bytes)| bytes).map_err(Failure::usage);
+        let span = |text: &str| text.parse().map(|Span(time)| time).map_err(Failure::usage);
+        let options = Options {
+            policy: self.save.parse().map_err(Failure::usage)?,
+            limits: cairnfs_mount_core::Limits {
+                cache_bytes: size(&self.cache)?,
+                dirty_bytes: size(&self.dirty)?,
+            },
+            read_only: self.read_only,
+            publish_quiet: span(&self.publish_quiet)?,
+            publish_max: span(&self.publish_max)?,
+        };
+        let secret = self.passphrase.as_ref().map(Source::read).transpose()?;
+        Ok(MountRequest {
+            opening: Opening { bucket: self.bucket.clone(), secret },
+            dir: self.dir.clone(),
+            how: How::new(&options, self.allow_other, self.fuse.clone()),
+        })
+    }
+}
+
+/// What is to be mounted.
+pub(crate) fn read(home: &Home) -> Result<Vec<Remembered>> {
+    load(home).map(|at_start| at_start.mount)
+}
+
+/// Will mount `new` at start, instead of whatever was to be mounted of the bucket or there.
+pub(crate) fn remember(home: &Home, new: Remembered) -> Result<()> {
+    change(home, |mounts| {
+        mounts.retain(|one| one.bucket != new.bucket && one.dir != new.dir);
+        mounts.push(new);
+    })
+}
+
+/// Will not mount anything at `dir` at start; says whether anything was to be.
+pub(crate) fn forget(home: &Home, dir: &Path) -> Result<bool> {
+    let mut found = false;
+    change(home, |mounts| {
+        found = mounts.iter().any(|one| one.dir == dir);
+        mounts.retain(|one| one.dir != dir);
+    })?;
+    Ok(found)
+}
+
+fn change(home: &Home, change: impl FnOnce(&mut Vec<Remembered>)) -> Result<()> {
+    home.prepare()?;
+    let _held = LockFile::wait(&home.run_dir().join("at-start.lock"))?;
+    let mut at_start = load(home)?;
+    let before = at_start.mount.clone();
+    change(&mut at_start.mount);
+    if at_start.mount == before { Ok(()) } else { store(home, &at_start) }
+}
+
+fn load(home: &Home) -> Result<AtStart> {
+    let path = home.at_start_file();
+    let wrong = |err: toml::de::Error| {
+        Failure::usage(format_args!("{}: {}", path.display(), err.message()))
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).map_err(wrong),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(AtStart::default()),
+        Err(err) => Err(Failure::file("read", &path, &err)),
+    }
+}
+
+/// Afterwards, and after a crash at any moment, there is the old file or the new one.
+fn store(home: &Home, at_start: &AtStart) -> Result<()> {
+    let path = home.at_start_file();
+    let text = toml::to_string(at_start)
+        .map_err(|err| Failure::new(Code::Failed, format_args!("at-start: {err}")))?;
+    let text =
+        format!("# Mounted by the daemon when it starts: 'cairnfs mount --at-start'.\n{text}");
+    let replace = || {
+        let fresh = path.with_extension("toml.new");
+        let file = RealDisk.open(&fresh, Open::OrCreate)?;
+        file.set_len(0)?;
+        file.write_at(text.as_bytes(), 0)?;
+        file.barrier()?;
+        RealDisk.rename(&fresh, &path)?;
+        RealDisk.sync_dir(home.data_dir())
+    };
+    replace().map_err(|err: io::Error| Failure::file("write", &path, &err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(dir.path())).unwrap();
+        assert!(read(&home).unwrap().is_empty());
+        let request = MountRequest {
+            opening: Opening { bucket: "b".parse().unwrap(), secret: None },
+            dir: "/mnt".into(),
+            how: How::new(&Options::default(), true, vec!["noatime".into()]),
+        };
+        for source in [None, Some(Source::PassphraseCommand("pass show b".into()))] {
+            let one = Remembered::new(&request, source);
+            remember(&home, one.clone()).unwrap();
+            assert_eq!(read(&home).unwrap(), [one]);
+        }
+        let back = Remembered::new(&request, None).request().unwrap();
+        assert_eq!(back.how, request.how);
+        assert!(forget(&home, Path::new("/mnt")).unwrap());
+        assert!(!forget(&home, Path::new("/mnt")).unwrap());
+    }
+}

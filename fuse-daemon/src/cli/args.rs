@@ -1,0 +1,219 @@
+//! The arguments of each verb.
+
+use std::path::PathBuf;
+
+use cairnfs_mount_core::SavePolicy;
+use clap::Args;
+
+use crate::{
+    home::BucketName,
+    values::{Size, Span},
+};
+
+/// Where a passphrase comes from.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct PassphraseArgs {
+    /// Read the passphrase from the first line of FILE [env: CAIRNFS_PASSPHRASE_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_command")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Take the first line that COMMAND prints as the passphrase
+    /// [env: CAIRNFS_PASSPHRASE_COMMAND]
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) passphrase_command: Option<String>,
+}
+
+/// A verb that only shows something.
+#[derive(Args, Debug)]
+pub(crate) struct JsonArgs {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `create`
+#[derive(Args, Debug)]
+pub(crate) struct CreateArgs {
+    /// What to call it on this device
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// Protect it by nothing but a key file that only you can read
+    #[arg(long, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
+    pub(crate) no_passphrase: bool,
+    /// Else asked for, twice.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// `mount`
+#[derive(Args, Debug)]
+pub(crate) struct MountArgs {
+    /// The bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// An empty directory
+    pub(crate) dir: PathBuf,
+    /// When changes are made durable: flush (close waits), release (close does not wait) or
+    /// interval:TIME [env: CAIRNFS_SAVE] [default: flush]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) save: Option<SavePolicy>,
+    /// Refuse every change
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Let other users in, as far as the file modes do [env: CAIRNFS_ALLOW_OTHER]
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+    /// Memory for what was read [env: CAIRNFS_CACHE] [default: 32MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache: Option<Size>,
+    /// Memory for what is not saved yet; writers wait beyond it [env: CAIRNFS_DIRTY]
+    /// [default: 32MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) dirty: Option<Size>,
+    /// Publish a version after so long without a change [env: CAIRNFS_PUBLISH_QUIET]
+    /// [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) publish_quiet: Option<Span>,
+    /// Publish at the latest so long after a change [env: CAIRNFS_PUBLISH_MAX] [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) publish_max: Option<Span>,
+    /// Mount options as in fstab: ours (save=flush, cache=64MiB, ro, allow_other,
+    /// passphrase_file=FILE, home=DIR) and those of FUSE
+    #[arg(short = 'o', value_name = "OPT,...")]
+    pub(crate) options: Vec<String>,
+    /// Stay, and unmount cleanly on a signal
+    #[arg(long, short = 'f')]
+    pub(crate) foreground: bool,
+    /// Check what can be checked, mount nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Mount it again whenever the daemon starts
+    #[arg(long)]
+    pub(crate) at_start: bool,
+    /// Else asked for.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// `umount`
+#[derive(Args, Debug)]
+pub(crate) struct UmountArgs {
+    /// The mount point
+    pub(crate) dir: PathBuf,
+    /// Give up, and stay mounted, if not everything is saved by then [env: CAIRNFS_TIMEOUT]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<Span>,
+    /// Unmount even if something cannot be saved: it is lost
+    #[arg(long)]
+    pub(crate) discard: bool,
+    /// Do not mount it any more when the daemon starts
+    #[arg(long)]
+    pub(crate) forget: bool,
+}
+
+/// `daemon`
+#[derive(Args, Debug)]
+pub(crate) struct DaemonArgs {
+    /// Leave the terminal and tell stdout when ready: how other verbs start it.
+    #[arg(long, hide = true)]
+    pub(crate) detach: bool,
+    /// A bucket not to mount at start, because whoever starts this is about to.
+    #[arg(long, hide = true)]
+    pub(crate) except: Option<BucketName>,
+}
+
+/// `status`
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Only this bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: Option<BucketName>,
+    /// Save everything first; exit with 9 if that cannot be done
+    #[arg(long)]
+    pub(crate) wait_safe: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `log`
+#[derive(Args, Debug)]
+pub(crate) struct LogArgs {
+    /// The bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// Only versions that changed this path: in the bucket, or below its mount point
+    pub(crate) path: Option<PathBuf>,
+    /// At most so many versions, newest first
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// At most so many changed paths of each version
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) changes: u32,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// For a bucket that is not mounted.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// `publish`
+#[derive(Args, Debug)]
+pub(crate) struct PublishArgs {
+    /// The bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// For a bucket that is not mounted.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// `check`
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// The bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// Mend what can be mended
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// For a bucket that is not mounted.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// `config`
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    /// As it holds for this bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: Option<BucketName>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `demo`
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Only what needs no FUSE
+    #[arg(long)]
+    pub(crate) no_fuse: bool,
+}
+
+/// `completions`
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `man`
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// An existing directory
+    pub(crate) dir: PathBuf,
+}

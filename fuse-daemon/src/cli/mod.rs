@@ -1,0 +1,161 @@
+//! The command line: what may be written, and what is said to what may not.
+
+mod args;
+mod helper;
+mod mount_options;
+mod refusal;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+pub(crate) use args::{
+    CheckArgs, CompletionsArgs, ConfigArgs, CreateArgs, DaemonArgs, DemoArgs, JsonArgs, LogArgs,
+    ManArgs, MountArgs, PassphraseArgs, PublishArgs, StatusArgs, UmountArgs,
+};
+pub(crate) use mount_options::MountOptions;
+
+use crate::exit::Failure;
+
+/// An encrypted, versioned folder that syncs between a person's own machines.
+#[derive(Parser, Debug)]
+#[command(
+    name = "cairnfs",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "Example:\n  cairnfs create photos\n  mkdir ~/photos\n  cairnfs mount photos \
+                  ~/photos\n  cairnfs status\n  cairnfs umount ~/photos\n\nSee 'cairnfs VERB \
+                  --help' for an example of each verb. 'cairnfs demo' shows the whole."
+)]
+pub(crate) struct Cli {
+    /// Keep everything in DIR instead of the XDG folders [env: CAIRNFS_HOME]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// How much to log: error, warn, info, debug or trace [env: CAIRNFS_LOG]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log: Option<log::LevelFilter>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What can be done.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Make a bucket
+    #[command(after_help = "Example:\n  cairnfs create photos")]
+    Create(CreateArgs),
+    /// Mount a bucket on a directory; returns when it is usable
+    #[command(after_help = "Example:\n  cairnfs mount photos ~/photos --save interval:10s")]
+    Mount(MountArgs),
+    /// Wait for pending saves, publish, unmount
+    #[command(after_help = "Example:\n  cairnfs umount ~/photos --timeout 30s")]
+    Umount(UmountArgs),
+    /// Serve all mounts of this home, in the foreground; others start it when they need it
+    #[command(after_help = "Example:\n  cairnfs daemon")]
+    Daemon(DaemonArgs),
+    /// Stop the daemon: save, publish, unmount everything
+    #[command(after_help = "Example:\n  cairnfs stop")]
+    Stop,
+    /// List buckets and where they are mounted
+    #[command(after_help = "Example:\n  cairnfs list")]
+    List(JsonArgs),
+    /// Show whether everything is safe, and how each bucket fares
+    #[command(after_help = "Example:\n  cairnfs status --wait-safe && sudo poweroff")]
+    Status(StatusArgs),
+    /// List the versions of a bucket, or of a path in it
+    #[command(after_help = "Example:\n  cairnfs log photos 2026/summer")]
+    Log(LogArgs),
+    /// Seal the saved state as a version now and print its id
+    #[command(after_help = "Example:\n  cairnfs publish photos")]
+    Publish(PublishArgs),
+    /// Read and verify everything in a bucket
+    #[command(after_help = "Example:\n  cairnfs check photos")]
+    Check(CheckArgs),
+    /// Show this device's name and key
+    #[command(after_help = "Example:\n  cairnfs id")]
+    Id(JsonArgs),
+    /// Show every setting and where its value comes from
+    #[command(after_help = "Example:\n  cairnfs config photos")]
+    Config(ConfigArgs),
+    /// Find out what this machine lacks, and how to mend it
+    #[command(after_help = "Example:\n  cairnfs doctor")]
+    Doctor,
+    /// Show the main job before your eyes, in a throw-away home
+    #[command(after_help = "Example:\n  cairnfs demo")]
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  cairnfs completions bash > \
+                            ~/.local/share/bash-completion/completions/cairnfs")]
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a directory
+    #[command(after_help = "Example:\n  cairnfs man ~/.local/share/man/man1")]
+    Man(ManArgs),
+    /// Print the version
+    #[command(after_help = "Example:\n  cairnfs version")]
+    Version,
+}
+
+/// What the words of a command line come to.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// Something to do.
+    Run(Box<Cli>),
+    /// A text that was asked for: help or version.
+    Text(String),
+}
+
+/// Reads a command line, also one as mount(8) writes it.
+pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Failure> {
+    match Cli::try_parse_from(helper::rewrite(words)) {
+        Ok(cli) => Ok(Parsed::Run(Box::new(cli))),
+        Err(err) if matches!(err.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Parsed::Text(err.render().to_string()))
+        }
+        Err(err) => Err(refusal::of(&err)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(Into::into).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let text = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("Example:\n  cairnfs {}", verb.get_name());
+            assert!(text.starts_with(&example), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        for line in ["cairnfs", "cairnfs moutn", "cairnfs mount x", "cairnfs create ../x"] {
+            let failure = parse(words(line)).unwrap_err();
+            assert_eq!(failure.code.number(), 2, "{line}");
+            assert!(!failure.message.contains('\n'), "{line}");
+        }
+        let failure = parse(words("cairnfs mount x y --save sometimes")).unwrap_err();
+        assert!(failure.message.contains("interval:10s"), "{}", failure.message);
+    }
+
+    #[test]
+    fn help_and_version_are_results() {
+        for line in ["cairnfs --help", "cairnfs mount --help", "cairnfs --version"] {
+            assert!(matches!(parse(words(line)), Ok(Parsed::Text(_))), "{line}");
+        }
+    }
+}

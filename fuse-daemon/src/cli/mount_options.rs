@@ -1,0 +1,100 @@
+//! `-o` of mount: our own options are taken out, the rest is for [`crate::fuse`] to judge.
+
+use std::path::PathBuf;
+
+use cairnfs_mount_core::SavePolicy;
+
+use crate::{
+    exit::{Failure, Result},
+    values::{Size, Span},
+};
+
+/// What a list of mount options says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct MountOptions {
+    /// `save=POLICY`
+    pub(crate) save: Option<SavePolicy>,
+    /// `cache=SIZE`
+    pub(crate) cache: Option<Size>,
+    /// `dirty=SIZE`
+    pub(crate) dirty: Option<Size>,
+    /// `publish_quiet=TIME`
+    pub(crate) publish_quiet: Option<Span>,
+    /// `publish_max=TIME`
+    pub(crate) publish_max: Option<Span>,
+    /// `ro`
+    pub(crate) read_only: bool,
+    /// `allow_other`
+    pub(crate) allow_other: bool,
+    /// `passphrase_file=FILE`
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// `passphrase_command=COMMAND`, which cannot hold a comma
+    pub(crate) passphrase_command: Option<String>,
+    /// `home=DIR`, for fstab, where there is no environment
+    pub(crate) home: Option<PathBuf>,
+    /// The rest.
+    pub(crate) fuse: Vec<String>,
+}
+
+impl MountOptions {
+    /// Reads lists of options separated by commas, in their order; later ones win.
+    pub(crate) fn parse(lists: &[String]) -> Result<Self> {
+        let mut options = Self::default();
+        for option in lists.iter().flat_map(|list| list.split(',')).filter(|one| !one.is_empty()) {
+            options.take(option)?;
+        }
+        Ok(options)
+    }
+
+    fn take(&mut self, option: &str) -> Result<()> {
+        let wrong = |err: &dyn std::fmt::Display| {
+            Failure::usage(format_args!("mount option '{option}': {err}"))
+        };
+        match option.split_once('=') {
+            Some(("save", value)) => self.save = Some(value.parse().map_err(|err| wrong(&err))?),
+            Some(("cache", value)) => self.cache = Some(value.parse().map_err(|err| wrong(&err))?),
+            Some(("dirty", value)) => self.dirty = Some(value.parse().map_err(|err| wrong(&err))?),
+            Some(("publish_quiet", value)) => {
+                self.publish_quiet = Some(value.parse().map_err(|err| wrong(&err))?);
+            }
+            Some(("publish_max", value)) => {
+                self.publish_max = Some(value.parse().map_err(|err| wrong(&err))?);
+            }
+            Some(("passphrase_file", value)) => self.passphrase_file = Some(value.into()),
+            Some(("passphrase_command", value)) => self.passphrase_command = Some(value.into()),
+            Some(("home", value)) => self.home = Some(value.into()),
+            // Left by mount(8) for umount(8).
+            Some(("uhelper" | "helper", _)) => (),
+            None if option == "ro" => self.read_only = true,
+            None if option == "allow_other" => self.allow_other = true,
+            _ if option.starts_with("X-") => (),
+            _ => self.fuse.push(option.to_owned()),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_fstab_line_is_understood() {
+        let options = MountOptions::parse(&[
+            "rw,_netdev,save=release,noatime,allow_other".into(),
+            "cache=8MiB,home=/srv/c".into(),
+        ])
+        .unwrap();
+        assert_eq!(options.save, Some(SavePolicy::Release));
+        assert_eq!(options.cache, Some(Size(8 << 20)));
+        assert_eq!(options.home, Some("/srv/c".into()));
+        assert!(options.allow_other && !options.read_only);
+        assert_eq!(options.fuse, ["rw", "_netdev", "noatime"]);
+    }
+
+    #[test]
+    fn a_bad_value_names_its_option() {
+        let failure = MountOptions::parse(&["save=often".into()]).unwrap_err();
+        assert!(failure.message.starts_with("mount option 'save=often':"), "{}", failure.message);
+    }
+}

@@ -1,0 +1,314 @@
+//! What is said over the socket.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use cairnfs_mount_core::{Health, Options, PathChange, SavePolicy, Status, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::{exit::Failure, home::BucketName, secret::Secret};
+
+/// What a verb asks of the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Save, publish and unmount everything, then end.
+    Stop,
+    /// How are the mounts?
+    Status {
+        /// Save everything first.
+        save: bool,
+    },
+    /// Mount a bucket.
+    Mount(MountRequest),
+    /// Answer when the mount of this bucket has ended.
+    AwaitEnd(BucketName),
+    /// Unmount a directory.
+    Unmount(UnmountRequest),
+    /// The versions of a bucket.
+    Log(LogRequest),
+    /// Seal a version.
+    Publish(Opening),
+    /// Verify a bucket.
+    Check(CheckRequest),
+}
+
+/// A bucket and what opens it, if it is not open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Opening {
+    /// The bucket.
+    pub(crate) bucket: BucketName,
+    /// Its passphrase.
+    pub(crate) secret: Option<Secret>,
+}
+
+/// A mount to make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MountRequest {
+    /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+    /// Where; absolute.
+    pub(crate) dir: PathBuf,
+    /// How it is to be served.
+    pub(crate) how: How,
+}
+
+/// How a mount is to be served.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct How {
+    /// The save policy, as text.
+    pub(crate) save: String,
+    /// Memory for what was read.
+    pub(crate) cache_bytes: u64,
+    /// Memory for what is not saved yet.
+    pub(crate) dirty_bytes: u64,
+    /// Publish after this long without a change.
+    pub(crate) publish_quiet: Duration,
+    /// Publish at the latest after this long.
+    pub(crate) publish_max: Duration,
+    /// Refuse every change.
+    pub(crate) read_only: bool,
+    /// Let other users in.
+    pub(crate) allow_other: bool,
+    /// Options for FUSE.
+    #[serde(default)]
+    pub(crate) fuse: Vec<String>,
+}
+
+impl How {
+    /// Options for the file system, and those for FUSE.
+    pub(crate) fn new(options: &Options, allow_other: bool, fuse: Vec<String>) -> Self {
+        Self {
+            save: options.policy.to_string(),
+            cache_bytes: options.limits.cache_bytes,
+            dirty_bytes: options.limits.dirty_bytes,
+            publish_quiet: options.publish_quiet,
+            publish_max: options.publish_max,
+            read_only: options.read_only,
+            allow_other,
+            fuse,
+        }
+    }
+
+    /// The part that the file system needs.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let policy: SavePolicy = self.save.parse().map_err(Failure::usage)?;
+        Ok(Options {
+            policy,
+            limits: cairnfs_mount_core::Limits {
+                cache_bytes: self.cache_bytes,
+                dirty_bytes: self.dirty_bytes,
+            },
+            read_only: self.read_only,
+            publish_quiet: self.publish_quiet,
+            publish_max: self.publish_max,
+        })
+    }
+}
+
+/// A mount to end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UnmountRequest {
+    /// Where; absolute.
+    pub(crate) dir: PathBuf,
+    /// Give up after this long.
+    pub(crate) timeout: Option<Duration>,
+    /// Go on although something cannot be saved.
+    pub(crate) discard: bool,
+    /// If it is busy, take it out of sight and end it when the last user has gone.
+    pub(crate) detach_busy: bool,
+}
+
+/// Versions to list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogRequest {
+    /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+    /// Only those that changed this path.
+    pub(crate) path: Option<Vec<u8>>,
+    /// At most so many.
+    pub(crate) limit: u32,
+    /// At most so many changed paths of each.
+    pub(crate) max_changes: u32,
+}
+
+/// A bucket to verify.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CheckRequest {
+    /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+}
+
+/// What the daemon says while it works, and at last.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Event {
+    /// Still at it.
+    Progress(Progress),
+    /// Something that the person should know, one line.
+    Note(String),
+    /// One version.
+    Version(VersionReport),
+    /// Something damaged: the path, unless no path leads to it, and what is wrong.
+    Damage(Option<Vec<u8>>, String),
+    /// Nothing follows.
+    End(Result<Answer, Failure>),
+}
+
+/// How far something is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Progress {
+    /// A last save.
+    Saving {
+        /// The bucket.
+        bucket: BucketName,
+        /// Not durable yet.
+        unsaved_bytes: u64,
+    },
+    /// Verifying.
+    Checking {
+        /// Bytes read.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+}
+
+/// What a request comes to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// It is done.
+    Done,
+    /// The mounts there are.
+    Status(Vec<MountReport>),
+    /// The id of the version.
+    Published([u8; 32]),
+}
+
+/// A mount as `status` and `list` show it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MountReport {
+    /// The bucket.
+    pub(crate) bucket: BucketName,
+    /// Where.
+    pub(crate) dir: PathBuf,
+    /// Whether somebody took it out of the file tree, where it is still in use.
+    pub(crate) detached: bool,
+    /// Whether other users are let in.
+    pub(crate) allow_other: bool,
+    /// The save policy, as text.
+    pub(crate) policy: String,
+    /// Whether changes are refused.
+    pub(crate) read_only: bool,
+    /// Bytes not durable yet.
+    pub(crate) unsaved_bytes: u64,
+    /// Changes not durable yet.
+    pub(crate) unsaved_changes: u64,
+    /// When the oldest of them was made.
+    pub(crate) unsaved_since: Option<SystemTime>,
+    /// The last save.
+    pub(crate) last_save: Option<SystemTime>,
+    /// The last version.
+    pub(crate) last_publish: Option<SystemTime>,
+    /// Its id.
+    pub(crate) head: [u8; 32],
+    /// Whether saved changes wait to be published.
+    pub(crate) unpublished: bool,
+    /// Names that conflict.
+    pub(crate) conflicts: u64,
+    /// Bytes on disk.
+    pub(crate) stored_bytes: u64,
+    /// Why saves do not reach the disk, if they do not.
+    pub(crate) trouble: Option<Trouble>,
+    /// Barriers since it was mounted.
+    pub(crate) barriers: u64,
+    /// Open files and directories.
+    pub(crate) open_handles: u64,
+}
+
+/// Why saves do not reach the disk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Trouble {
+    /// The disk is full; what is dirty waits in memory.
+    NoSpace,
+    /// A write or barrier failed, with this reason; nothing more is saved.
+    Poisoned(String),
+    /// The save that was asked for failed.
+    SaveFailed(String),
+}
+
+impl MountReport {
+    /// The report of one mount.
+    pub(crate) fn new(
+        bucket: BucketName,
+        dir: PathBuf,
+        detached: bool,
+        allow_other: bool,
+        status: &Status,
+    ) -> Self {
+        Self {
+            bucket,
+            dir,
+            detached,
+            allow_other,
+            policy: status.policy.to_string(),
+            read_only: status.read_only,
+            unsaved_bytes: status.unsaved_bytes,
+            unsaved_changes: status.unsaved_changes,
+            unsaved_since: status.unsaved_since,
+            last_save: status.last_save,
+            last_publish: status.last_publish,
+            head: status.head,
+            unpublished: status.unpublished,
+            conflicts: status.conflicts,
+            stored_bytes: status.stored_bytes,
+            trouble: match &status.health {
+                Health::Good => None,
+                Health::NoSpace => Some(Trouble::NoSpace),
+                Health::Poisoned { reason } => Some(Trouble::Poisoned(reason.clone())),
+            },
+            barriers: status.barriers,
+            open_handles: status.open_handles,
+        }
+    }
+
+    /// Whether everything written is durable.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.unsaved_bytes == 0 && self.unsaved_changes == 0 && self.trouble.is_none()
+    }
+}
+
+/// A version as `log` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VersionReport {
+    /// Its id.
+    pub(crate) id: [u8; 32],
+    /// When it was published.
+    pub(crate) time: SystemTime,
+    /// The key of the device that published it.
+    pub(crate) author: [u8; 32],
+    /// `+` added, `~` changed, `-` removed, and the path.
+    pub(crate) changes: Vec<(char, Vec<u8>)>,
+    /// Whether there are more.
+    pub(crate) more_changes: bool,
+}
+
+impl From<Version> for VersionReport {
+    fn from(version: Version) -> Self {
+        let changes = version.changes.into_iter().map(|changed| {
+            let sign = match changed.change {
+                PathChange::Added => '+',
+                PathChange::Changed => '~',
+                PathChange::Removed => '-',
+            };
+            (sign, changed.path)
+        });
+        Self {
+            id: version.id,
+            time: version.time,
+            author: version.author,
+            changes: changes.collect(),
+            more_changes: version.more_changes,
+        }
+    }
+}

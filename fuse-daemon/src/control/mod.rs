@@ -1,0 +1,24 @@
+//! How verbs talk to the daemon: a Unix socket that only the owner of the home can open.
+//!
+//! ```text
+//!   verb ---- Request ----> daemon
+//!        <--- Event ------          progress, found damage, versions, as often as there is some
+//!        <--- Event::End --         the answer, or why there is none
+//! ```
+//!
+//! One request for each connection. Both sides first say which protocol they speak.
+
+mod client;
+mod launch;
+mod message;
+mod socket;
+mod wire;
+
+pub(crate) use client::{Client, stop_by_signal};
+pub(crate) use launch::{detach, tell_ready};
+pub(crate) use message::{
+    Answer, CheckRequest, Event, How, LogRequest, MountReport, MountRequest, Opening, Progress,
+    Request, Trouble, UnmountRequest, VersionReport,
+};
+pub(crate) use socket::Listener;
+pub(crate) use wire::{Channel, Hello};

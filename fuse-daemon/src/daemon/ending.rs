@@ -1,0 +1,213 @@
+//! From a mount to a directory again: save, publish, unmount, end.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cairnfs_mount_core::{Error as CoreError, Mount};
+use crossbeam_channel::{RecvTimeoutError, bounded};
+
+use super::{
+    Daemon,
+    table::{Served, not_mounted},
+};
+use crate::{
+    control::{Event, Progress, UnmountRequest},
+    exit::{Code, Failure, Result},
+    fuse::UnmountError,
+    holders,
+    home::BucketName,
+    values::{Size, Span},
+};
+
+/// How often somebody who waits hears how much is left.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How long until a save is tried again that found no space.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What to do with what stands in the way.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    deadline: Option<Instant>,
+    /// Unsaved data that cannot be saved is no reason to stay.
+    discard: bool,
+    /// A user of the mount is no reason to stay.
+    detach_busy: bool,
+}
+
+impl Daemon {
+    /// Saves, publishes and unmounts what is at a directory.
+    pub(super) fn unmount(
+        &self,
+        request: &UnmountRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let served = self.table.find_dir(&request.dir).ok_or_else(|| not_mounted(&request.dir))?;
+        self.table.leave(&served)?;
+        let terms = Terms {
+            deadline: request.timeout.map(|timeout| Instant::now() + timeout),
+            discard: request.discard,
+            detach_busy: request.detach_busy,
+        };
+        let ended = self.end_one(&served, terms, say);
+        self.table.stay(&served);
+        ended
+    }
+
+    /// Ends everything, whatever stands in the way: what cannot be saved is lost, and said.
+    pub(super) fn end_all(&self, say: &mut dyn FnMut(Event) -> bool) -> Result<()> {
+        self.table.end();
+        let terms = Terms { deadline: None, discard: true, detach_busy: true };
+        let mut result = Ok(());
+        for served in self.table.all() {
+            // One that somebody else unmounts is waited for by `Table::end`.
+            if self.table.leave(&served).is_ok() {
+                result = result.and(self.end_one(&served, terms, say));
+            }
+        }
+        result
+    }
+
+    /// The mount was unmounted by somebody else, such as `umount`: nothing is lost by that.
+    pub(super) fn session_ended(&self, serial: u64) {
+        let Some(served) = self.table.leave_serial(serial) else { return };
+        log::info!("unmounted serial={serial} by=others");
+        if let Err(err) = served.mount.stop() {
+            log::error!("stop serial={serial} reason=\"{err}\"");
+        }
+        self.table.gone(&served);
+    }
+
+    /// Ends a mount that this thread has marked as leaving; afterwards it is gone from the table,
+    /// or it could not be ended and the caller lets it stay.
+    fn end_one(
+        &self,
+        served: &Arc<Served>,
+        terms: Terms,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let saved = save(&served.mount, &served.bucket, terms, say);
+        if !terms.discard {
+            saved.clone()?;
+        }
+        // What is saved is safe; a version of it can be made when it is next mounted.
+        if saved.is_ok()
+            && let Err(err) = served.mount.publish()
+        {
+            say(Event::Note(format!("bucket '{}': not published yet: {err}", served.bucket)));
+        }
+        match served.session.unmount() {
+            Ok(()) | Err(UnmountError::NotMounted(_)) => (),
+            Err(UnmountError::Busy(_)) if terms.detach_busy => {
+                say(Event::Note(format!("{} is busy{}", served.dir.display(), users(served))));
+                if let Err(err) = served.session.detach() {
+                    say(Event::Note(err.to_string()));
+                }
+            }
+            Err(UnmountError::Busy(dir)) => {
+                let message = format!(
+                    "{} is busy{}: close what is open in it, then try again",
+                    dir.display(),
+                    users(served)
+                );
+                return Err(Failure::new(Code::MountPoint, message));
+            }
+            Err(err @ UnmountError::Io { .. }) if !terms.detach_busy => {
+                return Err(Failure::new(Code::Failed, err));
+            }
+            Err(err @ UnmountError::Io { .. }) => {
+                say(Event::Note(err.to_string()));
+            }
+        }
+        let stopped = served.mount.stop();
+        self.table.gone(served);
+        say(Event::Note(format!("unmounted {}", served.dir.display())));
+        saved?;
+        stopped.map_err(|err| unsaved(&served.mount, &served.bucket, &err))
+    }
+}
+
+/// ` (in use by process 12 (bash), ...)`, or nothing if it cannot be told.
+fn users(served: &Served) -> String {
+    let found = holders::of(&served.dir);
+    if found.is_empty() { String::new() } else { format!(", in use by {}", found.join(", ")) }
+}
+
+/// Saves everything, telling how it goes.
+fn save(
+    mount: &Mount,
+    bucket: &BucketName,
+    terms: Terms,
+    say: &mut dyn FnMut(Event) -> bool,
+) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let (done, answer) = bounded(1);
+        // The receiver may have given up waiting.
+        mount.save(Box::new(move |result| drop(done.send(result))));
+        let result = loop {
+            let left =
+                terms.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match answer.recv_timeout(left.map_or(TICK, |left| left.min(TICK))) {
+                Ok(result) => break result,
+                Err(RecvTimeoutError::Disconnected) => break Err(CoreError::Stopped),
+                Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left.is_zero()) => {
+                    return Err(too_late(mount, bucket, began.elapsed()));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let unsaved_bytes = mount.status().unsaved_bytes;
+                    let bucket = bucket.clone();
+                    if !say(Event::Progress(Progress::Saving { bucket, unsaved_bytes })) {
+                        return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
+                    }
+                }
+            }
+        };
+        match result {
+            Ok(()) => return Ok(()),
+            // Space may come back for as long as somebody is willing to wait.
+            Err(CoreError::NoSpace) if terms.deadline.is_some_and(|at| Instant::now() < at) => {
+                std::thread::sleep(RETRY);
+            }
+            Err(err) => return Err(unsaved(mount, bucket, &err)),
+        }
+    }
+}
+
+fn too_late(mount: &Mount, bucket: &BucketName, after: Duration) -> Failure {
+    let status = mount.status();
+    let message = format!(
+        "bucket '{bucket}': {} in {} changes are still unsaved after {}",
+        Size(status.unsaved_bytes).about(),
+        status.unsaved_changes,
+        Span(after).about()
+    );
+    Failure::new(Code::Unsaved, message)
+}
+
+fn unsaved(mount: &Mount, bucket: &BucketName, err: &CoreError) -> Failure {
+    let status = mount.status();
+    let way_out = match err {
+        CoreError::NoSpace => "; free some space and try again",
+        _ => "",
+    };
+    let message = format!(
+        "bucket '{bucket}': {} in {} changes cannot be saved: {err}{way_out}",
+        Size(status.unsaved_bytes).about(),
+        status.unsaved_changes,
+    );
+    Failure::new(Code::Unsaved, message)
+}
+
+/// What nobody listens to goes to the log.
+pub(super) fn log_event(event: &Event) {
+    match event {
+        Event::Progress(Progress::Saving { unsaved_bytes, .. }) => {
+            log::info!("saving unsaved_bytes={unsaved_bytes}");
+        }
+        Event::Note(line) => log::info!("ending note={line:?}"),
+        _ => (),
+    }
+}

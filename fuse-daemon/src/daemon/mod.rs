@@ -1,0 +1,247 @@
+//! The daemon: the one process that serves all mounts of a home.
+//!
+//! ```text
+//!   signals ---+                                   +--> fuse sessions
+//!   accept --> control-N ...  --- Daemon::table ---+
+//!   fuse ------+                                   +--> mount-core, one writer for each mount
+//!              v
+//!            Happening --[bounded]--> main: ends what ended, and at last everything
+//! ```
+//!
+//! | thread | does | ends |
+//! |---|---|---|
+//! | main | [`Running::serve`]: waits for a [`Happening`] | after the last unmount |
+//! | `signals` | turns SIGTERM and SIGINT into a happening | with the process |
+//! | `accept` | waits for verbs on the socket | with the process |
+//! | `control-N` | answers one request each, at most [`serve::CONNECTIONS_MAX`] | with its connection |
+//!
+//! Nothing wakes up by itself: all of them block until something happens.
+//!
+//! # Invariants
+//!
+//! 1. A home has at most one daemon: it holds `run/daemon.lock` from before it makes the socket
+//!    until it has ended.
+//! 2. A bucket is opened by at most one thread at a time: whoever opens it holds its place in the
+//!    [`table`].
+//! 3. What was written is saved before a mount is given up, or its owner is told what is lost.
+
+mod ending;
+mod mounting;
+mod serve;
+mod supervisor;
+mod table;
+mod visiting;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use cairnfs_store::keys::DeviceKey;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{
+    at_start,
+    control::{Answer, Event, Listener, MountRequest},
+    exit::{Code, Failure, Result},
+    home::{BucketName, Home},
+    lock::{Holder, LockFile},
+};
+
+use table::Table;
+
+/// Happenings that wait for the main thread; whoever has one more waits too.
+const HAPPENINGS_MAX: usize = 64;
+
+/// What the main thread waits for.
+#[derive(Debug)]
+enum Happening {
+    /// The system or a person wants the daemon to end.
+    Signal,
+    /// A verb wants it to end, and wants to hear how it goes.
+    Stop(Sender<Event>),
+    /// The kernel's side of a mount is over.
+    SessionEnded(u64),
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Daemon {
+    home: Home,
+    device: Arc<DeviceKey>,
+    table: Table,
+    happenings: Sender<Happening>,
+    /// Connections served now. Counts only; nothing else is ordered by it.
+    connections: AtomicUsize,
+}
+
+/// A daemon that can be talked to.
+#[derive(Debug)]
+pub(crate) struct Running {
+    shared: Arc<Daemon>,
+    inbox: Receiver<Happening>,
+    // Field order is drop order: the lock goes last (invariant 1).
+    _lock: LockFile,
+}
+
+/// When a daemon ends by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Until {
+    /// Never.
+    Stopped,
+    /// When nothing is mounted any more.
+    NothingMounted,
+}
+
+impl Running {
+    /// Takes the home and opens the socket; none if another process has it.
+    pub(crate) fn start(home: Home) -> Result<Result<Self, Holder>> {
+        home.prepare()?;
+        let lock = match LockFile::take(&home.daemon_lock())? {
+            Ok(lock) => lock,
+            Err(holder) => return Ok(Err(holder)),
+        };
+        // From here on a signal is a happening.
+        let (happenings, inbox) = bounded(HAPPENINGS_MAX);
+        watch_signals(happenings.clone())
+            .map_err(|err| Failure::io("cannot watch for signals", &err))?;
+        let device = Arc::new(home.device_key()?);
+        let run_dir = home.run_dir();
+        let listener = Listener::bind(&run_dir)
+            .map_err(|err| Failure::file("open the socket in", &run_dir, &err))?;
+        let shared = Arc::new(Daemon {
+            home,
+            device,
+            table: Table::default(),
+            happenings,
+            connections: AtomicUsize::new(0),
+        });
+        serve::start(Arc::clone(&shared), listener)
+            .map_err(|err| Failure::io("cannot start a thread", &err))?;
+        log::info!("daemon pid={} version={}", std::process::id(), env!("CARGO_PKG_VERSION"));
+        Ok(Ok(Self { shared, inbox, _lock: lock }))
+    }
+
+    /// Mounts one bucket.
+    pub(crate) fn mount(&self, request: &MountRequest) -> Result<()> {
+        self.shared.mount(request)
+    }
+
+    /// Mounts what is to be mounted at start, but not `except`. What fails is logged: the others
+    /// are worth having.
+    pub(crate) fn mount_at_start(&self, except: Option<&BucketName>) {
+        let remembered = match at_start::read(&self.shared.home) {
+            Ok(remembered) => remembered,
+            Err(failure) => return log::error!("at-start reason={:?}", failure.message),
+        };
+        for one in remembered.iter().filter(|one| Some(one.bucket()) != except) {
+            if let Err(failure) = one.request().and_then(|request| self.shared.mount(&request)) {
+                log::error!("at-start mounted=no reason={:?}", failure.message);
+            }
+        }
+    }
+
+    /// Serves until it is told to end, or as `until` says; then saves, publishes and unmounts.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Unsaved`] if something could not be saved.
+    pub(crate) fn serve(self, until: Until) -> Result<()> {
+        supervisor::ready(self.shared.table.len());
+        let mut listener = None;
+        while until == Until::Stopped || !self.shared.table.is_empty() {
+            match self.inbox.recv() {
+                Ok(Happening::SessionEnded(serial)) => self.shared.session_ended(serial),
+                Ok(Happening::Stop(sender)) => {
+                    listener = Some(sender);
+                    break;
+                }
+                Ok(Happening::Signal) | Err(_) => break,
+            }
+            supervisor::serving(self.shared.table.len());
+        }
+        self.end_and_tell(listener.as_ref())
+    }
+
+    /// Ends at once: saves, publishes, unmounts.
+    pub(crate) fn end(self) -> Result<()> {
+        self.end_and_tell(None)
+    }
+
+    fn end_and_tell(&self, listener: Option<&Sender<Event>>) -> Result<()> {
+        supervisor::stopping();
+        let ended = self.shared.end_all(&mut |event| {
+            supervisor::still_saving();
+            match listener {
+                // Whoever stopped listening does not stop the end.
+                Some(sender) => drop(sender.send(event)),
+                None => ending::log_event(&event),
+            }
+            true
+        });
+        // The socket stays: only the holder of the lock may remove it, and the next one does.
+        log::info!("daemon-ended saved={}", ended.is_ok());
+        if let Some(sender) = listener {
+            let told = sender.send(Event::End(ended.clone().map(|()| Answer::Done)));
+            // The last event goes over a channel without room: it has been taken by the thread
+            // that writes it, which holds a connection until it is written.
+            if told.is_ok() {
+                self.shared.wait_for_connections();
+            }
+        }
+        ended
+    }
+}
+
+impl Daemon {
+    /// Waits until the connections that are served now have had the time to be answered.
+    fn wait_for_connections(&self) {
+        for _ in 0..100 {
+            if self.connections.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+/// The refusal of a second daemon.
+pub(crate) fn already_served(holder: Holder) -> Failure {
+    let who = match holder {
+        Holder::Process(pid) => format!("process {pid}"),
+        Holder::Unknown => "a process that is just starting".to_owned(),
+    };
+    Failure::new(
+        Code::InUse,
+        format_args!("a daemon serves this home already: {who} ('cairnfs stop' ends it)"),
+    )
+}
+
+fn watch_signals(happenings: Sender<Happening>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut told = false;
+    let watch = move || {
+        for signal in signals.forever() {
+            match signal {
+                // Sent when a terminal closes or a log is rotated: neither is a reason to end.
+                SIGHUP => log::info!("signal hup=ignored"),
+                _ if told => log::warn!("signal ignored=yes reason=\"still saving\""),
+                _ => {
+                    told = true;
+                    log::info!("signal number={signal}");
+                    // Nobody receives it only when the daemon ends anyway.
+                    drop(happenings.send(Happening::Signal));
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
+}

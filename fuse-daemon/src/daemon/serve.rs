@@ -1,0 +1,167 @@
+//! The socket's side of the daemon: one thread for each verb that asks something.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::bounded;
+
+use super::{Daemon, Happening, table::Served};
+use crate::{
+    control::{Answer, Channel, Event, Hello, Listener, MountReport, Request, Trouble},
+    exit::{Code, Failure, Result, plain},
+};
+
+/// Verbs served at once; each waiting `mount --foreground` is one.
+pub(super) const CONNECTIONS_MAX: usize = 64;
+
+/// How long a verb may take to say what it wants, or to take what it is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Begins to accept connections.
+pub(super) fn start(daemon: Arc<Daemon>, listener: Listener) -> io::Result<()> {
+    let accept = move || {
+        let mut number = 0_u64;
+        loop {
+            match listener.accept() {
+                Ok(stream) => {
+                    number += 1;
+                    if let Err(err) = begin(&daemon, stream, number) {
+                        log::warn!("control connection={number} reason={:?}", plain(&err));
+                    }
+                }
+                Err(err) => {
+                    // Out of file descriptors, most likely: some will be closed.
+                    log::warn!("accept reason={:?}", plain(&err));
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("accept".into()).spawn(accept).map(drop)
+}
+
+fn begin(daemon: &Arc<Daemon>, stream: UnixStream, number: u64) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let seat = Seat::take(daemon);
+    let serve = move || {
+        let mut channel = Channel::new(stream);
+        if let Err(err) = serve(&seat, &mut channel) {
+            // A verb that was interrupted, or that only wanted to know whether anybody is there.
+            log::debug!("control connection={number} reason={:?}", plain(&err));
+        }
+    };
+    thread::Builder::new().name(format!("control-{number}")).spawn(serve).map(drop)
+}
+
+/// One of the connections that are served.
+struct Seat {
+    daemon: Arc<Daemon>,
+    is_free: bool,
+}
+
+impl Seat {
+    fn take(daemon: &Arc<Daemon>) -> Self {
+        let taken = daemon.connections.fetch_add(1, Ordering::Relaxed);
+        Self { daemon: Arc::clone(daemon), is_free: taken < CONNECTIONS_MAX }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.daemon.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn serve(seat: &Seat, channel: &mut Channel) -> io::Result<()> {
+    if channel.greet()?.protocol != Hello::PROTOCOL {
+        // It knows by now, and says so to whoever asked it.
+        return Ok(());
+    }
+    let request: Request = channel.receive_secret()?;
+    if !seat.is_free {
+        let failure =
+            Failure::new(Code::InUse, "the daemon serves too many verbs: try again later");
+        return channel.send(&Event::End(Err(failure)));
+    }
+    if matches!(request, Request::Stop) {
+        return stop(&seat.daemon, channel);
+    }
+    let mut listening = true;
+    let answer = seat.daemon.answer(request, &mut |event| {
+        listening = listening && channel.send(&event).is_ok();
+        listening
+    });
+    channel.send(&Event::End(answer))
+}
+
+/// Has the main thread end the daemon, and passes on what it says.
+fn stop(daemon: &Daemon, channel: &mut Channel) -> io::Result<()> {
+    // Without room: whoever sends knows that it is being written.
+    let (sender, events) = bounded(0);
+    if daemon.happenings.send(Happening::Stop(sender)).is_err() {
+        return Ok(());
+    }
+    for event in events {
+        channel.send(&event)?;
+        if matches!(event, Event::End(_)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Daemon {
+    fn answer(&self, request: Request, say: &mut dyn FnMut(Event) -> bool) -> Result<Answer> {
+        match request {
+            Request::Status { save } => Ok(Answer::Status(self.status(save))),
+            Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
+            Request::AwaitEnd(bucket) => {
+                if let Some(served) = self.table.find(&bucket) {
+                    let ended = served.ended.clone();
+                    drop(served);
+                    // Fails when the mount has ended, which is what is waited for.
+                    ended.recv().ok();
+                }
+                Ok(Answer::Done)
+            }
+            Request::Unmount(request) => self.unmount(&request, say).map(|()| Answer::Done),
+            Request::Log(request) => self.log(&request, say).map(|()| Answer::Done),
+            Request::Publish(opening) => self.publish(&opening).map(Answer::Published),
+            Request::Check(request) => self.check(&request, say).map(|()| Answer::Done),
+            Request::Stop => unreachable!("answered by the main thread"),
+        }
+    }
+
+    fn status(&self, save: bool) -> Vec<MountReport> {
+        let all = self.table.all();
+        // All at once: buckets on different disks do not wait for each other.
+        let saves: Vec<_> =
+            if save { all.iter().map(|served| begin_save(served)).collect() } else { Vec::new() };
+        let mut failures = saves.into_iter().map(|answer| match answer.recv() {
+            Ok(Ok(())) => None,
+            Ok(Err(err)) => Some(Trouble::SaveFailed(err.to_string())),
+            Err(_) => Some(Trouble::SaveFailed("the mount has ended".to_owned())),
+        });
+        all.iter()
+            .map(|served| {
+                let failed = failures.next().flatten();
+                let mut report = served.report();
+                report.trouble = report.trouble.or(failed);
+                report
+            })
+            .collect()
+    }
+}
+
+fn begin_save(served: &Served) -> crossbeam_channel::Receiver<cairnfs_mount_core::Result<()>> {
+    let (done, answer) = bounded(1);
+    // The receiver waits for it.
+    served.mount.save(Box::new(move |result| drop(done.send(result))));
+    answer
+}

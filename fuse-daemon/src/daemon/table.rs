@@ -1,0 +1,287 @@
+//! What each bucket is doing: nothing, something that nobody may disturb, or being served.
+//!
+//! One lock, held only to look and to change; never while a bucket is opened, saved or unmounted.
+
+use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Duration};
+
+use cairnfs_mount_core::Mount;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    control::MountReport,
+    exit::{Code, Failure, Result},
+    fuse::Session,
+    home::BucketName,
+};
+
+use std::sync::Arc;
+
+/// How long the end of the daemon waits for what is just being opened.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// A bucket that is mounted.
+#[derive(Debug)]
+pub(super) struct Served {
+    /// Tells this mount from an earlier one of the same bucket.
+    pub(super) serial: u64,
+    pub(super) bucket: BucketName,
+    /// Where, without symlinks.
+    pub(super) dir: PathBuf,
+    pub(super) mount: Mount,
+    pub(super) session: Session,
+    pub(super) allow_other: bool,
+    /// Disconnected when the mount has ended.
+    pub(super) ended: Receiver<()>,
+    end: Mutex<Option<Sender<()>>>,
+}
+
+impl Served {
+    pub(super) fn report(&self) -> MountReport {
+        let status = self.mount.status();
+        MountReport::new(
+            self.bucket.clone(),
+            self.dir.clone(),
+            !self.session.is_mounted(),
+            self.allow_other,
+            &status,
+        )
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// Some thread does this with the bucket.
+    Busy(&'static str),
+    Served(Arc<Served>),
+    Leaving(Arc<Served>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ending: bool,
+    serial: u64,
+    slots: BTreeMap<BucketName, Slot>,
+}
+
+/// See the module's doc.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    state: Mutex<State>,
+    /// Told when a place becomes free.
+    freed: Condvar,
+}
+
+/// A bucket's place, given back when dropped unless it was filled.
+#[derive(Debug)]
+#[must_use = "the place is given back when this is dropped"]
+pub(super) struct Claim<'a> {
+    table: &'a Table,
+    bucket: BucketName,
+}
+
+impl Table {
+    /// Takes the place of `bucket` in order to do something, which `doing` names.
+    pub(super) fn claim(&self, bucket: &BucketName, doing: &'static str) -> Result<Claim<'_>> {
+        let mut state = self.state.lock();
+        if state.ending {
+            return Err(Failure::new(Code::Failed, "the daemon is ending"));
+        }
+        match state.slots.get(bucket) {
+            None => (),
+            Some(Slot::Busy(doing)) => {
+                let message = format!("bucket '{bucket}' is just {doing}: try again later");
+                return Err(Failure::new(Code::InUse, message));
+            }
+            Some(Slot::Served(served) | Slot::Leaving(served)) => {
+                let dir = served.dir.display();
+                let message = format!("bucket '{bucket}' is mounted already, at {dir}");
+                return Err(Failure::new(Code::MountPoint, message));
+            }
+        }
+        state.slots.insert(bucket.clone(), Slot::Busy(doing));
+        Ok(Claim { table: self, bucket: bucket.clone() })
+    }
+
+    /// A number that no mount before had.
+    pub(super) fn next_serial(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.serial += 1;
+        state.serial
+    }
+
+    /// The mount of `bucket`.
+    pub(super) fn find(&self, bucket: &BucketName) -> Option<Arc<Served>> {
+        match self.state.lock().slots.get(bucket) {
+            Some(Slot::Served(served)) => Some(Arc::clone(served)),
+            _ => None,
+        }
+    }
+
+    /// The mount at `dir`.
+    pub(super) fn find_dir(&self, dir: &Path) -> Option<Arc<Served>> {
+        self.all().into_iter().find(|served| served.dir == dir)
+    }
+
+    /// All mounts, by name.
+    pub(super) fn all(&self) -> Vec<Arc<Served>> {
+        let state = self.state.lock();
+        let served = state.slots.values().filter_map(|slot| match slot {
+            Slot::Served(served) | Slot::Leaving(served) => Some(Arc::clone(served)),
+            Slot::Busy(_) => None,
+        });
+        served.collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().slots.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Marks `served` as being unmounted, so that one thread alone does it.
+    pub(super) fn leave(&self, served: &Served) -> Result<()> {
+        let mut state = self.state.lock();
+        match state.slots.get_mut(&served.bucket) {
+            Some(slot @ Slot::Served(_)) if is(slot, served) => {
+                if let Slot::Served(it) = slot {
+                    *slot = Slot::Leaving(Arc::clone(it));
+                }
+                Ok(())
+            }
+            Some(Slot::Leaving(_)) => Err(Failure::new(
+                Code::InUse,
+                format_args!("{} is just being unmounted", served.dir.display()),
+            )),
+            _ => Err(not_mounted(&served.dir)),
+        }
+    }
+
+    /// It stays mounted after all.
+    pub(super) fn stay(&self, served: &Served) {
+        let mut state = self.state.lock();
+        if let Some(slot) = state.slots.get_mut(&served.bucket)
+            && let Slot::Leaving(it) = slot
+            && it.serial == served.serial
+        {
+            *slot = Slot::Served(Arc::clone(it));
+        }
+    }
+
+    /// It is mounted no longer.
+    pub(super) fn gone(&self, served: &Served) {
+        let mut state = self.state.lock();
+        if state.slots.get(&served.bucket).is_some_and(|slot| is(slot, served)) {
+            state.slots.remove(&served.bucket);
+        }
+        drop(state);
+        served.end.lock().take();
+        self.freed.notify_all();
+    }
+
+    /// The mount with this number, if nobody is unmounting it; from now on the caller is.
+    pub(super) fn leave_serial(&self, serial: u64) -> Option<Arc<Served>> {
+        let served = self.all().into_iter().find(|served| served.serial == serial)?;
+        self.leave(&served).ok().map(|()| served)
+    }
+
+    /// Lets nothing new begin, and waits a while for what has begun.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock();
+        state.ending = true;
+        let busy = |state: &mut State| {
+            state.slots.values().any(|slot| matches!(slot, Slot::Busy(_) | Slot::Leaving(_)))
+        };
+        if self.freed.wait_while_for(&mut state, busy, SETTLE).timed_out() {
+            log::warn!("end waited_s={}", SETTLE.as_secs());
+        }
+    }
+}
+
+impl Claim<'_> {
+    /// Fills the place with a mount, unless the daemon has begun to end.
+    pub(super) fn fill(self, mounted: Mounted) -> Result<(), Box<Served>> {
+        let (end, ended) = bounded(0);
+        let served = Served {
+            serial: mounted.serial,
+            bucket: self.bucket.clone(),
+            dir: mounted.session.dir().to_owned(),
+            mount: mounted.mount,
+            session: mounted.session,
+            allow_other: mounted.allow_other,
+            ended,
+            end: Mutex::new(Some(end)),
+        };
+        let mut state = self.table.state.lock();
+        if state.ending {
+            return Err(Box::new(served));
+        }
+        state.slots.insert(self.bucket.clone(), Slot::Served(Arc::new(served)));
+        Ok(())
+    }
+}
+
+/// What a place is filled with.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    pub(super) serial: u64,
+    pub(super) mount: Mount,
+    pub(super) session: Session,
+    pub(super) allow_other: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut state = self.table.state.lock();
+        if matches!(state.slots.get(&self.bucket), Some(Slot::Busy(_))) {
+            state.slots.remove(&self.bucket);
+        }
+        drop(state);
+        self.table.freed.notify_all();
+    }
+}
+
+fn is(slot: &Slot, served: &Served) -> bool {
+    match slot {
+        Slot::Served(it) | Slot::Leaving(it) => it.serial == served.serial,
+        Slot::Busy(_) => false,
+    }
+}
+
+/// The refusal of a directory that is no mount of this home.
+pub(super) fn not_mounted(dir: &Path) -> Failure {
+    Failure::new(
+        Code::NotFound,
+        format_args!(
+            "nothing is mounted at {} ('cairnfs list' shows what is mounted where)",
+            dir.display()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_one_claim_at_a_time() {
+        let table = Table::default();
+        let bucket: BucketName = "b".parse().unwrap();
+        let claim = table.claim(&bucket, "being checked").unwrap();
+        let refused = table.claim(&bucket, "being mounted").unwrap_err();
+        assert_eq!(refused.message, "bucket 'b' is just being checked: try again later");
+        assert_eq!(refused.code, Code::InUse);
+        drop(claim);
+        assert!(table.claim(&bucket, "being mounted").is_ok());
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn nothing_begins_when_the_daemon_ends() {
+        let table = Table::default();
+        table.end();
+        assert!(table.claim(&"b".parse().unwrap(), "being mounted").is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! Work on a bucket that need not be mounted: its log, a version, a check.
+
+use cairnfs_mount_core::{Mount, Options};
+
+use super::{Daemon, mounting::give_up};
+use crate::{
+    control::{CheckRequest, Event, LogRequest, Opening, Progress, VersionReport},
+    exit::{Code, Failure, Result},
+};
+
+impl Daemon {
+    /// Calls `work` with the bucket's file system: the mounted one, or one that is opened for the
+    /// while.
+    fn visit<T>(
+        &self,
+        opening: &Opening,
+        doing: &'static str,
+        options: Options,
+        work: impl FnOnce(&Mount) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(served) = self.table.find(&opening.bucket) {
+            return work(&served.mount);
+        }
+        let _claim = self.table.claim(&opening.bucket, doing)?;
+        let mount = self.open(opening, options)?;
+        let outcome = work(&mount);
+        give_up(&mount);
+        outcome
+    }
+
+    pub(super) fn log(
+        &self,
+        request: &LogRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let options = Options { read_only: true, ..Options::default() };
+        let failed = |err| Failure::bucket(&request.opening.bucket, &err);
+        let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        let versions = self.visit(&request.opening, "being read", options, |mount| {
+            mount
+                .log(request.path.as_deref(), count(request.limit), count(request.max_changes))
+                .map_err(failed)
+        })?;
+        for version in versions {
+            if !say(Event::Version(VersionReport::from(version))) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn publish(&self, opening: &Opening) -> Result<[u8; 32]> {
+        let failed = |err| Failure::bucket(&opening.bucket, &err);
+        self.visit(opening, "being published", Options::default(), |mount| {
+            mount.publish().map_err(failed)
+        })
+    }
+
+    /// Says what is damaged; succeeds only if nothing is.
+    pub(super) fn check(
+        &self,
+        request: &CheckRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let name = &request.opening.bucket;
+        let options = Options { read_only: true, ..Options::default() };
+        let mut damages = 0_u64;
+        let say = std::cell::RefCell::new(say);
+        self.visit(&request.opening, "being checked", options, |mount| {
+            mount
+                .check(
+                    &mut |done, total| {
+                        (say.borrow_mut())(Event::Progress(Progress::Checking { done, total }));
+                    },
+                    &mut |path, what| {
+                        damages += 1;
+                        log::error!("check damage={what:?}");
+                        let path = path.map(<[u8]>::to_vec);
+                        (say.borrow_mut())(Event::Damage(path, what.to_owned()));
+                    },
+                )
+                .map_err(|err| Failure::bucket(name, &err))
+        })?;
+        match damages {
+            0 => Ok(()),
+            1 => Err(Failure::new(Code::Damage, format!("bucket '{name}': 1 damage found"))),
+            more => {
+                Err(Failure::new(Code::Damage, format!("bucket '{name}': {more} damages found")))
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! How a verb ends: an exit code that scripts can rely on, and one line that says why.
+
+use std::{fmt::Display, io, path::Path, process::ExitCode};
+
+use cairnfs_mount_core::Error as CoreError;
+use serde::{Deserialize, Serialize};
+
+/// The result of a verb or of a part of one.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// The exit codes; the numbers are part of the command line's contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Code {
+    /// It failed; the message says why.
+    Failed,
+    /// Wrong usage; nothing was changed.
+    Usage,
+    /// No such bucket, mount or device.
+    NotFound,
+    /// Wrong passphrase or key.
+    WrongKey,
+    /// In use by another process.
+    InUse,
+    /// Mount point missing, busy or not empty.
+    MountPoint,
+    /// FUSE is not available.
+    NoFuse,
+    /// Damage was found.
+    Damage,
+    /// Unsaved data remains.
+    Unsaved,
+    /// No space left.
+    NoSpace,
+    /// Written by a newer version.
+    Newer,
+    /// Interrupted by a signal.
+    Interrupted,
+}
+
+impl Code {
+    /// The number that the process exits with.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::WrongKey => 4,
+            Self::InUse => 5,
+            Self::MountPoint => 6,
+            Self::NoFuse => 7,
+            Self::Damage => 8,
+            Self::Unsaved => 9,
+            Self::NoSpace => 12,
+            Self::Newer => 13,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The code of an exit status, where it is one of ours.
+    pub(crate) fn from_number(number: i32) -> Option<Self> {
+        [
+            Self::Failed,
+            Self::Usage,
+            Self::NotFound,
+            Self::WrongKey,
+            Self::InUse,
+            Self::MountPoint,
+            Self::NoFuse,
+            Self::Damage,
+            Self::Unsaved,
+            Self::NoSpace,
+            Self::Newer,
+            Self::Interrupted,
+        ]
+        .into_iter()
+        .find(|code| i32::from(code.number()) == number)
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code.number())
+    }
+}
+
+/// Why a verb failed. Travels from the daemon to the verb that asked it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    /// What scripts see.
+    pub(crate) code: Code,
+    /// What people see: one line, without the program's name and without a full stop.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// A failure with `message`, made one line if it is several.
+    pub(crate) fn new(code: Code, message: impl Display) -> Self {
+        let message = message.to_string();
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { code, message }
+    }
+
+    /// Wrong usage: nothing was changed.
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// A failed call of the system; a full disk has a code of its own.
+    pub(crate) fn io(doing: impl Display, err: &io::Error) -> Self {
+        let code = match err.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
+            _ => Code::Failed,
+        };
+        Self::new(code, format_args!("{doing}: {}", plain(err)))
+    }
+
+    /// A failed call on one file.
+    pub(crate) fn file(doing: &str, path: &Path, err: &io::Error) -> Self {
+        Self::io(format_args!("cannot {doing} {}", path.display()), err)
+    }
+
+    /// What went wrong with the bucket `name`.
+    pub(crate) fn bucket(name: impl Display, err: &CoreError) -> Self {
+        let (code, message) = match err {
+            CoreError::NoBucket(_) => (
+                Code::NotFound,
+                format!("no bucket '{name}' ('cairnfs list' shows those there are)"),
+            ),
+            CoreError::WrongPassphrase => {
+                (Code::WrongKey, format!("wrong passphrase for bucket '{name}'"))
+            }
+            CoreError::NeedsPassphrase => (
+                Code::WrongKey,
+                format!("bucket '{name}' needs its passphrase, and none was given"),
+            ),
+            CoreError::Locked { pid: 0 } => {
+                (Code::InUse, format!("bucket '{name}' is in use by another process"))
+            }
+            CoreError::Locked { pid } => {
+                (Code::InUse, format!("bucket '{name}' is in use by process {pid}"))
+            }
+            CoreError::Damaged { what } => (
+                Code::Damage,
+                format!("bucket '{name}' is damaged: {what} (run 'cairnfs check {name}')"),
+            ),
+            CoreError::NoSpace => {
+                (Code::NoSpace, format!("bucket '{name}': no space left on its disk"))
+            }
+            CoreError::Newer { .. } => (Code::Newer, format!("bucket '{name}': {err}")),
+            CoreError::Poisoned(_) => (Code::Unsaved, format!("bucket '{name}': {err}")),
+            _ => (Code::Failed, format!("bucket '{name}': {err}")),
+        };
+        Self::new(code, message)
+    }
+}
+
+/// The text of an error without the number that std appends to it.
+pub(crate) fn plain(err: &io::Error) -> String {
+    let text = err.to_string();
+    text.find(" (os error").map_or(text.clone(), |end| text[..end].to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(Failure::usage("no\n  such \tthing").message, "no such thing");
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_code() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(Failure::io("cannot write", &full).code.number(), 12);
+    }
+
+    #[test]
+    fn every_code_is_found_by_its_number() {
+        for code in [Code::Failed, Code::Unsaved, Code::Interrupted] {
+            assert_eq!(Code::from_number(i32::from(code.number())), Some(code));
+        }
+        assert_eq!(Code::from_number(0), None);
+    }
+}

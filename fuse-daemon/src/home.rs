@@ -1,0 +1,253 @@
+//! Where everything that this program keeps lies.
+//!
+//! ```text
+//!   $CAIRNFS_HOME, or           ~/.config/cairnfs/    config.toml
+//!   (both parts in one folder)  ~/.local/share/cairnfs/
+//!                                 device.key       this device's identity, 0600
+//!                                 buckets/NAME/    one bucket each
+//!                                 at-start.toml    what the daemon mounts by itself
+//!                                 daemon.log       of a daemon started in the background
+//!                                 run/             0700: lock and socket of the daemon
+//! ```
+
+use std::{
+    env, fmt, fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use cairnfs_store::{
+    disk::RealDisk,
+    keys::{DeviceKey, keyfile::KeyFileError},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    exit::{Code, Failure, Result},
+    lock::LockFile,
+    values::hex,
+};
+
+/// The name of a bucket on this device: also the name of its directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct BucketName(String);
+
+/// The text cannot name a bucket.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "{0:?} cannot name a bucket: use 1 to 64 letters, digits, '.', '-' and '_', the first one a \
+     letter or digit"
+)]
+pub(crate) struct BadName(String);
+
+impl BucketName {
+    /// Longest name in bytes.
+    const MAX_BYTES: usize = 64;
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BucketName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
+        if first && rest && text.len() <= Self::MAX_BYTES {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for BucketName {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl From<BucketName> for String {
+    fn from(name: BucketName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for BucketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The folders of one person's state; one daemon serves it.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    config: PathBuf,
+    data: PathBuf,
+    given: bool,
+}
+
+impl Home {
+    /// Finds it: `given` (a flag or `CAIRNFS_HOME`), else the XDG folders. Makes nothing.
+    pub(crate) fn locate(given: Option<&Path>) -> Result<Self> {
+        if let Some(dir) = given.map(Path::to_owned).or_else(|| set("CAIRNFS_HOME")) {
+            let dir = std::path::absolute(&dir)
+                .map_err(|err| Failure::file("find the home folder", &dir, &err))?;
+            return Ok(Self { config: dir.clone(), data: dir, given: true });
+        }
+        let folder = |variable: &str, below: &str| {
+            let given = set(variable).filter(|dir| dir.is_absolute());
+            given.or_else(|| Some(set("HOME")?.join(below))).map(|dir| dir.join("cairnfs"))
+        };
+        match (folder("XDG_CONFIG_HOME", ".config"), folder("XDG_DATA_HOME", ".local/share")) {
+            (Some(config), Some(data)) => Ok(Self { config, data, given: false }),
+            _ => Err(Failure::usage(
+                "neither CAIRNFS_HOME nor HOME is set: say with --home where the buckets are",
+            )),
+        }
+    }
+
+    /// Makes the folders, readable by nobody else.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        for dir in [&self.data, &self.buckets_dir(), &self.run_dir()] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(|err| Failure::file("make the folder", dir, &err))?;
+        }
+        Ok(())
+    }
+
+    /// The value of `CAIRNFS_HOME` for a child that is to use the same home.
+    pub(crate) fn for_children(&self) -> Option<&Path> {
+        self.given.then_some(&*self.data)
+    }
+
+    /// Held by the daemon for as long as it runs.
+    pub(crate) fn daemon_lock(&self) -> PathBuf {
+        self.run_dir().join("daemon.lock")
+    }
+
+    /// The folder of everything but the configuration.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data
+    }
+
+    /// The configuration, which need not exist.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.config.join("config.toml")
+    }
+
+    /// Where buckets lie.
+    pub(crate) fn buckets_dir(&self) -> PathBuf {
+        self.data.join("buckets")
+    }
+
+    /// Where the bucket `name` lies, if it exists.
+    pub(crate) fn bucket_dir(&self, name: &BucketName) -> PathBuf {
+        self.buckets_dir().join(name.as_str())
+    }
+
+    /// What the daemon mounts by itself.
+    pub(crate) fn at_start_file(&self) -> PathBuf {
+        self.data.join("at-start.toml")
+    }
+
+    /// Where a daemon in the background writes its log.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.data.join("daemon.log")
+    }
+
+    /// What exists only while a daemon runs.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.data.join("run")
+    }
+
+    /// The names of all buckets, sorted. A home without any is no error.
+    pub(crate) fn bucket_names(&self) -> Result<Vec<BucketName>> {
+        let dir = self.buckets_dir();
+        let failed = |err: &io::Error| Failure::file("read", &dir, err);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => return Err(failed(&err)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|err| failed(&err))?;
+            // Anything else was not put here by this program.
+            if let Some(Ok(name)) = entry.file_name().to_str().map(str::parse) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// This device's identity, made on first use.
+    pub(crate) fn device_key(&self) -> Result<DeviceKey> {
+        self.prepare()?;
+        let path = self.data.join("device.key");
+        let failed = |err: &dyn fmt::Display| {
+            Failure::new(Code::Failed, format_args!("device key {}: {err}", path.display()))
+        };
+        // Two first uses at once must agree on one key.
+        let _held = LockFile::wait(&self.run_dir().join("device.lock"))?;
+        if path.exists() {
+            return DeviceKey::load(&RealDisk, &path).map_err(|err| match err {
+                KeyFileError::Newer { .. } => Failure::new(Code::Newer, failed(&err).message),
+                _ => failed(&err),
+            });
+        }
+        let key = DeviceKey::generate().map_err(|err| failed(&err))?;
+        key.save(&RealDisk, &path).map_err(|err| failed(&err))?;
+        log::info!("device-key made={}", hex(&key.public()[..4]));
+        Ok(key)
+    }
+}
+
+/// The value of an environment variable that is set to something.
+fn set(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_words() {
+        for name in ["photos", "a", "2026.work_files-old", &"x".repeat(64)] {
+            assert!(name.parse::<BucketName>().is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "-o", "a/b", "a b", "käse", "a\0", &"x".repeat(65)] {
+            assert!(name.parse::<BucketName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_given_home_holds_everything() {
+        let home = Home::locate(Some(Path::new("/some/where"))).unwrap();
+        assert_eq!(home.config_file(), Path::new("/some/where/config.toml"));
+        assert_eq!(home.bucket_dir(&"b".parse().unwrap()), Path::new("/some/where/buckets/b"));
+    }
+
+    #[test]
+    fn a_new_home_has_no_buckets() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(&dir.path().join("new"))).unwrap();
+        assert!(home.bucket_names().unwrap().is_empty());
+        home.prepare().unwrap();
+        fs::create_dir(home.buckets_dir().join("one")).unwrap();
+        fs::create_dir(home.buckets_dir().join(".tmp-x")).unwrap();
+        assert_eq!(home.bucket_names().unwrap(), ["one".parse().unwrap()]);
+    }
+}

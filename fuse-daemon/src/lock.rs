@@ -1,0 +1,103 @@
+//! Lock files: who holds one is alone, until it lets go or ends, however it ends.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use crate::exit::{Failure, Result};
+
+/// A locked file, let go when dropped. The file stays; only the lock on it counts.
+#[derive(Debug)]
+#[must_use = "the lock is let go when this is dropped"]
+pub(crate) struct LockFile {
+    _file: File,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holder {
+    /// A process that has not written its id yet.
+    Unknown,
+    /// The process with this id.
+    Process(u32),
+}
+
+impl LockFile {
+    /// Takes the lock, waiting for as long as another holds it.
+    pub(crate) fn wait(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        file.lock().map_err(|err| Failure::file("lock", path, &err))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Takes the lock and writes this process's id into it, or says who holds it.
+    pub(crate) fn take(path: &Path) -> Result<Result<Self, Holder>> {
+        let mut file = open(path)?;
+        let failed = |err: &std::io::Error| Failure::file("lock", path, err);
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)
+                    .and_then(|()| file.rewind())
+                    .and_then(|()| write!(file, "{}", std::process::id()))
+                    .map_err(|err| failed(&err))?;
+                Ok(Ok(Self { _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => Ok(Err(read_holder(&mut file))),
+            Err(TryLockError::Error(err)) => Err(failed(&err)),
+        }
+    }
+
+    /// Who holds the lock at `path`, if anybody does.
+    pub(crate) fn holder(path: &Path) -> Result<Option<Holder>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut file = open(path)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+            Err(TryLockError::Error(err)) => Err(Failure::file("lock", path, &err)),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|err| Failure::file("open", path, &err))
+}
+
+fn read_holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) => text.trim().parse().map_or(Holder::Unknown, Holder::Process),
+        Err(_) => Holder::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_is_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(LockFile::holder(&path).unwrap(), None);
+        let first = LockFile::take(&path).unwrap().unwrap();
+        let me = Holder::Process(std::process::id());
+        assert_eq!(LockFile::take(&path).unwrap().unwrap_err(), me);
+        assert_eq!(LockFile::holder(&path).unwrap(), Some(me));
+        drop(first);
+        assert_eq!(LockFile::holder(&path).unwrap(), None);
+        assert!(LockFile::take(&path).unwrap().is_ok());
+    }
+}

@@ -1,0 +1,230 @@
+//! Where a passphrase comes from: a flag, the settings, systemd's credentials, or the terminal.
+//!
+//! The first that says anything counts, in this order: `--passphrase-file` and
+//! `--passphrase-command`; the same as mount options; `CAIRNFS_PASSPHRASE_FILE` and
+//! `..._COMMAND`, then the configuration; `$CREDENTIALS_DIRECTORY/passphrase`; a question.
+
+use std::{
+    env,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::PassphraseArgs,
+    exit::{Code, Failure, Result},
+    home::BucketName,
+    interrupt::OnInterrupt,
+    secret::Secret,
+    settings::Settings,
+    ui,
+};
+
+/// A place that gives a passphrase without anybody typing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    /// The first line of a file.
+    PassphraseFile(PathBuf),
+    /// The first line that a command prints.
+    PassphraseCommand(String),
+}
+
+const USE_WHAT: &str = "there is no terminal to ask on: use --passphrase-file FILE or \
+                        --passphrase-command COMMAND";
+
+impl Source {
+    /// The place that flags and settings name, if any does.
+    pub(crate) fn find(
+        flags: &PassphraseArgs,
+        settings: &Settings,
+        bucket: &BucketName,
+    ) -> Result<Option<Self>> {
+        let file = |path: PathBuf| {
+            std::path::absolute(&path)
+                .map(Self::PassphraseFile)
+                .map_err(|err| Failure::file("find", &path, &err))
+        };
+        if let Some(path) = &flags.passphrase_file {
+            return file(path.clone()).map(Some);
+        }
+        if let Some(command) = &flags.passphrase_command {
+            return Ok(Some(Self::PassphraseCommand(command.clone())));
+        }
+        let path = settings.get::<PathBuf>("passphrase_file", Some(bucket));
+        if let Some(path) = path {
+            return file(path).map(Some);
+        }
+        if let Some(command) = settings.get("passphrase_command", Some(bucket)) {
+            return Ok(Some(Self::PassphraseCommand(command)));
+        }
+        let credential = env::var_os("CREDENTIALS_DIRECTORY")
+            .map(|dir| Path::new(&dir).join("passphrase"))
+            .filter(|path| path.exists());
+        credential.map(file).transpose()
+    }
+
+    /// Gets the passphrase.
+    pub(crate) fn read(&self) -> Result<Secret> {
+        match self {
+            Self::PassphraseFile(path) => {
+                let failed = |err: &io::Error| Failure::file("read the passphrase file", path, err);
+                let file = File::open(path).map_err(|err| failed(&err))?;
+                first_line(file, &path.display()).map_err(|err| match err {
+                    LineError::Io(err) => failed(&err),
+                    LineError::Wrong(failure) => failure,
+                })
+            }
+            Self::PassphraseCommand(command) => run(command),
+        }
+    }
+}
+
+/// The passphrase of a new bucket: typed ones are asked for twice.
+pub(crate) fn for_new(
+    flags: &PassphraseArgs,
+    settings: &Settings,
+    bucket: &BucketName,
+) -> Result<Secret> {
+    if let Some(source) = Source::find(flags, settings, bucket)? {
+        return source.read();
+    }
+    let no_terminal = format!("{USE_WHAT}, or --no-passphrase for a key file only");
+    let first = ask(&format!("New passphrase for bucket '{bucket}': "), &no_terminal)?;
+    let second = ask("The same again: ", &no_terminal)?;
+    if first != second {
+        return Err(Failure::usage("the two passphrases differ: nothing was made"));
+    }
+    Ok(first)
+}
+
+/// The passphrase of a bucket that has one.
+pub(crate) fn for_existing(source: Option<&Source>, bucket: &BucketName) -> Result<Secret> {
+    match source {
+        Some(source) => source.read(),
+        None => {
+            let no_terminal = format!("bucket '{bucket}' needs its passphrase and {USE_WHAT}");
+            ask(&format!("Passphrase for bucket '{bucket}': "), &no_terminal)
+        }
+    }
+}
+
+fn ask(prompt: &str, no_terminal: &str) -> Result<Secret> {
+    // Opening the terminal tells whether there is one, wherever stdin comes from.
+    let Ok(terminal) = File::open("/dev/tty") else { return Err(Failure::usage(no_terminal)) };
+    // A verb that is interrupted while somebody types must not leave the terminal without echo.
+    let _restored = tcgetattr(&terminal).ok().map(|before| {
+        OnInterrupt::undo(move || {
+            // A terminal that went away needs no echo.
+            tcsetattr(&terminal, OptionalActions::Now, &before).ok();
+        })
+    });
+    let typed = rpassword::prompt_password(prompt).map_err(|err| match err.kind() {
+        io::ErrorKind::Interrupted => Failure::new(Code::Interrupted, "interrupted"),
+        io::ErrorKind::UnexpectedEof => Failure::usage("no passphrase given"),
+        _ => Failure::io("cannot ask for the passphrase", &err),
+    })?;
+    accept(typed.into_bytes(), &"the terminal").map_err(|_| Failure::usage("no passphrase given"))
+}
+
+/// Runs `command` in a shell; it may talk to the terminal.
+fn run(command: &str) -> Result<Secret> {
+    let failed = |err: &io::Error| Failure::io("cannot run the passphrase command", err);
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|err| failed(&err))?;
+    let out = child.stdout.take().expect("asked for a pipe");
+    let line = first_line(out, &"the passphrase command");
+    let status = child.wait().map_err(|err| failed(&err))?;
+    if !status.success() {
+        return Err(Failure::new(
+            Code::Failed,
+            format_args!("the passphrase command failed ({status})"),
+        ));
+    }
+    line.map_err(|err| match err {
+        LineError::Io(err) => failed(&err),
+        LineError::Wrong(failure) => failure,
+    })
+}
+
+enum LineError {
+    Io(io::Error),
+    Wrong(Failure),
+}
+
+/// Reads up to the first line's end.
+fn first_line(input: impl Read, from: &dyn std::fmt::Display) -> Result<Secret, LineError> {
+    let limit = Secret::MAX_BYTES + 2;
+    // Room for all of it, so that no copy is left behind by growing.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
+    input
+        .take(u64::try_from(limit).unwrap_or(u64::MAX))
+        .read_to_end(&mut bytes)
+        .map_err(LineError::Io)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    accept(line.to_vec(), from).map_err(LineError::Wrong)
+}
+
+fn accept(bytes: Vec<u8>, from: &dyn std::fmt::Display) -> Result<Secret> {
+    let len = bytes.len();
+    let secret = Secret::new(bytes);
+    match len {
+        0 => Err(Failure::usage(format_args!("no passphrase came from {from}: it is empty"))),
+        1..=Secret::MAX_BYTES => Ok(secret),
+        _ => Err(Failure::usage(format_args!(
+            "the passphrase from {from} is longer than {} bytes",
+            Secret::MAX_BYTES
+        ))),
+    }
+}
+
+/// Says that a passphrase given by flag is not needed.
+pub(crate) fn note_unused(flags: &PassphraseArgs, bucket: &BucketName) {
+    if flags.passphrase_file.is_some() || flags.passphrase_command.is_some() {
+        ui::note(format_args!("bucket '{bucket}' has no passphrase; the one given is not used"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &[u8]) -> Option<Vec<u8>> {
+        first_line(text, &"a test").ok().map(|secret| secret.expose().to_vec())
+    }
+
+    #[test]
+    fn a_passphrase_is_the_first_line() {
+        assert_eq!(line(b"correct horse\nsecond"), Some(b"correct horse".to_vec()));
+        assert_eq!(line(b"with space \r\n"), Some(b"with space ".to_vec()));
+        assert_eq!(line(b"no end"), Some(b"no end".to_vec()));
+        assert_eq!(line(b""), None);
+        assert_eq!(line(b"\nsecond"), None);
+        assert_eq!(line(&[b'x'; Secret::MAX_BYTES]).map(|x| x.len()), Some(Secret::MAX_BYTES));
+        assert_eq!(line(&[b'x'; Secret::MAX_BYTES + 1]), None);
+    }
+
+    #[test]
+    fn a_command_that_fails_gives_no_passphrase() {
+        let run = |command: &str| Source::PassphraseCommand(command.into()).read();
+        assert_eq!(run("echo one; echo two").unwrap().expose(), b"one");
+        assert!(run("echo one; exit 3").is_err());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_settings() {
+        let flags = PassphraseArgs { passphrase_file: Some("/a".into()), passphrase_command: None };
+        let found = Source::find(&flags, &Settings::default(), &"b".parse().unwrap()).unwrap();
+        assert_eq!(found, Some(Source::PassphraseFile("/a".into())));
+    }
+}

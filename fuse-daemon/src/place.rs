@@ -1,0 +1,178 @@
+//! Mount points from a verb's side: what a path means, and what a daemon that died left behind.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::{io::Errno, mount::UnmountFlags};
+
+use crate::exit::{Code, Failure, Result, plain};
+
+/// A cairnfs mount in the kernel's table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Listed {
+    /// Where.
+    pub(crate) dir: PathBuf,
+    /// The bucket.
+    pub(crate) bucket: String,
+}
+
+/// The path without symlinks, also where it is a dead mount or does not exist.
+pub(crate) fn resolve(dir: &Path) -> Result<PathBuf> {
+    let failed = |err: &io::Error| Failure::file("find", dir, err);
+    let dir = std::path::absolute(dir).map_err(|err| failed(&err))?;
+    if let Ok(real) = fs::canonicalize(&dir) {
+        return Ok(real);
+    }
+    match (dir.parent(), dir.file_name()) {
+        (Some(parent), Some(name)) => {
+            Ok(fs::canonicalize(parent).map_or_else(|_| dir.clone(), |parent| parent.join(name)))
+        }
+        _ => Ok(dir),
+    }
+}
+
+/// Refuses what can be refused before anybody types a passphrase.
+pub(crate) fn examine(dir: &Path) -> Result<()> {
+    let refuse = |why: &str| {
+        let message = format!("{} {why}", dir.display());
+        Err(Failure::new(Code::MountPoint, message))
+    };
+    match fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => refuse("is not a directory: name an empty directory"),
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            refuse("does not exist: make the directory first")
+        }
+        // A dead mount, which the daemon takes away.
+        Err(err) if is_dead(&err) => Ok(()),
+        Err(err) => refuse(&format!("cannot be mounted on: {}", plain(&err))),
+    }
+}
+
+/// The cairnfs mounts that no daemon serves any more.
+pub(crate) fn dead_mounts() -> Vec<Listed> {
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    parse(&table).into_iter().filter(|listed| answers_dead(&listed.dir)).collect()
+}
+
+/// Takes away what a daemon that died left at `dir`; tells what else is there.
+pub(crate) fn take_away(dir: &Path) -> Result<()> {
+    let table = fs::read("/proc/self/mountinfo")
+        .map_err(|err| Failure::io("cannot read the table of mounts", &err))?;
+    if !parse(&table).iter().any(|listed| listed.dir == dir) {
+        let message = format!(
+            "no bucket is mounted at {} ('cairnfs list' shows what is mounted where)",
+            dir.display()
+        );
+        return Err(Failure::new(Code::NotFound, message));
+    }
+    if !answers_dead(dir) {
+        let message = format!(
+            "{} is served by the daemon of another home: unmount it with that CAIRNFS_HOME",
+            dir.display()
+        );
+        return Err(Failure::new(Code::NotFound, message));
+    }
+    let failed = |err: &io::Error| Failure::file("take away the dead mount at", dir, err);
+    match rustix::mount::unmount(dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        // Only root may, so let the set-uid helper do it.
+        Err(Errno::PERM) => {
+            let status = Command::new("fusermount3")
+                .args(["-u", "-z", "--"])
+                .arg(dir)
+                .stdin(Stdio::null())
+                .status()
+                .map_err(|err| failed(&err))?;
+            if status.success() {
+                Ok(())
+            } else {
+                Err(failed(&io::Error::other(format!("fusermount3 failed ({status})"))))
+            }
+        }
+        Err(err) => Err(failed(&err.into())),
+    }
+}
+
+/// Reads the directory: attributes may still be cached when nobody answers any more.
+fn answers_dead(dir: &Path) -> bool {
+    let read = fs::read_dir(dir).and_then(|mut entries| entries.next().transpose());
+    read.is_err_and(|err| is_dead(&err))
+}
+
+fn is_dead(err: &io::Error) -> bool {
+    let errno = Errno::from_io_error(err);
+    matches!(errno, Some(Errno::NOTCONN | Errno::CONNABORTED | Errno::CONNREFUSED))
+}
+
+/// The cairnfs mounts of a table such as `/proc/self/mountinfo`.
+fn parse(table: &[u8]) -> Vec<Listed> {
+    table.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Listed> {
+    let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    let dash = fields.iter().position(|field| *field == b"-")?;
+    let bucket = fields.get(dash + 2)?.strip_prefix(b"cairnfs:")?;
+    fields.get(dash + 1)?.starts_with(b"fuse").then_some(())?;
+    let dir = unescape(fields.get(4)?);
+    Some(Listed {
+        dir: PathBuf::from(std::ffi::OsStr::from_bytes(&dir)),
+        bucket: String::from_utf8_lossy(bucket).into_owned(),
+    })
+}
+
+/// Undoes `\040` and the like.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (byte, escaped) {
+            (b'\\', Some(escaped)) => {
+                plain.push(escaped);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            _ => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_mounts_are_told_from_others() {
+        let table = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+            40 36 0:45 / /mnt\\0402 rw shared:7 - fuse.cairnfs cairnfs:photos rw,user_id=0\n\
+            41 36 0:46 / /other rw - fuse.sshfs host:/ rw\n";
+        let listed = Listed { dir: "/mnt 2".into(), bucket: "photos".into() };
+        assert_eq!(parse(table), [listed]);
+    }
+
+    #[test]
+    fn what_is_no_mount_is_said_to_be_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(take_away(dir.path()).unwrap_err().code, Code::NotFound);
+    }
+
+    #[test]
+    fn a_path_that_does_not_exist_resolves_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
+        assert_eq!(resolve(&real.join("link/none")).unwrap(), real.join("none"));
+        assert_eq!(resolve(Path::new("/")).unwrap(), Path::new("/"));
+    }
+}

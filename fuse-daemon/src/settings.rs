@@ -1,0 +1,257 @@
+//! The settings, in layers: a flag, else the environment, else `config.toml`, else the default.
+//!
+//! In the file, a key stands at the top for all buckets or below `[bucket.NAME]` for one:
+//!
+//! ```toml
+//! save = "flush"
+//!
+//! [bucket.photos]
+//! save = "interval:10s"
+//! passphrase_file = "/etc/photos.pass"
+//! ```
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    env, fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use cairnfs_mount_core::{Limits, Options, SavePolicy};
+
+use crate::{
+    exit::{Failure, Result},
+    home::{BucketName, Home},
+    values::{Size, Span, Switch},
+};
+
+/// A setting that can be given in the environment and in the file.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name in the file.
+    pub(crate) name: &'static str,
+    /// Its variable in the environment.
+    pub(crate) env: &'static str,
+    /// What holds when nobody says anything; empty for none.
+    pub(crate) default: &'static str,
+    /// Says what is wrong with a value.
+    check: fn(&str) -> Result<(), String>,
+}
+
+/// All of them, in the order in which they are shown.
+pub(crate) const KEYS: [Key; 11] = [
+    key::<SavePolicy>("save", "CAIRNFS_SAVE", "flush"),
+    key::<Size>("cache", "CAIRNFS_CACHE", "32MiB"),
+    key::<Size>("dirty", "CAIRNFS_DIRTY", "32MiB"),
+    key::<Switch>("allow_other", "CAIRNFS_ALLOW_OTHER", "false"),
+    key::<Span>("publish_quiet", "CAIRNFS_PUBLISH_QUIET", "1s"),
+    key::<Span>("publish_max", "CAIRNFS_PUBLISH_MAX", "10s"),
+    key::<PathBuf>("passphrase_file", "CAIRNFS_PASSPHRASE_FILE", ""),
+    key::<String>("passphrase_command", "CAIRNFS_PASSPHRASE_COMMAND", ""),
+    key::<Span>("timeout", "CAIRNFS_TIMEOUT", ""),
+    key::<String>("device_name", "CAIRNFS_DEVICE_NAME", ""),
+    key::<log::LevelFilter>("log", "CAIRNFS_LOG", ""),
+];
+
+const fn key<T: FromStr>(name: &'static str, env: &'static str, default: &'static str) -> Key
+where
+    T::Err: fmt::Display,
+{
+    fn check<T: FromStr>(text: &str) -> Result<(), String>
+    where
+        T::Err: fmt::Display,
+    {
+        text.parse::<T>().map(drop).map_err(|err| err.to_string())
+    }
+    Key { name, env, default, check: check::<T> }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Origin {
+    /// An environment variable.
+    Environment,
+    /// The configuration file.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+/// The environment and the file, read and checked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// By key.
+    environment: BTreeMap<&'static str, String>,
+    /// By bucket (or none, for all) and key.
+    file: BTreeMap<(Option<BucketName>, &'static str), String>,
+}
+
+impl Settings {
+    /// Reads both; a value that makes no sense is an error, used or not.
+    pub(crate) fn load(home: &Home) -> Result<Self> {
+        let mut settings = Self::default();
+        for key in &KEYS {
+            if let Some(value) = env::var_os(key.env).filter(|value| !value.is_empty()) {
+                let value = value.into_string().map_err(|_| {
+                    Failure::usage(format_args!("{} is not readable as text", key.env))
+                })?;
+                (key.check)(&value)
+                    .map_err(|err| Failure::usage(format_args!("{}: {err}", key.env)))?;
+                settings.environment.insert(key.name, value);
+            }
+        }
+        let path = home.config_file();
+        match fs::read_to_string(&path) {
+            Ok(text) => settings.read_file(&path, &text)?,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => (),
+            Err(err) => return Err(Failure::file("read", &path, &err)),
+        }
+        Ok(settings)
+    }
+
+    fn read_file(&mut self, path: &Path, text: &str) -> Result<()> {
+        let wrong = |what: String| Failure::usage(format_args!("{}: {what}", path.display()));
+        let table: toml::Table = text.parse().map_err(|err: toml::de::Error| {
+            let line = err.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            wrong(format!("line {line}: {}", err.message()))
+        })?;
+        for (name, value) in table {
+            if name != "bucket" {
+                self.read_key(None, &name, &value).map_err(wrong)?;
+                continue;
+            }
+            let toml::Value::Table(buckets) = value else {
+                return Err(wrong("write [bucket.NAME] and the bucket's keys below it".into()));
+            };
+            for (bucket, keys) in buckets {
+                let bucket: BucketName = bucket.parse().map_err(|err| wrong(format!("{err}")))?;
+                let toml::Value::Table(keys) = keys else {
+                    return Err(wrong(format!("write [bucket.{bucket}] and its keys below it")));
+                };
+                for (name, value) in keys {
+                    self.read_key(Some(&bucket), &name, &value).map_err(wrong)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_key(
+        &mut self,
+        bucket: Option<&BucketName>,
+        name: &str,
+        value: &toml::Value,
+    ) -> Result<(), String> {
+        let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+            let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+            return Err(format!("unknown key {name:?}: the keys are {}", names.join(", ")));
+        };
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Boolean(switch) => switch.to_string(),
+            _ => return Err(format!("{name}: write it in quotes, as {name} = \"...\"")),
+        };
+        (key.check)(&text).map_err(|err| format!("{name}: {err}"))?;
+        self.file.insert((bucket.cloned(), key.name), text);
+        Ok(())
+    }
+
+    /// The value of a key for a bucket (or in general), and where it comes from.
+    pub(crate) fn text(&self, name: &str, bucket: Option<&BucketName>) -> (Cow<'_, str>, Origin) {
+        let key = KEYS.iter().find(|key| key.name == name).expect("asked for by its name in KEYS");
+        let in_file = |bucket: Option<&BucketName>| self.file.get(&(bucket.cloned(), key.name));
+        if let Some(value) = self.environment.get(name) {
+            (Cow::Borrowed(value), Origin::Environment)
+        } else if let Some(value) = bucket.and_then(|name| in_file(Some(name))) {
+            (Cow::Borrowed(value), Origin::File)
+        } else if let Some(value) = in_file(None) {
+            (Cow::Borrowed(value), Origin::File)
+        } else {
+            (Cow::Borrowed(key.default), Origin::Default)
+        }
+    }
+
+    /// The value of a key, or none if it has not even a default.
+    pub(crate) fn get<T: FromStr>(&self, name: &str, bucket: Option<&BucketName>) -> Option<T> {
+        let (text, _) = self.text(name, bucket);
+        // Checked when it was read, and the defaults by a test.
+        if text.is_empty() { None } else { text.parse().ok() }
+    }
+
+    /// How the bucket is to be served if no flag says otherwise.
+    pub(crate) fn options(&self, bucket: &BucketName) -> Options {
+        let bucket = Some(bucket);
+        let default = Options::default();
+        let size = |name, default| self.get(name, bucket).map_or(default, |Size(bytes)| bytes);
+        let span = |name, default: Duration| self.get(name, bucket).map_or(default, |Span(t)| t);
+        Options {
+            policy: self.get("save", bucket).unwrap_or_default(),
+            limits: Limits {
+                cache_bytes: size("cache", default.limits.cache_bytes),
+                dirty_bytes: size("dirty", default.limits.dirty_bytes),
+            },
+            read_only: false,
+            publish_quiet: span("publish_quiet", default.publish_quiet),
+            publish_max: span("publish_max", default.publish_max),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(text: &str) -> Result<Settings> {
+        let mut settings = Settings::default();
+        settings.read_file(Path::new("config.toml"), text).map(|()| settings)
+    }
+
+    #[test]
+    fn every_default_passes_its_own_check() {
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            assert_eq!((key.check)(key.default), Ok(()), "{}", key.name);
+        }
+        let options = Settings::default().options(&"b".parse().unwrap());
+        assert_eq!(options, Options::default());
+    }
+
+    #[test]
+    fn a_bucket_may_differ_from_the_others() {
+        let settings = from_file(
+            "save = \"release\"\nallow_other = true\n[bucket.photos]\nsave = \"interval:10s\"\n",
+        )
+        .unwrap();
+        let photos = "photos".parse().unwrap();
+        let other = "other".parse().unwrap();
+        assert_eq!(settings.options(&other).policy, SavePolicy::Release);
+        assert_eq!(settings.options(&photos).policy, SavePolicy::Interval(Duration::from_secs(10)));
+        assert_eq!(settings.get("allow_other", Some(&photos)), Some(Switch(true)));
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let mut settings = from_file("cache = \"1MiB\"").unwrap();
+        assert_eq!(settings.text("cache", None), ("1MiB".into(), Origin::File));
+        settings.environment.insert("cache", "2MiB".into());
+        assert_eq!(settings.text("cache", None), ("2MiB".into(), Origin::Environment));
+    }
+
+    #[test]
+    fn a_bad_file_is_one_line_that_names_the_place() {
+        for (text, says) in [
+            ("save = \"flush\"\nsav = \"x\"", "unknown key \"sav\""),
+            ("\n\nsave = flush", "line 3"),
+            ("save = \"sometimes\"", "use flush, release, or interval:TIME"),
+            ("cache = 5", "write it in quotes"),
+            ("bucket = 1", "[bucket.NAME]"),
+            ("[bucket.\"a/b\"]\nsave = \"flush\"", "cannot name a bucket"),
+        ] {
+            let failure = from_file(text).unwrap_err();
+            assert!(failure.message.contains(says), "{}", failure.message);
+            assert_eq!(failure.code.number(), 2);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `cairnfs create`: makes a bucket. Needs no daemon.
+
+use cairnfs_mount_core::{Bucket, Error as CoreError, Protection};
+
+use super::Context;
+use crate::{
+    cli::CreateArgs,
+    exit::{Code, Failure, Result},
+    passphrase, ui,
+};
+
+pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
+    let name = &args.bucket;
+    let dir = context.home.bucket_dir(name);
+    let exists = || Failure::new(Code::Failed, format_args!("a bucket '{name}' exists already"));
+    // Said before anybody thinks of a passphrase.
+    if dir.exists() {
+        return Err(exists());
+    }
+    let secret = if args.no_passphrase {
+        None
+    } else {
+        Some(passphrase::for_new(&args.passphrase, &context.settings, name)?)
+    };
+    let device = context.home.device_key()?;
+    let protection = match &secret {
+        Some(secret) => Protection::Passphrase(secret.expose()),
+        None => Protection::KeyFile,
+    };
+    let id = Bucket::create(&dir, &device, protection).map_err(|err| match err {
+        CoreError::Exists => exists(),
+        err => Failure::bucket(name, &err),
+    })?;
+    log::info!("create bucket={id}");
+    ui::note(format_args!("made bucket '{name}'; mount it with: cairnfs mount {name} DIR"));
+    if secret.is_some() {
+        ui::note("Nobody can read it without the passphrase: if you forget it, all is lost.");
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+pub(super) fn run(_: &super::Context) -> crate::exit::Result<()> {
+    Ok(())
+}

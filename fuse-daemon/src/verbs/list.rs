@@ -1,0 +1,75 @@
+//! `cairnfs list`: the buckets, and where they are mounted.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Context;
+use crate::{at_start, cli::JsonArgs, exit::Result, ui, values::Size, when};
+
+#[derive(Serialize)]
+struct List {
+    buckets: Vec<Listed>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    id: Option<String>,
+    created: Option<String>,
+    needs_passphrase: Option<bool>,
+    mounted: bool,
+    dir: Option<PathBuf>,
+    read_only: bool,
+    at_start: Option<PathBuf>,
+    stored_bytes: u64,
+    /// Why it cannot be described, if it cannot.
+    error: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
+    let mounts = context.mounts()?;
+    let at_start = at_start::read(&context.home)?;
+    let mut list = List { buckets: Vec::new() };
+    for name in context.home.bucket_names()? {
+        let mount = mounts.iter().find(|mount| mount.bucket == name);
+        let (description, error) = match context.describe(&name) {
+            Ok(description) => (Some(description), None),
+            Err(failure) => (None, Some(failure.message)),
+        };
+        list.buckets.push(Listed {
+            name: name.to_string(),
+            id: description.as_ref().map(|it| it.id.to_string()),
+            created: description.as_ref().map(|it| when::rfc3339(it.created)),
+            needs_passphrase: description.as_ref().map(|it| it.needs_passphrase),
+            mounted: mount.is_some(),
+            dir: mount.map(|mount| mount.dir.clone()),
+            read_only: mount.is_some_and(|mount| mount.read_only),
+            at_start: at_start
+                .iter()
+                .find(|one| *one.bucket() == name)
+                .map(|one| one.dir().to_owned()),
+            stored_bytes: mount
+                .map_or_else(|| context.stored_bytes(&name), |mount| mount.stored_bytes),
+            error,
+        });
+    }
+    if args.json {
+        return ui::json(&list);
+    }
+    if list.buckets.is_empty() {
+        ui::note("no buckets yet: make one with 'cairnfs create NAME'");
+    }
+    let width = list.buckets.iter().map(|bucket| bucket.name.len()).max().unwrap_or(0);
+    for bucket in list.buckets {
+        let state = match (&bucket.error, &bucket.dir) {
+            (Some(error), _) => error.clone(),
+            (None, Some(dir)) if bucket.read_only => format!("at {} (read-only)", dir.display()),
+            (None, Some(dir)) => format!("at {}", dir.display()),
+            (None, None) => "not mounted".to_owned(),
+        };
+        let size = Size(bucket.stored_bytes).about();
+        ui::result(format_args!("{:<width$}  {size:>10}  {state}", bucket.name));
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! `cairnfs log`: the versions of a bucket, newest first.
+
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path},
+};
+
+use serde::Serialize;
+
+use super::{Context, show};
+use crate::{
+    cli::LogArgs,
+    control::{Client, Event, LogRequest, Request, VersionReport},
+    exit::{Code, Failure, Result},
+    place, ui,
+    ui::ProgressLine,
+    values::hex,
+    when,
+};
+
+#[derive(Serialize)]
+struct Log {
+    bucket: String,
+    versions: Vec<Version>,
+}
+
+#[derive(Serialize)]
+struct Version {
+    id: String,
+    time: String,
+    author: String,
+    this_device: bool,
+    changes: Vec<Change>,
+    more_changes: bool,
+}
+
+#[derive(Serialize)]
+struct Change {
+    change: &'static str,
+    path: String,
+    /// The bytes of a path that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
+    let opening = context.opening(&args.bucket, &args.passphrase)?;
+    let path = args.path.as_deref().map(|path| inside(context, args, path)).transpose()?;
+    let request = LogRequest {
+        opening,
+        path: path.filter(|path| !path.is_empty()),
+        limit: args.limit,
+        max_changes: args.changes,
+    };
+    let device = context.home.device_key()?.public();
+    let mut line = ProgressLine::new();
+    let mut versions = Vec::new();
+    let client = Client::connect_or_start(&context.home, None)?;
+    client.ask(&Request::Log(request), &mut |event| match event {
+        Event::Version(version) => versions.push(version),
+        event => show(&mut line, event),
+    })?;
+    if args.json {
+        let versions = versions.iter().map(|version| document(version, device)).collect();
+        ui::json(&Log { bucket: args.bucket.to_string(), versions })?;
+    } else {
+        versions.iter().for_each(|version| print(version, device));
+    }
+    if versions.is_empty()
+        && let Some(path) = &args.path
+    {
+        let message = format!("no version of '{}' changed {}", args.bucket, path.display());
+        return Err(Failure::new(Code::Failed, message));
+    }
+    if versions.len() == usize::try_from(args.limit).unwrap_or(usize::MAX) {
+        ui::note(format_args!("there may be older versions: see --limit"));
+    }
+    Ok(())
+}
+
+/// The path inside the bucket of what a person wrote: a path in the bucket, or an absolute one
+/// below its mount point.
+fn inside(context: &Context, args: &LogArgs, path: &Path) -> Result<Vec<u8>> {
+    let mounts = context.mounts()?;
+    let dir = mounts.iter().find(|mount| mount.bucket == args.bucket).map(|mount| &mount.dir);
+    let resolved = if path.is_absolute() { place::resolve(path)? } else { path.to_owned() };
+    let below = dir.and_then(|dir| resolved.strip_prefix(dir).ok()).unwrap_or(path);
+    let mut inside = Vec::new();
+    for part in below.components() {
+        match part {
+            Component::Normal(name) => {
+                if !inside.is_empty() {
+                    inside.push(b'/');
+                }
+                inside.extend_from_slice(name.as_bytes());
+            }
+            Component::RootDir | Component::CurDir => (),
+            Component::ParentDir | Component::Prefix(_) => {
+                let message = format!("{}: write the path without '..'", path.display());
+                return Err(Failure::usage(message));
+            }
+        }
+    }
+    Ok(inside)
+}
+
+fn document(version: &VersionReport, device: [u8; 32]) -> Version {
+    let changes = version.changes.iter().map(|(sign, path)| Change {
+        change: match sign {
+            '+' => "added",
+            '-' => "removed",
+            _ => "changed",
+        },
+        path: String::from_utf8_lossy(path).into_owned(),
+        path_hex: str::from_utf8(path).is_err().then(|| hex(path)),
+    });
+    Version {
+        id: hex(&version.id),
+        time: when::rfc3339(version.time),
+        author: hex(&version.author),
+        this_device: version.author == device,
+        changes: changes.collect(),
+        more_changes: version.more_changes,
+    }
+}
+
+fn print(version: &VersionReport, device: [u8; 32]) {
+    let author = if version.author == device {
+        "this device".to_owned()
+    } else {
+        format!("device {}", hex(&version.author[..4]))
+    };
+    let id = hex(&version.id[..8]);
+    ui::result(format_args!("{id}  {}  {author}", when::local(version.time)));
+    for (sign, path) in &version.changes {
+        ui::result(format_args!("  {sign} {}", ui::shown(path)));
+    }
+    if version.more_changes {
+        ui::result("  ...");
+    }
+}

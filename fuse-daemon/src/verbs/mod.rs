@@ -1,0 +1,174 @@
+//! The verbs: what each does with its arguments.
+
+mod check;
+mod config;
+mod create;
+mod daemon;
+mod demo;
+mod doctor;
+mod id;
+mod list;
+mod log;
+mod mount;
+mod pages;
+mod publish;
+mod status;
+mod umount;
+
+use std::io;
+
+use ::log::LevelFilter;
+use cairnfs_mount_core::{Bucket, Description};
+
+use crate::{
+    cli::{Cli, MountOptions, PassphraseArgs, Verb},
+    control::{self, Client, Event, Opening, Progress},
+    exit::{Failure, Result},
+    home::{BucketName, Home},
+    interrupt, logger,
+    passphrase::{self, Source},
+    settings::Settings,
+    ui::{self, ProgressLine},
+    values::Size,
+};
+
+/// What most verbs need: where the buckets are, and the settings that hold there.
+#[derive(Debug)]
+struct Context {
+    home: Home,
+    settings: Settings,
+}
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> Result<()> {
+    if matches!(&cli.verb, Verb::Daemon(args) if args.detach) {
+        control::detach()?;
+    }
+    let stays = match &cli.verb {
+        Verb::Daemon(_) => true,
+        Verb::Mount(args) => args.foreground,
+        _ => false,
+    };
+    // The daemon has a thread of its own for signals.
+    if !matches!(cli.verb, Verb::Daemon(_)) {
+        interrupt::watch().map_err(|err| Failure::io("cannot watch for signals", &err))?;
+    }
+    match cli.verb {
+        Verb::Completions(args) => pages::completions(&args),
+        Verb::Man(args) => pages::man(&args),
+        Verb::Version => pages::version(),
+        verb => {
+            let context = Context::new(cli.home, &verb, cli.log, stays)?;
+            context.run(verb)
+        }
+    }
+}
+
+impl Context {
+    fn new(
+        home: Option<std::path::PathBuf>,
+        verb: &Verb,
+        level: Option<LevelFilter>,
+        stays: bool,
+    ) -> Result<Self> {
+        // fstab has no environment, so there the home may be a mount option.
+        let home = match verb {
+            Verb::Mount(args) => home.or(MountOptions::parse(&args.options)?.home),
+            _ => home,
+        };
+        let home = Home::locate(home.as_deref())?;
+        let settings = Settings::load(&home)?;
+        let default = if stays { LevelFilter::Info } else { LevelFilter::Warn };
+        logger::start(level.or_else(|| settings.get("log", None)).unwrap_or(default));
+        Ok(Self { home, settings })
+    }
+
+    fn run(&self, verb: Verb) -> Result<()> {
+        match verb {
+            Verb::Create(args) => create::run(self, &args),
+            Verb::Mount(args) => mount::run(self, &args),
+            Verb::Umount(args) => umount::run(self, &args),
+            Verb::Daemon(args) => daemon::run(self, &args),
+            Verb::Stop => daemon::stop(self),
+            Verb::List(args) => list::run(self, &args),
+            Verb::Status(args) => status::run(self, &args),
+            Verb::Log(args) => log::run(self, &args),
+            Verb::Publish(args) => publish::run(self, &args),
+            Verb::Check(args) => check::run(self, &args),
+            Verb::Id(args) => id::run(self, &args),
+            Verb::Config(args) => config::run(self, &args),
+            Verb::Doctor => doctor::run(self),
+            Verb::Demo(args) => demo::run(&args),
+            Verb::Completions(_) | Verb::Man(_) | Verb::Version => Ok(()),
+        }
+    }
+
+    /// What can be told of a bucket without opening it; refuses one that does not exist.
+    fn describe(&self, bucket: &BucketName) -> Result<Description> {
+        Bucket::describe(&self.home.bucket_dir(bucket)).map_err(|err| Failure::bucket(bucket, &err))
+    }
+
+    /// The bucket and what opens it. A typed passphrase is asked for only if the daemon does not
+    /// have the bucket open.
+    fn opening(&self, bucket: &BucketName, flags: &PassphraseArgs) -> Result<Opening> {
+        let needs_passphrase = self.describe(bucket)?.needs_passphrase;
+        let secret = if !needs_passphrase {
+            passphrase::note_unused(flags, bucket);
+            None
+        } else if self.mounts()?.iter().any(|mount| mount.bucket == *bucket) {
+            None
+        } else {
+            let source = Source::find(flags, &self.settings, bucket)?;
+            Some(passphrase::for_existing(source.as_ref(), bucket)?)
+        };
+        Ok(Opening { bucket: bucket.clone(), secret })
+    }
+
+    /// The mounts of the daemon; none if no daemon runs.
+    fn mounts(&self) -> Result<Vec<control::MountReport>> {
+        self.status(false)
+    }
+
+    fn status(&self, save: bool) -> Result<Vec<control::MountReport>> {
+        let Some(client) = Client::connect(&self.home)? else { return Ok(Vec::new()) };
+        match client.ask(&control::Request::Status { save }, &mut |_| ())? {
+            control::Answer::Status(mounts) => Ok(mounts),
+            _ => Err(Failure::new(crate::exit::Code::Failed, "the daemon gave another answer")),
+        }
+    }
+
+    /// Bytes that a bucket takes on disk.
+    fn stored_bytes(&self, bucket: &BucketName) -> u64 {
+        fn size(dir: &std::path::Path) -> io::Result<u64> {
+            let mut sum = 0;
+            for entry in std::fs::read_dir(dir)? {
+                let entry = entry?;
+                let meta = entry.metadata()?;
+                sum += if meta.is_dir() { size(&entry.path())? } else { meta.len() };
+            }
+            Ok(sum)
+        }
+        // What cannot be read is not shown as if it were known; a number is all there is to lose.
+        size(&self.home.bucket_dir(bucket)).unwrap_or(0)
+    }
+}
+
+/// Shows what the daemon says while it works.
+fn show(line: &mut ProgressLine, event: Event) {
+    match event {
+        Event::Progress(Progress::Saving { bucket, unsaved_bytes }) => {
+            let left = Size(unsaved_bytes).about();
+            line.show(format_args!("saving '{bucket}': {left} to go"));
+        }
+        Event::Progress(Progress::Checking { done, total }) => {
+            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
+            let (done, total) = (Size(done).about(), Size(total).about());
+            line.show(format_args!("checking: {done} of {total} ({percent} %)"));
+        }
+        Event::Note(text) => {
+            line.clear();
+            ui::note(text);
+        }
+        Event::Version(_) | Event::Damage(..) | Event::End(_) => (),
+    }
+}

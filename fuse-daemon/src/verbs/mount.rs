@@ -1,0 +1,162 @@
+//! `cairnfs mount`: has the daemon mount a bucket, or is the daemon itself.
+
+use std::path::PathBuf;
+
+use super::{Context, show};
+use crate::{
+    at_start::{self, Remembered},
+    cli::{MountArgs, MountOptions, PassphraseArgs},
+    control::{Client, How, MountRequest, Opening, Request, UnmountRequest},
+    daemon::{Running, Until},
+    exit::{Failure, Result},
+    interrupt::{self, OnInterrupt},
+    passphrase::{self, Source},
+    place, ui,
+    ui::ProgressLine,
+    values::{Size, Span, Switch},
+};
+
+pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
+    let options = MountOptions::parse(&args.options)?;
+    let description = context.describe(&args.bucket)?;
+    let dir = place::resolve(&args.dir)?;
+    place::examine(&dir)?;
+    if args.dry_run {
+        return Ok(());
+    }
+    let source = if description.needs_passphrase {
+        Source::find(&passphrase_flags(args, &options), &context.settings, &args.bucket)?
+    } else {
+        passphrase::note_unused(&args.passphrase, &args.bucket);
+        None
+    };
+    if args.at_start && description.needs_passphrase && source.is_none() {
+        return Err(Failure::usage(format_args!(
+            "bucket '{}' needs a passphrase that nobody can type at start: use --passphrase-file \
+             FILE or --passphrase-command COMMAND with --at-start",
+            args.bucket
+        )));
+    }
+    let mut request = MountRequest {
+        opening: Opening { bucket: args.bucket.clone(), secret: None },
+        dir,
+        how: how(context, args, options),
+    };
+    if description.needs_passphrase {
+        let secret = passphrase::for_existing(source.as_ref(), &args.bucket)?;
+        request.opening.secret = Some(secret);
+    }
+    if args.foreground {
+        in_foreground(context, args, request, source)
+    } else {
+        let client = Client::connect_or_start(&context.home, Some(&args.bucket))?;
+        ask(client, &request)?;
+        keep(context, args, &request, source)
+    }
+}
+
+/// The flags win over the mount options, and both over the settings.
+fn passphrase_flags(args: &MountArgs, options: &MountOptions) -> PassphraseArgs {
+    let flags = args.passphrase.clone();
+    if flags.passphrase_file.is_some() || flags.passphrase_command.is_some() {
+        return flags;
+    }
+    PassphraseArgs {
+        passphrase_file: options.passphrase_file.clone(),
+        passphrase_command: options.passphrase_command.clone(),
+    }
+}
+
+fn how(context: &Context, args: &MountArgs, given: MountOptions) -> How {
+    let bucket = &args.bucket;
+    let mut options = context.settings.options(bucket);
+    if let Some(policy) = args.save.or(given.save) {
+        options.policy = policy;
+    }
+    if let Some(Size(bytes)) = args.cache.or(given.cache) {
+        options.limits.cache_bytes = bytes;
+    }
+    if let Some(Size(bytes)) = args.dirty.or(given.dirty) {
+        options.limits.dirty_bytes = bytes;
+    }
+    if let Some(Span(time)) = args.publish_quiet.or(given.publish_quiet) {
+        options.publish_quiet = time;
+    }
+    if let Some(Span(time)) = args.publish_max.or(given.publish_max) {
+        options.publish_max = time;
+    }
+    options.read_only = args.read_only || given.read_only;
+    let setting = context.settings.get("allow_other", Some(bucket));
+    let allow_other = args.allow_other || given.allow_other || setting == Some(Switch(true));
+    How::new(&options, allow_other, given.fuse)
+}
+
+fn ask(client: Client, request: &MountRequest) -> Result<()> {
+    let mut line = ProgressLine::new();
+    client.ask(&Request::Mount(request.clone()), &mut |event| show(&mut line, event)).map(drop)
+}
+
+/// Remembers a mount for the next start, if that is wanted.
+fn keep(
+    context: &Context,
+    args: &MountArgs,
+    request: &MountRequest,
+    source: Option<Source>,
+) -> Result<()> {
+    if args.at_start {
+        at_start::remember(&context.home, Remembered::new(request, source))?;
+        ui::note(
+            "the daemon will mount it again when it starts ('cairnfs umount --forget' ends that)",
+        );
+    }
+    Ok(())
+}
+
+/// Stays until the mount ends or a signal ends it.
+fn in_foreground(
+    context: &Context,
+    args: &MountArgs,
+    request: MountRequest,
+    source: Option<Source>,
+) -> Result<()> {
+    match Running::start(context.home.clone())? {
+        Ok(daemon) => {
+            interrupt::hand_over();
+            daemon.mount_at_start(Some(&args.bucket));
+            let mounted =
+                daemon.mount(&request).and_then(|()| keep(context, args, &request, source));
+            if let Err(failure) = mounted {
+                // What was mounted at start is not left without its daemon.
+                return daemon.end().and(Err(failure));
+            }
+            drop(request);
+            daemon.serve(Until::NothingMounted)
+        }
+        Err(_) => beside_a_daemon(context, args, request, source),
+    }
+}
+
+/// The mount is the running daemon's; this process only stands for it.
+fn beside_a_daemon(
+    context: &Context,
+    args: &MountArgs,
+    mut request: MountRequest,
+    source: Option<Source>,
+) -> Result<()> {
+    ask(Client::connect_or_start(&context.home, Some(&args.bucket))?, &request)?;
+    let _end = OnInterrupt::finish(unmounter(context, request.dir.clone()));
+    keep(context, args, &request, source)?;
+    request.opening.secret = None;
+    let client = Client::connect_or_start(&context.home, None)?;
+    client.ask(&Request::AwaitEnd(args.bucket.clone()), &mut |_| ()).map(drop)
+}
+
+fn unmounter(context: &Context, dir: PathBuf) -> impl FnOnce() -> Result<()> + Send + 'static {
+    let home = context.home.clone();
+    move || {
+        let Some(client) = Client::connect(&home)? else { return Ok(()) };
+        let request = UnmountRequest { dir, timeout: None, discard: true, detach_busy: true };
+        let mut line = ProgressLine::new();
+        client.ask(&Request::Unmount(request), &mut |event| show(&mut line, event)).map(drop)
+    }
+}

@@ -1,0 +1,22 @@
+//! `cairnfs publish`: seals the saved state as a version and prints its id.
+
+use super::Context;
+use crate::{
+    cli::PublishArgs,
+    control::{Answer, Client, Request},
+    exit::{Code, Failure, Result},
+    ui,
+    values::hex,
+};
+
+pub(super) fn run(context: &Context, args: &PublishArgs) -> Result<()> {
+    let opening = context.opening(&args.bucket, &args.passphrase)?;
+    let client = Client::connect_or_start(&context.home, None)?;
+    match client.ask(&Request::Publish(opening), &mut |_| ())? {
+        Answer::Published(id) => {
+            ui::result(hex(&id));
+            Ok(())
+        }
+        _ => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+    }
+}

@@ -1,0 +1,217 @@
+//! `cairnfs status`: first of all, is everything safe? Then how each bucket fares.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    cli::StatusArgs,
+    control::{MountReport, Trouble},
+    exit::{Code, Failure, Result},
+    home::BucketName,
+    place::{self, Listed},
+    ui,
+    values::{Size, Span, hex},
+    when,
+};
+
+/// The whole, as a document.
+#[derive(Serialize)]
+struct Status {
+    safe: bool,
+    unsaved_bytes: u64,
+    unsaved_changes: u64,
+    unsaved_since: Option<String>,
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Serialize)]
+struct Bucket {
+    name: String,
+    mounted: bool,
+    /// Where it is mounted, or was until its daemon died.
+    dir: Option<PathBuf>,
+    dead_mount: bool,
+    safe: bool,
+    unsaved_bytes: u64,
+    unsaved_changes: u64,
+    unsaved_since: Option<String>,
+    last_save: Option<String>,
+    last_publish: Option<String>,
+    head: Option<String>,
+    unpublished: Option<bool>,
+    policy: Option<String>,
+    read_only: Option<bool>,
+    allow_other: Option<bool>,
+    conflicts: Option<u64>,
+    stored_bytes: u64,
+    free_bytes: Option<u64>,
+    /// `good`, `no-space` or `failed`.
+    health: &'static str,
+    health_reason: Option<String>,
+    barriers: Option<u64>,
+    open_handles: Option<u64>,
+}
+
+/// A bucket of the home, and its mount if it has one.
+struct Found {
+    name: BucketName,
+    mount: Option<MountReport>,
+    dead: Option<Listed>,
+}
+
+pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
+    if let Some(name) = &args.bucket {
+        context.describe(name)?;
+    }
+    let mut mounts = context.status(args.wait_safe)?;
+    let dead_mounts = place::dead_mounts();
+    let mut all = Vec::new();
+    for name in context.home.bucket_names()? {
+        if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
+            continue;
+        }
+        let mount = mounts.iter().position(|mount| mount.bucket == name);
+        let mount = mount.map(|index| mounts.swap_remove(index));
+        let dead = dead_mounts.iter().find(|dead| dead.bucket == name.as_str()).cloned();
+        all.push(Found { name, dead: dead.filter(|_| mount.is_none()), mount });
+    }
+    if args.json {
+        ui::json(&document(context, &all))?;
+    } else {
+        print(context, &all);
+    }
+    let unsafe_one = all.iter().filter_map(|one| one.mount.as_ref()).find(|one| !one.is_safe());
+    match unsafe_one {
+        Some(mount) if args.wait_safe => {
+            let message = format!("bucket '{}': {}", mount.bucket, what_is_unsafe(mount));
+            Err(Failure::new(Code::Unsaved, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn what_is_unsafe(mount: &MountReport) -> String {
+    let unsaved = || {
+        let since = mount.unsaved_since.map_or_else(String::new, |since| {
+            format!(", the oldest for {}", Span(when::since(since)).about())
+        });
+        let bytes = Size(mount.unsaved_bytes).about();
+        match mount.unsaved_changes {
+            1 => format!("{bytes} in 1 change not saved yet{since}"),
+            changes => format!("{bytes} in {changes} changes not saved yet{since}"),
+        }
+    };
+    match &mount.trouble {
+        None => unsaved(),
+        Some(Trouble::NoSpace) => format!("no space left, {}", unsaved()),
+        Some(Trouble::Poisoned(reason)) => format!("nothing is saved any more: {reason}"),
+        Some(Trouble::SaveFailed(reason)) => format!("cannot be saved: {reason}"),
+    }
+}
+
+fn print(context: &Context, all: &[Found]) {
+    let unsafe_ones: Vec<_> =
+        all.iter().filter_map(|one| one.mount.as_ref()).filter(|one| !one.is_safe()).collect();
+    match unsafe_ones.as_slice() {
+        [] => ui::result(format_args!("safe: {}, everything written is saved", ui::good("yes"))),
+        several => {
+            let what: Vec<_> = several
+                .iter()
+                .map(|mount| format!("'{}': {}", mount.bucket, what_is_unsafe(mount)))
+                .collect();
+            ui::result(format_args!("safe: {}, {}", ui::bad("no"), what.join("; ")));
+        }
+    }
+    for one in all {
+        ui::result("");
+        match &one.mount {
+            Some(mount) => print_mount(context, mount),
+            None => {
+                let size = Size(context.stored_bytes(&one.name)).about();
+                ui::result(format_args!("{}: not mounted, {size} stored", one.name));
+                if let Some(dead) = &one.dead {
+                    let dir = dead.dir.display();
+                    ui::result(format_args!(
+                        "  health        its daemon died; mount it again at {dir}, or run 'cairnfs \
+                         umount {dir}'"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+fn print_mount(context: &Context, mount: &MountReport) {
+    let row = |key: &str, value: String| ui::result(format_args!("  {key:<13} {value}"));
+    let place =
+        if mount.detached { "unmounted by others, but still in use, at" } else { "mounted at" };
+    ui::result(format_args!("{}: {place} {}", mount.bucket, mount.dir.display()));
+    row("last save", when::ago(mount.last_save));
+    let head = hex(&mount.head[..8]);
+    let more = if mount.unpublished { "; later changes are saved, not published yet" } else { "" };
+    row("last publish", format!("{}, version {head}{more}", when::ago(mount.last_publish)));
+    let read_only = if mount.read_only { ", read-only" } else { "" };
+    row("policy", format!("{}{read_only}", mount.policy));
+    row(
+        "conflicts",
+        if mount.conflicts == 0 { "none".into() } else { mount.conflicts.to_string() },
+    );
+    let free = free_bytes(context, &mount.bucket);
+    let free = free.map_or_else(String::new, |free| format!(", {} free", Size(free).about()));
+    row("space", format!("{} stored{free}", Size(mount.stored_bytes).about()));
+    row("health", mount.trouble.as_ref().map_or("good".into(), |_| what_is_unsafe(mount)));
+}
+
+fn document(context: &Context, all: &[Found]) -> Status {
+    let mounts = || all.iter().filter_map(|one| one.mount.as_ref());
+    Status {
+        safe: mounts().all(MountReport::is_safe),
+        unsaved_bytes: mounts().map(|mount| mount.unsaved_bytes).sum(),
+        unsaved_changes: mounts().map(|mount| mount.unsaved_changes).sum(),
+        unsaved_since: mounts().filter_map(|it| it.unsaved_since).min().map(when::rfc3339),
+        buckets: all.iter().map(|one| bucket(context, one)).collect(),
+    }
+}
+
+fn bucket(context: &Context, one: &Found) -> Bucket {
+    let mount = one.mount.as_ref();
+    let (health, health_reason) = match mount.and_then(|mount| mount.trouble.clone()) {
+        None => ("good", None),
+        Some(Trouble::NoSpace) => ("no-space", None),
+        Some(Trouble::Poisoned(reason) | Trouble::SaveFailed(reason)) => ("failed", Some(reason)),
+    };
+    let dead_dir = one.dead.as_ref().map(|dead| dead.dir.clone());
+    Bucket {
+        name: one.name.to_string(),
+        mounted: mount.is_some(),
+        dir: mount.map(|it| it.dir.clone()).or(dead_dir),
+        dead_mount: one.dead.is_some(),
+        safe: mount.is_none_or(MountReport::is_safe),
+        unsaved_bytes: mount.map_or(0, |it| it.unsaved_bytes),
+        unsaved_changes: mount.map_or(0, |it| it.unsaved_changes),
+        unsaved_since: mount.and_then(|it| it.unsaved_since).map(when::rfc3339),
+        last_save: mount.and_then(|it| it.last_save).map(when::rfc3339),
+        last_publish: mount.and_then(|it| it.last_publish).map(when::rfc3339),
+        head: mount.map(|it| hex(&it.head)),
+        unpublished: mount.map(|it| it.unpublished),
+        policy: mount.map(|it| it.policy.clone()),
+        read_only: mount.map(|it| it.read_only),
+        allow_other: mount.map(|it| it.allow_other),
+        conflicts: mount.map(|it| it.conflicts),
+        stored_bytes: mount
+            .map_or_else(|| context.stored_bytes(&one.name), |mount| mount.stored_bytes),
+        free_bytes: free_bytes(context, &one.name),
+        health,
+        health_reason,
+        barriers: mount.map(|it| it.barriers),
+        open_handles: mount.map(|it| it.open_handles),
+    }
+}
+
+/// Free bytes of the disk that the bucket lies on.
+fn free_bytes(context: &Context, bucket: &BucketName) -> Option<u64> {
+    let stat = rustix::fs::statvfs(context.home.bucket_dir(bucket)).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}

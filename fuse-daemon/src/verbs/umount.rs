@@ -1,0 +1,47 @@
+//! `cairnfs umount`: waits for what is unsaved, publishes, unmounts.
+
+use super::{Context, show};
+use crate::{
+    at_start,
+    cli::UmountArgs,
+    control::{Client, Request, UnmountRequest},
+    exit::{Code, Failure, Result},
+    place, ui,
+    ui::ProgressLine,
+    values::Span,
+};
+
+pub(super) fn run(context: &Context, args: &UmountArgs) -> Result<()> {
+    let dir = place::resolve(&args.dir)?;
+    let timeout = args.timeout.or_else(|| context.settings.get("timeout", None));
+    let forgotten = args.forget && at_start::forget(&context.home, &dir)?;
+    let request = UnmountRequest {
+        dir: dir.clone(),
+        timeout: timeout.map(|Span(time)| time),
+        discard: args.discard,
+        detach_busy: false,
+    };
+    let asked = match Client::connect(&context.home)? {
+        Some(client) => {
+            let mut line = ProgressLine::new();
+            let asked = client.ask(&Request::Unmount(request), &mut |event| show(&mut line, event));
+            asked.map(drop)
+        }
+        None => Err(Failure::new(Code::NotFound, "no daemon runs")),
+    };
+    match asked {
+        // Not one of the daemon's; perhaps a daemon before it left it.
+        Err(failure) if failure.code == Code::NotFound => match place::take_away(&dir) {
+            Ok(()) => {
+                ui::note(format_args!(
+                    "its daemon had died; took away the dead mount at {}. What was saved is safe.",
+                    dir.display()
+                ));
+                Ok(())
+            }
+            Err(failure) if failure.code == Code::NotFound && forgotten => Ok(()),
+            Err(failure) => Err(failure),
+        },
+        other => other,
+    }
+}
