@@ -7,8 +7,8 @@
 //! 3. A save is one write, where the batch fits the buffer, and one barrier.
 //! 4. `poisoned` never goes back to `false`.
 
-mod batch;
 mod ahead;
+mod batch;
 mod roll;
 
 use std::sync::Arc;
@@ -139,7 +139,8 @@ impl Appender {
         self.check_poison()?;
         let (head, end) = payload.split_at(payload.len() - payload.len() % save::PART_BYTES);
         // A payload that fits one record is not split.
-        let (head, end) = if payload.len() <= save::PART_BYTES { (&[][..], payload) } else { (head, end) };
+        let (head, end) =
+            if payload.len() <= save::PART_BYTES { (&[][..], payload) } else { (head, end) };
         let parts = self.put_parts(head)?;
         let content = save::encode_content(&parts, end);
         let id = SaveId::closing(&self.chain).encode();

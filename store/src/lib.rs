@@ -29,7 +29,7 @@
 
 pub mod disk;
 pub mod keys;
-// pub mod map;
+pub mod map;
 pub mod sim;
 
 mod appender;

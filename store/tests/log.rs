@@ -90,8 +90,7 @@ fn a_lost_index_is_made_from_the_packs() {
 #[test]
 fn equal_content_is_stored_once() {
     let disk = SimDisk::new(1);
-    let (mut appender, _blobs) =
-        create(Arc::new(disk), Path::new(DIR), keys(), options()).unwrap();
+    let (mut appender, _blobs) = create(Arc::new(disk), Path::new(DIR), keys(), options()).unwrap();
     let a = appender.put(Kind::Chunk, &noise(1, 9000)).unwrap();
     let bytes = appender.batch_bytes();
     assert_eq!(appender.put(Kind::Chunk, &noise(1, 9000)).unwrap(), a);

@@ -45,7 +45,11 @@ impl Appender {
     /// # Errors
     ///
     /// As [`Self::put`]; some of the blobs may then be in the batch.
-    pub fn put_all<B: AsRef<[u8]> + Sync>(&mut self, kind: Kind, plains: &[B]) -> Result<Vec<BlobRef>> {
+    pub fn put_all<B: AsRef<[u8]> + Sync>(
+        &mut self,
+        kind: Kind,
+        plains: &[B],
+    ) -> Result<Vec<BlobRef>> {
         let mut refs = Vec::with_capacity(plains.len());
         let mut rest = plains;
         while !rest.is_empty() {

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, Open};
@@ -77,7 +79,10 @@ impl Index {
         }
     }
 
-    fn read<T>(&self, get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
+    fn read<T>(
+        &self,
+        get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T> {
         let guard = self.db.read();
         let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
         let answer = db.begin_read().map_err(redb::Error::from).and_then(|txn| get(&txn));
@@ -121,7 +126,12 @@ impl Index {
     /// `quick_repair` costs about 7 ms a commit and saves reading the whole index when it is
     /// opened after a crash (measured with a million entries: 14 ms instead of 236); commits are
     /// rare, and opening must not depend on the size of the bucket.
-    pub(crate) fn commit(&self, put: &mut [(BlobId, Loc)], cut: &[(BlobId, Loc)], mark: &Mark) -> Result<()> {
+    pub(crate) fn commit(
+        &self,
+        put: &mut [(BlobId, Loc)],
+        cut: &[(BlobId, Loc)],
+        mark: &Mark,
+    ) -> Result<()> {
         // Ascending order makes neighbours share pages.
         put.sort_unstable_by_key(|(id, _)| *id);
         let committed = self.try_commit(put, cut, mark);
@@ -143,7 +153,8 @@ impl Index {
         {
             let mut table = txn.open_table(BLOBS).map_err(Error::index)?;
             for (id, loc) in cut {
-                let here = table.get(&id.0).map_err(Error::index)?.map(|value| decode(value.value()));
+                let here =
+                    table.get(&id.0).map_err(Error::index)?.map(|value| decode(value.value()));
                 if here == Some(*loc) {
                     table.remove(&id.0).map_err(Error::index)?;
                 }
@@ -186,8 +197,7 @@ fn encode(loc: Loc) -> [u8; 12] {
 }
 
 fn decode(bytes: &[u8; 12]) -> Loc {
-    let [pack, offset, len] = [0, 4, 8].map(|at| {
-        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    });
+    let [pack, offset, len] = [0, 4, 8]
+        .map(|at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]));
     Loc { at: Pos { pack, offset }, len }
 }

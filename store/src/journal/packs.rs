@@ -120,7 +120,11 @@ impl Packs {
     }
 
     /// Reads and checks a pack's header. `Ok(None)` if it never reached the disk.
-    pub(crate) fn header(&self, number: u32, bucket: Option<[u8; 16]>) -> Result<Option<PackHeader>> {
+    pub(crate) fn header(
+        &self,
+        number: u32,
+        bucket: Option<[u8; 16]>,
+    ) -> Result<Option<PackHeader>> {
         let path = self.path(number);
         let file = self.file(number)?;
         let len = file.len().at("read", &path)?.min(HEADER_BYTES as u64);
@@ -136,9 +140,7 @@ impl Packs {
             }
             Ok(header) => Ok(Some(header)),
             Err(HeaderError::Absent) => Ok(None),
-            Err(HeaderError::Newer(found)) => {
-                Err(Error::Newer { path, found, supported: VERSION })
-            }
+            Err(HeaderError::Newer(found)) => Err(Error::Newer { path, found, supported: VERSION }),
             Err(HeaderError::Damaged) => {
                 Err(Error::Damaged { pack: path, offset: 0, reason: "pack header" })
             }

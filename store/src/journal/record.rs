@@ -52,8 +52,7 @@ impl Flags {
     }
 
     fn decode(byte: u8) -> Option<Self> {
-        let cipher =
-            if byte & 1 == 0 { Cipher::Aes256Gcm } else { Cipher::ChaCha20Poly1305 };
+        let cipher = if byte & 1 == 0 { Cipher::Aes256Gcm } else { Cipher::ChaCha20Poly1305 };
         let flags = Self { cipher, compressed: byte & 2 != 0, checkpoint: byte & 4 != 0 };
         (byte & !7 == 0).then_some(flags)
     }
@@ -110,9 +109,11 @@ impl Header {
         let body = usize::try_from(self.body_len).ok().and_then(|len| len.checked_sub(16));
         let plain = usize::try_from(self.plain_len).unwrap_or(usize::MAX);
         plain <= BLOB_BYTES_MAX
-            && body.is_some_and(|body| {
-                if self.flags.compressed { body <= plain } else { body == plain }
-            })
+            && body.is_some_and(
+                |body| {
+                    if self.flags.compressed { body <= plain } else { body == plain }
+                },
+            )
     }
 
     /// Length of the whole record.

@@ -144,7 +144,14 @@ impl<'a> Replay<'a> {
     }
 
     /// Checks that a pack goes on where the one before it ended.
-    fn joint(&mut self, number: u32, prev_len: u64, chain: Chain, before: u32, len: u64) -> Result<()> {
+    fn joint(
+        &mut self,
+        number: u32,
+        prev_len: u64,
+        chain: Chain,
+        before: u32,
+        len: u64,
+    ) -> Result<()> {
         if number == before + 1 {
             if prev_len != len || chain != self.chain {
                 let end = Pos { pack: before, offset: self.end.offset };
@@ -171,7 +178,11 @@ impl<'a> Replay<'a> {
     ) -> Result<u64> {
         let mut scan = Scan::new(self.packs, number, u64::from(from.offset))?;
         if scan.len() < u64::from(from.offset) {
-            return Err(damaged(self.packs, from, "the index has seen more of the log than there is"));
+            return Err(damaged(
+                self.packs,
+                from,
+                "the index has seen more of the log than there is",
+            ));
         }
         self.out.file_len = scan.len();
         loop {

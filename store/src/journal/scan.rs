@@ -105,8 +105,8 @@ impl<'a> Scan<'a> {
 
     /// The bytes at a place that lies within the file.
     pub(crate) fn bytes(&mut self, at: u64, len: usize) -> Result<&[u8]> {
-        let cached = at >= self.window_at
-            && at + len as u64 <= self.window_at + self.window.len() as u64;
+        let cached =
+            at >= self.window_at && at + len as u64 <= self.window_at + self.window.len() as u64;
         if !cached {
             let want = len.max(WINDOW_BYTES) as u64;
             let have = usize::try_from(want.min(self.len.saturating_sub(at))).unwrap_or(len);

@@ -6,11 +6,11 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
 use super::{Secret, random};
+use crate::Result;
 use crate::bytes::Reader;
 use crate::disk::{Disk, Open, write_new_file};
 use crate::error::IoContext;
 use crate::keys::keyfile::KeyFileError;
-use crate::Result;
 
 const MAGIC: &[u8; 8] = b"cairndev";
 const VERSION: u16 = 1;

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Secret, random};
 use crate::bytes::{Reader, len32};
-use crate::disk::{Disk, Open, write_new_file, replace_file};
+use crate::disk::{Disk, Open, replace_file, write_new_file};
 use crate::error::IoContext;
 use crate::{Error, check8};
 

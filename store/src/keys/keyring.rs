@@ -134,8 +134,7 @@ mod tests {
     #[test]
     fn names_outlive_a_rotation_and_seals_do_not() {
         let first = KeyRing::new([(0, Secret::new([1; 32]))]).unwrap();
-        let rotated =
-            KeyRing::new([(0, Secret::new([1; 32])), (7, Secret::new([2; 32]))]).unwrap();
+        let rotated = KeyRing::new([(0, Secret::new([1; 32])), (7, Secret::new([2; 32]))]).unwrap();
         assert_eq!(first.name(b"x"), rotated.name(b"x"));
         assert_eq!(first.derive("a"), rotated.derive("a"));
         assert_eq!(first.hash("a", b"x"), rotated.hash("a", b"x"));

@@ -18,8 +18,8 @@ mod compress;
 pub use cipher::Cipher;
 use cipher::{AeadKey, TAG_BYTES};
 
-use crate::keys::KeyRing;
 use crate::journal::record::{self, CHECKSUM_BYTES, Flags, HEADER_BYTES, Header};
+use crate::keys::KeyRing;
 use crate::{BlobId, Error, Result};
 
 /// The longest plaintext of one blob: 16 MiB.
@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn both_ciphers_give_the_plaintext_back() {
         let keys = KeyRing::generate().unwrap();
-        let noise: Vec<u8> = (0..5000u32).map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[0]).collect();
+        let noise: Vec<u8> =
+            (0..5000u32).map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[0]).collect();
         for plain in [&b""[..], b"x", &[7; 100_000], &noise] {
             for cipher in [Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
                 let record = sealed(&keys, cipher, plain);

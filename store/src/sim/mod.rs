@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use faults::{Call, Counters, Fault};
 use faults::Faults;
+pub use faults::{Call, Counters, Fault};
 use file::{Inode, SimFile};
 
 use crate::disk::{Disk, DiskFile, Lock, LockError, Open, Space};
