@@ -215,7 +215,7 @@ fn report<B: Body>(slot: &mut Slot<B>, nodes: &[Claimant<B>]) {
     add(ConflictKind::Content, !dir && slot.leaves.len() > 1 && holders.len() == 1);
     add(ConflictKind::Name, !dir && slot.leaves.len() > 1 && holders.len() > 1);
     add(ConflictKind::DeleteModify, slot.leaves.iter().any(|leaf| leaf.weak));
-    for claimant in nodes {
+    for claimant in nodes.iter().filter(|claimant| dir || !claimant.node.kind.is_dir()) {
         let displaced = claimant.displaced.iter().flat_map(Displaced::values);
         for (_, why) in displaced {
             add(ConflictKind::Orphan, *why == Why::Orphan);

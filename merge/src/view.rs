@@ -187,6 +187,28 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
         Ok(all)
     }
 
+    pub(crate) const fn tree(&self) -> &'t T {
+        self.tree
+    }
+
+    pub(crate) const fn is_portable(&self) -> bool {
+        self.policy.portable
+    }
+
+    /// Every directory of the tree.
+    pub(crate) fn all_dirs(&self) -> Result<Vec<NodeId>, T::Error> {
+        let mut dirs = vec![NodeId::Root];
+        let mut next = 0;
+        while let Some(dir) = dirs.get(next).copied() {
+            next = next.saturating_add(1);
+            for name in self.all_names(&dir)? {
+                let named = self.tree.named(&dir, &name)?.into_iter();
+                dirs.extend(named.filter(|(_, kind)| kind.is_dir()).map(|(id, _)| id));
+            }
+        }
+        Ok(dirs)
+    }
+
     pub(crate) fn slot(&self, dirs: &[NodeId], name: &Name) -> Result<Slot<B>, T::Error> {
         slot(self.tree, self.policy.text, dirs, name)
     }
@@ -223,7 +245,7 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
         Ok(disputes)
     }
 
-    fn all_names(&self, dir: &NodeId) -> Result<BTreeSet<Name>, T::Error> {
+    pub(crate) fn all_names(&self, dir: &NodeId) -> Result<BTreeSet<Name>, T::Error> {
         let mut names = BTreeSet::new();
         let mut from = None;
         loop {

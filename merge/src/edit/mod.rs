@@ -122,14 +122,27 @@ impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
         &mut self,
         action: impl FnOnce(&mut Self) -> EditResult<V, T::Error>,
     ) -> EditResult<V, T::Error> {
-        let outcome = action(self);
+        match action(self) {
+            Ok(value) => {
+                self.commit()?;
+                Ok(value)
+            }
+            Err(err) => {
+                self.pending.clear();
+                self.moved.clear();
+                Err(err)
+            }
+        }
+    }
+
+    /// Takes the pending changes into the tree.
+    fn commit(&mut self) -> Result<(), T::Error> {
         let pending = std::mem::take(&mut self.pending);
         self.moved.clear();
-        let value = outcome?;
         let index = derive(&self.tree, &pending)?;
         self.tree.nodes.extend(pending);
         self.tree.index.then(index);
-        Ok(value)
+        Ok(())
     }
 
     fn node(&self, id: &NodeId) -> Result<Option<Arc<Node<B>>>, T::Error> {

@@ -85,3 +85,37 @@ fn settle<B: Body>(node: &mut Node<B>, op: OpId, spots: &[Spot]) {
     }
     node.live = Reg::one(op, Carry::Same);
 }
+
+impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
+    /// Puts nodes back that were removed, as the restore rule has them written.
+    pub(crate) fn revive(
+        &mut self,
+        nodes: std::collections::BTreeMap<NodeId, Node<B>>,
+    ) -> Result<(), T::Error> {
+        let ids: Vec<NodeId> = nodes.keys().copied().collect();
+        for (id, node) in nodes {
+            self.put(id, node);
+            self.moved.insert(id);
+        }
+        for id in ids {
+            let Some(node) = self.node(&id)? else { continue };
+            for spot in self.spots(&id, &node)? {
+                self.climb_from_revived(spot.parent)?;
+            }
+        }
+        self.commit()
+    }
+
+    /// As [`Self::climb`], but passes nodes that were just revived, whose parents may not be
+    /// touched yet.
+    fn climb_from_revived(&mut self, dir: NodeId) -> Result<(), T::Error> {
+        let mut at = dir;
+        while at != NodeId::Root {
+            match self.settle(&at)?.into_iter().next() {
+                Some(spot) => at = spot.parent,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! The list of conflicts, from the state alone.
+
+use std::collections::BTreeSet;
+
+use crate::entry::{ConflictKind, Entry};
+use crate::groups::Groups;
+use crate::ids::{ContentId, DeviceId, NodeId, OpId};
+use crate::name::Name;
+use crate::node::Body;
+use crate::render::join_path;
+use crate::tree::{Tree, spots_in};
+use crate::view::View;
+
+/// One version that takes part in a conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictVersion<B> {
+    /// How it is shown.
+    pub entry: Entry<B>,
+    /// The latest operation behind it.
+    pub op: OpId,
+    /// Whether the peer that asks wrote it.
+    pub local: bool,
+}
+
+impl<B> ConflictVersion<B> {
+    /// Who wrote it.
+    #[must_use]
+    pub const fn author(&self) -> DeviceId {
+        self.op.device
+    }
+}
+
+/// Something that peers who did not know of each other changed in different ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict<B> {
+    /// What kind of disagreement it is.
+    pub kind: ConflictKind,
+    /// The path of the contested name.
+    pub path: Vec<u8>,
+    /// The contested name.
+    pub slot: Name,
+    /// The united directories it is in.
+    pub dirs: Vec<NodeId>,
+    /// What is shown for it, the winner first. Empty where the winner is only reported under
+    /// another name.
+    pub versions: Vec<ConflictVersion<B>>,
+    /// The latest content that all versions come from, if their histories still say so.
+    pub hist_base: Option<ContentId>,
+}
+
+/// All conflicts of a tree, sorted by path and kind; equal on all peers with equal knowledge.
+///
+/// Costs what the contested names cost; nothing in peace.
+///
+/// # Errors
+///
+/// Whatever the tree answers.
+pub fn conflicts<B: Body, T: Tree<B>>(view: &View<'_, B, T>) -> Result<Vec<Conflict<B>>, T::Error> {
+    let mut groups = Groups::new(view.tree());
+    let mut done = BTreeSet::new();
+    let mut found = Vec::new();
+    let dirs = if view.is_portable() { view.all_dirs()? } else { view.tree().contested_dirs()? };
+    for dir in dirs {
+        let group = groups.of(&dir)?;
+        if done.insert(group.clone()) {
+            found.append(&mut in_directory(view, &group)?);
+        }
+    }
+    found.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
+    Ok(found)
+}
+
+/// The conflicts in one directory.
+///
+/// # Errors
+///
+/// Whatever the tree answers.
+pub fn in_directory<B: Body, T: Tree<B>>(
+    view: &View<'_, B, T>,
+    dirs: &[NodeId],
+) -> Result<Vec<Conflict<B>>, T::Error> {
+    let disputes = view.disputes(dirs)?;
+    if disputes.conflicts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let above = names_above(view.tree(), dirs)?;
+    let mut found = Vec::new();
+    for (slot, kind) in disputes.conflicts {
+        let entries = disputes.shown.values().filter(|entry| *entry.slot() == slot);
+        let mut entries: Vec<&Entry<B>> = entries.collect();
+        entries.sort_by_key(|entry| (entry.is_copy(), std::cmp::Reverse(entry.rank)));
+        let version = |entry: &Entry<B>| {
+            let written = entry.owners.values().flatten().max().copied();
+            let op = written.unwrap_or(entry.rank.0);
+            ConflictVersion { entry: entry.clone(), op, local: false }
+        };
+        let path: Vec<&Name> = above.iter().chain([&slot]).collect();
+        found.push(Conflict {
+            kind,
+            path: join_path(&path),
+            dirs: dirs.to_vec(),
+            versions: entries.iter().map(|entry| version(entry)).collect(),
+            hist_base: common_base(&entries),
+            slot,
+        });
+    }
+    Ok(found)
+}
+
+fn common_base<B>(entries: &[&Entry<B>]) -> Option<ContentId> {
+    let mut hists = entries.iter().map(|entry| entry.content.as_ref().map(|c| &c.hist));
+    let first = hists.next()??;
+    let rest: Option<Vec<_>> = hists.collect();
+    let rest = rest?;
+    first.iter().find(|id| rest.iter().all(|hist| hist.contains(id))).copied()
+}
+
+/// The names on the way from the root to `dirs`.
+fn names_above<B, T: Tree<B>>(tree: &T, dirs: &[NodeId]) -> Result<Vec<Name>, T::Error> {
+    let mut names = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut at = dirs.first().copied().unwrap_or(NodeId::Root);
+    while seen.insert(at) {
+        let Some(spot) = spots_in(tree, &at)?.into_iter().next() else { break };
+        names.push(spot.name);
+        at = spot.parent;
+    }
+    names.reverse();
+    Ok(names)
+}
