@@ -5,9 +5,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 # A step says what it does before it does it, and when.
-say = @printf '\n\033[1m==> [%s] %s\033[0m\n' "$$(date +%T)" "$(1)"
 ifdef NO_COLOR
-say = @printf '\n==> [%s] %s\n' "$$(date +%T)" "$(1)"
+SAY := say() { printf '\n==> [%s] %s\n' "$$(date +%T)" "$$1"; }; say
+else
+SAY := say() { printf '\n\033[1m==> [%s] %s\033[0m\n' "$$(date +%T)" "$$1"; }; say
 endif
 
 PACKAGES_DEMO := fuse3
@@ -28,11 +29,11 @@ help:
 	@echo "one step of make test: make deps fmt lint doc unit budget deny e2e"
 
 demo:
-	$(call say,Installing what the demo needs: $(PACKAGES_DEMO))
+	@$(SAY) "Installing what the demo needs: $(PACKAGES_DEMO)"
 	@.ci/install $(PACKAGES_DEMO)
-	$(call say,Building the release binary)
+	@$(SAY) "Building the release binary"
 	cargo build --locked --release -p cairnfs
-	$(call say,Showing it: cairnfs demo)
+	@$(SAY) "Showing it: cairnfs demo"
 	@target/release/cairnfs demo
 
 # The order is from quick to slow, so that what is wrong is said early.
@@ -45,52 +46,52 @@ test:
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory deny
-	$(call say,make test: all passed)
+	@$(SAY) "make test: all passed"
 
 deps:
-	$(call say,Installing what the tests need: $(PACKAGES_TEST))
+	@$(SAY) "Installing what the tests need: $(PACKAGES_TEST)"
 	@.ci/install $(PACKAGES_TEST)
 
 fmt:
-	$(call say,Checking the formatting)
+	@$(SAY) "Checking the formatting"
 	cargo fmt --all --check
 
 budget:
-	$(call say,Counting dependencies and looking for an async runtime)
+	@$(SAY) "Counting dependencies and looking for an async runtime"
 	@.ci/dependencies
 
 lint:
-	$(call say,Reading the lints of every target: a warning is an error)
+	@$(SAY) "Reading the lints of every target: a warning is an error"
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 doc:
-	$(call say,Building the documentation: a warning is an error)
+	@$(SAY) "Building the documentation: a warning is an error"
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 unit:
-	$(call say,Testing the crates (units, laws, models, merge scenarios, simulated crashes))
+	@$(SAY) "Testing the crates (units, laws, models, merge scenarios, simulated crashes)"
 	cargo test --locked --workspace --exclude cairnfs-tests
 
 e2e:
-	$(call say,Testing the binary through real mounts)
+	@$(SAY) "Testing the binary through real mounts"
 	@test -c /dev/fuse || { echo "/dev/fuse is missing: these tests mount for real and fail without it" >&2; exit 1; }
 	cargo build --locked -p cairnfs
 	cargo test --locked -p cairnfs-tests -- --test-threads=$(E2E_THREADS)
 
 deny: $(DENY)
-	$(call say,Checking licences, bans and sources of all dependencies)
+	@$(SAY) "Checking licences, bans and sources of all dependencies"
 	$(DENY) --locked --log-level error check bans licenses sources
 
 target/tools/bin/cargo-deny:
-	$(call say,Building cargo-deny $(DENY_VERSION) into target/tools (two or three minutes, once))
+	@$(SAY) "Building cargo-deny $(DENY_VERSION) into target/tools (two or three minutes, once)"
 	cargo install --quiet --locked cargo-deny --version $(DENY_VERSION) --root target/tools --target-dir target/tools/build
 	@rm -rf target/tools/build
 
 posix:
-	$(call say,Running pjdfstest and fsx on a real mount)
+	@$(SAY) "Running pjdfstest and fsx on a real mount"
 	@tests/posix/run
 
 soak:
-	$(call say,The random tests, long: 3000 kills, 100000 steps a seed, a file of 20 GiB)
+	@$(SAY) "The random tests, long: 3000 kills, 100000 steps a seed, a file of 20 GiB"
 	CAIRNFS_TEST_KILLS=3000 CAIRNFS_TEST_STEPS=100000 CAIRNFS_TEST_BIG_MIB=20480 \
 		cargo test --locked -p cairnfs-tests -- --test-threads=2 kill:: model:: memory::

@@ -1,9 +1,9 @@
 //! A bad argument is said in one line that names it, with the exit code of its kind, and changes
 //! nothing.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process, run};
+use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process};
 
 /// One line, or a few of usage, that a person can act on; no panic, no backtrace.
 #[track_caller]
@@ -85,17 +85,24 @@ fn a_mount_point_that_is_already_mounted_is_said_and_the_first_mount_goes_on() {
 }
 
 #[test]
-fn a_mount_point_of_another_file_system_is_busy() {
-    cairnfs_tests::need::root("mounting a tmpfs");
-    let home = Home::new();
-    home.create(BUCKET);
-    let dir = home.dir("mnt");
-    let mut tmpfs = Command::new("mount");
-    run(tmpfs.args(["-t", "tmpfs", "other"]).arg(&dir), Duration::from_secs(20)).ok();
-    let outcome = home.try_mount(BUCKET, &dir, &[]).exits(6);
+fn a_mount_point_of_another_bucket_is_busy() {
+    let peer = Peer::new();
+    peer.home().create("other");
+    let outcome = peer.home().try_mount("other", &peer.dir(), &[]).exits(6);
     is_plain(&outcome);
-    assert_eq!(mounts::below(&dir).len(), 1);
-    assert_eq!(mounts::below(&dir)[0].kind, "tmpfs");
+    assert_eq!(mounts::below(&peer.dir()).len(), 1);
+    peer.write("f", "of the first");
+}
+
+#[test]
+fn a_bucket_is_not_mounted_in_two_places() {
+    let peer = Peer::new();
+    let second = peer.home().dir("second");
+    let outcome = peer.home().try_mount(BUCKET, &second, &[]);
+    assert!(matches!(outcome.code, Some(5 | 6)), "{outcome}");
+    is_plain(&outcome);
+    outcome.says(&[peer.dir().to_str().unwrap()]);
+    assert!(!mounts::is_mounted(&second));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, peer::BUCKET, process, run};
+use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, need, peer::BUCKET, process, run};
 
 const VERBS: [&str; 16] = [
     "create",
@@ -102,13 +102,17 @@ fn list_and_status_tell_of_buckets_and_mounts_in_json_too() {
 fn status_says_what_is_not_yet_safe() {
     let peer = Peer::with(&["--save", "interval:1h"]);
     peer.write("f", data::bytes(1, 2_000_000));
-    let unsafe_yet = peer.home().cairnfs(&["status", BUCKET, "--json"]).ok().json().to_string();
-    let text = peer.home().cairnfs(&["status", BUCKET]).ok().stdout;
+    let home = peer.home();
+    let before = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    assert_eq!(before["safe"], false, "{before}");
+    assert!(before["unsaved_bytes"].as_u64() >= Some(2_000_000), "{before}");
+    assert!(before["unsaved_since"].is_string(), "{before}");
+    let text = home.cairnfs(&["status", BUCKET]).ok().stdout;
+    assert!(text.lines().next().unwrap().starts_with("safe: no"), "{text}");
     peer.wait_safe();
-    let safe = peer.home().cairnfs(&["status", BUCKET, "--json"]).ok().json().to_string();
-    assert_ne!(unsafe_yet, safe);
-    let first = text.lines().next().unwrap().to_lowercase();
-    assert!(!first.contains("everything is safe"), "2 MB are unsaved, and it says: {text}");
+    let after = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    assert_eq!(after["safe"], true, "{after}");
+    assert!(home.cairnfs(&["status", BUCKET]).ok().stdout.starts_with("safe: yes"));
     peer.kill_and_remount();
     assert!(peer.read("f") == data::bytes(1, 2_000_000));
 }
@@ -184,16 +188,37 @@ fn mounting_is_quick_however_much_is_stored() {
 }
 
 #[test]
-fn the_mount_helper_and_options_of_fstab_work() {
+fn options_may_be_given_as_in_fstab() {
     let home = Home::new();
     home.create(BUCKET);
     let dir = home.dir("mnt");
     home.mount(BUCKET, &dir, &["-o", "save=release,ro"]);
     assert!(home.cairnfs(&["status", BUCKET]).ok().stdout.contains("release"));
     assert!(fs::write(dir.join("f"), "x").is_err(), "mounted read-only, and it was written to");
-    let options = fs::read_to_string("/proc/self/mounts").unwrap();
-    let line = options.lines().find(|line| line.contains(dir.to_str().unwrap())).unwrap();
-    assert!(line.contains("fuse"), "{line}");
+}
+
+#[test]
+fn mount_and_umount_of_the_system_work() {
+    need::root("mount(8)");
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    let bin = cairnfs_tests::binary::path().parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let system = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).arg(&dir).env("PATH", &path).env("CAIRNFS_HOME", home.path());
+        run(&mut command, Duration::from_secs(60)).ok();
+    };
+    let mount = ["-t", "fuse.cairnfs", "-o", "save=interval:1h", BUCKET];
+    system("mount", &mount);
+    assert!(mounts::is_mounted(&dir));
+    fs::write(dir.join("f"), data::bytes(1, 100_000)).unwrap();
+    system("umount", &[]);
+    assert!(!mounts::is_mounted(&dir));
+    // The daemon may still be saving; mounting waits for it.
+    system("mount", &mount);
+    assert!(fs::read(dir.join("f")).unwrap() == data::bytes(1, 100_000));
 }
 
 #[test]
