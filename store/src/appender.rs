@@ -258,9 +258,7 @@ impl Appender {
         let outcome = self.ahead.write(&*self.file, self.written, &tail.pending, closing);
         drop(tail);
         let path = blobs.packs.path(self.pack);
-        if let Err(err) = self.judge_write(outcome.at("write", &path)) {
-            return Err(err);
-        }
+        self.judge_write(outcome.at("write", &path))?;
         self.written += len;
         blobs.packs.set_size(self.pack, self.written);
         let base = Pos { pack: self.pack, offset: self.written_offset() };

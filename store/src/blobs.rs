@@ -7,7 +7,7 @@ use crate::disk::{Lock, Space};
 use crate::error::IoContext;
 use crate::index::Index;
 use crate::journal::packs::Packs;
-use crate::journal::record::{self, HEADER_BYTES, Header};
+use crate::journal::record::{self, HEADER_BYTES_U32, Header};
 use crate::journal::tail::Tail;
 use crate::journal::{Loc, Pos};
 use crate::keys::KeyRing;
@@ -99,7 +99,7 @@ impl Blobs {
     /// As [`Self::get`]; only the header is read.
     pub fn describe(&self, id: &BlobId) -> Result<(Kind, BlobRef)> {
         let loc = self.find(id)?.ok_or(Error::Missing { id: *id })?;
-        let head = Loc { at: loc.at, len: HEADER_BYTES as u32 };
+        let head = Loc { at: loc.at, len: HEADER_BYTES_U32 };
         let header = Header::decode(&self.read(head)?);
         let known = header.and_then(|header| Some((Kind::from_u8(header.kind)?, header)));
         match known {

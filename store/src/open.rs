@@ -7,7 +7,7 @@ use crate::appender::Start;
 use crate::disk::{Disk, Lock, LockError};
 use crate::error::IoContext;
 use crate::index::{Index, Mark, Trail};
-use crate::journal::header::{HEADER_BYTES, PackHeader};
+use crate::journal::header::{HEADER_BYTES_U32, PackHeader};
 use crate::journal::packs::Packs;
 use crate::journal::record::{self, Header, KIND_SAVE};
 use crate::journal::recover::{self, Recovered, damaged};
@@ -74,6 +74,7 @@ pub struct RecoveryReport {
 /// # Errors
 ///
 /// [`Error::Exists`] if there is one, [`Error::Locked`], [`Error::NoSpace`], [`Error::Io`].
+#[allow(clippy::needless_pass_by_value, reason = "the store is the disk's user from here on")]
 pub fn create(
     disk: Arc<dyn Disk>,
     dir: &Path,
@@ -87,7 +88,7 @@ pub fn create(
         return Err(Error::Exists { dir: dir.to_owned() });
     }
     Index::remove(&*disk, dir)?;
-    let end = Pos { pack: 1, offset: HEADER_BYTES as u32 };
+    let end = Pos { pack: 1, offset: HEADER_BYTES_U32 };
     let chain = Chain { batch_start: end, ..Chain::default() };
     let header = PackHeader { number: 1, bucket: keys.tag(), prev_len: 0, chain };
     let index = Arc::new(Index::open(&disk, dir, options.index_cache_bytes)?);
@@ -123,6 +124,7 @@ pub fn create(
 /// - [`Error::NotAStore`], [`Error::Locked`], [`Error::WrongBucket`], [`Error::Newer`]
 /// - [`Error::Damaged`] if something other than the tail is damaged
 /// - [`Error::Io`], [`Error::Index`], [`Error::UnknownEpoch`]
+#[allow(clippy::needless_pass_by_value, reason = "the store is the disk's user from here on")]
 pub fn open(disk: Arc<dyn Disk>, dir: &Path, keys: KeyRing, options: Options) -> Result<Opened> {
     let packs = Packs::new(Arc::clone(&disk), dir);
     let numbers = packs.list()?;

@@ -1,5 +1,7 @@
 //! The log through its public interface: what is saved is there when it is opened again.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! The ordered Merkle map against `BTreeMap`.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Ahead, Appender};
 use crate::error::IoContext;
 use crate::journal::Pos;
-use crate::journal::header::{HEADER_BYTES, PackHeader};
+use crate::journal::header::{HEADER_BYTES, HEADER_BYTES_U32, PackHeader};
 use crate::{Error, Result};
 
 impl Appender {
@@ -39,7 +39,7 @@ impl Appender {
         self.pack = header.number;
         self.written = HEADER_BYTES as u64;
         self.ahead = Ahead::new(self.written);
-        blobs.tail.written(Pos { pack: self.pack, offset: HEADER_BYTES as u32 });
+        blobs.tail.written(Pos { pack: self.pack, offset: HEADER_BYTES_U32 });
         log::debug!("pack begun number={}", self.pack);
         Ok(())
     }

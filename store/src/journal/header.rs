@@ -23,7 +23,8 @@ use super::{Chain, Pos};
 use crate::bytes::Reader;
 use crate::{Seq, check8};
 
-pub(crate) const HEADER_BYTES: usize = 88;
+pub(crate) const HEADER_BYTES: usize = HEADER_BYTES_U32 as usize;
+pub(crate) const HEADER_BYTES_U32: u32 = 88;
 /// The version of the whole format: packs, records, nodes.
 pub(crate) const VERSION: u16 = 1;
 const MAGIC: [u8; 8] = *b"cairnpk\0";

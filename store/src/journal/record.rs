@@ -25,7 +25,8 @@ use crate::seal::{BLOB_BYTES_MAX, Cipher};
 use crate::{BlobId, check8, check16};
 
 pub(crate) const MARKER: [u8; 4] = *b"crn1";
-pub(crate) const HEADER_BYTES: usize = 68;
+pub(crate) const HEADER_BYTES: usize = HEADER_BYTES_U32 as usize;
+pub(crate) const HEADER_BYTES_U32: u32 = 68;
 pub(crate) const CHECKSUM_BYTES: usize = 16;
 /// What a record costs besides its content: header, tag and checksum.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + 16 + CHECKSUM_BYTES;

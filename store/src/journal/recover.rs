@@ -7,7 +7,7 @@
 //!    leaves it; anything else that is wrong is refused.
 //! 3. What was cut off is gone for good before anything is appended.
 
-use super::header::HEADER_BYTES;
+use super::header::HEADER_BYTES_U32;
 use super::packs::Packs;
 use super::record::{CHECKSUM_BYTES, Header, KIND_SAVE, KIND_SAVE_PART};
 use super::save::SaveId;
@@ -20,6 +20,9 @@ use crate::{BlobId, Error, Result};
 
 /// Entries gathered before they are handed over, where the index is rebuilt: about 3 MiB.
 const HAND_OVER: usize = 65_536;
+
+/// Takes entries that have become too many to keep, with the mark they lead to.
+pub(crate) type HandOver<'a> = &'a mut dyn FnMut(&mut Vec<(BlobId, Loc)>, &Mark) -> Result<()>;
 
 /// The state of the log, after recovery.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ pub(crate) fn recover(
     packs: &Packs,
     bucket: [u8; 16],
     mark: Option<Mark>,
-    hand_over: &mut dyn FnMut(&mut Vec<(BlobId, Loc)>, &Mark) -> Result<()>,
+    hand_over: HandOver<'_>,
 ) -> Result<Recovered> {
     let numbers = packs.list()?;
     let mut replay = Replay::new(packs, bucket, mark);
@@ -109,12 +112,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Reads one pack. False if it was only begun, and is gone now.
-    fn pack(
-        &mut self,
-        number: u32,
-        last: bool,
-        hand_over: &mut dyn FnMut(&mut Vec<(BlobId, Loc)>, &Mark) -> Result<()>,
-    ) -> Result<bool> {
+    fn pack(&mut self, number: u32, last: bool, hand_over: HandOver<'_>) -> Result<bool> {
         let Some(header) = self.packs.header(number, Some(self.bucket))? else {
             let here = Pos { pack: number, offset: 0 };
             if !last || self.previous.is_none() {
@@ -174,7 +172,7 @@ impl<'a> Replay<'a> {
         number: u32,
         from: Pos,
         last: bool,
-        hand_over: &mut dyn FnMut(&mut Vec<(BlobId, Loc)>, &Mark) -> Result<()>,
+        hand_over: HandOver<'_>,
     ) -> Result<u64> {
         let mut scan = Scan::new(self.packs, number, u64::from(from.offset))?;
         if scan.len() < u64::from(from.offset) {
@@ -205,10 +203,11 @@ impl<'a> Replay<'a> {
                     }
                     return Ok(u64::from(at));
                 }
-                Found::Bad { at, len, .. } => {
+                Found::Bad { at, header } => {
                     let here = Pos { pack: number, offset: at };
                     self.end = here;
-                    if last && torn::is_tail(&mut scan, number, at, len, &self.chain)? {
+                    if last && torn::is_tail(&mut scan, number, at, header.map(|h| h.record_len()))?
+                    {
                         self.out.cut_bytes += scan.len() - u64::from(at);
                         return Ok(u64::from(at));
                     }
@@ -277,12 +276,16 @@ impl<'a> Replay<'a> {
         self.packs.set_size(start.pack, u64::from(start.offset));
         self.chain.hash = [0; 16];
         self.out.chain = self.chain;
+        // The same as before, or, where no save was read, the beginning of the log.
+        self.out.mark.end = start;
+        self.out.mark.seq = self.chain.seq;
+        self.out.mark.last_save = self.chain.last_save;
         Ok(self.out)
     }
 }
 
 const fn first_of(pack: u32) -> Pos {
-    Pos { pack, offset: HEADER_BYTES as u32 }
+    Pos { pack, offset: HEADER_BYTES_U32 }
 }
 
 pub(crate) const fn end_of(loc: Loc) -> Pos {

@@ -35,8 +35,8 @@ pub(crate) enum Found<'a> {
     },
     /// Nothing more but zeros to the end of the file.
     End { at: u32 },
-    /// Something else. `len` is the length of the record where its header is intact.
-    Bad { at: u32, len: Option<usize>, header: Option<Header> },
+    /// Something else, with the header where that is intact.
+    Bad { at: u32, header: Option<Header> },
 }
 
 impl<'a> Scan<'a> {
@@ -71,10 +71,10 @@ impl<'a> Scan<'a> {
             if zero && self.zeros(at)? {
                 return Ok(Found::End { at: at32 });
             }
-            return Ok(Found::Bad { at: at32, len: None, header: None });
+            return Ok(Found::Bad { at: at32, header: None });
         };
         let len = header.record_len();
-        let bad = Found::Bad { at: at32, len: Some(len), header: Some(header) };
+        let bad = Found::Bad { at: at32, header: Some(header) };
         if len as u64 > rest {
             return Ok(bad);
         }

@@ -3,16 +3,16 @@
 //! A batch that was being written when the power went may lack any of its sectors, and nothing
 //! was promised about it: it is cut off. A batch that was saved may have rotted: it must not be
 //! cut off. What tells them apart: ahead of the log there is nothing but zeros, so a sector that
-//! was not written is zero (or beyond the end of the file) as far as it belongs to the batch; rot
+//! was not written is zero (or beyond the end of the file) as far as it belongs to the record; rot
 //! does not make such sectors. And behind a batch that was saved there may be others.
 //!
 //! This stands on two assumptions about the medium: a sector of 512 bytes is written whole or not
 //! at all, and space that a file grew by reads as zeros until it is written.
 
+use super::Pos;
 use super::record::{HEADER_BYTES, Header, KIND_SAVE, MARKER};
 use super::save::SaveId;
 use super::scan::Scan;
-use super::{Chain, Pos};
 use crate::Result;
 
 const SECTOR: u64 = 512;
@@ -24,21 +24,20 @@ pub(crate) fn is_tail(
     pack: u32,
     at: u32,
     record_len: Option<usize>,
-    chain: &Chain,
 ) -> Result<bool> {
     if saved_behind(scan, Pos { pack, offset: at })? {
         return Ok(false);
     }
-    let batch_start =
-        if chain.batch_start.pack == pack { u64::from(chain.batch_start.offset) } else { 0 };
     let end = u64::from(at) + record_len.unwrap_or(HEADER_BYTES) as u64;
     if end > scan.len() {
         return Ok(true);
     }
     let mut sector = u64::from(at) / SECTOR * SECTOR;
     while sector < end {
-        let from = sector.max(batch_start);
-        let to = (sector + SECTOR).min(scan.len());
+        // Writes begin and end with a record, so of one record a sector has all of its part or
+        // nothing of it.
+        let from = sector.max(u64::from(at));
+        let to = (sector + SECTOR).min(end);
         let piece = scan.bytes(from, usize::try_from(to - from).unwrap_or(0))?;
         if piece.iter().all(|&byte| byte == 0) {
             return Ok(true);

@@ -92,6 +92,10 @@ impl KeyRing {
     }
 
     /// A key for a purpose of the caller, the same on every device and in every epoch.
+    ///
+    /// # Panics
+    ///
+    /// Never: a ring without epoch 0 cannot be made.
     #[must_use]
     pub fn derive(&self, context: &str) -> Secret {
         let root = self.keys.secrets.get(&0).expect("because `new` refuses a ring without epoch 0");

@@ -82,8 +82,8 @@ pub fn apply(
                 [] => return Ok(Root::EMPTY),
                 [(_, node)] => return collapse(reader, *node),
                 _ => {
-                    edits =
-                        nodes.into_iter().map(|(key, node)| (key, Some(encode(&node)))).collect()
+                    let above = nodes.into_iter().map(|(key, node)| (key, Some(encode(&node))));
+                    edits = above.collect();
                 }
             }
         }
@@ -205,7 +205,7 @@ impl<'a> Pass<'a> {
             let mut cursor =
                 Cursor::open(self.reader, &self.root, self.level, Pick::Floor(&edit.0))?;
             if self.may_take_beginning(edit, &cursor) {
-                cursor.to_neighbour(Side::Before)?;
+                cursor.go_to_neighbour(Side::Before)?;
             }
             self.region(&mut cursor)?;
             let last = self.writer.take();
@@ -252,7 +252,7 @@ impl<'a> Pass<'a> {
             if !edited && !unsure {
                 return Ok(());
             }
-            cursor.to_neighbour(Side::Behind)?;
+            cursor.go_to_neighbour(Side::Behind)?;
         }
     }
 

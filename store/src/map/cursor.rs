@@ -136,7 +136,7 @@ impl Cursor {
 
     /// Goes to the neighbour of the node it is in, on the same level: to the end that is nearest.
     /// Nowhere if there is none.
-    pub(super) fn to_neighbour(&mut self, side: Side) -> Result<()> {
+    pub(super) fn go_to_neighbour(&mut self, side: Side) -> Result<()> {
         let Some(level) = self.stack.pop().map(|frame| frame.node.level()) else { return Ok(()) };
         while let Some(frame) = self.stack.last_mut() {
             let next = match side {
@@ -162,7 +162,7 @@ impl Cursor {
         };
         match next {
             Some(at) => frame.at = at,
-            None => self.to_neighbour(side)?,
+            None => self.go_to_neighbour(side)?,
         }
         Ok(())
     }

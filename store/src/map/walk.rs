@@ -6,6 +6,11 @@ use super::node::{MapNode, Slice};
 use super::{MapReader, Root};
 use crate::{BlobRef, Error, Result};
 
+/// Sees a node before it is read; says whether to read it and go on below.
+pub type VisitNode<'a> = &'a mut dyn FnMut(&BlobRef) -> Result<bool>;
+/// Sees an entry of a leaf: key and value.
+pub type VisitValue<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
+
 impl MapReader {
     /// Visits every node of a map, and every value.
     ///
@@ -17,12 +22,7 @@ impl MapReader {
     /// # Errors
     ///
     /// As [`MapReader::load`], and what the callbacks return.
-    pub fn walk(
-        &self,
-        root: &Root,
-        node: &mut dyn FnMut(&BlobRef) -> Result<bool>,
-        value: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn walk(&self, root: &Root, node: VisitNode<'_>, value: VisitValue<'_>) -> Result<()> {
         // Nodes whose children are still to be visited, with the next child. The levels fall, so
         // there are never more than the root's level.
         let mut stack: Vec<(Arc<MapNode>, usize)> = Vec::new();
@@ -54,7 +54,6 @@ impl MapReader {
     }
 
     /// All entries of a map, ascending.
-    #[must_use]
     pub fn iter(&self, root: &Root) -> impl Iterator<Item = Result<(Slice, Slice)>> + use<> {
         self.range(root, std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
     }

@@ -150,7 +150,7 @@ impl Faults {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): small, and the same everywhere.
+/// `SplitMix64` (Steele, Lea, Flood, OOPSLA 2014): small, and the same everywhere.
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
 

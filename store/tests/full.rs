@@ -1,0 +1,112 @@
+//! A full disk: what was saved stays, deleting works, and writing goes on when there is room.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use cairnfs_store::sim::{Call, Fault, SimDisk};
+use cairnfs_store::{BlobRef, Error, KeyRing, Kind, Options, Secret, create, open};
+
+const DIR: &str = "/bucket";
+
+fn keys() -> KeyRing {
+    KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
+}
+
+fn options() -> Options {
+    let pack_bytes = 256 << 10;
+    Options { pack_bytes, reserve_bytes: 128 << 10, index_thread: false, ..Options::default() }
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    out
+}
+
+#[test]
+fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let (mut appender, blobs) =
+            create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+        let room = 700_000 + seed * 1_237;
+        disk.set_capacity_bytes(disk.used_bytes() + room);
+        let mut saved: Vec<(BlobRef, Vec<u8>)> = Vec::new();
+        let mut n = 0;
+        // Until the disk is full.
+        let err = loop {
+            n += 1;
+            let content = noise(n, 9_000);
+            let put = appender.put(Kind::Chunk, &content);
+            match put.and_then(|blob| appender.save(&n.to_le_bytes(), false).map(|_| blob)) {
+                Ok(blob) => saved.push((blob, content)),
+                Err(err) => break err,
+            }
+        };
+        assert!(matches!(err, Error::NoSpace { .. }), "{err:?}");
+        assert!(saved.len() > 40, "{}", saved.len());
+        assert!(!appender.poisoned());
+        // The same again: still no room, still no harm.
+        assert!(matches!(appender.save(b"again", false), Err(Error::NoSpace { .. })));
+        appender.discard_batch().unwrap();
+        appender.save_urgent(b"delete something", false).unwrap();
+        for n in 0..5u8 {
+            appender.save_urgent(&[n; 1000], false).unwrap();
+        }
+        for (blob, content) in &saved {
+            assert_eq!(blobs.get(blob).unwrap()[..], content[..]);
+        }
+        let crashed = open(Arc::new(disk.crash(seed)), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(crashed.saves.len(), saved.len() + 6);
+        drop(crashed);
+        // Somebody frees space: it goes on without being opened again.
+        disk.set_capacity_bytes(u64::MAX);
+        let late = appender.put(Kind::Chunk, b"after").unwrap();
+        appender.save(b"after", false).unwrap();
+        drop((appender, blobs));
+        let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(opened.saves.len(), saved.len() + 7);
+        assert_eq!(opened.saves.last().unwrap(), b"after");
+        assert_eq!(&opened.blobs.get(&late).unwrap()[..], b"after");
+        for (blob, content) in &saved {
+            assert_eq!(opened.blobs.get(blob).unwrap()[..], content[..]);
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_found_no_room_can_be_saved_when_there_is_some() {
+    for nth in 1..40 {
+        let disk = SimDisk::new(nth);
+        let (mut appender, blobs) =
+            create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+        disk.inject(Fault::Fail { call: Call::Write, nth, kind: ErrorKind::StorageFull });
+        let mut saved = Vec::new();
+        let mut refusals = 0;
+        for n in 0..30 {
+            let content = noise(n, 20_000);
+            let blob = loop {
+                match appender.put(Kind::Chunk, &content) {
+                    Ok(blob) => break blob,
+                    Err(Error::NoSpace { .. }) => refusals += 1,
+                    Err(err) => panic!("{err:?}"),
+                }
+            };
+            while let Err(err) = appender.save(&n.to_le_bytes(), n == 3) {
+                assert!(matches!(err, Error::NoSpace { .. }), "{err:?}");
+                refusals += 1;
+            }
+            saved.push((blob, content));
+        }
+        assert!(refusals <= 1);
+        drop((appender, blobs));
+        let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(opened.appender.seq().0, 30);
+        for (blob, content) in &saved {
+            assert_eq!(opened.blobs.get(blob).unwrap()[..], content[..]);
+        }
+    }
+}
