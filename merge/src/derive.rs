@@ -41,9 +41,9 @@ pub fn derive<B: Body, T: Tree<B>>(
     if !dirty.is_empty() {
         regroup(tree, &new, &mut dirty)?;
         let contested = contested_edits(tree, &new, &dirty.slots)?;
-        new.index.contested = contested;
+        new.index.to_mut().contested = contested;
     }
-    Ok(new.index)
+    Ok(new.into_parts().1)
 }
 
 /// What has to be looked at again.
@@ -76,18 +76,18 @@ impl Dirty {
         let before_slots = slots_of(before.as_deref(), was_displaced.as_ref());
         let after_slots = slots_of(after.as_deref(), displaced.as_ref());
         for slot in before_slots.difference(&after_slots) {
-            new.index.children.insert((slot.0, slot.1.clone(), *id), None);
+            new.index.to_mut().children.insert((slot.0, slot.1.clone(), *id), None);
         }
         for slot in after_slots.difference(&before_slots) {
             let kind = after.as_ref().map(|node| node.kind);
-            new.index.children.insert((slot.0, slot.1.clone(), *id), kind);
+            new.index.to_mut().children.insert((slot.0, slot.1.clone(), *id), kind);
         }
         let moved = before_slots != after_slots;
         let marked = [&before, &after].into_iter().flatten().any(|node| node.is_marked())
             || was_displaced.is_some()
             || displaced.is_some();
         if was_displaced != displaced {
-            new.index.displaced.insert(*id, displaced);
+            new.index.to_mut().displaced.insert(*id, displaced);
         }
         if moved && before.iter().chain(&after).any(|node| node.kind.is_dir()) {
             self.dir_slots.extend(before_slots.iter().chain(&after_slots).cloned());

@@ -41,6 +41,18 @@ impl<'t, T> Groups<'t, T> {
     }
 }
 
+/// The directories that are shown as one with `dir`, itself included, sorted. One that is gone is
+/// alone.
+///
+/// Costs one index read per level.
+///
+/// # Errors
+///
+/// Whatever `tree` answers.
+pub fn united<B, T: Tree<B>>(tree: &T, dir: &NodeId) -> Result<Vec<NodeId>, T::Error> {
+    Groups::new(tree).of(dir)
+}
+
 /// The directories under `name` in the united directories `dirs`, sorted.
 pub(crate) fn dirs_named<B, T: Tree<B>>(
     tree: &T,

@@ -32,6 +32,7 @@ pub use conflict::{Conflict, ConflictVersion, conflicts, in_directory};
 pub use derive::derive;
 pub use edit::{Edit, EditError, EditResult, Edited};
 pub use entry::{ConflictKind, Entry, Listed, Role};
+pub use groups::united;
 pub use ids::{ClockExhausted, ContentId, DeviceId, LinkId, NodeId, OpId, VersionVector};
 pub use join::{Joiner, Relation, join};
 pub use memory::Indexed;

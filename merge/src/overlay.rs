@@ -1,5 +1,6 @@
 //! Changes on top of a tree, read as if they were part of it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -15,27 +16,33 @@ pub type NodeEdits<B> = BTreeMap<NodeId, Found<B>>;
 #[derive(Debug)]
 pub struct Overlay<'t, B, T> {
     base: &'t T,
-    pub(crate) nodes: NodeEdits<B>,
-    pub(crate) index: IndexEdits,
+    pub(crate) nodes: Cow<'t, NodeEdits<B>>,
+    pub(crate) index: Cow<'t, IndexEdits>,
 }
 
 impl<'t, B, T> Overlay<'t, B, T> {
     /// Nothing changed yet.
     #[must_use]
     pub fn new(base: &'t T) -> Self {
-        Self { base, nodes: NodeEdits::new(), index: IndexEdits::default() }
+        Self::with(base, NodeEdits::new(), IndexEdits::default())
     }
 
     /// Shows `nodes` and `index` instead of what `base` has.
     #[must_use]
     pub const fn with(base: &'t T, nodes: NodeEdits<B>, index: IndexEdits) -> Self {
-        Self { base, nodes, index }
+        Self { base, nodes: Cow::Owned(nodes), index: Cow::Owned(index) }
+    }
+
+    /// As [`Self::with`], for changes that the caller keeps.
+    #[must_use]
+    pub const fn over(base: &'t T, nodes: &'t NodeEdits<B>, index: &'t IndexEdits) -> Self {
+        Self { base, nodes: Cow::Borrowed(nodes), index: Cow::Borrowed(index) }
     }
 
     /// The changes.
     #[must_use]
     pub fn into_parts(self) -> (NodeEdits<B>, IndexEdits) {
-        (self.nodes, self.index)
+        (self.nodes.into_owned(), self.index.into_owned())
     }
 
     pub(crate) const fn base(&self) -> &'t T {

@@ -39,7 +39,7 @@ fn reconsidered<B: Body, T: Tree<B>>(
 ) -> Result<BTreeSet<NodeId>, T::Error> {
     let base = tree.base();
     let mut ids: BTreeSet<NodeId> = base.all_displaced()?.into_iter().collect();
-    for (id, node) in &tree.nodes {
+    for (id, node) in tree.nodes.iter() {
         ids.insert(*id);
         if node.is_none() {
             let mut after = None;

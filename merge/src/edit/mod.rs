@@ -140,8 +140,8 @@ impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
         let pending = std::mem::take(&mut self.pending);
         self.moved.clear();
         let index = derive(&self.tree, &pending)?;
-        self.tree.nodes.extend(pending);
-        self.tree.index.then(index);
+        self.tree.nodes.to_mut().extend(pending);
+        self.tree.index.to_mut().then(index);
         Ok(())
     }
 
