@@ -130,7 +130,7 @@ fn ask(prompt: &str, no_terminal: &str) -> Result<Secret> {
         io::ErrorKind::UnexpectedEof => Failure::usage("no passphrase given"),
         _ => Failure::io("cannot ask for the passphrase", &err),
     })?;
-    accept(typed.into_bytes(), &"the terminal").map_err(|_| Failure::usage("no passphrase given"))
+    accept(typed.into_bytes(), &"the terminal")
 }
 
 /// Runs `command` in a shell; it may talk to the terminal.

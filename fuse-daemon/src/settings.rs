@@ -95,9 +95,9 @@ impl Settings {
         let mut settings = Self::default();
         for key in &KEYS {
             if let Some(value) = env::var_os(key.env).filter(|value| !value.is_empty()) {
-                let value = value.into_string().map_err(|_| {
-                    Failure::usage(format_args!("{} is not readable as text", key.env))
-                })?;
+                let Ok(value) = value.into_string() else {
+                    return Err(Failure::usage(format_args!("{} is not UTF-8", key.env)));
+                };
                 (key.check)(&value)
                     .map_err(|err| Failure::usage(format_args!("{}: {err}", key.env)))?;
                 settings.environment.insert(key.name, value);

@@ -1,4 +1,5 @@
 //! The arguments of each verb.
+#![allow(clippy::doc_markdown, reason = "these comments are the help texts, which are plain")]
 
 use std::path::PathBuf;
 

@@ -28,6 +28,7 @@ use crate::exit::Failure;
                   ~/photos\n  cairnfs status\n  cairnfs umount ~/photos\n\nSee 'cairnfs VERB \
                   --help' for an example of each verb. 'cairnfs demo' shows the whole."
 )]
+#[allow(clippy::doc_markdown, reason = "these comments are the help texts, which are plain")]
 pub(crate) struct Cli {
     /// Keep everything in DIR instead of the XDG folders [env: CAIRNFS_HOME]
     #[arg(long, global = true, value_name = "DIR")]

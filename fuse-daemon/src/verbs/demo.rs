@@ -1,3 +1,0 @@
-pub(super) fn run(_: &crate::cli::DemoArgs) -> crate::exit::Result<()> {
-    Ok(())
-}

@@ -1,0 +1,143 @@
+//! The throw-away home: made, used, and taken away with everything that runs or is mounted in it.
+
+use std::{
+    env, fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    exit::{Code, Failure, Result},
+    interrupt::OnInterrupt,
+    lock::{Holder, LockFile},
+    place,
+};
+
+/// A folder with a home of its own. Cleaned up when dropped, and when the demo is interrupted.
+pub(super) struct Sandbox {
+    root: PathBuf,
+    _clean_up: OnInterrupt,
+}
+
+impl Sandbox {
+    pub(super) fn new() -> Result<Self> {
+        let failed = |err: &std::io::Error| Failure::io("cannot make a throw-away folder", err);
+        let root = tempfile::Builder::new()
+            .prefix("cairnfs-demo-")
+            .tempdir()
+            .and_then(|dir| dir.keep().canonicalize())
+            .map_err(|err| failed(&err))?;
+        let undo = root.clone();
+        let sandbox = Self {
+            root,
+            _clean_up: OnInterrupt::undo(move || {
+                // Said by `Sandbox::clean_up` if anybody is there to hear it.
+                clean_up(&undo).ok();
+            }),
+        };
+        // Commands are shown as a user types them, whatever this program is called.
+        let bin = sandbox.root.join("bin");
+        let program = env::current_exe().map_err(|err| failed(&err))?;
+        fs::create_dir(&bin)
+            .and_then(|()| std::os::unix::fs::symlink(program, bin.join("cairnfs")))
+            .map_err(|err| failed(&err))?;
+        Ok(sandbox)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Runs a command as it is shown.
+    pub(super) fn shell(&self, command: &str) -> Result<Output> {
+        shell(&self.root, command)
+    }
+
+    /// The process id of the daemon.
+    pub(super) fn daemon(&self) -> Result<Pid> {
+        daemon(&self.root)?
+            .ok_or_else(|| Failure::new(Code::Failed, "no daemon serves the throw-away home"))
+    }
+
+    /// Waits until the daemon has ended, however it ended.
+    pub(super) fn wait_for_daemon(&self) -> Result<()> {
+        LockFile::wait(&daemon_lock(&self.root)).map(drop)
+    }
+
+    /// What the daemon wrote, for whoever wonders why a step failed.
+    pub(super) fn daemon_log(&self) -> String {
+        fs::read_to_string(self.root.join("home/daemon.log")).unwrap_or_default()
+    }
+
+    pub(super) fn clean_up(&self) -> Result<()> {
+        clean_up(&self.root)
+    }
+}
+
+fn shell(root: &Path, command: &str) -> Result<Output> {
+    let failed = |err: &std::io::Error| Failure::io("cannot run a shell", err);
+    let mut path = root.join("bin").into_os_string();
+    path.push(":");
+    path.push(env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
+    let mut shell = Command::new("/bin/sh");
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("CAIRNFS_") {
+            shell.env_remove(name);
+        }
+    }
+    shell
+        .args(["-c", command])
+        .current_dir(root)
+        .env("PATH", path)
+        .env("CAIRNFS_HOME", root.join("home"))
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        // Ctrl-C is for the demo, which then cleans up.
+        .process_group(0)
+        .output()
+        .map_err(|err| failed(&err))
+}
+
+fn daemon_lock(root: &Path) -> PathBuf {
+    root.join("home/run/daemon.lock")
+}
+
+fn daemon(root: &Path) -> Result<Option<Pid>> {
+    Ok(match LockFile::holder(&daemon_lock(root))? {
+        Some(Holder::Process(pid)) => i32::try_from(pid).ok().and_then(Pid::from_raw),
+        _ => None,
+    })
+}
+
+/// Ends the daemon, takes away what is mounted, and removes the folder. Does nothing when it is
+/// gone already.
+fn clean_up(root: &Path) -> Result<()> {
+    if !root.exists() {
+        return Ok(());
+    }
+    // Whatever it answers, the next lines look for themselves.
+    let stopped = shell(root, "cairnfs stop");
+    if let Some(pid) = daemon(root)? {
+        log::warn!("demo daemon_stopped={}", stopped.is_ok_and(|output| output.status.success()));
+        kill_process(pid, Signal::KILL)
+            .map_err(|err| Failure::io("cannot end the daemon", &err.into()))?;
+        drop(LockFile::wait(&daemon_lock(root))?);
+    }
+    for dead in place::dead_mounts() {
+        if dead.dir.starts_with(root) {
+            place::take_away(&dead.dir)?;
+        }
+    }
+    // Never through a mount: it would remove what is in the bucket. Nothing of ours is left, and
+    // the mount point is removed only if it is an empty directory.
+    match fs::remove_dir(root.join("photos")) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Failure::file("remove", &root.join("photos"), &err));
+        }
+        _ => (),
+    }
+    fs::remove_dir_all(root).map_err(|err| Failure::file("remove", root, &err))
+}

@@ -1,3 +1,0 @@
-pub(super) fn run(_: &super::Context) -> crate::exit::Result<()> {
-    Ok(())
-}
