@@ -309,7 +309,7 @@ impl<B> Default for Disputes<B> {
 
 impl<B: Body> Slot<B> {
     /// Takes out the leaves that lose the name.
-    fn take_losers(&mut self) -> Vec<Entry<B>> {
+    pub(crate) fn take_losers(&mut self) -> Vec<Entry<B>> {
         let kept = usize::from(self.dir.is_none()).min(self.leaves.len());
         self.leaves.split_off(kept)
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Edit, EditError, EditResult};
+use super::{Edit, EditError, EditResult, Rivals};
 use crate::entry::Entry;
 use crate::ids::{ContentId, LinkId, NodeId, OpId};
 use crate::mutants::{self, Mutant};
@@ -46,16 +46,14 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         })
     }
 
-    pub(super) fn pin_all<'e>(
-        &mut self,
-        copies: impl IntoIterator<Item = &'e Entry<B>>,
-    ) -> EditResult<(), T::Error>
-    where
-        B: 'e,
-    {
+    /// Keeps what is shown when the winner of a name goes: its copies become files of their own.
+    pub(super) fn pin_all(&mut self, rivals: &Rivals<B>) -> EditResult<(), T::Error> {
         if !mutants::is(Mutant::NoPinOnUnlink) {
-            for copy in copies {
+            for copy in &rivals.copies {
                 self.detach_in_place(copy, None)?;
+            }
+            for loser in &rivals.absorbed {
+                self.drop_owners(loser, None)?;
             }
         }
         Ok(())

@@ -83,6 +83,14 @@ pub struct Edited<B> {
     pub index: IndexEdits,
 }
 
+/// What loses a name.
+struct Rivals<B> {
+    /// Those shown under other names.
+    copies: Vec<Entry<B>>,
+    /// Those that are not shown, because an entry of another name has the same bytes already.
+    absorbed: Vec<Entry<B>>,
+}
+
 impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
     /// Acts on `tree` under `op`, which must be later than all the tree knows, or the operation
     /// that the caller has not published yet. Learning it into the version vector is the caller's.
@@ -173,9 +181,19 @@ impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
         Ok(spots(node, displaced.as_ref()))
     }
 
-    /// The copies of the name that `entry` holds; none if it is a copy itself.
-    fn rivals(&self, entry: &Entry<B>) -> Result<Vec<Entry<B>>, T::Error> {
-        if entry.is_copy() { Ok(Vec::new()) } else { self.view().copies(&entry.dirs, &entry.name) }
+    /// What loses the name that `entry` holds to it; nothing if it is a copy itself.
+    fn rivals(&self, entry: &Entry<B>) -> Result<Rivals<B>, T::Error> {
+        let mut rivals = Rivals { copies: Vec::new(), absorbed: Vec::new() };
+        if !entry.is_copy() {
+            let view = self.view();
+            rivals.absorbed = view.slot(&entry.dirs, &entry.name)?.take_losers();
+            if !rivals.absorbed.is_empty() {
+                rivals.copies = view.copies(&entry.dirs, &entry.name)?;
+                let copies = &rivals.copies;
+                rivals.absorbed.retain(|loser| !copies.iter().any(|copy| copy.same_bytes(loser)));
+            }
+        }
+        Ok(rivals)
     }
 
     /// The directory of a group in which new entries are made.

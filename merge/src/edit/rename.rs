@@ -37,16 +37,16 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             }
             edit.must_not_contain(from, dirs)?;
             let mut rivals = edit.rivals(from)?;
-            for rival in
-                target.iter().map(|target| edit.rivals(target)).collect::<Result<Vec<_>, _>>()?
-            {
-                rivals.extend(rival);
+            if let Some(target) = &target {
+                let more = edit.rivals(target)?;
+                rivals.copies.extend(more.copies);
+                rivals.absorbed.extend(more.absorbed);
             }
-            let spared = |entry: &Entry<B>, other: &Entry<B>| {
+            let is = |entry: &Entry<B>, other: &Entry<B>| {
                 entry.name == other.name && entry.dirs == other.dirs
             };
-            rivals.retain(|rival| {
-                !spared(rival, from) && !target.as_ref().is_some_and(|target| spared(rival, target))
+            rivals.copies.retain(|rival| {
+                !is(rival, from) && !target.as_ref().is_some_and(|target| is(rival, target))
             });
             edit.pin_all(&rivals)?;
             match &target {
@@ -72,8 +72,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             edit.must_not_contain(b, &a.dirs)?;
             let (a_dir, b_dir) = (edit.home(&a.dirs)?, edit.home(&b.dirs)?);
             let mut rivals = edit.rivals(a)?;
-            rivals.extend(edit.rivals(b)?);
-            rivals.retain(|rival| rival.name != a.name && rival.name != b.name);
+            let more = edit.rivals(b)?;
+            rivals.copies.extend(more.copies);
+            rivals.absorbed.extend(more.absorbed);
+            rivals.copies.retain(|rival| rival.name != a.name && rival.name != b.name);
             edit.pin_all(&rivals)?;
             edit.shift(a, b_dir, &b.name)?;
             edit.shift(b, a_dir, &a.name)

@@ -68,8 +68,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     ) -> EditResult<(), T::Error> {
         let shown = winner.content.as_ref().ok_or(EditError::IsADirectory)?;
         let id = winner.id();
-        for copy in self.rivals(winner)? {
-            self.drop_owners(&copy, None)?;
+        let rivals = self.rivals(winner)?;
+        for loser in rivals.copies.iter().chain(&rivals.absorbed) {
+            self.drop_owners(loser, None)?;
         }
         self.drop_owners(winner, Some(&id))?;
         self.settle(&id)?;
@@ -107,7 +108,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let hides = |rival: &Entry<B>| {
             rival.content.as_ref().is_some_and(|other| other.hist.contains(&content.id))
         };
-        if rivals.iter().any(hides) {
+        if rivals.copies.iter().any(hides) {
             self.pin_all(&rivals)?;
         }
         let owned = entry.owners.get(&id).cloned().unwrap_or_default();

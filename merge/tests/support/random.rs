@@ -84,7 +84,10 @@ pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
             peers[who].pull(&other);
         }
         let _refused = random_action(&mut rng, &mut peers[who], step, moves);
-        check_form(&peers[who]);
+        // The whole check at every step would be most of the run time.
+        if rng.chance(20) {
+            check_form(&peers[who]);
+        }
         if shape.in_step {
             assert_eq!(peers[who].kinds(), BTreeSet::new(), "a conflict out of nothing");
         }
@@ -198,7 +201,9 @@ fn locally(
     action: impl FnOnce(&mut Peer) -> Done,
 ) -> Done {
     let linked = |peer: &Peer| match peer.find(path) {
-        Ok(Some(entry)) => entry.ids.iter().any(|id| peer.tree.state().nodes[id].places.len() > 1),
+        Ok(Some(entry)) => {
+            entry.ids.iter().any(|id| peer.tree.state().nodes[id].claims().len() > 1)
+        }
         _ => false,
     };
     if peer.auto_merge || linked(peer) {
@@ -216,7 +221,10 @@ fn locally(
     };
     for (other, shown) in &before {
         let same = after.get(other) == Some(shown);
-        assert!(same || excused(other, shown), "acting on {path} changed {other}: {after:?}");
+        assert!(
+            same || excused(other, shown),
+            "acting on {path} changed {other}: {before:?} {after:?}"
+        );
     }
     for (other, shown) in &after {
         let same = before.contains_key(other);
@@ -225,7 +233,7 @@ fn locally(
     if let Some(text) = text {
         assert_eq!(after.get(path).cloned().flatten().as_deref(), Some(text), "written at {path}");
     } else {
-        assert!(!after.contains_key(path), "{path} is still there");
+        assert!(!after.contains_key(path), "{path} is still there: {before:?} {after:?}");
     }
     Ok(())
 }
