@@ -39,6 +39,7 @@ pub mod peer;
 pub mod poll;
 pub mod process;
 pub mod run;
+pub mod strace;
 pub mod tree;
 mod watchdog;
 
@@ -48,4 +49,5 @@ pub use image::Image;
 pub use peer::{Peer, Save};
 pub use poll::eventually;
 pub use run::{Outcome, Running, run};
+pub use strace::Strace;
 pub use tree::Tree;

@@ -6,14 +6,11 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cairnfs_tests::{
-    Home, Peer, Running, Save, data, eventually, mounts, need,
-    peer::{BUCKET, close},
-    poll::let_pass,
-    process,
+    Home, Peer, Save, data, eventually, mounts, peer::BUCKET, poll::let_pass, process,
 };
 use rustix::{fs::OFlags, process::Signal};
 
@@ -235,40 +232,6 @@ fn replacing_a_saved_file_by_rename_leaves_the_old_or_the_new_after_a_kill() {
 }
 
 #[test]
-fn every_fsync_of_changed_bytes_waits_for_a_barrier() {
-    need::program("strace", "strace");
-    let peer = Peer::saving(Save::Interval(Duration::from_secs(3_600)));
-    let file = File::create(peer.path("f")).unwrap();
-    let trace = peer.scratch().join("trace");
-    let barriers = || {
-        let text = fs::read_to_string(&trace).unwrap_or_default();
-        text.lines().filter(|line| line.contains("sync(") && line.ends_with("= 0")).count()
-            + text.lines().filter(|line| line.contains("sync resumed")).count()
-    };
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-e", "trace=fdatasync,fsync,sync_file_range", "-o"]);
-    strace.arg(&trace).args(["-p", &peer.pid().to_string()]);
-    let mut strace = Running::start(&mut strace);
-    eventually("strace is attached", Duration::from_secs(20), || {
-        assert!(!strace.ended(), "strace: {}", strace.stderr_so_far());
-        process::number(peer.pid(), "status", "TracerPid:") != 0
-    });
-    for round in 0..20_u64 {
-        let before = barriers();
-        file.write_all_at(&round.to_le_bytes(), round * 8).unwrap();
-        file.sync_data().unwrap();
-        // strace writes its line when the call has returned, which is before our fsync returned;
-        // it may reach the file a little later.
-        eventually(&format!("fsync {round} makes a barrier"), Duration::from_secs(5), || {
-            barriers() > before
-        });
-    }
-    strace.signal(Signal::INT);
-    strace.wait(Duration::from_secs(20));
-    close(file).unwrap();
-}
-
-#[test]
 fn unmounting_saves_everything_under_every_policy() {
     for save in [Save::Flush, Save::Release, Save::Interval(Duration::from_secs(3_600))] {
         let peer = Peer::saving(save);
@@ -318,33 +281,4 @@ fn a_mount_in_the_foreground_stops_cleanly_on_a_signal() {
     assert!(!mounts::is_mounted(&dir));
     home.mount(BUCKET, &dir, &[]);
     assert!(fs::read(dir.join("f")).unwrap() == data::bytes(1, 200_000));
-}
-
-#[test]
-fn saves_of_many_files_share_barriers() {
-    // Each of 16 threads waits for its own fsync, and none of them for the others' in turn.
-    let peer = Peer::saving(Save::Flush);
-    let start = Instant::now();
-    thread::scope(|scope| {
-        for writer in 0..16_u64 {
-            let peer = &peer;
-            thread::Builder::new()
-                .name(format!("fsync-{writer}"))
-                .spawn_scoped(scope, move || {
-                    let file = File::create(peer.path(format!("f{writer}"))).unwrap();
-                    for round in 0..20 {
-                        file.write_all_at(&data::bytes(round, 100), round * 100).unwrap();
-                        file.sync_data().unwrap();
-                    }
-                })
-                .unwrap();
-        }
-    });
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    peer.kill_and_remount();
-    for writer in 0..16 {
-        let found = peer.read(format!("f{writer}"));
-        let wanted: Vec<_> = (0..20).flat_map(|round| data::bytes(round, 100)).collect();
-        assert!(found == wanted, "f{writer}");
-    }
 }

@@ -4,7 +4,6 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
     time::Duration,
 };
 
@@ -14,29 +13,23 @@ use cairnfs_tests::{
 
 const LONG: Duration = Duration::from_secs(180);
 
-/// A tar file of a few thousand source files: what cargo unpacked to build this very project.
-fn source_tar() -> &'static Path {
-    static TAR: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, tar) = TAR.get_or_init(|| {
+/// Unpacks a few thousand source files from a tar file: what cargo unpacked to build this very
+/// project.
+fn unpack(peer: &Peer, into: &Path) {
+    let tar = peer.scratch().join("source.tar");
+    if !tar.exists() {
         let home = env::var_os("CARGO_HOME").map_or_else(
             || PathBuf::from(env::var_os("HOME").expect("HOME is set")).join(".cargo"),
             PathBuf::from,
         );
-        let dir = tempfile::Builder::new().prefix("cairnfs-source-").tempdir().unwrap();
-        let tar = dir.path().join("source.tar");
         let script = "cd \"$0\"/registry/src/*/ && find . -type f -size -200k | LC_ALL=C sort \
                       | head -n 3000 | tar -cf \"$1\" -T -";
         let mut command = Command::new("bash");
         command.args(["-c", script]).arg(home).arg(&tar);
         run(&mut command, LONG).ok();
-        (dir, tar)
-    });
-    tar
-}
-
-fn unpack(into: &Path) {
+    }
     let mut command = Command::new("tar");
-    run(command.arg("-xf").arg(source_tar()).arg("-C").arg(into), LONG).ok();
+    run(command.arg("-xf").arg(&tar).arg("-C").arg(into), LONG).ok();
 }
 
 #[track_caller]
@@ -65,12 +58,12 @@ fn a_source_tree_of_thousands_of_files_is_unpacked() {
     let peer = Peer::within(Duration::from_secs(480), &[]);
     let outside = peer.scratch().join("outside");
     fs::create_dir(&outside).unwrap();
-    unpack(&outside);
+    unpack(&peer, &outside);
     let wanted = Tree::of(&outside);
     assert!(wanted.len() >= 2_000, "only {} entries", wanted.len());
     let inside = peer.path("tree");
     fs::create_dir(&inside).unwrap();
-    unpack(&inside);
+    unpack(&peer, &inside);
     wanted.same_as(&Tree::of(&inside));
     peer.wait_safe();
     peer.kill_and_remount();
@@ -79,14 +72,14 @@ fn a_source_tree_of_thousands_of_files_is_unpacked() {
     let second = peer.path("second");
     fs::create_dir(&second).unwrap();
     let mut tar = Command::new("tar");
-    tar.arg("-xf").arg(source_tar()).arg("-C").arg(&second);
+    tar.arg("-xf").arg(peer.scratch().join("source.tar")).arg("-C").arg(&second);
     let tar = Running::start(&mut tar);
     eventually("some of it is there", LONG, || fs::read_dir(&second).unwrap().count() > 2);
     peer.kill_and_remount();
     drop(tar);
     wanted.same_as(&Tree::of(&inside));
     fs::create_dir_all(&second).unwrap();
-    unpack(&second);
+    unpack(&peer, &second);
     peer.remount();
     wanted.same_as(&Tree::of(&second));
     if !peer.is_plain() {
@@ -303,7 +296,7 @@ fn rsync_finds_no_difference_in_and_out() {
     let peer = Peer::within(Duration::from_secs(480), &[]);
     let source = peer.scratch().join("source");
     fs::create_dir(&source).unwrap();
-    unpack(&source);
+    unpack(&peer, &source);
     // Fewer, and everything that rsync can carry besides.
     sh(&source, "ls -d */* | tail -n +60 | xargs -d '\\n' rm -rf
                  mkdir special; cd special; echo x > file; ln file hard; ln -s file soft; ln -s /nowhere broken

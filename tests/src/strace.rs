@@ -1,0 +1,71 @@
+//! Watching, delaying and failing the daemon's system calls from outside.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::{Peer, Running, eventually, need, process};
+
+/// An attached strace; detached when dropped.
+#[derive(Debug)]
+pub struct Strace {
+    running: Running,
+    trace: PathBuf,
+    pid: u32,
+}
+
+impl Strace {
+    /// The calls that make bytes durable.
+    pub const BARRIERS: &str = "fdatasync,fsync,sync_file_range,syncfs,msync";
+
+    /// Follows every thread of the daemon through `calls`; `inject` are what strace(1) calls
+    /// tampering expressions, such as `fdatasync:error=EIO`.
+    #[must_use]
+    #[track_caller]
+    pub fn attach(peer: &Peer, calls: &str, inject: &[&str]) -> Self {
+        need::program("strace", "strace");
+        let pid = peer.pid();
+        let trace = tempfile::Builder::new().tempfile_in(peer.scratch()).unwrap();
+        let trace = trace.keep().unwrap().1;
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-y", "-o"]).arg(&trace).arg(format!("-etrace={calls}"));
+        for expression in inject {
+            command.arg(format!("-einject={expression}"));
+        }
+        command.args(["-p", &pid.to_string()]);
+        let mut strace = Self { running: Running::start(&mut command), trace, pid };
+        eventually("strace is attached to every thread", Duration::from_secs(20), || {
+            let ended = strace.running.ended();
+            assert!(!ended, "strace: {}", strace.running.stderr_so_far());
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            tasks.flatten().all(|task| {
+                let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+                !status.contains("TracerPid:\t0\n")
+            })
+        });
+        strace
+    }
+
+    /// How many of the calls have returned 0.
+    #[must_use]
+    pub fn succeeded(&self) -> usize {
+        let text = fs::read_to_string(&self.trace).unwrap_or_default();
+        text.lines().filter(|line| line.contains(") = 0") || line.contains(")   = 0")).count()
+    }
+
+    /// Everything that was traced so far.
+    #[must_use]
+    pub fn text(&self) -> String {
+        fs::read_to_string(&self.trace).unwrap_or_default()
+    }
+
+    /// Lets the daemon go.
+    pub fn detach(self) {
+        let pid = self.pid;
+        self.running.signal(Signal::INT);
+        self.running.wait(Duration::from_secs(20));
+        eventually("strace lets go", Duration::from_secs(10), || {
+            process::number(pid, "status", "TracerPid:") == 0
+        });
+    }
+}

@@ -1,0 +1,175 @@
+//! When the disk below fails or is slow: the caller hears of it, and nobody else waits.
+//!
+//! strace makes the daemon's own calls fail or take long.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::FileExt,
+    thread,
+    time::{Duration, Instant},
+};
+
+use cairnfs_tests::{
+    Peer, Save, Strace, data, eventually,
+    peer::{BUCKET, close, write},
+};
+use rustix::io::Errno;
+
+fn errno(result: std::io::Result<()>) -> Option<Errno> {
+    result.err().and_then(|err| Errno::from_io_error(&err))
+}
+
+#[test]
+fn every_fsync_of_changed_bytes_waits_for_a_barrier() {
+    for save in [Save::Flush, Save::Release, Save::Interval(Duration::from_secs(3_600))] {
+        let peer = Peer::saving(save);
+        let file = File::create(peer.path("f")).unwrap();
+        let strace = Strace::attach(&peer, Strace::BARRIERS, &[]);
+        for round in 0..20_u64 {
+            let before = strace.succeeded();
+            file.write_all_at(&round.to_le_bytes(), round * 8).unwrap();
+            file.sync_data().unwrap();
+            // strace notes the barrier when it returns, which is before fsync does.
+            eventually(&format!("fsync {round} makes a barrier"), Duration::from_secs(5), || {
+                strace.succeeded() > before
+            });
+        }
+        strace.detach();
+        close(file).unwrap();
+    }
+}
+
+#[test]
+fn every_close_of_a_changed_file_waits_for_a_barrier_under_flush() {
+    let peer = Peer::saving(Save::Flush);
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &[]);
+    for round in 0..20 {
+        let before = strace.succeeded();
+        peer.write(format!("f{}", round % 3), data::bytes(round, 100));
+        eventually(&format!("close {round} makes a barrier"), Duration::from_secs(5), || {
+            strace.succeeded() > before
+        });
+    }
+    // Reading costs none.
+    peer.wait_safe();
+    eventually("the disk is at rest", Duration::from_secs(30), || {
+        let before = strace.succeeded();
+        for _ in 0..20 {
+            assert_eq!(peer.read("f0").len(), 100);
+        }
+        cairnfs_tests::poll::let_pass(Duration::from_secs(1));
+        strace.succeeded() == before
+    });
+    strace.detach();
+}
+
+#[test]
+fn a_failed_barrier_is_eio_to_the_caller_and_nothing_is_written_after_it() {
+    let peer = Peer::saving(Save::Flush);
+    peer.write("saved", data::bytes(1, 50_000));
+    peer.remount();
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:error=EIO"]);
+    let failed = errno(write(&peer.path("lost"), b"not on the disk"));
+    assert_eq!(failed, Some(Errno::IO), "close returned without a barrier");
+    strace.detach();
+    // A second barrier that succeeds proves nothing, so there is none.
+    for _ in 0..3 {
+        let refused = errno(write(&peer.path("more"), b"x"));
+        assert!(matches!(refused, Some(Errno::IO | Errno::ROFS)), "{refused:?}");
+        let refused = errno(fs::create_dir(peer.path("dir")));
+        assert!(matches!(refused, Some(Errno::IO | Errno::ROFS)), "{refused:?}");
+    }
+    assert!(peer.read("saved") == data::bytes(1, 50_000), "what was saved stays readable");
+    let said = peer.home().cairnfs(&["status", BUCKET]);
+    assert!(said.stdout.starts_with("safe: no"), "status hides it: {said}");
+    peer.kill_and_remount();
+    assert!(peer.read("saved") == data::bytes(1, 50_000));
+    peer.write("again", "the disk is well");
+    peer.kill_and_remount();
+    assert_eq!(peer.read("again"), b"the disk is well");
+    peer.check().ok();
+}
+
+#[test]
+fn a_failed_write_to_the_disk_is_an_error_to_the_caller() {
+    let peer = Peer::saving(Save::Flush);
+    peer.write("saved", data::bytes(1, 50_000));
+    peer.remount();
+    let calls = "pwrite64,pwritev,pwritev2,write,writev";
+    // The daemon answers the kernel with writev, so only what goes to files may fail.
+    let strace = Strace::attach(&peer, calls, &["pwrite64,pwritev,pwritev2:error=EIO"]);
+    let failed = errno(write(&peer.path("lost"), &data::bytes(2, 100_000)));
+    assert_eq!(failed, Some(Errno::IO), "{}", strace.text());
+    strace.detach();
+    assert!(peer.read("saved") == data::bytes(1, 50_000));
+    peer.kill_and_remount();
+    assert!(peer.read("saved") == data::bytes(1, 50_000));
+    peer.write("again", "x");
+}
+
+#[test]
+fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
+    let peer = Peer::saving(Save::Release);
+    for n in 0..50 {
+        peer.write(format!("f{n}"), data::bytes(n, 60_000));
+    }
+    // So that the kernel has nothing cached, and readers ask the daemon.
+    peer.remount();
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=3000000"]);
+    thread::scope(|scope| {
+        let saver = thread::Builder::new()
+            .name("saver".into())
+            .spawn_scoped(scope, || {
+                let mut file = File::create(peer.path("slow")).unwrap();
+                file.write_all(b"x").unwrap();
+                let start = Instant::now();
+                file.sync_all().unwrap();
+                start.elapsed()
+            })
+            .unwrap();
+        let mut slowest = Duration::ZERO;
+        let mut reads = 0;
+        while !saver.is_finished() {
+            let n = reads % 50;
+            let start = Instant::now();
+            assert!(peer.read(format!("f{n}")) == data::bytes(n, 60_000));
+            assert_eq!(fs::metadata(peer.path(format!("f{n}"))).unwrap().len(), 60_000);
+            fs::create_dir(peer.path(format!("d{reads}"))).unwrap();
+            slowest = slowest.max(start.elapsed());
+            reads += 1;
+        }
+        let waited = saver.join().unwrap();
+        assert!(waited >= Duration::from_secs(3), "fsync returned after {waited:?}");
+        assert!(reads >= 50, "only {reads} rounds of reading while a save took {waited:?}");
+        assert!(slowest < Duration::from_secs(1), "a reader waited {slowest:?} for a save");
+    });
+    strace.detach();
+}
+
+#[test]
+fn saves_that_wait_together_share_a_barrier() {
+    let peer = Peer::saving(Save::Flush);
+    let files: Vec<_> =
+        (0..16).map(|n| File::create(peer.path(format!("f{n}"))).unwrap()).collect();
+    peer.wait_safe();
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=30000"]);
+    thread::scope(|scope| {
+        for (n, file) in files.iter().enumerate() {
+            thread::Builder::new()
+                .name(format!("fsync-{n}"))
+                .spawn_scoped(scope, move || {
+                    for round in 0..10_u64 {
+                        file.write_all_at(&round.to_le_bytes(), round * 8).unwrap();
+                        file.sync_data().unwrap();
+                    }
+                })
+                .unwrap();
+        }
+    });
+    let barriers = strace.succeeded();
+    strace.detach();
+    eprintln!("160 fsyncs of 16 files: {barriers} barriers");
+    assert!(barriers >= 10, "{barriers} barriers cannot have carried 10 fsyncs of one file");
+    assert!(barriers <= 80, "{barriers} barriers for 160 fsyncs: nothing is shared");
+}
