@@ -105,7 +105,11 @@ impl Home {
 
     /// Runs `cairnfs ARGS`.
     pub fn cairnfs<S: AsRef<OsStr>>(&self, args: &[S]) -> Outcome {
-        run(&mut self.command(args), CALL)
+        let outcome = run(&mut self.command(args), CALL);
+        // Colour and progress are for terminals.
+        let plain = !outcome.stdout.contains('\x1b') && !outcome.stderr.contains('\x1b');
+        assert!(plain, "control sequences where no terminal is: {outcome}");
+        outcome
     }
 
     /// Starts `cairnfs ARGS` and leaves it running.

@@ -290,3 +290,66 @@ fn a_read_only_mount_refuses_every_change() {
     refused(fs::remove_file(peer.path("f")));
     refused(fs::rename(peer.path("f"), peer.path("g")));
 }
+
+#[test]
+fn without_dev_fuse_mounting_says_what_is_missing() {
+    cairnfs_tests::need::root("hiding /dev/fuse in a mount namespace");
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", "mount --bind /dev/null /dev/fuse && exec \"$@\"", "sh"])
+        .arg(cairnfs_tests::binary::path())
+        .args(["mount", BUCKET])
+        .arg(&dir)
+        .env("CAIRNFS_HOME", home.path());
+    let outcome = cairnfs_tests::run(&mut command, Duration::from_secs(60)).exits(7);
+    is_plain(&outcome);
+    outcome.says(&["fuse"]);
+}
+
+/// Types into a terminal: answers each prompt with the next line.
+const TERMINAL: &str = "
+import os, pty, sys, select, time
+answers = sys.argv[1].split(',')
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+said = b''
+seen = 0
+deadline = time.time() + 60
+while time.time() < deadline:
+    try:
+        ready = select.select([fd], [], [], 1)[0]
+        if not ready: continue
+        part = os.read(fd, 1000)
+    except OSError:
+        break
+    if not part: break
+    said += part
+    while said.lower().count(b'passphrase') > 0 and said.rstrip(b' ').endswith(b':') and len(said) > seen and answers:
+        seen = len(said)
+        os.write(fd, answers.pop(0).encode() + b'\\n')
+sys.stdout.buffer.write(said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if not answers else 99)
+";
+
+#[test]
+fn a_new_passphrase_is_asked_for_twice_and_an_old_one_once() {
+    let home = Home::new();
+    let dir = home.dir("mnt");
+    let typed = |answers: &str, args: &[&str]| {
+        let mut command = std::process::Command::new("python3");
+        command.args(["-c", TERMINAL, answers]).arg(cairnfs_tests::binary::path()).args(args);
+        command.env("CAIRNFS_HOME", home.path());
+        cairnfs_tests::run(&mut command, Duration::from_secs(90))
+    };
+    let differ = typed("one secret,another", &["create", BUCKET]);
+    assert!(!matches!(differ.code, Some(0 | 99)), "two different passphrases were taken: {differ}");
+    typed("one secret,one secret", &["create", BUCKET]).ok();
+    typed("wrong secret", &["mount", BUCKET, dir.to_str().unwrap()]).exits(4);
+    let mounted = typed("one secret", &["mount", BUCKET, dir.to_str().unwrap()]).ok();
+    assert!(!mounted.stdout.contains("one secret"), "the passphrase is shown: {mounted}");
+    assert!(mounts::is_mounted(&dir));
+}

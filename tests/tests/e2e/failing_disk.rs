@@ -173,3 +173,21 @@ fn saves_that_wait_together_share_a_barrier() {
     assert!(barriers >= 10, "{barriers} barriers cannot have carried 10 fsyncs of one file");
     assert!(barriers <= 80, "{barriers} barriers for 160 fsyncs: nothing is shared");
 }
+
+#[test]
+fn umount_with_a_timeout_says_that_something_is_unsaved_and_leaves_it_mounted() {
+    let peer = Peer::saving(Save::Interval(Duration::from_secs(3_600)));
+    peer.write("f", data::bytes(1, 100_000));
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=5000000"]);
+    let dir = peer.dir();
+    let args = ["umount", dir.to_str().unwrap(), "--timeout", "500ms"];
+    let outcome = peer.home().cairnfs(&args).exits(9);
+    assert!(outcome.took < Duration::from_secs(4), "it waited for the disk: {outcome}");
+    assert!(cairnfs_tests::mounts::is_mounted(&dir));
+    strace.detach();
+    assert!(peer.read("f") == data::bytes(1, 100_000));
+    peer.umount();
+    peer.kill();
+    peer.mount();
+    assert!(peer.read("f") == data::bytes(1, 100_000));
+}

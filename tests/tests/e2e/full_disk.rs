@@ -187,3 +187,14 @@ fn a_disk_that_turns_read_only_is_an_error_to_the_writer() {
     let text = format!("{}{}", said.stdout, said.stderr).to_lowercase();
     assert!(text.contains("read-only") || text.contains("failed"), "not said: {said}");
 }
+
+#[test]
+fn a_bucket_is_not_made_in_part_where_there_is_no_room() {
+    let home = Home::on(Image::tmpfs(1));
+    fs::write(home.image().path().join("ballast"), vec![1; 1_000_000]).unwrap();
+    let outcome = home.cairnfs(&["create", BUCKET, "--no-passphrase"]).exits(12);
+    assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    fs::remove_file(home.image().path().join("ballast")).unwrap();
+    let list = home.cairnfs(&["list"]).ok().stdout;
+    assert!(!list.contains(BUCKET), "half a bucket is listed: {list}");
+}

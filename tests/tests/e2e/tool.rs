@@ -149,6 +149,21 @@ fn publish_prints_the_version_that_log_then_shows() {
 }
 
 #[test]
+fn a_version_is_published_by_itself_once_it_is_quiet() {
+    let peer = Peer::new();
+    let versions = || {
+        let log = peer.home().cairnfs(&["log", BUCKET, "--json"]).ok().json();
+        log["versions"].as_array().unwrap().len()
+    };
+    let before = versions();
+    peer.write("f", "x");
+    eventually("a version is published", Duration::from_secs(15), || versions() > before);
+    // And only one, as long as nothing changes.
+    cairnfs_tests::poll::let_pass(Duration::from_secs(3));
+    assert_eq!(versions(), before + 1);
+}
+
+#[test]
 fn check_is_quiet_about_a_sound_bucket() {
     let peer = Peer::new();
     for n in 0..40 {
