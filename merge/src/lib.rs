@@ -19,12 +19,15 @@ mod placing;
 mod portable;
 mod reg;
 mod render;
+mod resolve;
+mod rules;
 mod slot;
 mod small_map;
 mod state;
 #[cfg(feature = "text-merge")]
 pub mod text;
 mod tree;
+pub mod verify;
 mod versions;
 mod view;
 
@@ -43,6 +46,8 @@ pub use overlay::{NodeEdits, Overlay};
 pub use portable::folded;
 pub use reg::Reg;
 pub use render::{Item, Rendered};
+pub use resolve::{ConflictResolver, Context, Resolution, ResolveError, Resolved, resolve};
+pub use rules::{BadGlob, PathRules, Strategy};
 pub use small_map::SmallMap;
 pub use state::State;
 pub use tree::{Child, Displaced, Fallback, Found, IndexEdits, Spot, Tree, Why, spots};

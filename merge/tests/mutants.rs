@@ -22,7 +22,6 @@ fn every_mutant_is_killed() {
     let survivors: Vec<_> = Mutant::ALL
         .into_iter()
         .map(|mutant| (mutant, killed_after(mutant)))
-        .inspect(|(mutant, killed)| println!("{mutant:?}: {killed:?}"))
         .filter(|(_, killed)| killed.is_none())
         .collect();
     assert!(survivors.is_empty(), "{survivors:?}");

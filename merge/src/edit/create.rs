@@ -16,7 +16,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] if the name is shown; [`EditError::NotFound`] or
+    /// [`EditError::Exists`] if the name is shown; [`EditError::NoContent`] for a leaf without
+    /// content, [`EditError::IsADirectory`] for a directory with one; [`EditError::NotFound`] or
     /// [`EditError::NotADirectory`] for the directory.
     pub fn create(
         &mut self,
@@ -36,8 +37,11 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             let op = edit.op;
             let mut node = Node::empty(kind);
             node.places = SmallMap::one(LinkId::FIRST, Reg::one(op, Place::new(dir, name)));
-            if let (false, Some(content)) = (kind.is_dir(), content) {
-                node.content = Reg::one(op, content);
+            match content {
+                Some(_) if kind.is_dir() => return Err(EditError::IsADirectory),
+                None if !kind.is_dir() => return Err(EditError::NoContent),
+                Some(content) => node.content = Reg::one(op, content),
+                None => (),
             }
             let attrs = attrs.into_iter().map(|(key, value)| (key, Reg::one(op, Some(value))));
             node.attrs = attrs.collect();

@@ -48,6 +48,9 @@ pub enum EditError<E: std::error::Error + 'static> {
     /// Something other than a directory was meant.
     #[error("is a directory")]
     IsADirectory,
+    /// Everything but a directory has a content, be it an empty one.
+    #[error("a leaf needs a content")]
+    NoContent,
     /// The directory has visible entries.
     #[error("the directory is not empty")]
     NotEmpty,
