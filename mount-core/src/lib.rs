@@ -1,1 +1,30 @@
-//! The file system without FUSE: tree, open files, save policies, the writer thread.
+//! The file system without FUSE: tree, inodes, open files, save policies, the writer thread.
+//!
+//! A [`Bucket`] is an opened directory on disk; a [`Mount`] serves it. Every call of a [`Mount`]
+//! has the meaning that POSIX gives the system call of that name; SEMANTICS.md in the project's
+//! root lists the differences. Nothing here knows FUSE, sockets or the command line.
+
+mod bucket;
+mod error;
+mod file;
+mod handles;
+mod inodes;
+mod manifest;
+mod mount;
+mod options;
+mod places;
+mod shared;
+mod tree;
+mod types;
+mod vault;
+mod writer;
+
+pub use bucket::{Bucket, BucketId, Description, Protection, Unlock};
+pub use error::{Error, Result};
+pub use manifest::{Member, Role};
+pub use mount::{Mount, Version};
+pub use options::{Limits, Options, ParsePolicyError, SavePolicy};
+pub use types::{
+    Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, Health, Ino, Kind, OpenFlags,
+    PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,
+};

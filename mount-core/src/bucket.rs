@@ -1,0 +1,347 @@
+//! A bucket's directory: its keys, its store, its lock.
+//!
+//! ```text
+//!   id           the bucket's name for life
+//!   key          its secrets, sealed under a passphrase or plain with mode 0600
+//!   packs/       the log
+//!   index.redb   where in the log each blob lies
+//!   lock         who has it open
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use cairnfs_merge::{Edit, NodeId, OpId, VersionVector};
+use cairnfs_store::{
+    self as store, Appender, Blobs, DeviceKey, KeyRing, Kind as BlobKind,
+    disk::{Disk, RealDisk},
+    keys::keyfile::{self, KeyFileError},
+    map::Root,
+};
+
+use crate::{
+    Error, Result, Time,
+    manifest::{Manifest, Member, Role, device_id},
+    tree::{
+        LiveTree,
+        attrs::{self, Times},
+        map_edits,
+    },
+    vault::{Sealer, Vault},
+    writer::record::{Head, SaveRecord},
+};
+
+/// The name of a bucket for life, the same on every device.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct BucketId(pub [u8; 16]);
+
+impl fmt::Debug for BucketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BucketId({self})")
+    }
+}
+
+impl fmt::Display for BucketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What guards a new bucket's secret on this device.
+#[derive(Clone, Copy)]
+pub enum Protection<'a> {
+    /// A passphrase, stretched by Argon2id.
+    Passphrase(&'a [u8]),
+    /// Nothing but the mode 0600 of the key file.
+    KeyFile,
+}
+
+impl fmt::Debug for Protection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase(_) => "Passphrase(..)",
+            Self::KeyFile => "KeyFile",
+        })
+    }
+}
+
+/// What opens a bucket's secret.
+#[derive(Clone, Copy)]
+pub enum Unlock<'a> {
+    /// The passphrase.
+    Passphrase(&'a [u8]),
+    /// The bucket is expected to have none.
+    KeyFile,
+}
+
+impl fmt::Debug for Unlock<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase(_) => "Passphrase(..)",
+            Self::KeyFile => "KeyFile",
+        })
+    }
+}
+
+/// What can be told of a bucket without its key.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its name for life.
+    pub id: BucketId,
+    /// Whether a passphrase is needed to open it.
+    pub needs_passphrase: bool,
+    /// When its key file was written here.
+    pub created: SystemTime,
+}
+
+/// An opened bucket: locked against other processes, its keys in memory.
+#[derive(Debug)]
+pub struct Bucket {
+    pub(crate) id: BucketId,
+    pub(crate) device: Arc<DeviceKey>,
+    pub(crate) appender: Appender,
+    pub(crate) blobs: Arc<Blobs>,
+    /// What was saved since the last version.
+    pub(crate) saves: Vec<Vec<u8>>,
+}
+
+impl Bucket {
+    /// Makes a bucket in the new directory `dir` and publishes its first, empty version.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if `dir` exists; errors of the disk. Nothing is left behind on failure.
+    pub fn create(dir: &Path, device: &DeviceKey, protection: Protection<'_>) -> Result<BucketId> {
+        if fs::symlink_metadata(dir).is_ok() {
+            return Err(Error::Exists);
+        }
+        let unfinished = unfinished(dir)?;
+        let made = Self::create_in(&unfinished, device, protection).and_then(|id| {
+            fs::rename(&unfinished, dir).map_err(|err| io_error("rename", &unfinished, &err))?;
+            Ok(id)
+        });
+        match made {
+            Ok(id) => {
+                if let Some(parent) = dir.parent() {
+                    RealDisk.sync_dir(parent).map_err(|err| io_error("sync", parent, &err))?;
+                }
+                Ok(id)
+            }
+            Err(err) => {
+                if let Err(left) = fs::remove_dir_all(&unfinished) {
+                    log::warn!("create left-behind reason={left}");
+                }
+                Err(err)
+            }
+        }
+    }
+
+    fn create_in(dir: &Path, device: &DeviceKey, protection: Protection<'_>) -> Result<BucketId> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|err| io_error("create", dir, &err))?;
+        let keys = KeyRing::generate()?;
+        let mut id = BucketId([0; 16]);
+        id.0.copy_from_slice(&keys.hash("bucket id", &[])[..16]);
+        let protection = match protection {
+            Protection::Passphrase(passphrase) => keyfile::Protection::Passphrase {
+                passphrase,
+                cost: keyfile::Cost::for_this_machine(),
+            },
+            Protection::KeyFile => keyfile::Protection::None,
+        };
+        let key = keyfile::protect(&keys.secrets(), &protection)?;
+        keyfile::create(&RealDisk, &dir.join("key"), &key)?;
+        keyfile::create(&RealDisk, &dir.join("id"), format!("{id}\n").as_bytes())?;
+        let (appender, blobs) = store::create(Arc::new(RealDisk), dir, keys, store_options(dir))?;
+        begin(dir, device, id, appender, blobs)?;
+        Ok(id)
+    }
+
+    /// Reads what can be told without the key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBucket`] if there is none at `dir`, [`Error::Damaged`].
+    pub fn describe(dir: &Path) -> Result<Description> {
+        let path = dir.join("key");
+        let created = fs::metadata(&path).and_then(|meta| meta.modified());
+        let created = created.map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Error::NoBucket(dir.to_owned())
+            }
+            _ => io_error("open", &path, &err),
+        })?;
+        let key = keyfile::read(&RealDisk, &path)?;
+        let id = fs::read_to_string(dir.join("id")).ok().and_then(|text| parse_id(text.trim()));
+        Ok(Description {
+            id: id.ok_or_else(|| Error::Damaged { what: "the bucket's id file".into() })?,
+            needs_passphrase: keyfile::needs_passphrase(&key)?,
+            created,
+        })
+    }
+
+    /// Opens the bucket at `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBucket`], [`Error::WrongPassphrase`], [`Error::NeedsPassphrase`],
+    /// [`Error::Locked`], [`Error::Damaged`], [`Error::Newer`], [`Error::Io`].
+    pub fn open(dir: &Path, device: Arc<DeviceKey>, unlock: Unlock<'_>) -> Result<Self> {
+        let Description { id, .. } = Self::describe(dir)?;
+        let keys = Self::unlock(dir, unlock)?;
+        let store::Opened { appender, blobs, saves, report } =
+            store::open(Arc::new(RealDisk), dir, keys, store_options(dir))?;
+        log::info!(
+            "opened bucket={id} replayed={} cut_bytes={} saves={}",
+            report.replayed_records,
+            report.cut_bytes,
+            saves.len()
+        );
+        Ok(Self { id, device, appender, blobs, saves })
+    }
+
+    fn unlock(dir: &Path, unlock: Unlock<'_>) -> Result<KeyRing> {
+        let key = keyfile::read(&RealDisk, &dir.join("key"))?;
+        let passphrase = match unlock {
+            Unlock::Passphrase(passphrase) => Some(passphrase),
+            Unlock::KeyFile => None,
+        };
+        Ok(KeyRing::new(keyfile::open(&key, passphrase)?)?)
+    }
+
+    /// Makes the index of the bucket at `dir` anew from its log, by removing it: the next opening
+    /// reads the whole log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBucket`], [`Error::Io`].
+    pub fn drop_index(dir: &Path) -> Result<()> {
+        Self::describe(dir)?;
+        let path = dir.join("index.redb");
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &path, &err))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Publishes the first version: a root directory that belongs to whoever made the bucket.
+fn begin(
+    dir: &Path,
+    device: &DeviceKey,
+    bucket: BucketId,
+    mut appender: Appender,
+    blobs: Arc<Blobs>,
+) -> Result<()> {
+    let owner = fs::metadata(dir).map_err(|err| io_error("read", dir, &err))?;
+    let author = device_id(&device.public(), 0);
+    let op = OpId { lamport: 1, device: author };
+    let vault = Arc::new(Vault::new(blobs, 1 << 20));
+    let mut tree = LiveTree::open(Arc::clone(&vault), Root::EMPTY)?;
+    let mut edit = Edit::new(&tree, op);
+    let now = Time::now();
+    for (key, value) in [
+        (attrs::mode_key(), attrs::number(0o755)),
+        (attrs::uid_key(), attrs::number(owner.uid())),
+        (attrs::gid_key(), attrs::number(owner.gid())),
+        (attrs::times_key(), attrs::encode(&Times::born(now))),
+    ] {
+        edit.set_attr(&NodeId::Root, key, Some(value))?;
+    }
+    let edited = edit.finish();
+    tree.apply(edited);
+    let layer = tree.freeze();
+    let mut sealer = Sealer::new(&mut appender, &vault);
+    let edits: BTreeMap<_, _> = map_edits(&layer, |long| sealer.put_node(long))?;
+    let root = sealer.apply(Root::EMPTY, edits)?;
+    let member = Member { key: device.public(), role: Role::Owner, name: String::new() };
+    let manifest = Manifest {
+        bucket,
+        author: device.public(),
+        incarnation: 0,
+        parents: Vec::new(),
+        vv: [(author, op.lamport)].into_iter().collect::<VersionVector>(),
+        root,
+        ops: op.lamport,
+        time: now,
+        members: vec![member],
+    };
+    let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
+    let record = SaveRecord {
+        head: Some(Head { manifest: blob, devices: vec![author], incarnation: 0 }),
+        op: OpId { lamport: op.lamport + 1, device: author },
+        nodes: Vec::new(),
+        files: Vec::new(),
+    };
+    appender.save(&record.encode(), true)?;
+    Ok(())
+}
+
+/// Packs are small on small disks, where a pack that is partly dead would hold too much.
+fn store_options(dir: &Path) -> store::Options {
+    let defaults = store::Options::default();
+    let total = RealDisk.space(dir).map_or(u64::MAX, |space| space.total_bytes);
+    store::Options {
+        pack_bytes: (total / 64).clamp(1 << 20, defaults.pack_bytes),
+        reserve_bytes: (total / 32).clamp(256 << 10, defaults.reserve_bytes),
+        ..defaults
+    }
+}
+
+/// Where a bucket is put together before it gets its name.
+fn unfinished(dir: &Path) -> Result<PathBuf> {
+    let name = dir.file_name().ok_or(Error::Invalid("a bucket needs a name"))?;
+    let mut unfinished = std::ffi::OsString::from(".");
+    unfinished.push(name);
+    unfinished.push(".unfinished");
+    let path = dir.with_file_name(unfinished);
+    match fs::remove_dir_all(&path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path, &err)),
+        _ => Ok(path),
+    }
+}
+
+fn parse_id(hex: &str) -> Option<BucketId> {
+    let mut id = [0; 16];
+    if hex.len() != 32 || !hex.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in id.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(BucketId(id))
+}
+
+fn io_error(what: &str, path: &Path, err: &io::Error) -> Error {
+    match err.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace,
+        _ => Error::Io(format!("cannot {what} {}: {err}", path.display())),
+    }
+}
+
+impl From<KeyFileError> for Error {
+    fn from(err: KeyFileError) -> Self {
+        match err {
+            KeyFileError::WrongPassphrase => Self::WrongPassphrase,
+            KeyFileError::NeedsPassphrase => Self::NeedsPassphrase,
+            KeyFileError::Newer { found, supported } => {
+                Self::Newer { found: found.into(), known: supported.into() }
+            }
+            KeyFileError::Store(err) => err.into(),
+            err => Self::Damaged { what: err.to_string() },
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What can go wrong; the errno for each is chosen in `fuse-daemon/src/errno.rs`.
+
+use std::path::PathBuf;
+
+use cairnfs_merge::{BadName, EditError};
+
+/// The result of a call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such file or directory.
+    #[error("no such file or directory")]
+    NotFound,
+    /// The inode is gone; looking its path up again may find another.
+    #[error("the file is gone")]
+    Stale,
+    /// The name is taken.
+    #[error("the name exists")]
+    Exists,
+    /// Not a directory where one is needed.
+    #[error("not a directory")]
+    NotDir,
+    /// A directory where none may be.
+    #[error("is a directory")]
+    IsDir,
+    /// The directory has entries.
+    #[error("directory is not empty")]
+    NotEmpty,
+    /// The arguments make no sense together.
+    #[error("invalid argument: {0}")]
+    Invalid(&'static str),
+    /// A name of more than 255 bytes.
+    #[error("name is longer than 255 bytes")]
+    NameTooLong,
+    /// The file would be larger than can be.
+    #[error("file too large")]
+    TooLarge,
+    /// A file cannot have more names.
+    #[error("too many links")]
+    TooManyLinks,
+    /// `lseek` for data or a hole beyond the end.
+    #[error("no data or hole at or after the offset")]
+    NoSuchOffset,
+    /// No such extended attribute.
+    #[error("no such extended attribute")]
+    NoXattr,
+    /// The extended attribute's value does not fit the buffer, or its bounds.
+    #[error("extended attribute too large")]
+    XattrTooLarge,
+    /// Not allowed to anybody.
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// Not offered.
+    #[error("not supported: {0}")]
+    NotSupported(&'static str),
+    /// The handle is not open, or not in the needed way.
+    #[error("bad handle")]
+    BadHandle,
+    /// Mounted read-only, or turned read-only by a failed barrier.
+    #[error("read-only: {reason}")]
+    ReadOnly {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The disk below is full.
+    #[error("no space left on the disk of the bucket")]
+    NoSpace,
+    /// Stored bytes are missing or not what was written.
+    #[error("damaged: {what}")]
+    Damaged {
+        /// The blob or record, and where.
+        what: String,
+    },
+    /// A read, write or barrier of the disk below failed.
+    #[error("the disk below failed: {0}")]
+    Io(String),
+    /// A failed write or barrier ended all saving.
+    #[error("an earlier write or barrier failed, nothing more is saved: {0}")]
+    Poisoned(String),
+    /// The mount has been stopped.
+    #[error("the mount is stopping")]
+    Stopped,
+    /// Another process has the bucket open.
+    #[error("the bucket is in use by process {pid}")]
+    Locked {
+        /// Its process id, 0 if it cannot be told.
+        pid: u32,
+    },
+    /// No bucket there.
+    #[error("no bucket at {}", .0.display())]
+    NoBucket(PathBuf),
+    /// The passphrase or key does not open the bucket.
+    #[error("wrong passphrase")]
+    WrongPassphrase,
+    /// The bucket is protected by a passphrase and none was given.
+    #[error("the bucket needs its passphrase")]
+    NeedsPassphrase,
+    /// Written by a newer version of this program.
+    #[error("written by a newer version of cairnfs (format {found}, this one reads up to {known})")]
+    Newer {
+        /// The format found.
+        found: u32,
+        /// The newest that is understood.
+        known: u32,
+    },
+}
+
+impl From<EditError<Self>> for Error {
+    fn from(err: EditError<Self>) -> Self {
+        match err {
+            EditError::Tree(err) => err,
+            EditError::Exists => Self::Exists,
+            EditError::NotFound => Self::Stale,
+            EditError::NotADirectory => Self::NotDir,
+            EditError::IsADirectory => Self::IsDir,
+            EditError::NotEmpty => Self::NotEmpty,
+            EditError::IntoSelf => Self::Invalid("a directory cannot be moved into itself"),
+        }
+    }
+}
+
+impl From<BadName> for Error {
+    fn from(err: BadName) -> Self {
+        match err {
+            BadName::TooLong { .. } => Self::NameTooLong,
+            BadName::Empty => Self::NotFound,
+            BadName::Dots | BadName::Forbidden => Self::Invalid("such a name cannot be"),
+        }
+    }
+}
+
+impl From<cairnfs_store::Error> for Error {
+    fn from(err: cairnfs_store::Error) -> Self {
+        use cairnfs_store::Error as Store;
+        let text = |err: &dyn std::error::Error| match err.source() {
+            Some(source) => format!("{err}: {source}"),
+            None => err.to_string(),
+        };
+        match err {
+            Store::NoSpace { .. } => Self::NoSpace,
+            Store::Poisoned => Self::Poisoned(err.to_string()),
+            Store::Locked { pid } => Self::Locked { pid: pid.unwrap_or(0) },
+            Store::NotAStore { dir } => Self::NoBucket(dir),
+            Store::Exists { .. } => Self::Exists,
+            Store::Newer { found, supported, .. } => {
+                Self::Newer { found: found.into(), known: supported.into() }
+            }
+            Store::Missing { .. }
+            | Store::Corrupt { .. }
+            | Store::Damaged { .. }
+            | Store::WrongBucket { .. }
+            | Store::UnknownEpoch { .. }
+            | Store::Forged { .. }
+            | Store::BadNode { .. } => Self::Damaged { what: text(&err) },
+            _ => Self::Io(text(&err)),
+        }
+    }
+}

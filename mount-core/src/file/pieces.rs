@@ -1,0 +1,355 @@
+//! Dirty extents: what was written to a file since its content was last sealed.
+//!
+//! A [`Pieces`] lies over the sealed content like patches over cloth. Each piece is bytes or a
+//! hole, and knows whether a save has made it durable. A writer thread takes a cheap snapshot,
+//! works on it without a lock, and later removes exactly those pieces that have not changed since:
+//! every change gives a piece a new stamp.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Longest piece in bytes: bounds what splitting one copies.
+pub(crate) const PIECE_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes or a hole at one offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Written bytes; never empty.
+    Bytes(Arc<Vec<u8>>),
+    /// Nothing: reads as zeroes. The length is never 0.
+    Hole(u64),
+}
+
+impl Fill {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Hole(len) => *len,
+        }
+    }
+
+    /// The part from `skip` on, at most `len` long.
+    fn slice(&self, skip: u64, len: u64) -> Self {
+        match self {
+            Self::Bytes(bytes) => {
+                let from = to_usize(skip);
+                Self::Bytes(Arc::new(bytes[from..from + to_usize(len)].to_vec()))
+            }
+            Self::Hole(_) => Self::Hole(len),
+        }
+    }
+}
+
+/// One dirty extent.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) fill: Fill,
+    /// Whether a barrier covers it.
+    pub(crate) saved: bool,
+    /// Changes whenever the piece does.
+    stamp: u64,
+}
+
+/// The dirty extents of one file: sorted, not overlapping.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pieces {
+    by_start: BTreeMap<u64, Piece>,
+    /// Bytes held in memory; holes weigh nothing.
+    bytes: u64,
+    /// The part of `bytes` that no barrier covers.
+    unsaved_bytes: u64,
+}
+
+impl Pieces {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_start.is_empty()
+    }
+
+    /// Bytes held in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes held in memory that no barrier covers.
+    pub(crate) fn unsaved_bytes(&self) -> u64 {
+        self.unsaved_bytes
+    }
+
+    /// All pieces in order of their offsets.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Piece)> {
+        self.by_start.iter().map(|(start, piece)| (*start, piece))
+    }
+
+    /// The pieces that reach into `start..end`, in order.
+    pub(crate) fn over(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, &Piece)> {
+        let first = self
+            .by_start
+            .range(..=start)
+            .next_back()
+            .filter(|(at, piece)| **at + piece.fill.len() > start)
+            .map_or(start, |(at, _)| *at);
+        self.by_start.range(first..end.max(first)).map(|(at, piece)| (*at, piece))
+    }
+
+    /// The pieces that reach into `start..end`, as pieces of their own.
+    pub(crate) fn part(&self, start: u64, end: u64) -> Self {
+        let by_start = self.over(start, end).map(|(at, piece)| (at, piece.clone())).collect();
+        Self { by_start, ..Self::default() }
+    }
+
+    /// Puts `data` at `offset`, over whatever was there.
+    pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
+        let mut at = offset;
+        for part in data.chunks(PIECE_BYTES_MAX) {
+            self.write_part(at, part);
+            at += part.len() as u64;
+        }
+    }
+
+    fn write_part(&mut self, offset: u64, data: &[u8]) {
+        if self.overwrite_in_place(offset, data) || self.append_in_place(offset, data) {
+            return;
+        }
+        self.clear(offset, offset + data.len() as u64);
+        self.insert(offset, Fill::Bytes(Arc::new(data.to_vec())), false);
+    }
+
+    /// Rewriting the same block again and again, as databases do, must not grow anything.
+    fn overwrite_in_place(&mut self, offset: u64, data: &[u8]) -> bool {
+        let Some((start, piece)) = self.by_start.range_mut(..=offset).next_back() else {
+            return false;
+        };
+        let Fill::Bytes(bytes) = &mut piece.fill else { return false };
+        let from = to_usize(offset - start);
+        if piece.saved || from + data.len() > bytes.len() {
+            return false;
+        }
+        // Fails while a snapshot holds the bytes: then they must not change.
+        let Some(bytes) = Arc::get_mut(bytes) else { return false };
+        bytes[from..from + data.len()].copy_from_slice(data);
+        piece.stamp = fresh_stamp();
+        true
+    }
+
+    /// Small sequential writes share a piece.
+    fn append_in_place(&mut self, offset: u64, data: &[u8]) -> bool {
+        let len = data.len() as u64;
+        if self.over(offset, offset + len).next().is_some() {
+            return false;
+        }
+        let Some((start, piece)) = self.by_start.range_mut(..offset).next_back() else {
+            return false;
+        };
+        let Fill::Bytes(bytes) = &mut piece.fill else { return false };
+        if piece.saved
+            || start + bytes.len() as u64 != offset
+            || bytes.len() + data.len() > PIECE_BYTES_MAX
+        {
+            return false;
+        }
+        let Some(bytes) = Arc::get_mut(bytes) else { return false };
+        bytes.extend_from_slice(data);
+        piece.stamp = fresh_stamp();
+        self.bytes += len;
+        self.unsaved_bytes += len;
+        true
+    }
+
+    /// Makes a hole of `start..end`, over whatever was there.
+    pub(crate) fn punch(&mut self, start: u64, end: u64) {
+        if start < end {
+            self.clear(start, end);
+            self.insert(start, Fill::Hole(end - start), false);
+        }
+    }
+
+    /// Removes what lies at or beyond `end`.
+    pub(crate) fn truncate(&mut self, end: u64) {
+        self.clear(end, u64::MAX);
+    }
+
+    /// Puts a piece that a save record carried, as saved.
+    pub(crate) fn restore(&mut self, start: u64, fill: Fill) {
+        self.clear(start, start.saturating_add(fill.len()));
+        self.insert(start, fill, true);
+    }
+
+    /// Forgets what is dirty in `start..end`; pieces that stick out keep their outer parts.
+    fn clear(&mut self, start: u64, end: u64) {
+        let touched: Vec<u64> = self.over(start, end).map(|(at, _)| at).collect();
+        for at in touched {
+            let piece = self.remove(at);
+            let piece_end = at + piece.fill.len();
+            if at < start {
+                self.insert(at, piece.fill.slice(0, start - at), piece.saved);
+            }
+            if piece_end > end {
+                self.insert(end, piece.fill.slice(end - at, piece_end - end), piece.saved);
+            }
+        }
+    }
+
+    /// Everything is covered by a barrier that `snapshot` was saved with, unless changed since.
+    pub(crate) fn mark_saved(&mut self, snapshot: &Self) {
+        for (start, old) in &snapshot.by_start {
+            if let Some(piece) = self.by_start.get_mut(start)
+                && piece.stamp == old.stamp
+                && !piece.saved
+            {
+                piece.saved = true;
+                if let Fill::Bytes(bytes) = &piece.fill {
+                    self.unsaved_bytes -= bytes.len() as u64;
+                }
+            }
+        }
+    }
+
+    /// The content below `end` was sealed from `snapshot`: forgets it where it has not changed.
+    pub(crate) fn remove_sealed(&mut self, snapshot: &Self, end: u64) {
+        for (start, old) in snapshot.by_start.range(..end) {
+            if self.by_start.get(start).is_some_and(|piece| piece.stamp == old.stamp) {
+                let piece = self.remove(*start);
+                let piece_end = start + piece.fill.len();
+                if piece_end > end {
+                    let rest = piece.fill.slice(end - start, piece_end - end);
+                    self.insert(end, rest, piece.saved);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, start: u64, fill: Fill, saved: bool) {
+        if let Fill::Bytes(bytes) = &fill {
+            self.bytes += bytes.len() as u64;
+            self.unsaved_bytes += if saved { 0 } else { bytes.len() as u64 };
+        }
+        let piece = Piece { fill, saved, stamp: fresh_stamp() };
+        let before = self.by_start.insert(start, piece);
+        debug_assert!(before.is_none(), "the range was cleared first");
+    }
+
+    fn remove(&mut self, start: u64) -> Piece {
+        let piece = self.by_start.remove(&start).expect("because the caller just found it there");
+        if let Fill::Bytes(bytes) = &piece.fill {
+            self.bytes -= bytes.len() as u64;
+            self.unsaved_bytes -= if piece.saved { 0 } else { bytes.len() as u64 };
+        }
+        piece
+    }
+}
+
+/// A stamp that no piece of any copy has had.
+fn fresh_stamp() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Only distinctness matters.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Lengths of things in memory fit a `usize`.
+pub(crate) fn to_usize(len: u64) -> usize {
+    usize::try_from(len).expect("because it is the length of something in memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What reads as `Some` is dirty.
+    fn flat(pieces: &Pieces, len: usize) -> Vec<Option<u8>> {
+        let mut out = vec![None; len];
+        for (start, piece) in pieces.iter() {
+            for index in 0..piece.fill.len() {
+                let byte = match &piece.fill {
+                    Fill::Bytes(bytes) => bytes[to_usize(index)],
+                    Fill::Hole(_) => 0,
+                };
+                out[to_usize(start + index)] = Some(byte);
+            }
+        }
+        out
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(u64, Vec<u8>),
+        Punch(u64, u64),
+        Truncate(u64),
+        Snapshot,
+        Saved,
+        Sealed(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..80_u64, prop::collection::vec(1..=255_u8, 1..20))
+                .prop_map(|(at, data)| Step::Write(at, data)),
+            1 => (0..80_u64, 1..20_u64).prop_map(|(at, len)| Step::Punch(at, at + len)),
+            1 => (0..100_u64).prop_map(Step::Truncate),
+            1 => Just(Step::Snapshot),
+            1 => Just(Step::Saved),
+            1 => (0..100_u64).prop_map(Step::Sealed),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_behave_like_an_array(steps in prop::collection::vec(step(), 1..60)) {
+            let mut pieces = Pieces::default();
+            let mut model: Vec<Option<u8>> = vec![None; 128];
+            let mut sealed_view: Option<(Pieces, Vec<Option<u8>>)> = None;
+            for step in steps {
+                match step {
+                    Step::Write(at, data) => {
+                        pieces.write(at, &data);
+                        for (index, byte) in data.iter().enumerate() {
+                            model[to_usize(at) + index] = Some(*byte);
+                        }
+                        sealed_view = sealed_view.map(|(snap, mut same)| {
+                            for index in 0..data.len() { same[to_usize(at) + index] = Some(1); }
+                            (snap, same)
+                        });
+                    }
+                    Step::Punch(start, end) => {
+                        pieces.punch(start, end);
+                        model[to_usize(start)..to_usize(end)].fill(Some(0));
+                        sealed_view = None;
+                    }
+                    Step::Truncate(end) => {
+                        pieces.truncate(end);
+                        model[to_usize(end)..].fill(None);
+                        sealed_view = None;
+                    }
+                    Step::Snapshot => sealed_view = Some((pieces.clone(), vec![None; 128])),
+                    Step::Saved => if let Some((snap, _)) = &sealed_view { pieces.mark_saved(snap); },
+                    Step::Sealed(end) => if let Some((snap, changed)) = sealed_view.take() {
+                        let before = flat(&snap, 128);
+                        pieces.remove_sealed(&snap, end);
+                        // A sealed byte may go only where nothing was written after the snapshot.
+                        let now = flat(&pieces, 128);
+                        for index in 0..128 {
+                            if now[index].is_none() && model[index].is_some() {
+                                prop_assert!(changed[index].is_none() && (index as u64) < end);
+                                prop_assert_eq!(before[index], model[index]);
+                                model[index] = None;
+                            }
+                        }
+                    },
+                }
+                prop_assert_eq!(&flat(&pieces, 128), &model);
+                let held: u64 = pieces.iter().map(|(_, p)| match &p.fill {
+                    Fill::Bytes(bytes) => bytes.len() as u64,
+                    Fill::Hole(_) => 0,
+                }).sum();
+                prop_assert_eq!(held, pieces.bytes());
+                prop_assert!(pieces.unsaved_bytes() <= held);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a save record says of one file: the changes of its content since the save before.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Base, Content, Data, FILE_BYTES_MAX,
+    pieces::{Fill, PIECE_BYTES_MAX, Pieces},
+};
+use crate::{Error, Result, Time};
+
+/// The changes of one file, to be applied to its state at the save before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct FileRecord {
+    /// New sealed content and its length. All pieces saved before belong to the old one and go.
+    base: Option<(Data, u64)>,
+    /// How much of the sealed content may be seen.
+    visible: u64,
+    /// The shortest length that the file had in between.
+    cut: Option<u64>,
+    /// Offset and fill of what was written.
+    pieces: Vec<(u64, RecordFill)>,
+    len: u64,
+    written: Option<Time>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum RecordFill {
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
+    Hole(u64),
+}
+
+impl Content {
+    /// What a save record must say of this snapshot.
+    pub(crate) fn record(&self) -> FileRecord {
+        let with_base = self.base_unsaved;
+        let pieces = self.pieces.iter().filter(|(_, piece)| with_base || !piece.saved);
+        FileRecord {
+            base: with_base.then(|| (self.base.data.clone(), self.base.sealed_len)),
+            visible: self.base.visible,
+            cut: self.cut,
+            pieces: pieces
+                .map(|(start, piece)| {
+                    let fill = match &piece.fill {
+                        Fill::Bytes(bytes) => RecordFill::Bytes(bytes.as_ref().clone()),
+                        Fill::Hole(len) => RecordFill::Hole(*len),
+                    };
+                    (start, fill)
+                })
+                .collect(),
+            len: self.len,
+            written: self.written,
+        }
+    }
+
+    /// The record that stands alone over the content in the tree: everything that is dirty.
+    pub(crate) fn whole_record(&self) -> FileRecord {
+        let mut whole = self.clone();
+        whole.base_unsaved = true;
+        whole.record()
+    }
+
+    /// Brings back what a record carries.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if the record makes no sense: it was authentic, so this is our own bug or
+    /// a version to come, but nothing may panic over stored bytes.
+    pub(crate) fn apply(&mut self, record: FileRecord) -> Result<()> {
+        let sound = record.len <= FILE_BYTES_MAX
+            && record.pieces.iter().all(|(start, fill)| {
+                let len = match fill {
+                    RecordFill::Bytes(bytes) => bytes.len() as u64,
+                    RecordFill::Hole(len) => *len,
+                };
+                len > 0 && start.checked_add(len).is_some_and(|end| end <= FILE_BYTES_MAX)
+            });
+        if !sound {
+            return Err(Error::Damaged { what: "a save record with impossible extents".into() });
+        }
+        if let Some((data, sealed_len)) = record.base {
+            self.base = Base::new(data, sealed_len);
+            self.pieces = Pieces::default();
+        }
+        if let Some(cut) = record.cut {
+            self.pieces.truncate(cut);
+        }
+        self.base.visible = record.visible.min(self.base.sealed_len);
+        for (start, fill) in record.pieces {
+            match fill {
+                RecordFill::Bytes(bytes) => {
+                    let mut at = start;
+                    for part in bytes.chunks(PIECE_BYTES_MAX) {
+                        self.pieces.restore(at, Fill::Bytes(Arc::new(part.to_vec())));
+                        at += part.len() as u64;
+                    }
+                }
+                RecordFill::Hole(len) => self.pieces.restore(start, Fill::Hole(len)),
+            }
+        }
+        self.len = record.len;
+        self.written = record.written;
+        self.changed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Open handles.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use cairnfs_merge::{Kind, Name, NodeId};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{Error, Fh, OpenFlags, Result, file::File, inodes::Shown};
+
+/// All open handles of a mount.
+#[derive(Debug, Default)]
+pub(crate) struct Handles {
+    files: RwLock<HashMap<Fh, Arc<FileHandle>>>,
+    dirs: RwLock<HashMap<Fh, Arc<DirHandle>>>,
+    last: AtomicU64,
+}
+
+/// One open file.
+#[derive(Debug)]
+pub(crate) struct FileHandle {
+    pub(crate) file: Arc<File>,
+    pub(crate) flags: OpenFlags,
+}
+
+/// One open directory: the names as far as they were read, so that a position stays what it was
+/// however the directory changes.
+#[derive(Debug)]
+pub(crate) struct DirHandle {
+    pub(crate) shown: Shown,
+    pub(crate) listing: Mutex<Listing>,
+}
+
+/// The part of a directory that was read.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) names: Vec<(Name, NodeId, Kind)>,
+    pub(crate) complete: bool,
+}
+
+impl Handles {
+    fn fresh(&self) -> Fh {
+        // Only distinctness matters.
+        Fh(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn open_file(&self, file: Arc<File>, flags: OpenFlags) -> Fh {
+        let fh = self.fresh();
+        self.files.write().insert(fh, Arc::new(FileHandle { file, flags }));
+        fh
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::BadHandle`].
+    pub(crate) fn file(&self, fh: Fh) -> Result<Arc<FileHandle>> {
+        self.files.read().get(&fh).cloned().ok_or(Error::BadHandle)
+    }
+
+    pub(crate) fn close_file(&self, fh: Fh) -> Option<Arc<FileHandle>> {
+        self.files.write().remove(&fh)
+    }
+
+    pub(crate) fn open_dir(&self, shown: Shown) -> Fh {
+        let fh = self.fresh();
+        let handle = DirHandle { shown, listing: Mutex::default() };
+        self.dirs.write().insert(fh, Arc::new(handle));
+        fh
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::BadHandle`].
+    pub(crate) fn dir(&self, fh: Fh) -> Result<Arc<DirHandle>> {
+        self.dirs.read().get(&fh).cloned().ok_or(Error::BadHandle)
+    }
+
+    pub(crate) fn close_dir(&self, fh: Fh) {
+        self.dirs.write().remove(&fh);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        (self.files.read().len() + self.dirs.read().len()) as u64
+    }
+}

@@ -1,0 +1,306 @@
+//! Inode numbers: how the kernel names nodes.
+//!
+//! Nearly every number is the node's own id, packed: no table has to remember what the kernel has
+//! seen, the numbers are the same after a remount, and a million cached entries cost nothing here.
+//!
+//! ```text
+//!   63       62..56          55..24           23..0
+//!   0   index of device    lamport time    counter        a node born by an operation
+//!   1   --------------- running number --------------     bound: see below
+//! ```
+//!
+//! A number is *bound* where packing does not do: the id does not fit, the kernel knows a node under
+//! the number of another one (a temporary file renamed over it, whose node has gone), or an open
+//! file has lost its last name.
+
+use std::{collections::HashMap, sync::Arc};
+
+use cairnfs_merge::{ContentId, DeviceId, Node, NodeId, OpId};
+
+use crate::{
+    Ino,
+    file::{Data, File},
+};
+
+const BOUND: u64 = 1 << 63;
+const DEVICE_SHIFT: u32 = 56;
+const DEVICES_MAX: usize = 1 << 7;
+const LAMPORT_SHIFT: u32 = 24;
+const LAMPORT_MAX: u64 = (1 << 32) - 1;
+const N_MAX: u32 = (1 << 24) - 1;
+
+/// What is shown under a name: a node, or one of the versions of its content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Shown {
+    pub(crate) node: NodeId,
+    /// Which version, if the name is that of a conflict copy.
+    pub(crate) copy: Option<ContentId>,
+}
+
+impl Shown {
+    pub(crate) fn node(node: NodeId) -> Self {
+        Self { node, copy: None }
+    }
+}
+
+/// An open file without a name: what is left of its node, and its content.
+#[derive(Clone, Debug)]
+pub(crate) struct Orphan {
+    pub(crate) node: Arc<Node<Data>>,
+    pub(crate) file: Arc<File>,
+}
+
+/// What a bound number stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Bound {
+    Shown(Shown),
+    Orphan(Orphan),
+}
+
+/// The numbers that are not packed ids, and what packing needs.
+#[derive(Debug, Default)]
+pub(crate) struct Inodes {
+    /// Devices in the order in which they got their index.
+    devices: Vec<DeviceId>,
+    bound: HashMap<Ino, (Bound, u64)>,
+    by_shown: HashMap<Shown, Ino>,
+    next_bound: u64,
+    /// How often the kernel was told of each node born since the last version: only these can be
+    /// replaced by what they are renamed over, and then their numbers live on.
+    young: HashMap<Ino, u64>,
+}
+
+impl Inodes {
+    /// `devices` in the order that an earlier mount gave them, so that numbers stay the same.
+    pub(crate) fn new(devices: Vec<DeviceId>) -> Self {
+        Self { devices, ..Self::default() }
+    }
+
+    /// The devices in the order of their index, to be remembered with the next version.
+    pub(crate) fn devices(&self) -> &[DeviceId] {
+        &self.devices
+    }
+
+    /// The number of what is shown.
+    pub(crate) fn number(&mut self, shown: Shown) -> Ino {
+        if shown == Shown::node(NodeId::Root) {
+            return Ino::ROOT;
+        }
+        if let Some(ino) = self.by_shown.get(&shown) {
+            return *ino;
+        }
+        match self.pack(&shown) {
+            Some(ino) if !self.bound.contains_key(&ino) => ino,
+            // The kernel may still know the packed number as something else.
+            _ => self.bind(shown, 0),
+        }
+    }
+
+    /// The kernel was told `ino` once more; `young` if its node was born since the last version.
+    pub(crate) fn told(&mut self, ino: Ino, young: bool) {
+        if let Some((_, count)) = self.bound.get_mut(&ino) {
+            *count += 1;
+        } else if young {
+            *self.young.entry(ino).or_default() += 1;
+        }
+    }
+
+    /// The kernel gives back `count` of what it was told.
+    pub(crate) fn forget(&mut self, ino: Ino, count: u64) {
+        if let Some(told) = self.young.get_mut(&ino) {
+            *told = told.saturating_sub(count);
+            if *told == 0 {
+                self.young.remove(&ino);
+            }
+        }
+        if let Some((bound, told)) = self.bound.get_mut(&ino) {
+            *told = told.saturating_sub(count);
+            if *told == 0 && matches!(bound, Bound::Shown(_)) {
+                self.unbind(ino);
+            }
+        }
+    }
+
+    /// What `ino` stands for, if it can be told without the tree.
+    pub(crate) fn resolve(&self, ino: Ino) -> Option<Bound> {
+        if ino == Ino::ROOT {
+            return Some(Bound::Shown(Shown::node(NodeId::Root)));
+        }
+        if let Some((bound, _)) = self.bound.get(&ino) {
+            return Some(bound.clone());
+        }
+        self.unpack(ino).map(|node| Bound::Shown(Shown::node(node)))
+    }
+
+    /// `from` was renamed over `to` and became it: the kernel goes on using the number of `from`.
+    pub(crate) fn replace(&mut self, from: Shown, to: Shown) {
+        let ino = self.number(from);
+        let told = match self.bound.remove(&ino) {
+            Some((_, told)) => told,
+            None => self.young.remove(&ino).unwrap_or(1),
+        };
+        self.by_shown.remove(&from);
+        self.bound.insert(ino, (Bound::Shown(to), told));
+        self.by_shown.insert(to, ino);
+    }
+
+    /// What the kernel knows as `ino` is `to` from now on.
+    pub(crate) fn rebind(&mut self, ino: Ino, from: Shown, to: Shown) {
+        let told = self.bound.get(&ino).map_or(0, |(_, told)| *told);
+        self.by_shown.remove(&from);
+        self.bound.insert(ino, (Bound::Shown(to), told));
+        self.by_shown.insert(to, ino);
+    }
+
+    /// What was shown has lost its last name while it is open.
+    pub(crate) fn orphan(&mut self, shown: Shown, orphan: Orphan) {
+        let ino = self.number(shown);
+        let told = self.bound.get(&ino).map_or(0, |(_, told)| *told);
+        self.by_shown.remove(&shown);
+        self.bound.insert(ino, (Bound::Orphan(orphan), told));
+    }
+
+    /// What is left of an open file without a name has changed.
+    pub(crate) fn update_orphan(&mut self, ino: Ino, node: Arc<Node<Data>>) {
+        if let Some((Bound::Orphan(orphan), _)) = self.bound.get_mut(&ino) {
+            orphan.node = node;
+        }
+    }
+
+    /// The last handle of `file` was closed, known as `ino`: if it has no name, it is gone, and
+    /// `true` comes back.
+    pub(crate) fn orphan_closed(&mut self, ino: Ino, file: &Arc<File>) -> bool {
+        let is_this = match self.bound.get(&ino) {
+            Some((Bound::Orphan(orphan), _)) => Arc::ptr_eq(&orphan.file, file),
+            _ => false,
+        };
+        if is_this {
+            self.bound.remove(&ino);
+        }
+        is_this
+    }
+
+    /// The contents of open files without a name.
+    pub(crate) fn orphans(&self) -> Vec<Arc<File>> {
+        let orphans = self.bound.values().filter_map(|(bound, _)| match bound {
+            Bound::Orphan(orphan) => Some(Arc::clone(&orphan.file)),
+            Bound::Shown(_) => None,
+        });
+        orphans.collect()
+    }
+
+    /// A version was begun: nodes born before it keep their ids for ever.
+    pub(crate) fn grown_up(&mut self) {
+        self.young = HashMap::new();
+    }
+
+    fn bind(&mut self, shown: Shown, told: u64) -> Ino {
+        let ino = Ino(BOUND | self.next_bound);
+        self.next_bound += 1;
+        self.bound.insert(ino, (Bound::Shown(shown), told));
+        self.by_shown.insert(shown, ino);
+        ino
+    }
+
+    fn unbind(&mut self, ino: Ino) {
+        if let Some((Bound::Shown(shown), _)) = self.bound.remove(&ino)
+            && self.by_shown.get(&shown) == Some(&ino)
+        {
+            self.by_shown.remove(&shown);
+        }
+    }
+
+    fn pack(&mut self, shown: &Shown) -> Option<Ino> {
+        let Shown { node: NodeId::Born { op, n }, copy: None } = *shown else { return None };
+        if op.lamport == 0 || op.lamport > LAMPORT_MAX || n > N_MAX {
+            return None;
+        }
+        let known = self.devices.iter().position(|device| *device == op.device);
+        let index = match known {
+            Some(index) => index,
+            None if self.devices.len() < DEVICES_MAX => {
+                self.devices.push(op.device);
+                self.devices.len() - 1
+            }
+            None => return None,
+        };
+        let device = (index as u64) << DEVICE_SHIFT;
+        Some(Ino(device | op.lamport << LAMPORT_SHIFT | u64::from(n)))
+    }
+
+    fn unpack(&self, ino: Ino) -> Option<NodeId> {
+        if ino.0 & BOUND != 0 {
+            return None;
+        }
+        let device = *self.devices.get(usize::try_from(ino.0 >> DEVICE_SHIFT).ok()?)?;
+        let lamport = ino.0 >> LAMPORT_SHIFT & LAMPORT_MAX;
+        let n = u32::try_from(ino.0 & u64::from(N_MAX)).ok()?;
+        Some(NodeId::Born { op: OpId { lamport, device }, n })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn born(lamport: u64, n: u32) -> Shown {
+        Shown::node(NodeId::Born { op: OpId { lamport, device: DeviceId([9; 16]) }, n })
+    }
+
+    fn node_of(inodes: &Inodes, ino: Ino) -> Shown {
+        match inodes.resolve(ino) {
+            Some(Bound::Shown(shown)) => shown,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn numbers_are_the_same_after_a_remount() {
+        let mut inodes = Inodes::default();
+        let ino = inodes.number(born(77, 5));
+        let again = Inodes::new(inodes.devices().to_vec());
+        assert_eq!(node_of(&again, ino), born(77, 5));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_bound_until_it_is_forgotten() {
+        let mut inodes = Inodes::default();
+        for shown in [born(1 << 32, 0), born(1, 1 << 24), Shown::node(NodeId::Split([1; 16]))] {
+            let ino = inodes.number(shown);
+            inodes.told(ino, false);
+            inodes.told(ino, false);
+            assert_eq!(node_of(&inodes, ino), shown);
+            assert_eq!(inodes.number(shown), ino);
+            inodes.forget(ino, 2);
+            assert!(inodes.resolve(ino).is_none());
+        }
+        assert!(inodes.bound.is_empty() && inodes.by_shown.is_empty());
+    }
+
+    #[test]
+    fn a_replaced_file_is_found_under_the_number_of_its_replacement() {
+        let mut inodes = Inodes::default();
+        let (temp, target) = (born(2, 0), born(1, 0));
+        let old = inodes.number(target);
+        let ino = inodes.number(temp);
+        inodes.told(ino, true);
+        inodes.replace(temp, target);
+        assert_eq!(node_of(&inodes, ino), target);
+        assert_eq!(inodes.number(target), ino);
+        inodes.forget(ino, 1);
+        assert_eq!(inodes.number(target), old);
+    }
+
+    #[test]
+    fn an_open_file_without_a_name_keeps_its_number_to_itself() {
+        let mut inodes = Inodes::default();
+        let file = Arc::new(File::new(crate::file::Base::empty()));
+        let node = Arc::new(Node::empty(crate::Kind::File));
+        let ino = inodes.number(born(1, 0));
+        inodes.orphan(born(1, 0), Orphan { node, file: Arc::clone(&file) });
+        assert_ne!(inodes.number(born(1, 0)), ino, "the name means another file now");
+        assert!(matches!(inodes.resolve(ino), Some(Bound::Orphan(_))));
+        assert!(inodes.orphan_closed(ino, &file));
+        assert_eq!(node_of(&inodes, ino), born(1, 0));
+    }
+}

@@ -1,0 +1,161 @@
+//! A published version: what the tree was, what its author knew, and the author's word for it.
+//!
+//! # Invariants
+//!
+//! 1. A manifest is announced only after the barrier that made it durable.
+//! 2. It is believed only after its signature and its bounds were checked.
+
+use cairnfs_merge::{DeviceId, VersionVector};
+use cairnfs_store::{BlobId, DeviceKey, keys, map::Root};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+use crate::{BucketId, Error, Result, Time};
+
+/// The format that this program writes.
+pub(crate) const FORMAT: u32 = 1;
+/// More parents than any merge has.
+const PARENTS_MAX: usize = 64;
+/// More devices than anybody has.
+const MEMBERS_MAX: usize = 256;
+/// What a signature is for, so that it cannot be taken for one of another kind.
+const SIGNED: &[u8] = b"cairnfs manifest 1\0";
+
+/// What a member may do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// Fetches and reads.
+    Reader,
+    /// Also publishes.
+    Writer,
+    /// Also invites and removes.
+    Owner,
+}
+
+/// A device that has the bucket.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Its public key.
+    pub key: [u8; 32],
+    /// What it may do.
+    pub role: Role,
+    /// What its owner calls it.
+    pub name: String,
+}
+
+/// One version of a bucket.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) bucket: BucketId,
+    /// The author's public key.
+    pub(crate) author: [u8; 32],
+    /// How often the author began anew after losing its memory; part of its [`DeviceId`].
+    pub(crate) incarnation: u32,
+    /// Sorted.
+    pub(crate) parents: Vec<BlobId>,
+    /// What the author knew.
+    pub(crate) vv: VersionVector,
+    pub(crate) root: Root,
+    /// How many operations of the author's this version adds.
+    pub(crate) ops: u64,
+    pub(crate) time: Time,
+    /// Sorted by key.
+    pub(crate) members: Vec<Member>,
+}
+
+/// A manifest as it is stored and sent.
+#[derive(Serialize, Deserialize)]
+struct Signed {
+    format: u32,
+    #[serde(with = "serde_bytes")]
+    body: Vec<u8>,
+    signature: ByteArray<64>,
+}
+
+/// The name under which a device writes operations.
+pub(crate) fn device_id(key: &[u8; 32], incarnation: u32) -> DeviceId {
+    let mut hasher = blake3::Hasher::new_derive_key("cairnfs 2026-11 device id");
+    hasher.update(key);
+    hasher.update(&incarnation.to_le_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    DeviceId(id)
+}
+
+impl Manifest {
+    /// The bytes to store, signed by the author's key.
+    pub(crate) fn seal(&self, key: &DeviceKey) -> Vec<u8> {
+        assert_eq!(self.author, key.public(), "a device signs only what it wrote itself");
+        let body = postcard::to_stdvec(self).expect("because manifests always encode");
+        let signature = ByteArray::new(key.sign(&signed_bytes(&body)));
+        postcard::to_stdvec(&Signed { format: FORMAT, body, signature })
+            .expect("because signed manifests always encode")
+    }
+
+    /// Reads and checks what [`Manifest::seal`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Newer`]; [`Error::Damaged`] if it is malformed, out of bounds or not signed by its
+    /// author. Whether the author may write is for the caller to decide.
+    pub(crate) fn open(bytes: &[u8]) -> Result<Self> {
+        let bad = |what: &str| Error::Damaged { what: format!("a version's manifest: {what}") };
+        let signed: Signed = postcard::from_bytes(bytes).map_err(|err| bad(&err.to_string()))?;
+        if signed.format != FORMAT {
+            return Err(Error::Newer { found: signed.format, known: FORMAT });
+        }
+        let manifest: Self =
+            postcard::from_bytes(&signed.body).map_err(|err| bad(&err.to_string()))?;
+        let sorted = manifest.parents.is_sorted()
+            && manifest.members.is_sorted_by(|one, next| one.key < next.key);
+        if manifest.parents.len() > PARENTS_MAX || manifest.members.len() > MEMBERS_MAX || !sorted {
+            return Err(bad("parents or members out of bounds"));
+        }
+        let message = signed_bytes(&signed.body);
+        if !keys::verify(&manifest.author, &message, signed.signature.as_slice()) {
+            return Err(bad("not signed by its author"));
+        }
+        Ok(manifest)
+    }
+}
+
+fn signed_bytes(body: &[u8]) -> Vec<u8> {
+    [SIGNED, body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(key: &DeviceKey) -> Manifest {
+        Manifest {
+            bucket: BucketId([1; 16]),
+            author: key.public(),
+            incarnation: 0,
+            parents: vec![],
+            vv: VersionVector::default(),
+            root: Root::EMPTY,
+            ops: 1,
+            time: Time::default(),
+            members: vec![Member { key: key.public(), role: Role::Owner, name: "here".into() }],
+        }
+    }
+
+    #[test]
+    fn a_manifest_reads_back() {
+        let key = DeviceKey::generate().unwrap();
+        let manifest = manifest(&key);
+        assert_eq!(Manifest::open(&manifest.seal(&key)).unwrap(), manifest);
+    }
+
+    #[test]
+    fn no_changed_byte_is_believed() {
+        let key = DeviceKey::generate().unwrap();
+        let bytes = manifest(&key).seal(&key);
+        for index in 0..bytes.len() {
+            let mut forged = bytes.clone();
+            forged[index] ^= 1;
+            assert!(Manifest::open(&forged).is_err(), "byte {index}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! `stat` and what changes it.
+
+use std::sync::Arc;
+
+use cairnfs_merge::{Edit, Entry, Node, Tree, View, spots};
+
+use super::{Mount, Target};
+use crate::{
+    Attr, Caller, Error, Fh, Ino, Kind, Result, SetAttr, Time, TimeOrNow,
+    file::{Content, Data, File},
+    inodes::{Orphan, Shown},
+    places,
+    shared::Core,
+    tree::attrs::{self, Meta},
+};
+
+/// The unit of `st_blocks`.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+impl Mount {
+    /// What `stat` shows of `ino`; of an open file also when it has lost its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`], damage.
+    pub fn getattr(&self, ino: Ino, fh: Option<Fh>) -> Result<Attr> {
+        let _fh = fh;
+        let core = self.shared().core.read();
+        let target = self.target(&core, ino)?;
+        let mut attr = match &target {
+            Target::Named(shown, node) => self.attr(&core, *shown, node)?,
+            Target::Nameless(orphan) => orphan_attr(ino, orphan),
+        };
+        attr.ino = ino;
+        Ok(attr)
+    }
+
+    /// Changes attributes. A file that is cut or extended by it counts as written to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`], [`Error::IsDir`] for the length of a directory, [`Error::TooLarge`],
+    /// [`Error::ReadOnly`], damage.
+    pub fn setattr(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        fh: Option<Fh>,
+        changes: SetAttr,
+    ) -> Result<Attr> {
+        // The kernel has checked the caller's rights.
+        let _caller = caller;
+        self.shared().writable()?;
+        if let Some(len) = changes.size {
+            self.set_len(ino, fh, len)?;
+        }
+        let others = SetAttr { size: None, ..changes };
+        if others != SetAttr::default() {
+            let target = self.target(&self.shared().core.read(), ino)?;
+            match target {
+                Target::Named(shown, _) => self.set_attrs(shown, others)?,
+                Target::Nameless(orphan) => self.set_orphan_attrs(ino, &orphan, others),
+            }
+        }
+        self.getattr(ino, fh)
+    }
+
+    fn set_attrs(&self, shown: Shown, changes: SetAttr) -> Result<()> {
+        self.change_and(
+            |change| {
+                let ids = match change.edit.tree().node(&shown.node)? {
+                    Some(node) if !node.kind.is_dir() => vec![shown.node],
+                    _ => places::group(change.edit.tree(), &shown.node)?,
+                };
+                for id in ids {
+                    let edit = &mut change.edit;
+                    if let Some(mode) = changes.mode {
+                        edit.set_attr(&id, attrs::mode_key(), Some(attrs::number(mode & 0o7777)))?;
+                    }
+                    if let Some(uid) = changes.uid {
+                        edit.set_attr(&id, attrs::uid_key(), Some(attrs::number(uid)))?;
+                    }
+                    if let Some(gid) = changes.gid {
+                        edit.set_attr(&id, attrs::gid_key(), Some(attrs::number(gid)))?;
+                    }
+                    if let Some(mtime) = changes.mtime {
+                        let mtime = resolve(mtime, change.now);
+                        edit.set_attr(&id, attrs::mtime_key(), Some(attrs::encode(&mtime)))?;
+                    }
+                    let (now, atime) = (change.now, changes.atime);
+                    attrs::change_times(edit, &id, |times| {
+                        times.ctime = now;
+                        times.atime = atime.map_or(times.atime, |atime| resolve(atime, now));
+                    })?;
+                }
+                Ok(())
+            },
+            |core, ()| {
+                if let Some(file) = core.files.get(&shown)
+                    && changes.mtime.is_some()
+                {
+                    file.lock().forget_written();
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn set_orphan_attrs(&self, ino: Ino, orphan: &Orphan, changes: SetAttr) {
+        let mut node = Node::clone(&orphan.node);
+        let mut meta = Meta::of(&node);
+        let now = Time::now();
+        meta.mode = changes.mode.unwrap_or(meta.mode) & 0o7777;
+        meta.uid = changes.uid.unwrap_or(meta.uid);
+        meta.gid = changes.gid.unwrap_or(meta.gid);
+        meta.times.ctime = now;
+        if let Some(atime) = changes.atime {
+            meta.times.atime = resolve(atime, now);
+        }
+        if let Some(mtime) = changes.mtime {
+            meta.times.mtime = resolve(mtime, now);
+            orphan.file.lock().forget_written();
+        }
+        attrs::overwrite(&mut node, &meta);
+        self.shared().inodes.lock().update_orphan(ino, Arc::new(node));
+    }
+
+    /// The attributes of a looked-up entry; the kernel is told its inode number.
+    pub(super) fn attr_of_entry(&self, core: &Core, entry: &Entry<Data>) -> Result<Attr> {
+        let shown = Self::shown(entry);
+        let node = core.tree.node(&shown.node)?.ok_or(Error::Stale)?;
+        self.attr_of_node(core, shown, &node)
+    }
+
+    /// The attributes of what is shown; the kernel is told its inode number.
+    pub(super) fn attr_of_node(
+        &self,
+        core: &Core,
+        shown: Shown,
+        node: &Node<Data>,
+    ) -> Result<Attr> {
+        let attr = self.attr(core, shown, node)?;
+        let young = shown.node.born() == Some(core.op);
+        self.shared().inodes.lock().told(attr.ino, young);
+        Ok(attr)
+    }
+
+    fn attr(&self, core: &Core, shown: Shown, node: &Node<Data>) -> Result<Attr> {
+        let ino = self.shared().inodes.lock().number(shown);
+        let mut attr = plain_attr(ino, node);
+        if node.kind.is_dir() {
+            let mut subdirs = 0;
+            for dir in places::group(&core.tree, &shown.node)? {
+                subdirs += core.tree.count_subdirs(&dir)?;
+            }
+            attr.nlink = u32::try_from(subdirs).unwrap_or(u32::MAX - 2).saturating_add(2);
+            return Ok(attr);
+        }
+        attr.nlink = u32::try_from(node.claims().len()).unwrap_or(u32::MAX);
+        match core.files.get(&shown) {
+            Some(file) => add_content(&mut attr, &file.lock()),
+            None => {
+                if let Some(value) = Self::value(core, &shown, node)? {
+                    attr.size = value.len;
+                    attr.blocks = value.body.stored_bytes().div_ceil(STAT_BLOCK_BYTES);
+                    if let Data::Device(rdev) = value.body {
+                        attr.rdev = rdev;
+                    }
+                }
+            }
+        }
+        Ok(attr)
+    }
+
+    /// Cuts or extends a file.
+    pub(super) fn set_len(&self, ino: Ino, fh: Option<Fh>, len: u64) -> Result<()> {
+        let file = match fh {
+            Some(fh) => Arc::clone(&self.shared().handles.file(fh)?.file),
+            None => self.load_for_writing(ino)?,
+        };
+        let grown = file.lock().set_len(len, Time::now());
+        self.shared().account(grown?);
+        self.changed();
+        Ok(())
+    }
+
+    /// The content behind `ino`, to be changed.
+    pub(super) fn load_for_writing(&self, ino: Ino) -> Result<Arc<File>> {
+        let mut core = self.shared().core.write();
+        match self.target(&core, ino)? {
+            Target::Named(_, node) if node.kind.is_dir() => Err(Error::IsDir),
+            Target::Named(_, node) if node.kind != Kind::File => {
+                Err(Error::Invalid("not a regular file"))
+            }
+            Target::Named(shown, node) => {
+                let shown = self.own_copy(&mut core, ino, shown)?;
+                Self::load(&mut core, shown, &node)
+            }
+            Target::Nameless(orphan) => Ok(orphan.file),
+        }
+    }
+
+    /// A conflict copy that is about to be changed becomes a file of its own; anything else stays
+    /// what it is. The inode number goes with it.
+    fn own_copy(&self, core: &mut Core, ino: Ino, shown: Shown) -> Result<Shown> {
+        let Some(copy) = shown.copy else { return Ok(shown) };
+        let mut edit = Edit::new(&core.tree, core.op);
+        let mut pinned = None;
+        let node = core.tree.node(&shown.node)?.ok_or(Error::Stale)?;
+        for spot in spots(&node, core.tree.displaced(&shown.node)?.as_ref()) {
+            let dirs = places::group(&core.tree, &spot.parent)?;
+            let copies = View::new(&core.tree).copies(&dirs, &spot.name)?;
+            let this = |entry: &&Entry<Data>| {
+                entry.ids.contains(&shown.node)
+                    && entry.content.as_ref().is_some_and(|content| content.id == copy)
+            };
+            if let Some(entry) = copies.iter().find(this) {
+                pinned = Some(edit.pin(entry)?);
+                break;
+            }
+        }
+        let pinned = Shown::node(pinned.ok_or(Error::Stale)?);
+        let edited = edit.finish();
+        core.unsaved.extend(edited.nodes.keys());
+        core.tree.apply(edited);
+        if let Some(file) = core.files.remove(&shown) {
+            file.lock().must_record_all();
+            core.files.insert(pinned, file);
+        }
+        self.shared().inodes.lock().rebind(ino, shown, pinned);
+        Ok(pinned)
+    }
+}
+
+fn resolve(time: TimeOrNow, now: Time) -> Time {
+    match time {
+        TimeOrNow::Now => now,
+        TimeOrNow::At(time) => time,
+    }
+}
+
+/// What the node alone tells.
+fn plain_attr(ino: Ino, node: &Node<Data>) -> Attr {
+    let Meta { mode, uid, gid, times } = Meta::of(node);
+    Attr {
+        ino,
+        generation: 0,
+        kind: node.kind,
+        mode,
+        nlink: 0,
+        uid,
+        gid,
+        rdev: 0,
+        size: 0,
+        blocks: 0,
+        atime: times.atime,
+        mtime: times.mtime,
+        ctime: times.ctime,
+        btime: times.btime,
+    }
+}
+
+/// What a loaded content knows better than the tree.
+fn add_content(attr: &mut Attr, content: &Content) {
+    attr.size = content.len();
+    attr.blocks = content.stored_bytes().div_ceil(STAT_BLOCK_BYTES);
+    if let Some(written) = content.written() {
+        attr.mtime = written;
+        attr.ctime = attr.ctime.max(written);
+    }
+}
+
+fn orphan_attr(ino: Ino, orphan: &Orphan) -> Attr {
+    let mut attr = plain_attr(ino, &orphan.node);
+    add_content(&mut attr, &orphan.file.lock());
+    attr
+}

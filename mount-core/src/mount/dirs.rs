@@ -1,0 +1,144 @@
+//! Directory listings.
+
+use cairnfs_merge::{Kind, Listed, Tree, View};
+
+use super::{Mount, Target};
+use crate::{
+    DirEntry, Done, Error, Fh, Ino, Result,
+    handles::{DirHandle, Listing},
+    inodes::Shown,
+    places,
+    shared::Core,
+};
+
+/// Names read from the tree at once.
+const PAGE_NAMES: usize = 1024;
+/// Positions of `.` and `..`; the name at index `i` is at `i + NAMES_AT`.
+const NAMES_AT: u64 = 2;
+
+impl Mount {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotDir`], [`Error::Stale`], damage.
+    pub fn opendir(&self, ino: Ino) -> Result<Fh> {
+        let core = self.shared().core.read();
+        match self.target(&core, ino)? {
+            Target::Named(shown, node) if node.kind.is_dir() => {
+                Ok(self.shared().handles.open_dir(shown))
+            }
+            _ => Err(Error::NotDir),
+        }
+    }
+
+    /// Hands entries to `take` from position `offset` (0, or the `next` of an entry) until it
+    /// says that it is full by returning `false` (that entry is not consumed). Begins with `.` and
+    /// `..`.
+    ///
+    /// What is there from the first call to the last is listed once; what comes or goes meanwhile
+    /// is listed once or not at all. Position 0 begins anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadHandle`], damage.
+    pub fn readdir(
+        &self,
+        ino: Ino,
+        fh: Fh,
+        offset: u64,
+        with_attrs: bool,
+        take: &mut dyn FnMut(DirEntry) -> bool,
+    ) -> Result<()> {
+        let handle = self.shared().handles.dir(fh)?;
+        let mut listing = handle.listing.lock();
+        if offset == 0 {
+            *listing = Listing::default();
+        }
+        for (position, name) in [(0, b".".as_slice()), (1, b"..")] {
+            let ino = if position == 0 { ino } else { self.parent_of(&handle)?.unwrap_or(ino) };
+            let entry = DirEntry {
+                name: name.to_vec(),
+                ino,
+                kind: Kind::Dir,
+                next: position + 1,
+                attr: None,
+            };
+            if offset <= position && !take(entry) {
+                return Ok(());
+            }
+        }
+        let first = usize::try_from(offset.saturating_sub(NAMES_AT)).unwrap_or(usize::MAX);
+        for index in first.. {
+            let core = self.shared().core.read();
+            if index >= listing.names.len() && !Self::read_page(&core, &handle, &mut listing)? {
+                break;
+            }
+            let Some((name, id, kind)) = listing.names.get(index).cloned() else { break };
+            let next = index as u64 + NAMES_AT + 1;
+            let mut entry =
+                DirEntry { name: name.as_bytes().to_vec(), ino: Ino(0), kind, next, attr: None };
+            let mut shown = Shown::node(id);
+            if with_attrs || !core.tree.contested_dirs()?.is_empty() {
+                let dirs = places::group(&core.tree, &handle.shown.node)?;
+                // It may have gone since the page was read.
+                let Some(found) = View::new(&core.tree).lookup(&dirs, &name)? else { continue };
+                shown = Self::shown(&found);
+                entry.kind = found.kind;
+            }
+            entry.ino = self.shared().inodes.lock().number(shown);
+            if with_attrs {
+                let Some(node) = core.tree.node(&shown.node)? else { continue };
+                entry.attr = Some(self.attr_of_node(&core, shown, &node)?);
+            }
+            let told = entry.ino;
+            if !take(entry) {
+                if with_attrs {
+                    self.shared().inodes.lock().forget(told, 1);
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next names; `false` if there are no more.
+    fn read_page(core: &Core, handle: &DirHandle, listing: &mut Listing) -> Result<bool> {
+        if listing.complete {
+            return Ok(false);
+        }
+        let dirs = places::group(&core.tree, &handle.shown.node)?;
+        let after = listing.names.last().map(|(name, ..)| name.clone());
+        let page = View::new(&core.tree).list(&dirs, after.as_ref(), PAGE_NAMES)?;
+        listing.complete = page.len() < PAGE_NAMES;
+        let any = !page.is_empty();
+        listing.names.extend(page.into_iter().map(|Listed { name, kind, id }| (name, id, kind)));
+        Ok(any)
+    }
+
+    fn parent_of(&self, handle: &DirHandle) -> Result<Option<Ino>> {
+        let core = self.shared().core.read();
+        let Some(node) = core.tree.node(&handle.shown.node)? else { return Ok(None) };
+        let displaced = core.tree.displaced(&handle.shown.node)?;
+        let spot = cairnfs_merge::spots(&node, displaced.as_ref()).into_iter().next();
+        Ok(spot.map(|spot| self.shared().inodes.lock().number(Shown::node(spot.parent))))
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, ino: Ino, fh: Fh) {
+        let _ino = ino;
+        self.shared().handles.close_dir(fh);
+    }
+
+    /// Waits for the barrier under every policy.
+    ///
+    /// `done` gets what the save failed with.
+    pub fn fsyncdir(&self, ino: Ino, done: Done) {
+        let target = self.target(&self.shared().core.read(), ino);
+        match target {
+            // A removed directory that is still open has nothing to save.
+            Ok(_) | Err(Error::Stale) => self.save_then(done),
+            Err(err) => done(Err(err)),
+        }
+    }
+}

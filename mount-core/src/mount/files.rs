@@ -1,0 +1,265 @@
+//! Open files: reading, writing, and waiting for what was written.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{Mount, Target};
+use crate::{
+    Done, Error, Fallocate, Fh, Ino, Kind, OpenFlags, Result, SavePolicy, Time, Whence,
+    file::{Base, File},
+    handles::FileHandle,
+    writer::Command,
+};
+
+/// Most bytes that one `copy_file_range` copies; the caller asks for the rest.
+const COPY_BYTES_MAX: u64 = 4 << 20;
+
+impl Mount {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`], [`Error::IsDir`], [`Error::Invalid`] for what has no content,
+    /// [`Error::ReadOnly`] for writing, damage.
+    pub fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Fh> {
+        if flags.write {
+            self.shared().writable()?;
+        }
+        let file = if flags.write {
+            self.load_for_writing(ino)?
+        } else {
+            let mut core = self.shared().core.write();
+            match self.target(&core, ino)? {
+                Target::Named(_, node) if node.kind.is_dir() => return Err(Error::IsDir),
+                Target::Named(_, node) if node.kind != Kind::File => {
+                    return Err(Error::Invalid("not a regular file"));
+                }
+                Target::Named(shown, node) => Self::load(&mut core, shown, &node)?,
+                Target::Nameless(orphan) => orphan.file,
+            }
+        };
+        if flags.truncate {
+            let cut = file.lock().set_len(0, Time::now())?;
+            self.shared().account(cut);
+            self.changed();
+        }
+        {
+            // Under the lock of the table, so that the content is not dropped from it meanwhile.
+            let _core = self.shared().core.write();
+            file.handles.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.shared().handles.open_file(file, flags))
+    }
+
+    /// Up to `len` bytes from `offset`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadHandle`]; [`Error::Damaged`] if a chunk is missing or was changed.
+    pub fn read(&self, ino: Ino, fh: Fh, offset: u64, len: u32) -> Result<Vec<u8>> {
+        let _ino = ino;
+        let handle = self.shared().handles.file(fh)?;
+        let extract = handle.file.lock().extract(offset, u64::from(len));
+        extract.read(&self.shared().vault)
+    }
+
+    /// All of a content that nobody has open.
+    pub(super) fn read_sealed(&self, base: &Base) -> Result<Vec<u8>> {
+        let extract = File::new(base.clone()).lock().extract(0, base.sealed_len);
+        extract.read(&self.shared().vault)
+    }
+
+    /// Takes the bytes at once; `done` is called when there is room for more, and for a handle
+    /// opened with `sync` after the barrier. `cached`: the kernel writes back its page cache
+    /// (mmap), so that `append` does not apply.
+    ///
+    /// `done` gets [`Error::BadHandle`], [`Error::ReadOnly`], [`Error::NoSpace`],
+    /// [`Error::TooLarge`], or what the save failed with.
+    pub fn write(&self, ino: Ino, fh: Fh, offset: u64, data: &[u8], cached: bool, done: Done<u32>) {
+        match self.take(ino, fh, offset, data, cached) {
+            Ok((len, handle)) => {
+                self.changed();
+                if self.shared().is_pressed() {
+                    self.send(Command::Relieve);
+                }
+                if handle.flags.sync && !cached {
+                    self.save_then(Box::new(move |saved| done(saved.map(|()| len))));
+                } else {
+                    self.shared().answer_write(len, done);
+                }
+            }
+            Err(err) => done(Err(err)),
+        }
+    }
+
+    fn take(
+        &self,
+        ino: Ino,
+        fh: Fh,
+        offset: u64,
+        data: &[u8],
+        cached: bool,
+    ) -> Result<(u32, Arc<FileHandle>)> {
+        let shared = self.shared();
+        shared.writable()?;
+        let handle = shared.handles.file(fh).or_else(|err| {
+            // The page cache may be written back through any handle, or none that is left.
+            if cached { self.handle_for(ino) } else { Err(err) }
+        })?;
+        shared.reserve_space(data.len() as u64)?;
+        let len = u32::try_from(data.len()).map_err(|_| Error::TooLarge)?;
+        let mut content = handle.file.lock();
+        let offset = if handle.flags.append && !cached { content.len() } else { offset };
+        shared.account(content.write(offset, data, Time::now())?);
+        drop(content);
+        Ok((len, handle))
+    }
+
+    fn handle_for(&self, ino: Ino) -> Result<Arc<FileHandle>> {
+        let file = self.load_for_writing(ino)?;
+        Ok(Arc::new(FileHandle { file, flags: OpenFlags::default() }))
+    }
+
+    /// `close` of one descriptor: waits for the barrier if the policy is to save on flush.
+    ///
+    /// `done` gets what the save failed with.
+    pub fn flush(&self, ino: Ino, fh: Fh, done: Done) {
+        match self.shared().handles.file(fh) {
+            Ok(handle) if self.must_wait(ino, &handle) => self.save_then(done),
+            Ok(_) => done(Ok(())),
+            Err(err) => done(Err(err)),
+        }
+    }
+
+    /// Whether closing `handle` has something to wait for.
+    fn must_wait(&self, ino: Ino, handle: &FileHandle) -> bool {
+        if self.shared().options.policy != SavePolicy::Flush || !handle.flags.write {
+            return false;
+        }
+        if handle.file.lock().is_unsaved() {
+            return true;
+        }
+        let core = self.shared().core.read();
+        let unsaved = match self.target(&core, ino) {
+            Ok(Target::Named(shown, _)) => core.unsaved.contains(&shown.node),
+            Ok(Target::Nameless(_)) | Err(_) => false,
+        };
+        // A save under way may hold it: only the writer can tell when that is durable.
+        unsaved || core.saving
+    }
+
+    /// Waits for the barrier under every policy.
+    ///
+    /// `done` gets what the save failed with.
+    pub fn fsync(&self, ino: Ino, fh: Fh, done: Done) {
+        let _ino = ino;
+        match self.shared().handles.file(fh) {
+            Ok(_) => self.save_then(done),
+            Err(err) => done(Err(err)),
+        }
+    }
+
+    /// The last descriptor of the handle is closed; under policy `release` its file is saved if
+    /// this was the last handle. `done` is called at once, as nobody waits for it.
+    pub fn release(&self, ino: Ino, fh: Fh, done: Done) {
+        let Some(handle) = self.shared().handles.close_file(fh) else {
+            return done(Err(Error::BadHandle));
+        };
+        let file = &handle.file;
+        let (last, nameless) = {
+            let mut core = self.shared().core.write();
+            let last = file.handles.fetch_sub(1, Ordering::Relaxed) == 1;
+            let nameless = last && self.shared().inodes.lock().orphan_closed(ino, file);
+            if last
+                && !file.lock().is_changed()
+                && let Ok(Target::Named(shown, _)) = self.target(&core, ino)
+                && core.files.get(&shown).is_some_and(|held| Arc::ptr_eq(held, file))
+            {
+                core.files.remove(&shown);
+            }
+            (last, nameless)
+        };
+        if nameless {
+            self.shared().account_dropped(&mut file.lock());
+        }
+        let by_release = self.shared().options.policy == SavePolicy::Release;
+        if last && by_release && file.lock().is_unsaved() {
+            // Nobody waits; a failure turns up in the health and at the next call that does.
+            self.save_then(Box::new(|_| ()));
+        }
+        done(Ok(()));
+    }
+
+    /// Changes the allocation of a range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadHandle`], [`Error::Invalid`] for an empty range, [`Error::NoSpace`],
+    /// [`Error::TooLarge`], [`Error::ReadOnly`].
+    pub fn fallocate(
+        &self,
+        ino: Ino,
+        fh: Fh,
+        mode: Fallocate,
+        offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        let _ino = ino;
+        self.shared().writable()?;
+        if len == 0 {
+            return Err(Error::Invalid("an empty range"));
+        }
+        let handle = self.shared().handles.file(fh)?;
+        if let Fallocate::Allocate { .. } = mode {
+            self.shared().reserve_space(len)?;
+        }
+        let grown = handle.file.lock().allocate(mode, offset, len, Time::now())?;
+        self.shared().account(grown);
+        self.changed();
+        Ok(())
+    }
+
+    /// The next data or hole at or after `offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchOffset`], [`Error::BadHandle`], damage.
+    pub fn seek(&self, ino: Ino, fh: Fh, offset: u64, whence: Whence) -> Result<u64> {
+        let _ino = ino;
+        let handle = self.shared().handles.file(fh)?;
+        let extract = handle.file.lock().extract(offset, u64::MAX);
+        extract.seek(&self.shared().vault, whence)
+    }
+
+    /// Copies up to `len` bytes from handle to handle; says how many.
+    ///
+    /// What is copied shares its chunks with the original once it is sealed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mount::read`] and [`Mount::write`]; [`Error::Invalid`] if the ranges of one file
+    /// overlap.
+    pub fn copy_range(&self, from: (Ino, Fh, u64), to: (Ino, Fh, u64), len: u64) -> Result<u64> {
+        let source = self.shared().handles.file(from.1)?;
+        let target = self.shared().handles.file(to.1)?;
+        let apart = from.2.abs_diff(to.2) >= len;
+        if Arc::ptr_eq(&source.file, &target.file) && !apart {
+            return Err(Error::Invalid("the ranges overlap"));
+        }
+        let extract = source.file.lock().extract(from.2, len.min(COPY_BYTES_MAX));
+        let data = extract.read(&self.shared().vault)?;
+        let (copied, _) = self.take(to.0, to.1, to.2, &data, false)?;
+        self.changed();
+        if self.shared().is_pressed() {
+            // A thread of the kernel's waits here, as there is no reply to hold back.
+            self.wait_for_room()?;
+        }
+        Ok(u64::from(copied))
+    }
+
+    /// Blocks until the writer has freed memory.
+    fn wait_for_room(&self) -> Result<()> {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        self.save_then(Box::new(move |result| drop(tell.send(result))));
+        told.recv().unwrap_or(Err(Error::Stopped))
+    }
+}

@@ -1,0 +1,244 @@
+//! A served bucket: the calls of a file system.
+//!
+//! Each file holds one family of calls; what they have in common is here: from an inode number to
+//! what it shows, and changing the tree.
+
+mod attrs;
+mod dirs;
+mod files;
+mod history;
+mod names;
+mod whole;
+mod xattrs;
+
+use std::{sync::Arc, thread::JoinHandle};
+
+use cairnfs_merge::{Content as Value, Edit, Entry, Name, Node, NodeId, Tree, View};
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+pub use self::whole::Version;
+use crate::{
+    Done, Error, Ino, Kind, Result, Time,
+    file::{Base, Data, File},
+    inodes::{Bound, Orphan, Shown},
+    places,
+    shared::{Core, Shared},
+    tree::LiveTree,
+    writer::Command,
+};
+
+/// A served bucket. Cheap to clone; the writer thread ends with [`Mount::stop`], or when the last
+/// clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    inbox: Sender<Command>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// An inode number, resolved.
+enum Target {
+    /// It has a name.
+    Named(Shown, Arc<Node<Data>>),
+    /// It is open and has none.
+    Nameless(Orphan),
+}
+
+impl Target {
+    fn node(&self) -> &Node<Data> {
+        match self {
+            Self::Named(_, node) => node,
+            Self::Nameless(orphan) => &orphan.node,
+        }
+    }
+}
+
+/// What a change of the tree works with.
+struct Change<'c> {
+    edit: Edit<'c, Data, LiveTree>,
+    op: cairnfs_merge::OpId,
+    next_n: &'c mut u32,
+    now: Time,
+}
+
+impl Change<'_> {
+    /// A number that nothing else under this operation has.
+    fn fresh_n(&mut self) -> u32 {
+        *self.next_n += 1;
+        *self.next_n
+    }
+
+    fn lookup(&self, dirs: &[NodeId], name: &Name) -> Result<Option<Entry<Data>>> {
+        self.edit.view().lookup(dirs, name)
+    }
+}
+
+impl Mount {
+    fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// Hands a command to the writer; if it has ended, `refused` says so to who waits.
+    fn send(&self, command: Command) {
+        if let Err(refused) = self.inner.inbox.send(command) {
+            match refused.into_inner() {
+                Command::Save(done) => done(Err(Error::Stopped)),
+                Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
+                Command::Stop(reply) => drop(reply.send(Ok(()))),
+                Command::Dirty | Command::Relieve => (),
+            }
+        }
+    }
+
+    /// Something was changed: the writer's clock must be running.
+    fn changed(&self) {
+        if self.shared().changed() {
+            self.send(Command::Dirty);
+        }
+    }
+
+    /// Waits for a barrier that covers everything up to now.
+    fn save_then(&self, done: Done) {
+        self.send(Command::Save(done));
+    }
+
+    /// What `ino` stands for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`] if it is gone.
+    fn target(&self, core: &Core, ino: Ino) -> Result<Target> {
+        let bound = self.shared().inodes.lock().resolve(ino);
+        match bound {
+            Some(Bound::Orphan(orphan)) => Ok(Target::Nameless(orphan)),
+            Some(Bound::Shown(shown)) => match core.tree.node(&shown.node)? {
+                Some(node) => Ok(Target::Named(shown, node)),
+                // The root has a node only once it has attributes.
+                None if shown.node == NodeId::Root => {
+                    Ok(Target::Named(shown, Arc::new(Node::empty(Kind::Dir))))
+                }
+                None => Err(Error::Stale),
+            },
+            None => Err(Error::Stale),
+        }
+    }
+
+    /// The directories that `ino` shows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`], [`Error::NotDir`].
+    fn dirs(&self, core: &Core, ino: Ino) -> Result<Vec<NodeId>> {
+        match self.target(core, ino)? {
+            Target::Named(shown, node) if node.kind.is_dir() => {
+                places::group(&core.tree, &shown.node)
+            }
+            _ => Err(Error::NotDir),
+        }
+    }
+
+    /// The entry called `name` in the directory `parent`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::NotDir`], [`Error::NameTooLong`].
+    fn entry(&self, core: &Core, parent: Ino, name: &[u8]) -> Result<Entry<Data>> {
+        let dirs = self.dirs(core, parent)?;
+        let name = Name::new(name)?;
+        View::new(&core.tree).lookup(&dirs, &name)?.ok_or(Error::NotFound)
+    }
+
+    /// What an entry is to be known as.
+    fn shown(entry: &Entry<Data>) -> Shown {
+        let copy = entry.content.as_ref().filter(|_| entry.is_copy());
+        Shown { node: entry.id(), copy: copy.map(|content| content.id) }
+    }
+
+    /// The version of `node` that `shown` shows.
+    fn value(core: &Core, shown: &Shown, node: &Node<Data>) -> Result<Option<Value<Data>>> {
+        let contents = node.contents();
+        if let Some(copy) = shown.copy {
+            let found = contents.into_iter().find(|(_, content)| content.id == copy);
+            return Ok(found.map(|(_, content)| content.clone()));
+        }
+        if let [] | [_] = contents.as_slice() {
+            return Ok(contents.first().map(|(_, content)| (*content).clone()));
+        }
+        let entry = places::entry_of_node(&core.tree, &shown.node)?;
+        Ok(entry.and_then(|entry| entry.content))
+    }
+
+    /// The content of what is shown, loaded; the caller holds the lock of `core`.
+    fn load(core: &mut Core, shown: Shown, node: &Node<Data>) -> Result<Arc<File>> {
+        if let Some(file) = core.files.get(&shown) {
+            return Ok(Arc::clone(file));
+        }
+        let value = Self::value(core, &shown, node)?;
+        let base = value.map_or_else(Base::empty, |value| Base::new(value.body, value.len));
+        let file = Arc::new(File::new(base));
+        if node.content.len() > 1 {
+            // Which of the versions was written to cannot be told from the node alone.
+            file.lock().must_record_base();
+        }
+        core.files.insert(shown, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Changes the tree. The change is taken whole or, on an error, not at all.
+    fn change<R>(&self, change: impl FnOnce(&mut Change<'_>) -> Result<R>) -> Result<R> {
+        self.change_and(change, |_, result| Ok(result))
+    }
+
+    /// Changes the tree, and then what goes with it, under one taking of the lock.
+    fn change_and<R, S>(
+        &self,
+        change: impl FnOnce(&mut Change<'_>) -> Result<R>,
+        then: impl FnOnce(&mut Core, R) -> Result<S>,
+    ) -> Result<S> {
+        self.shared().writable()?;
+        let mut guard = self.shared().core.write();
+        let core = &mut *guard;
+        let mut context = Change {
+            edit: Edit::new(&core.tree, core.op),
+            op: core.op,
+            next_n: &mut core.next_n,
+            now: Time::now(),
+        };
+        let result = change(&mut context)?;
+        let edited = context.edit.finish();
+        core.unsaved.extend(edited.nodes.keys());
+        core.tree.apply(edited);
+        let result = then(core, result);
+        drop(guard);
+        self.changed();
+        result
+    }
+
+    /// An entry has lost a name; if it was the last one, its open content lives on without.
+    fn dropped(&self, core: &mut Core, entry: &Entry<Data>, old: &Arc<Node<Data>>) -> Result<()> {
+        let shown = Self::shown(entry);
+        if core.tree.node(&shown.node)?.is_some() {
+            return Ok(());
+        }
+        if let Some(file) = core.files.remove(&shown) {
+            self.set_adrift(shown, old, file);
+        }
+        Ok(())
+    }
+
+    /// Keeps a content that has lost its last name while it is open; else it goes.
+    fn set_adrift(&self, shown: Shown, old: &Arc<Node<Data>>, file: Arc<File>) {
+        if file.is_open() {
+            let node = Arc::clone(old);
+            self.shared().inodes.lock().orphan(shown, Orphan { node, file });
+        } else {
+            self.shared().account_dropped(&mut file.lock());
+        }
+    }
+}

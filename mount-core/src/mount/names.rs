@@ -1,0 +1,409 @@
+//! Calls that look names up, make, move and remove them.
+
+use std::sync::Arc;
+
+use cairnfs_merge::{
+    AttrKey, AttrValue, Content as Value, ContentId, Entry, LinkId, Name, Node, NodeId, Tree,
+};
+
+use super::{Change, Mount, Target};
+use crate::{
+    Attr, Caller, Error, Fh, Ino, Kind, OpenFlags, RenameMode, Result,
+    file::{Base, Data},
+    inodes::Shown,
+    places,
+    shared::Core,
+    tree::attrs::{self, Times},
+};
+
+const SET_GID: u32 = 0o2000;
+/// As many names as other file systems allow a file.
+const LINKS_MAX: usize = 65_000;
+/// Longest target of a symbolic link in bytes (`PATH_MAX`, with its NUL).
+const TARGET_BYTES_MAX: usize = 4095;
+
+impl Mount {
+    /// The entry `name` of the directory `parent`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::NotDir`], [`Error::NameTooLong`], damage.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr> {
+        let core = self.shared().core.read();
+        let entry = self.entry(&core, parent, name)?;
+        self.attr_of_entry(&core, &entry)
+    }
+
+    /// The kernel forgets `count` lookups of `ino`.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.shared().inodes.lock().forget(ino, count);
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for anything else; [`Error::Stale`], damage.
+    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
+        let core = self.shared().core.read();
+        let value = match self.target(&core, ino)? {
+            Target::Named(shown, node) if node.kind == Kind::Symlink => {
+                Self::value(&core, &shown, &node)?
+            }
+            Target::Nameless(orphan) if orphan.node.kind == Kind::Symlink => {
+                orphan.node.contents().first().map(|(_, value)| (*value).clone())
+            }
+            _ => return Err(Error::Invalid("not a symbolic link")),
+        };
+        match value.map(|value| value.body) {
+            Some(Data::Inline(target)) => Ok(target),
+            // Longer targets than fit a node are kept as any other content.
+            Some(data) => {
+                let len = data.stored_bytes();
+                self.read_sealed(&Base::new(data, len))
+            }
+            None => Err(Error::Damaged { what: "a symbolic link without a target".into() }),
+        }
+    }
+
+    /// Makes a file, fifo, socket or device. `mode` has the umask applied.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`], [`Error::NotDir`], [`Error::NameTooLong`], [`Error::ReadOnly`], damage.
+    pub fn mknod(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        kind: Kind,
+        mode: u32,
+        rdev: u32,
+    ) -> Result<Attr> {
+        let data = match kind {
+            Kind::CharDevice | Kind::BlockDevice => Data::Device(rdev),
+            _ => Data::EMPTY,
+        };
+        self.make(caller, parent, name, kind, mode, Some(Base::new(data, 0)))
+    }
+
+    /// Makes a directory. `mode` has the umask applied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mount::mknod`].
+    pub fn mkdir(&self, caller: Caller, parent: Ino, name: &[u8], mode: u32) -> Result<Attr> {
+        self.make(caller, parent, name, Kind::Dir, mode, None)
+    }
+
+    /// Makes a symbolic link to `target`, which nobody looks at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mount::mknod`]; [`Error::NameTooLong`] for the target too.
+    pub fn symlink(&self, caller: Caller, parent: Ino, name: &[u8], target: &[u8]) -> Result<Attr> {
+        if target.len() > TARGET_BYTES_MAX {
+            return Err(Error::NameTooLong);
+        }
+        let base = Base::new(Data::Inline(target.to_vec()), target.len() as u64);
+        self.make(caller, parent, name, Kind::Symlink, 0o777, Some(base))
+    }
+
+    /// Makes a file, unless it exists, and opens it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mount::mknod`] and [`Mount::open`]; [`Error::Exists`] only with `flags.exclusive`.
+    pub fn create(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Attr, Fh)> {
+        let made = self.make(caller, parent, name, Kind::File, mode, Some(Base::empty()));
+        let attr = match made {
+            Err(Error::Exists) if !flags.exclusive => self.lookup(parent, name)?,
+            made => made?,
+        };
+        let fh = self.open(attr.ino, flags)?;
+        Ok((self.getattr(attr.ino, Some(fh))?, fh))
+    }
+
+    fn make(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        kind: Kind,
+        mode: u32,
+        base: Option<Base>,
+    ) -> Result<Attr> {
+        let name = Name::new(name)?;
+        // Even an empty file takes a record; only removing may use the reserve.
+        self.shared().reserve_space(0)?;
+        let parent = self.parent(parent)?;
+        self.change_and(
+            |change| {
+                let (dirs, gid, inherit) = parent.resolve(change)?;
+                let (gid, mode) = match (inherit, kind) {
+                    (true, Kind::Dir) => (gid, mode | SET_GID),
+                    (true, _) => (gid, mode),
+                    (false, _) => (caller.gid, mode),
+                };
+                let id = NodeId::Born { op: change.op, n: change.fresh_n() };
+                let content = base.map(|base| {
+                    let id = ContentId(self.shared().vault.content_id(&base));
+                    Value::new(id, base.sealed_len, base.data)
+                });
+                let attrs: [(AttrKey, AttrValue); 4] = [
+                    (attrs::mode_key(), attrs::number(mode & 0o7777)),
+                    (attrs::uid_key(), attrs::number(caller.uid)),
+                    (attrs::gid_key(), attrs::number(gid)),
+                    (attrs::times_key(), attrs::encode(&Times::born(change.now))),
+                ];
+                change.edit.create(id, &dirs, name.clone(), kind, content, attrs)?;
+                attrs::set_written(&mut change.edit, &dirs[0], change.now)?;
+                Ok((dirs, id))
+            },
+            |core, (_, id)| {
+                let node = core.tree.node(&id)?.ok_or(Error::Stale)?;
+                self.attr_of_node(core, Shown::node(id), &node)
+            },
+        )
+    }
+
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`], [`Error::NotPermitted`] for a directory, [`Error::TooManyLinks`],
+    /// [`Error::Stale`], damage.
+    pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &[u8]) -> Result<Attr> {
+        let new_name = Name::new(new_name)?;
+        self.shared().reserve_space(0)?;
+        let parent = self.parent(new_parent)?;
+        let shown = {
+            let core = self.shared().core.read();
+            match self.target(&core, ino)? {
+                Target::Named(_, node) if node.kind.is_dir() => return Err(Error::NotPermitted),
+                Target::Named(_, node) if node.places.len() >= LINKS_MAX => {
+                    return Err(Error::TooManyLinks);
+                }
+                Target::Named(shown, _) => shown,
+                Target::Nameless(_) => return Err(Error::NotFound),
+            }
+        };
+        self.change_and(
+            |change| {
+                let (dirs, ..) = parent.resolve(change)?;
+                let entry = places::entry_of_node(change.edit.tree(), &shown.node)?;
+                let entry = entry.ok_or(Error::Stale)?;
+                let link = LinkId::Later { op: change.op, n: change.fresh_n() };
+                change.edit.link(&entry, &dirs, new_name.clone(), link)?;
+                attrs::set_changed(&mut change.edit, &shown.node, change.now)?;
+                attrs::set_written(&mut change.edit, &dirs[0], change.now)
+            },
+            |core, ()| {
+                let node = core.tree.node(&shown.node)?.ok_or(Error::Stale)?;
+                self.attr_of_node(core, shown, &node)
+            },
+        )
+    }
+
+    /// Removes a name; with the last one the file, unless it is open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::IsDir`], [`Error::ReadOnly`], damage.
+    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.remove(parent, name, |change, entry| {
+            change.edit.unlink(entry)?;
+            if change.edit.tree().node(&entry.id())?.is_some() {
+                attrs::set_changed(&mut change.edit, &entry.id(), change.now)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::NotDir`], [`Error::NotEmpty`], [`Error::ReadOnly`], damage.
+    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.remove(parent, name, |change, entry| Ok(change.edit.rmdir(entry)?))
+    }
+
+    fn remove(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        remove: impl FnOnce(&mut Change<'_>, &Entry<Data>) -> Result<()>,
+    ) -> Result<()> {
+        let name = Name::new(name)?;
+        let parent = self.parent(parent)?;
+        self.change_and(
+            |change| {
+                let (dirs, ..) = parent.resolve(change)?;
+                let entry = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
+                let old = change.edit.tree().node(&entry.id())?.ok_or(Error::Stale)?;
+                remove(change, &entry)?;
+                attrs::set_written(&mut change.edit, &dirs[0], change.now)?;
+                Ok((entry, old))
+            },
+            |core, (entry, old)| self.dropped(core, &entry, &old),
+        )
+    }
+
+    /// Moves a name, in one step that a crash does not split.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Exists`], [`Error::IsDir`], [`Error::NotDir`],
+    /// [`Error::NotEmpty`], [`Error::Invalid`] for a directory into itself, damage.
+    pub fn rename(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new_parent: Ino,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
+        let (name, new_name) = (Name::new(name)?, Name::new(new_name)?);
+        let (parent, new_parent) = (self.parent(parent)?, self.parent(new_parent)?);
+        self.change_and(
+            |change| {
+                let (dirs, ..) = parent.resolve(change)?;
+                let (new_dirs, ..) = new_parent.resolve(change)?;
+                let mut moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
+                let mut target = change.lookup(&new_dirs, &new_name)?;
+                // A conflict copy that is moved is a file like any other from then on.
+                if moved.is_copy() {
+                    change.edit.pin(&moved)?;
+                    moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
+                }
+                let done = match (mode, &mut target) {
+                    (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),
+                    (RenameMode::Exchange, None) => return Err(Error::NotFound),
+                    (RenameMode::Exchange, Some(other)) => {
+                        change.edit.exchange(&moved, other)?;
+                        attrs::set_changed(&mut change.edit, &other.id(), change.now)?;
+                        Renamed::Moved(None)
+                    }
+                    (_, Some(over)) if same_file(&moved, over) => return Ok(Renamed::Nothing),
+                    (_, Some(over)) => {
+                        let old = change.edit.tree().node(&over.id())?.ok_or(Error::Stale)?;
+                        if can_replace(change, &moved, over)? {
+                            change.edit.replace(&moved, over)?;
+                            Renamed::Replaced { temp: moved.clone(), target: over.clone(), old }
+                        } else {
+                            change.edit.rename(&moved, &new_dirs, &new_name)?;
+                            Renamed::Moved(Some((over.clone(), old)))
+                        }
+                    }
+                    (_, None) => {
+                        change.edit.rename(&moved, &new_dirs, &new_name)?;
+                        Renamed::Moved(None)
+                    }
+                };
+                let survivor = match &done {
+                    Renamed::Replaced { target, .. } => target.id(),
+                    _ => moved.id(),
+                };
+                attrs::set_changed(&mut change.edit, &survivor, change.now)?;
+                attrs::set_written(&mut change.edit, &dirs[0], change.now)?;
+                if new_dirs != dirs {
+                    attrs::set_written(&mut change.edit, &new_dirs[0], change.now)?;
+                }
+                Ok(done)
+            },
+            |core, done| match done {
+                Renamed::Nothing | Renamed::Moved(None) => Ok(()),
+                Renamed::Moved(Some((over, old))) => self.dropped(core, &over, &old),
+                Renamed::Replaced { temp, target, old } => {
+                    self.replaced(core, &temp, &target, &old)
+                }
+            },
+        )
+    }
+
+    /// `temp` has become `target`: its content and its inode number go with it.
+    fn replaced(
+        &self,
+        core: &mut Core,
+        temp: &Entry<Data>,
+        target: &Entry<Data>,
+        old: &Arc<Node<Data>>,
+    ) -> Result<()> {
+        let (from, to) = (Self::shown(temp), Self::shown(target));
+        let old_file = core.files.remove(&to);
+        match &old_file {
+            Some(file) => self.set_adrift(to, old, Arc::clone(file)),
+            None => (),
+        }
+        self.shared().inodes.lock().replace(from, to);
+        if let Some(file) = core.files.remove(&from) {
+            file.lock().must_record_all();
+            core.files.insert(to, file);
+        }
+        Ok(())
+    }
+
+    fn parent(&self, ino: Ino) -> Result<Parent> {
+        let core = self.shared().core.read();
+        match self.target(&core, ino)? {
+            Target::Named(shown, node) if node.kind.is_dir() => Ok(Parent(shown.node)),
+            // A removed directory that is still open or somebody's working directory.
+            Target::Nameless(_) => Err(Error::NotFound),
+            Target::Named(..) => Err(Error::NotDir),
+        }
+    }
+}
+
+/// What a rename came to.
+enum Renamed {
+    Nothing,
+    /// And what it went over, with its node before.
+    Moved(Option<(Entry<Data>, Arc<Node<Data>>)>),
+    Replaced {
+        temp: Entry<Data>,
+        target: Entry<Data>,
+        old: Arc<Node<Data>>,
+    },
+}
+
+/// A directory to change, looked at again under the lock.
+struct Parent(NodeId);
+
+impl Parent {
+    /// Its united directories, its group, and whether what is made in it gets that group.
+    fn resolve(&self, change: &Change<'_>) -> Result<(Vec<NodeId>, u32, bool)> {
+        let dirs = places::group(change.edit.tree(), &self.0)?;
+        let node = change.edit.tree().node(&self.0)?;
+        let Some(node) = node else {
+            // The root has a node only once it has attributes.
+            let root = self.0 == NodeId::Root;
+            return if root { Ok((dirs, 0, false)) } else { Err(Error::NotFound) };
+        };
+        let meta = attrs::Meta::of(&node);
+        Ok((dirs, meta.gid, meta.mode & SET_GID != 0))
+    }
+}
+
+fn same_file(one: &Entry<Data>, other: &Entry<Data>) -> bool {
+    one.id() == other.id() && one.kind == other.kind && !one.kind.is_dir()
+}
+
+/// Whether the rename is an editor's save: a file that no version has seen, over one of its kind.
+fn can_replace(change: &Change<'_>, temp: &Entry<Data>, target: &Entry<Data>) -> Result<bool> {
+    let young = temp.id().born() == Some(change.op) && !target.is_copy();
+    let leaves = temp.kind == target.kind && !temp.kind.is_dir();
+    if !(young && leaves) {
+        return Ok(false);
+    }
+    let lone = |node: Option<Arc<Node<Data>>>| node.is_some_and(|node| node.places.len() == 1);
+    let tree = change.edit.tree();
+    Ok(lone(tree.node(&temp.id())?) && lone(tree.node(&target.id())?))
+}

@@ -1,0 +1,144 @@
+//! The mount as a whole: beginning, ending, and what there is to know of it.
+
+use std::{sync::Arc, thread, time::SystemTime};
+
+use cairnfs_merge::Tree;
+use parking_lot::Mutex;
+
+use super::{Inner, Mount};
+use crate::{
+    Bucket, ChangedPath, Done, Error, Options, Result, StatFs, Status,
+    shared::Shared,
+    vault::Vault,
+    writer::{
+        Command, Writer,
+        recover::{Recovered, recover},
+    },
+};
+
+/// Commands that wait for the writer at the most; beyond it, callers wait to send.
+const INBOX_LEN: usize = 1024;
+
+/// A published version, as `cairnfs log` shows it.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The id of its manifest.
+    pub id: [u8; 32],
+    /// When its author published it.
+    pub time: SystemTime,
+    /// The public key of the author's device.
+    pub author: [u8; 32],
+    /// What changed against its first parent; empty where that was not asked for.
+    pub changes: Vec<ChangedPath>,
+    /// Whether `changes` was cut short.
+    pub more_changes: bool,
+}
+
+impl Mount {
+    /// Serves `bucket`: brings back what was saved after the last version and starts the writer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if what was saved makes no sense, [`Error::Newer`], [`Error::Io`].
+    pub fn start(bucket: Bucket, options: Options) -> Result<Self> {
+        let vault = Arc::new(Vault::new(bucket.blobs, options.limits.cache_bytes));
+        let Recovered { core, inodes, published, unpublished } = recover(&bucket.saves, &vault)?;
+        let shared =
+            Arc::new(Shared::new(options, vault, core, inodes, published.into(), unpublished));
+        let (inbox, commands) = crossbeam_channel::bounded(INBOX_LEN);
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            bucket.appender,
+            bucket.device,
+            bucket.id,
+            unpublished,
+        );
+        let thread = thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || writer.run(&commands))
+            .map_err(|err| Error::Io(format!("cannot start a thread: {err}")))?;
+        let inner = Inner { shared, inbox, writer: Mutex::new(Some(thread)) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What `statfs` shows: the disk below.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn statfs(&self) -> Result<StatFs> {
+        const BLOCK_BYTES: u32 = 4096;
+        let space = self.shared().vault.space()?;
+        let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
+        Ok(StatFs {
+            block_bytes: BLOCK_BYTES,
+            blocks: blocks(space.total_bytes),
+            blocks_free: blocks(space.free_bytes.saturating_sub(self.shared().unsaved_bytes())),
+            files: 0,
+        })
+    }
+
+    /// What there is to know at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let shared = self.shared();
+        let (head, unsaved_changes, conflicts) = {
+            let core = shared.core.read();
+            let contents = core.files.values().filter(|file| file.lock().is_unsaved()).count();
+            let conflicts = core.tree.contested_dirs().map_or(0, |dirs| dirs.len() as u64);
+            (core.head.manifest.id.0, (core.unsaved.len() + contents) as u64, conflicts)
+        };
+        let report = shared.report.lock();
+        let unsaved_bytes = shared.unsaved_bytes();
+        let unsaved = unsaved_bytes > 0 || unsaved_changes > 0;
+        Status {
+            unsaved_bytes,
+            unsaved_changes,
+            unsaved_since: report.unsaved_since.filter(|_| unsaved),
+            last_save: report.last_save,
+            last_publish: report.last_publish,
+            head,
+            unpublished: report.unpublished || unsaved,
+            policy: shared.options.policy,
+            conflicts,
+            stored_bytes: shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes),
+            health: report.health.clone(),
+            read_only: shared.is_read_only(),
+            barriers: report.barriers,
+            open_handles: shared.handles.count(),
+        }
+    }
+
+    /// Saves everything now; `done` after the barrier.
+    pub fn save(&self, done: Done) {
+        self.save_then(done);
+    }
+
+    /// Saves everything, seals it as a version and returns its id once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`], [`Error::Poisoned`], [`Error::Stopped`], damage.
+    pub fn publish(&self) -> Result<[u8; 32]> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.send(Command::Publish(reply));
+        answer.recv().unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Last save, publish, end of the writer thread. Later changes fail with [`Error::Stopped`].
+    ///
+    /// # Errors
+    ///
+    /// What the last save or publish failed with; the thread has ended all the same.
+    pub fn stop(&self) -> Result<()> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.send(Command::Stop(reply));
+        let result = answer.recv().unwrap_or(Ok(()));
+        if let Some(thread) = self.inner.writer.lock().take()
+            && thread.join().is_err()
+        {
+            return Err(Error::Io("the writer thread has panicked".into()));
+        }
+        result
+    }
+}

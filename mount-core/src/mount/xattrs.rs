@@ -1,0 +1,105 @@
+//! Extended attributes.
+
+use cairnfs_merge::{AttrKey, AttrValue, Tree};
+
+use super::{Mount, Target};
+use crate::{
+    Error, Ino, Result, SetXattr, places,
+    tree::attrs::{self, is_xattr},
+};
+
+impl Mount {
+    /// The value of an extended attribute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoXattr`], [`Error::Stale`], damage.
+    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
+        let key = xattr_key(name)?;
+        let core = self.shared().core.read();
+        let attrs = self.target(&core, ino)?.node().effective_attrs();
+        attrs.get(&key).map(|value| value.as_bytes().to_vec()).ok_or(Error::NoXattr)
+    }
+
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] and [`Error::NoXattr`] by `mode`, [`Error::XattrTooLarge`] beyond 64 KiB,
+    /// [`Error::Stale`], [`Error::ReadOnly`], damage.
+    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetXattr) -> Result<()> {
+        let key = xattr_key(name)?;
+        let value = AttrValue::new(value).map_err(|_| Error::XattrTooLarge)?;
+        self.shared().reserve_space(value.as_bytes().len() as u64)?;
+        self.change_xattr(ino, key, Some(value), mode)
+    }
+
+    /// The names, each ended by a NUL, as `listxattr` returns them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`], damage.
+    pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
+        let core = self.shared().core.read();
+        let attrs = self.target(&core, ino)?.node().effective_attrs();
+        let mut names = Vec::new();
+        for key in attrs.keys().filter(|key| is_xattr(key)) {
+            names.extend_from_slice(key.as_bytes());
+            names.push(0);
+        }
+        Ok(names)
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoXattr`], [`Error::Stale`], [`Error::ReadOnly`], damage.
+    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        self.change_xattr(ino, xattr_key(name)?, None, SetXattr::Replace)
+    }
+
+    fn change_xattr(
+        &self,
+        ino: Ino,
+        key: AttrKey,
+        value: Option<AttrValue>,
+        mode: SetXattr,
+    ) -> Result<()> {
+        let shown = match self.target(&self.shared().core.read(), ino)? {
+            Target::Named(shown, _) => shown,
+            Target::Nameless(_) => {
+                return Err(Error::NotSupported("attributes of a file without a name"));
+            }
+        };
+        self.change(|change| {
+            let node = change.edit.tree().node(&shown.node)?;
+            let exists =
+                node.as_ref().is_some_and(|node| node.effective_attrs().get(&key).is_some());
+            match mode {
+                SetXattr::Create if exists => return Err(Error::Exists),
+                SetXattr::Replace if !exists => return Err(Error::NoXattr),
+                _ => (),
+            }
+            let ids = match node {
+                Some(node) if !node.kind.is_dir() => vec![shown.node],
+                _ => places::group(change.edit.tree(), &shown.node)?,
+            };
+            for id in ids {
+                change.edit.set_attr(&id, key.clone(), value.clone())?;
+                attrs::set_changed(&mut change.edit, &id, change.now)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Extended attributes have a namespace before a dot, which tells them from built-in ones.
+fn xattr_key(name: &[u8]) -> Result<AttrKey> {
+    let key = AttrKey::new(name).map_err(|_| Error::XattrTooLarge)?;
+    if is_xattr(&key) && !key.is_quiet() {
+        Ok(key)
+    } else {
+        Err(Error::NotSupported("an extended attribute without a namespace"))
+    }
+}

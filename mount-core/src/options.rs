@@ -1,0 +1,141 @@
+//! How a mount saves, and what it may use.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+/// When a change is made durable without being asked (SEMANTICS.md, Saving).
+///
+/// `fsync`, `O_SYNC` and unmounting wait for a barrier under every policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SavePolicy {
+    /// `close` returns after the barrier.
+    #[default]
+    Flush,
+    /// `close` returns at once; saved when the last handle of the file is closed.
+    Release,
+    /// `close` returns at once; whatever is dirty is saved this often.
+    Interval(Duration),
+}
+
+impl SavePolicy {
+    /// The longest that a change stays unsaved when nobody asks for a save.
+    #[must_use]
+    pub fn max_age(self) -> Duration {
+        match self {
+            Self::Flush | Self::Release => Duration::from_secs(1),
+            Self::Interval(every) => every,
+        }
+    }
+}
+
+impl fmt::Display for SavePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flush => f.write_str("flush"),
+            Self::Release => f.write_str("release"),
+            Self::Interval(every) if every.subsec_millis() == 0 => {
+                write!(f, "interval:{}s", every.as_secs())
+            }
+            Self::Interval(every) => write!(f, "interval:{}ms", every.as_millis()),
+        }
+    }
+}
+
+/// The text names no policy.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown save policy {0:?}: use flush, release, or interval:TIME such as interval:10s")]
+pub struct ParsePolicyError(String);
+
+impl FromStr for SavePolicy {
+    type Err = ParsePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || ParsePolicyError(text.to_owned());
+        match text {
+            "flush" => Ok(Self::Flush),
+            "release" => Ok(Self::Release),
+            _ => {
+                let time = text.strip_prefix("interval:").ok_or_else(bad)?;
+                let digits = time.find(|c: char| !c.is_ascii_digit()).unwrap_or(time.len());
+                let count: u64 = time[..digits].parse().map_err(|_| bad())?;
+                let millis = match &time[digits..] {
+                    "ms" => Some(count),
+                    "s" => count.checked_mul(1_000),
+                    "m" => count.checked_mul(60_000),
+                    "h" => count.checked_mul(3_600_000),
+                    _ => None,
+                };
+                // A day is longer than anybody wants to lose; zero would save without end.
+                match millis {
+                    Some(millis @ 1..=86_400_000) => {
+                        Ok(Self::Interval(Duration::from_millis(millis)))
+                    }
+                    _ => Err(bad()),
+                }
+            }
+        }
+    }
+}
+
+/// What a mount may use of memory, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Decrypted chunks and decoded tree nodes kept for reading.
+    pub cache_bytes: u64,
+    /// Written data not yet cut into chunks; writers wait beyond it.
+    pub dirty_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { cache_bytes: 32 << 20, dirty_bytes: 32 << 20 }
+    }
+}
+
+/// How a mount is to behave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// When changes are made durable.
+    pub policy: SavePolicy,
+    /// What may be used of memory.
+    pub limits: Limits,
+    /// Refuse every change.
+    pub read_only: bool,
+    /// Publish after this long without a change.
+    pub publish_quiet: Duration,
+    /// Publish at the latest this long after the first unpublished change.
+    pub publish_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            policy: SavePolicy::default(),
+            limits: Limits::default(),
+            read_only: false,
+            publish_quiet: Duration::from_secs(1),
+            publish_max: Duration::from_secs(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_read_back_as_they_are_written() {
+        for text in ["flush", "release", "interval:10s", "interval:500ms"] {
+            assert_eq!(text.parse::<SavePolicy>().unwrap().to_string(), text);
+        }
+        assert_eq!("interval:2m".parse::<SavePolicy>().unwrap().to_string(), "interval:120s");
+    }
+
+    #[test]
+    fn a_bad_policy_is_refused() {
+        for text in
+            ["", "Flush", "interval", "interval:", "interval:0s", "interval:10", "interval:9d"]
+        {
+            assert!(text.parse::<SavePolicy>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Finding one's way in the shown tree.
+
+use cairnfs_merge::{Entry, NodeId, Tree, View, spots, united};
+
+use crate::{Error, Result, file::Data};
+
+/// The directories that are shown as one with `dir`, itself included.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn group<T: Tree<Data, Error = Error>>(tree: &T, dir: &NodeId) -> Result<Vec<NodeId>> {
+    // Directories of one name contest it, so in peace every directory is alone.
+    if tree.contested_dirs()?.is_empty() { Ok(vec![*dir]) } else { united(tree, dir) }
+}
+
+/// The entry that shows the node `id` under its own name; `None` if it is not shown.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn entry_of_node<T: Tree<Data, Error = Error>>(
+    tree: &T,
+    id: &NodeId,
+) -> Result<Option<Entry<Data>>> {
+    let Some(node) = tree.node(id)? else { return Ok(None) };
+    for spot in spots(&node, tree.displaced(id)?.as_ref()) {
+        let dirs = group(tree, &spot.parent)?;
+        let view = View::new(tree);
+        let copies = view.copies(&dirs, &spot.name)?;
+        let shown = view.lookup(&dirs, &spot.name)?.into_iter().chain(copies);
+        if let Some(entry) = shown.into_iter().find(|entry| entry.ids.contains(id)) {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
+}

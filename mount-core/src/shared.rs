@@ -1,0 +1,337 @@
+//! What the calls and the writer share.
+//!
+//! # Lock order
+//!
+//! `core`, then `inodes`, then a [`File`]'s content, then `throttled` or `report`. `handles` is
+//! taken alone. No lock is held while the disk works, except that looking names up and changing
+//! them may read map nodes under `core`.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
+
+use cairnfs_merge::{Node, NodeId, OpId, VersionVector};
+use cairnfs_store::BlobRef;
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    Done, Error, Health, Options, Result, Time,
+    file::{Content, Data, File, Growth},
+    handles::Handles,
+    inodes::{Inodes, Shown},
+    manifest::Member,
+    tree::LiveTree,
+    vault::Vault,
+    writer::save::Snapshot,
+};
+
+/// Memory that may be held before the writer begins to free some, as a part of the limit.
+const PRESSED: (u64, u64) = (1, 2);
+/// Space that a new estimate is made at, in bytes: below it, every write asks the disk.
+const SPACE_LOW_BYTES: i64 = 64 << 20;
+/// What saving some bytes may take besides them: records, map nodes, a manifest.
+const SAVE_OVERHEAD_BYTES: i64 = 1 << 20;
+
+/// One bucket, served.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) core: RwLock<Core>,
+    pub(crate) inodes: Mutex<Inodes>,
+    pub(crate) handles: Handles,
+    pub(crate) report: Mutex<Report>,
+    accounts: Accounts,
+    throttled: Mutex<Throttled>,
+    started: Instant,
+}
+
+/// Writes of so many bytes that wait for room.
+#[derive(Default)]
+struct Throttled(Vec<(u32, Done<u32>)>);
+
+impl fmt::Debug for Throttled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Throttled({})", self.0.len())
+    }
+}
+
+/// The tree and what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) tree: LiveTree,
+    /// Contents that are open or hold what the tree does not.
+    pub(crate) files: HashMap<Shown, Arc<File>>,
+    /// Nodes changed since the last save was begun.
+    pub(crate) unsaved: BTreeSet<NodeId>,
+    /// Whether a save was begun and has not ended.
+    pub(crate) saving: bool,
+    /// The operation that changes are made under; the next version publishes it.
+    pub(crate) op: OpId,
+    /// Counts what this operation has created.
+    pub(crate) next_n: u32,
+    pub(crate) head: HeadState,
+}
+
+/// The version that the tree's base is.
+#[derive(Clone, Debug)]
+pub(crate) struct HeadState {
+    pub(crate) manifest: BlobRef,
+    pub(crate) vv: VersionVector,
+    pub(crate) members: Vec<Member>,
+    pub(crate) incarnation: u32,
+}
+
+/// What `status` tells.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) health: Health,
+    pub(crate) unsaved_since: Option<SystemTime>,
+    pub(crate) last_save: Option<SystemTime>,
+    pub(crate) last_publish: Option<SystemTime>,
+    pub(crate) unpublished: bool,
+    pub(crate) barriers: u64,
+}
+
+/// Numbers that every call updates. Each stands alone: nothing is ordered by them.
+#[derive(Debug, Default)]
+struct Accounts {
+    /// Bytes of dirty pieces in memory.
+    held: AtomicI64,
+    /// The part of them that no barrier covers.
+    unsaved: AtomicI64,
+    /// A lower bound, in bytes, of the space that writes may still take.
+    space: AtomicI64,
+    /// Whether the writer knows that something is dirty.
+    dirty: AtomicBool,
+    /// When the last change was made: microseconds since the mount started.
+    last_change: AtomicU64,
+    stopped: AtomicBool,
+    read_only: AtomicBool,
+}
+
+/// Everything that one save makes durable.
+pub(crate) struct Batch {
+    pub(crate) op: OpId,
+    pub(crate) nodes: Vec<(NodeId, Option<Arc<Node<Data>>>)>,
+    pub(crate) files: Vec<Snapshot>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: Options,
+        vault: Arc<Vault>,
+        core: Core,
+        inodes: Inodes,
+        last_publish: SystemTime,
+        unpublished: bool,
+    ) -> Self {
+        let accounts = Accounts::default();
+        let held: u64 = core.files.values().map(|file| file.lock().held_bytes()).sum();
+        accounts.held.store(held.cast_signed(), Ordering::Relaxed);
+        accounts.read_only.store(options.read_only, Ordering::Relaxed);
+        Self {
+            options,
+            vault,
+            core: RwLock::new(core),
+            inodes: Mutex::new(inodes),
+            handles: Handles::default(),
+            report: Mutex::new(Report {
+                health: Health::Good,
+                unsaved_since: None,
+                last_save: None,
+                last_publish: Some(last_publish),
+                unpublished,
+                barriers: 0,
+            }),
+            accounts,
+            throttled: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Fails if nothing may be changed.
+    pub(crate) fn writable(&self) -> Result<()> {
+        if self.accounts.stopped.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        if self.accounts.read_only.load(Ordering::Relaxed) {
+            let poisoned = matches!(self.report.lock().health, Health::Poisoned { .. });
+            let reason =
+                if poisoned { "an earlier write or barrier failed" } else { "mounted read-only" };
+            return Err(Error::ReadOnly { reason });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.accounts.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a change; `true` if the writer must be told that the clock is running.
+    pub(crate) fn changed(&self) -> bool {
+        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.accounts.last_change.store(micros, Ordering::Relaxed);
+        // Pairs with the swap in `begin_save`, which comes before the snapshot: a change that the
+        // snapshot misses finds the flag cleared and tells the writer again.
+        let first = !self.accounts.dirty.swap(true, Ordering::AcqRel);
+        if first {
+            self.report.lock().unsaved_since.get_or_insert_with(SystemTime::now);
+        }
+        first
+    }
+
+    pub(crate) fn last_change(&self) -> Instant {
+        let micros = self.accounts.last_change.load(Ordering::Relaxed);
+        self.started + std::time::Duration::from_micros(micros)
+    }
+
+    pub(crate) fn account(&self, growth: Growth) {
+        self.accounts.held.fetch_add(growth.held, Ordering::Relaxed);
+        self.accounts.unsaved.fetch_add(growth.unsaved, Ordering::Relaxed);
+        self.accounts.space.fetch_sub(growth.unsaved.max(0), Ordering::Relaxed);
+    }
+
+    /// A content is dropped from memory with what it holds.
+    pub(crate) fn account_dropped(&self, content: &mut Content) {
+        // A save under way may hold the content still, and must find nothing more to account for.
+        self.account(content.clear());
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.accounts.held.load(Ordering::Relaxed).max(0).cast_unsigned()
+    }
+
+    pub(crate) fn unsaved_bytes(&self) -> u64 {
+        self.accounts.unsaved.load(Ordering::Relaxed).max(0).cast_unsigned()
+    }
+
+    /// Whether the writer should free memory.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.held_bytes() > self.options.limits.dirty_bytes * PRESSED.0 / PRESSED.1
+    }
+
+    /// Answers a write of `len` bytes now, or when there is room for more.
+    pub(crate) fn answer_write(&self, len: u32, done: Done<u32>) {
+        if self.held_bytes() <= self.options.limits.dirty_bytes {
+            done(Ok(len));
+        } else {
+            self.throttled.lock().0.push((len, done));
+        }
+    }
+
+    /// Lets the writers go on that wait for room; if none could be made, they hear why, although
+    /// what they wrote is kept.
+    pub(crate) fn release_throttled(&self, relieved: &Result<()>) {
+        if relieved.is_ok() && self.held_bytes() > self.options.limits.dirty_bytes {
+            return;
+        }
+        let throttled = std::mem::take(&mut self.throttled.lock().0);
+        for (len, done) in throttled {
+            done(relieved.clone().map(|()| len));
+        }
+    }
+
+    /// Makes sure that `bytes` more can be saved.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`].
+    pub(crate) fn reserve_space(&self, bytes: u64) -> Result<()> {
+        let bytes = i64::try_from(bytes).map_err(|_| Error::NoSpace)?;
+        if self.accounts.space.load(Ordering::Relaxed) - bytes > SPACE_LOW_BYTES {
+            return Ok(());
+        }
+        let free = self.vault.space()?.free_bytes.min(i64::MAX.cast_unsigned()).cast_signed();
+        let waiting = self.accounts.unsaved.load(Ordering::Relaxed).max(0);
+        let space = free - waiting - SAVE_OVERHEAD_BYTES;
+        self.accounts.space.store(space, Ordering::Relaxed);
+        if space < bytes { Err(Error::NoSpace) } else { Ok(()) }
+    }
+
+    /// Takes everything that no save has covered; `None` if there is nothing.
+    pub(crate) fn begin_save(&self) -> Option<Batch> {
+        self.accounts.dirty.store(false, Ordering::Release);
+        let mut core = self.core.write();
+        let nodes: Vec<_> = std::mem::take(&mut core.unsaved)
+            .into_iter()
+            .filter_map(|id| Some((id, core.tree.changed(&id)?)))
+            .collect();
+        let orphans = self.inodes.lock().orphans();
+        let named = core.files.iter().map(|(shown, file)| (Some(shown.node), Arc::clone(file)));
+        // What has no name need not survive, but its memory must be freed.
+        let nameless = orphans.into_iter().map(|file| (None, file));
+        let files: Vec<Snapshot> = named
+            .chain(nameless)
+            .filter_map(|(id, file)| {
+                let mut content = file.lock();
+                let wanted = content.is_unsaved() && (id.is_some() || self.is_pressed());
+                let content = wanted.then(|| content.snapshot())?;
+                Some(Snapshot { id, file: Arc::clone(&file), content, base: None })
+            })
+            .collect();
+        core.saving = !(nodes.is_empty() && files.is_empty());
+        if !core.saving {
+            self.report.lock().unsaved_since = None;
+            return None;
+        }
+        Some(Batch { op: core.op, nodes, files })
+    }
+
+    /// Settles what [`Shared::begin_save`] took: durable, or as unsaved as it was.
+    pub(crate) fn end_save(&self, batch: Batch, durable: bool) {
+        let mut core = self.core.write();
+        core.saving = false;
+        for Snapshot { file, content, base, .. } in batch.files {
+            let mut live = file.lock();
+            if durable {
+                self.account(live.saved(&content, base));
+            } else {
+                live.not_saved(&content);
+            }
+        }
+        if !durable {
+            core.unsaved.extend(batch.nodes.into_iter().map(|(id, _)| id));
+        }
+        drop(core);
+        self.note_save(durable);
+    }
+
+    fn note_save(&self, durable: bool) {
+        let mut report = self.report.lock();
+        if durable {
+            report.barriers += 1;
+            report.last_save = Some(SystemTime::now());
+            report.unpublished = true;
+            // A change after the snapshot has set the flag again.
+            if !self.accounts.dirty.load(Ordering::Acquire) {
+                report.unsaved_since = None;
+            }
+        } else {
+            self.accounts.dirty.store(true, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn note_publish(&self, time: Time) {
+        let mut report = self.report.lock();
+        report.last_publish = Some(time.into());
+        report.unpublished = false;
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        if matches!(health, Health::Poisoned { .. }) {
+            self.accounts.read_only.store(true, Ordering::Relaxed);
+        }
+        self.report.lock().health = health;
+    }
+
+    pub(crate) fn stopped(&self) {
+        self.accounts.stopped.store(true, Ordering::Relaxed);
+    }
+}

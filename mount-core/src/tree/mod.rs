@@ -1,0 +1,261 @@
+//! The tree as it is now: the last version, and the changes since on top of it.
+//!
+//! ```text
+//!   live     changes under the current operation      <- every change goes here
+//!   frozen   changes that are being published          (only while the writer publishes)
+//!   base     the last version, in the ordered map
+//! ```
+//!
+//! Reads go through all three. Publishing freezes the live layer, so that it can be folded into the
+//! map without a lock while calls go on changing the next one.
+
+pub(crate) mod attrs;
+mod base;
+pub(crate) mod keys;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use cairnfs_merge::{
+    Child, Content, Displaced, Edited, IndexEdits, Kind, Name, Node, NodeEdits, NodeId, Overlay,
+    Reg, Tree, derive,
+};
+use cairnfs_store::{BlobRef, map::Root};
+
+pub(crate) use base::BaseTree;
+
+pub(crate) use crate::file::Data;
+use crate::{Error, Result, vault::Vault};
+
+/// Changed nodes, and what follows for the indexes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) nodes: NodeEdits<Data>,
+    pub(crate) index: IndexEdits,
+}
+
+impl Layer {
+    /// The changed children of `dir`.
+    fn children_of(&self, dir: &NodeId) -> impl Iterator<Item = (&Name, &NodeId, Option<Kind>)> {
+        let least = Name::new(&[1]).expect("because one byte is a name");
+        self.index
+            .children
+            .range((*dir, least, NodeId::Root)..)
+            .take_while(move |((parent, ..), _)| parent == dir)
+            .map(|((_, name, id), kind)| (name, id, *kind))
+    }
+
+    fn put(&mut self, nodes: NodeEdits<Data>, index: IndexEdits) {
+        self.nodes.extend(nodes);
+        self.index.then(index);
+    }
+}
+
+/// The last version and the changes since.
+#[derive(Debug)]
+pub(crate) struct LiveTree {
+    base: BaseTree,
+    frozen: Option<Arc<Layer>>,
+    live: Layer,
+}
+
+impl LiveTree {
+    pub(crate) fn open(vault: Arc<Vault>, root: Root) -> Result<Self> {
+        Ok(Self { base: BaseTree::open(vault, root)?, frozen: None, live: Layer::default() })
+    }
+
+    /// The last version.
+    pub(crate) fn base(&self) -> &BaseTree {
+        &self.base
+    }
+
+    /// Puts in what an [`Edit`](cairnfs_merge::Edit) of this tree has changed.
+    pub(crate) fn apply(&mut self, edited: Edited<Data>) {
+        self.live.put(edited.nodes, edited.index);
+    }
+
+    /// Puts in nodes that a save record carries.
+    ///
+    /// # Errors
+    ///
+    /// Damage met on the way to the indexes; nothing has changed then.
+    pub(crate) fn replay(&mut self, nodes: NodeEdits<Data>) -> Result<()> {
+        let index = derive(self, &nodes)?;
+        self.live.put(nodes, index);
+        Ok(())
+    }
+
+    /// Gives a changed node back the content it had.
+    pub(crate) fn restore_content(&mut self, id: &NodeId, content: Reg<Content<Data>>) {
+        if let Some(Some(node)) = self.live.nodes.get_mut(id) {
+            Arc::make_mut(node).content = content;
+        }
+    }
+
+    /// The node as the live layer has it, if it has changed since the last version was begun.
+    pub(crate) fn changed(&self, id: &NodeId) -> Option<Option<Arc<Node<Data>>>> {
+        self.live.nodes.get(id).cloned()
+    }
+
+    /// The nodes that have changed since the last version was begun.
+    pub(crate) fn changed_ids(&self) -> impl Iterator<Item = &NodeId> {
+        self.live.nodes.keys()
+    }
+
+    /// How many nodes have changed since the last version was begun.
+    pub(crate) fn changed_count(&self) -> usize {
+        self.live.nodes.len()
+    }
+
+    /// Takes the changes so far out of the way of further ones; see [`LiveTree::settle`].
+    ///
+    /// # Panics
+    ///
+    /// If a layer is frozen already: only the writer freezes, and it settles first.
+    pub(crate) fn freeze(&mut self) -> Arc<Layer> {
+        assert!(self.frozen.is_none(), "one version at a time");
+        let layer = Arc::new(std::mem::take(&mut self.live));
+        self.frozen = Some(Arc::clone(&layer));
+        layer
+    }
+
+    /// The frozen layer has become part of the version `root`.
+    pub(crate) fn settle(&mut self, base: BaseTree) {
+        self.base = base;
+        self.frozen = None;
+    }
+
+    /// The frozen layer could not be published: its changes are live again, below newer ones.
+    pub(crate) fn thaw(&mut self) {
+        if let Some(frozen) = self.frozen.take() {
+            let mut layer = Arc::unwrap_or_clone(frozen);
+            let newer = std::mem::take(&mut self.live);
+            layer.put(newer.nodes, newer.index);
+            self.live = layer;
+        }
+    }
+
+    /// How many directories lie in `dir`.
+    ///
+    /// Costs as many reads as there are directories in it, however many files.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the map.
+    pub(crate) fn count_subdirs(&self, dir: &NodeId) -> Result<u64> {
+        let prefix = keys::subdirs(dir);
+        let vault = &self.base.vault;
+        let mut count = 0_u64;
+        for entry in vault.scan(self.base.root, &prefix, &keys::end(&prefix)) {
+            entry?;
+            count += 1;
+        }
+        // The layers say which children came and went since; a directory has one name.
+        let mut changed: BTreeMap<(&Name, &NodeId), bool> = BTreeMap::new();
+        for layer in self.frozen.as_deref().into_iter().chain([&self.live]) {
+            for (name, id, kind) in layer.children_of(dir) {
+                changed.insert((name, id), kind.is_some_and(Kind::is_dir));
+            }
+        }
+        let mut is_dir: BTreeMap<&NodeId, bool> = BTreeMap::new();
+        for ((_, id), now) in changed {
+            *is_dir.entry(id).or_default() |= now;
+        }
+        for (id, now) in is_dir {
+            let before = vault.get(self.base.root, &keys::subdir(dir, id))?.is_some();
+            count = count.saturating_add(u64::from(now)).saturating_sub(u64::from(before));
+        }
+        Ok(count)
+    }
+}
+
+/// Reads `$tree` as the layers of `$live` show it.
+macro_rules! through {
+    ($live:ident, $tree:ident => $read:expr) => {
+        match &$live.frozen {
+            None => {
+                let $tree = Overlay::over(&$live.base, &$live.live.nodes, &$live.live.index);
+                $read
+            }
+            Some(frozen) => {
+                let below = Overlay::over(&$live.base, &frozen.nodes, &frozen.index);
+                let $tree = Overlay::over(&below, &$live.live.nodes, &$live.live.index);
+                $read
+            }
+        }
+    };
+}
+
+impl Tree<Data> for LiveTree {
+    type Error = Error;
+
+    fn node(&self, id: &NodeId) -> Result<Option<Arc<Node<Data>>>> {
+        through!(self, tree => tree.node(id))
+    }
+
+    fn named(&self, dir: &NodeId, name: &Name) -> Result<Vec<(NodeId, Kind)>> {
+        through!(self, tree => tree.named(dir, name))
+    }
+
+    fn children(
+        &self,
+        dir: &NodeId,
+        after: Option<(&Name, &NodeId)>,
+        limit: usize,
+    ) -> Result<Vec<Child>> {
+        through!(self, tree => tree.children(dir, after, limit))
+    }
+
+    fn contested(&self, dir: &NodeId) -> Result<Vec<Name>> {
+        through!(self, tree => tree.contested(dir))
+    }
+
+    fn contested_dirs(&self) -> Result<Vec<NodeId>> {
+        through!(self, tree => tree.contested_dirs())
+    }
+
+    fn displaced(&self, id: &NodeId) -> Result<Option<Displaced>> {
+        through!(self, tree => tree.displaced(id))
+    }
+
+    fn all_displaced(&self) -> Result<Vec<NodeId>> {
+        through!(self, tree => tree.all_displaced())
+    }
+}
+
+/// The edits of the map that make `layer` part of a version, in the order of their keys.
+///
+/// `put` stores a node that is too long for the map.
+///
+/// # Errors
+///
+/// What `put` fails with.
+pub(crate) fn map_edits(
+    layer: &Layer,
+    mut put: impl FnMut(&[u8]) -> Result<BlobRef>,
+) -> Result<BTreeMap<keys::Key, Option<Vec<u8>>>> {
+    let mut edits = BTreeMap::new();
+    for (id, node) in &layer.nodes {
+        let value = match node {
+            Some(node) => Some(BaseTree::encode(node, &mut put)?),
+            None => None,
+        };
+        edits.insert(keys::node(id), value);
+    }
+    for ((dir, name, id), kind) in &layer.index.children {
+        edits.insert(keys::child(dir, name, id), kind.map(|kind| vec![keys::kind_byte(kind)]));
+        let subdir = kind.is_some_and(Kind::is_dir).then(Vec::new);
+        let known = edits.entry(keys::subdir(dir, id)).or_insert(None);
+        // Renamed within one directory: one name goes, another comes, in whatever order.
+        *known = known.take().or(subdir);
+    }
+    for ((dir, name), contested) in &layer.index.contested {
+        edits.insert(keys::contested(dir, name), contested.then(Vec::new));
+    }
+    for (id, displaced) in &layer.index.displaced {
+        let value = displaced.as_ref().map(|displaced| {
+            postcard::to_stdvec(displaced).expect("because displaced links always encode")
+        });
+        edits.insert(keys::displaced(id), value);
+    }
+    Ok(edits)
+}

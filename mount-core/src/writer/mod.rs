@@ -1,0 +1,209 @@
+//! The writer thread: the only code that saves and publishes.
+//!
+//! ```text
+//!   fuse-0 .. fuse-n --+
+//!                      +-- Command --[bounded]--> writer --> Appender: append, one barrier
+//!   control -----------+                            |
+//!                                                   +--> Done, after the barrier
+//! ```
+//!
+//! One thread, named `writer`. While one barrier runs the next commands queue up; whatever has
+//! queued is one group commit. It ends with [`Command::Stop`], after a last save and publish.
+//!
+//! # Invariants
+//!
+//! 1. A caller that waits for a save is answered `Ok` only after a barrier that covers all that was
+//!    changed before it asked.
+//! 2. A save is a consistent snapshot of the whole tree and of all file contents.
+//! 3. No lock is held while the disk works.
+
+mod publish;
+pub(crate) mod record;
+pub(crate) mod recover;
+pub(crate) mod save;
+mod schedule;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cairnfs_store::{Appender, DeviceKey};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use self::schedule::Schedule;
+use crate::{BucketId, Done, Error, Health, Result, shared::Shared};
+
+/// Commands taken into one group commit at the most.
+const BATCH_COMMANDS_MAX: usize = 1024;
+
+/// What the writer can be asked to do.
+pub(crate) enum Command {
+    /// Something has become dirty: the clock is running.
+    Dirty,
+    /// Make everything durable that was changed before this was sent.
+    Save(Done),
+    /// Too much is held in memory.
+    Relieve,
+    /// Seal what there is as a version; answers with its id.
+    Publish(Sender<Result<[u8; 32]>>),
+    /// Save, publish and end.
+    Stop(Sender<Result<()>>),
+}
+
+/// The state that belongs to the writer thread alone.
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) appender: Appender,
+    pub(crate) device: Arc<DeviceKey>,
+    pub(crate) bucket: BucketId,
+    pub(crate) schedule: Schedule,
+    waiting: Vec<Done>,
+    publishers: Vec<Sender<Result<[u8; 32]>>>,
+    relieve: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        appender: Appender,
+        device: Arc<DeviceKey>,
+        bucket: BucketId,
+        unpublished: bool,
+    ) -> Self {
+        let schedule = Schedule::new(&shared.options, unpublished, Instant::now());
+        let (waiting, publishers) = (Vec::new(), Vec::new());
+        Self { shared, appender, device, bucket, schedule, waiting, publishers, relieve: false }
+    }
+
+    /// The thread's life.
+    pub(crate) fn run(mut self, inbox: &Receiver<Command>) {
+        loop {
+            let first = match self.schedule.deadline(self.shared.last_change()) {
+                Some(deadline) => inbox.recv_deadline(deadline),
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let mut stop = None;
+            match first {
+                Ok(first) => {
+                    // Whatever queued up behind it while the last barrier ran joins this save.
+                    let queued = inbox.try_iter().take(BATCH_COMMANDS_MAX);
+                    for command in std::iter::once(first).chain(queued) {
+                        stop = self.take(command).or(stop);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => (),
+                // Every handle of the mount is gone: nobody can be told, but nothing may be lost.
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Err(err) = self.finish() {
+                        log::error!("last-save failed reason={err}");
+                    }
+                    return;
+                }
+            }
+            if let Some(reply) = stop {
+                let result = self.finish();
+                self.refuse_rest(inbox);
+                let _gone = reply.send(result).is_err();
+                return;
+            }
+            self.work();
+        }
+    }
+
+    /// Sorts a command into what is to be done; a request to stop comes back.
+    fn take(&mut self, command: Command) -> Option<Sender<Result<()>>> {
+        match command {
+            Command::Dirty => self.schedule.dirty(Instant::now()),
+            Command::Save(done) => self.waiting.push(done),
+            Command::Relieve => self.relieve = true,
+            Command::Publish(reply) => self.publishers.push(reply),
+            Command::Stop(reply) => return Some(reply),
+        }
+        None
+    }
+
+    /// Does what is due.
+    fn work(&mut self) {
+        let now = Instant::now();
+        let last_change = self.shared.last_change();
+        let wants_publish = !self.publishers.is_empty();
+        if !self.waiting.is_empty() || self.schedule.save_due(now) || wants_publish {
+            let result = self.save();
+            for done in self.waiting.drain(..) {
+                done(result.clone());
+            }
+        }
+        if std::mem::take(&mut self.relieve) || self.shared.is_pressed() {
+            self.relieve();
+        }
+        if wants_publish || self.schedule.publish_due(now, last_change) {
+            let result = self.publish();
+            for reply in self.publishers.drain(..) {
+                // Whoever asked may have gone.
+                let _gone = reply.send(result.clone()).is_err();
+            }
+        }
+    }
+
+    /// Frees memory until writers may go on, and lets them.
+    fn relieve(&mut self) {
+        // A save folds what is large; what is small is freed only by a version that holds it.
+        let mut result = Ok(());
+        if self.shared.is_pressed() {
+            result = self.save();
+        }
+        if self.shared.is_pressed() && result.is_ok() {
+            result = self.publish().map(drop);
+        }
+        self.shared.release_throttled(&result);
+    }
+
+    /// The last save and version.
+    fn finish(&mut self) -> Result<()> {
+        let saved = self.save();
+        for done in self.waiting.drain(..) {
+            done(saved.clone());
+        }
+        saved?;
+        let published = self.publish();
+        for reply in self.publishers.drain(..) {
+            let _gone = reply.send(published.clone()).is_err();
+        }
+        published.map(drop)
+    }
+
+    /// Answers what was sent while the last save ran, and whatever may still come.
+    fn refuse_rest(&self, inbox: &Receiver<Command>) {
+        self.shared.stopped();
+        for command in inbox.try_iter() {
+            match command {
+                Command::Dirty | Command::Relieve => (),
+                Command::Save(done) => done(Err(Error::Stopped)),
+                Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
+                Command::Stop(reply) => drop(reply.send(Ok(()))),
+            }
+        }
+        self.shared.release_throttled(&Err(Error::Stopped));
+    }
+
+    /// Takes note of how an attempt to write ended.
+    fn note(&mut self, result: &Result<()>) {
+        match result {
+            Ok(()) => self.shared.set_health(Health::Good),
+            Err(Error::NoSpace) => {
+                self.shared.set_health(Health::NoSpace);
+                self.schedule.retry(Instant::now() + Duration::from_secs(5));
+            }
+            Err(err) if self.appender.poisoned() => {
+                log::error!("poisoned reason={err}");
+                self.shared.set_health(Health::Poisoned { reason: err.to_string() });
+                self.schedule.give_up();
+            }
+            Err(err) => {
+                log::error!("save failed reason={err}");
+                self.schedule.retry(Instant::now() + Duration::from_secs(5));
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Publishing: the saved state becomes a signed version.
+//!
+//! ```text
+//!   1  seal dirty contents              no lock
+//!   2  tell the tree of them; freeze    lock, short
+//!   3  fold the frozen layer into the map, sign, one barrier      no lock
+//!   4  stand on the new version         lock, short
+//! ```
+//!
+//! Step 1 is repeated for what changed meanwhile, so that a version is a consistent snapshot unless
+//! files are written to without a pause while it is made; then it holds their last sealed state.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Reg, Tree};
+use cairnfs_store::{BlobRef, Kind as BlobKind};
+
+use super::{
+    Writer,
+    record::{Head, SaveRecord},
+    save::Snapshot,
+};
+use crate::{
+    Error, Result, Time,
+    file::{Base, Data, File, FileRecord, Tail},
+    inodes::Shown,
+    manifest::Manifest,
+    places,
+    shared::{HeadState, Shared},
+    tree::{BaseTree, Layer, attrs, map_edits},
+    vault::Sealer,
+};
+
+/// A node, and the content that it held before it was told of a sealed one.
+type Told = (NodeId, Reg<Value<Data>>);
+
+/// Contents written into the tree under one taking of the lock.
+const TOLD_AT_ONCE: usize = 256;
+/// How often contents that changed while others were sealed are sealed again.
+const SEAL_ROUNDS_MAX: usize = 3;
+
+/// What step 2 hands to step 3.
+struct Frozen {
+    layer: Arc<Layer>,
+    /// Contents that could not be sealed: the record that begins the new version carries them.
+    carried: Vec<Snapshot>,
+    parent: HeadState,
+    op: OpId,
+    next_op: OpId,
+}
+
+impl Writer {
+    /// Seals everything as a version and returns its id; the newest version's if nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// A full disk, a failed write or barrier: nothing is lost, and a later attempt holds it all.
+    pub(super) fn publish(&mut self) -> Result<[u8; 32]> {
+        let started = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        if shared.is_read_only() || !shared.has_unpublished() {
+            self.schedule.published();
+            return Ok(shared.core.read().head.manifest.id.0);
+        }
+        shared.core.write().saving = true;
+        let mut sealed = HashMap::new();
+        let mut told = Vec::new();
+        let result = self.seal_contents(&mut sealed).and_then(|()| {
+            let frozen = shared.freeze(&sealed, &mut told)?;
+            let result = self.write_version(&frozen);
+            shared.unfreeze(frozen, result.is_ok());
+            result
+        });
+        match result {
+            Ok((head, base)) => {
+                let id = head.manifest.id;
+                shared.stand_on(head, base, sealed);
+                self.schedule.published();
+                self.note(&Ok(()));
+                log::debug!("publish version={id} us={}", started.elapsed().as_micros());
+                Ok(id.0)
+            }
+            Err(err) => {
+                self.drop_batch();
+                shared.unseal(sealed, told);
+                self.note(&Err(err.clone()));
+                Err(err)
+            }
+        }
+    }
+
+    /// Step 1: seals the contents that the tree does not hold.
+    fn seal_contents(&mut self, sealed: &mut HashMap<NodeId, Snapshot>) -> Result<()> {
+        for _ in 0..SEAL_ROUNDS_MAX {
+            let dirty = self.shared.unsealed(sealed);
+            if dirty.is_empty() {
+                break;
+            }
+            for (id, file) in dirty {
+                let content = file.lock().snapshot();
+                let mut snapshot = Snapshot { id: Some(id), file, content, base: None };
+                match self.fold(&mut snapshot, Tail::Seal) {
+                    Ok(()) => (),
+                    // One damaged file must not keep all others from being published.
+                    Err(err @ Error::Damaged { .. }) => {
+                        log::warn!("seal failed node={id} reason={err}");
+                        snapshot.file.lock().not_saved(&snapshot.content);
+                        continue;
+                    }
+                    Err(err) => {
+                        snapshot.file.lock().not_saved(&snapshot.content);
+                        return Err(err);
+                    }
+                }
+                // Should the version fail, what the older snapshot took is unsaved too.
+                if let Some(older) =
+                    sealed.get(&id).filter(|old| Arc::ptr_eq(&old.file, &snapshot.file))
+                {
+                    snapshot.content.not_saved(&older.content);
+                }
+                sealed.insert(id, snapshot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 3: the new version, durable.
+    fn write_version(&mut self, frozen: &Frozen) -> Result<(HeadState, BaseTree)> {
+        let shared = Arc::clone(&self.shared);
+        let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
+        let edits = map_edits(&frozen.layer, |long| sealer.put_node(long))?;
+        let old_root = shared.core.read().tree.base().root;
+        let root = sealer.apply(old_root, edits)?;
+        let mut vv = frozen.parent.vv.clone();
+        vv.learn(&frozen.op);
+        let manifest = Manifest {
+            bucket: self.bucket,
+            author: self.device.public(),
+            incarnation: frozen.parent.incarnation,
+            parents: vec![frozen.parent.manifest.id],
+            vv: vv.clone(),
+            root,
+            ops: frozen.op.lamport.saturating_sub(frozen.parent.vv.max_lamport()),
+            time: Time::now(),
+            members: frozen.parent.members.clone(),
+        };
+        let bytes = manifest.seal(&self.device);
+        let blob: BlobRef = self.appender.put(BlobKind::Manifest, &bytes)?;
+        let record = SaveRecord {
+            head: Some(Head {
+                manifest: blob,
+                devices: shared.inodes.lock().devices().to_vec(),
+                incarnation: frozen.parent.incarnation,
+            }),
+            op: frozen.next_op,
+            nodes: Vec::new(),
+            files: frozen.carried.iter().filter_map(carried_record).collect(),
+        };
+        self.appender.save(&record.encode(), true)?;
+        shared.note_publish(manifest.time);
+        let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
+        let HeadState { members, incarnation, .. } = frozen.parent.clone();
+        Ok((HeadState { manifest: blob, vv, members, incarnation }, base))
+    }
+}
+
+fn carried_record(snapshot: &Snapshot) -> Option<(NodeId, FileRecord)> {
+    Some((snapshot.id?, snapshot.content.whole_record()))
+}
+
+impl Shared {
+    fn has_unpublished(&self) -> bool {
+        let core = self.core.read();
+        core.tree.changed_count() > 0 || core.files.values().any(|file| file.lock().is_changed())
+    }
+
+    /// The contents that the tree does not hold and that are not sealed as they are now.
+    fn unsealed(&self, sealed: &HashMap<NodeId, Snapshot>) -> Vec<(NodeId, Arc<File>)> {
+        let core = self.core.read();
+        let dirty = core.files.iter().filter(|(shown, file)| {
+            let content = file.lock();
+            let is_new = !sealed.get(&shown.node).is_some_and(|old| Arc::ptr_eq(&old.file, file));
+            content.is_changed() && (is_new || content.is_unsaved())
+        });
+        dirty.map(|(shown, file)| (shown.node, Arc::clone(file))).collect()
+    }
+
+    /// Step 2: the tree learns of the sealed contents, and its changes are frozen. What the nodes
+    /// held before goes to `told`.
+    fn freeze(&self, sealed: &HashMap<NodeId, Snapshot>, told: &mut Vec<Told>) -> Result<Frozen> {
+        let ids: Vec<NodeId> = sealed.keys().copied().collect();
+        for slice in ids.chunks(TOLD_AT_ONCE) {
+            self.tell(slice, sealed, told)?;
+        }
+        let mut guard = self.core.write();
+        let core = &mut *guard;
+        let carried = core.files.iter().filter_map(|(shown, file)| {
+            let known = sealed.get(&shown.node).is_some_and(|old| Arc::ptr_eq(&old.file, file));
+            let mut content = file.lock();
+            let content = (content.is_changed() && !known).then(|| content.snapshot())?;
+            Some(Snapshot { id: Some(shown.node), file: Arc::clone(file), content, base: None })
+        });
+        let carried = carried.collect();
+        let op = core.op;
+        core.op.lamport += 1;
+        core.next_n = 0;
+        core.unsaved.clear();
+        self.inodes.lock().grown_up();
+        let (parent, next_op) = (core.head.clone(), core.op);
+        Ok(Frozen { layer: core.tree.freeze(), carried, parent, op, next_op })
+    }
+
+    /// Writes the sealed contents of the nodes `ids` into the tree.
+    fn tell(
+        &self,
+        ids: &[NodeId],
+        sealed: &HashMap<NodeId, Snapshot>,
+        told: &mut Vec<Told>,
+    ) -> Result<()> {
+        let mut guard = self.core.write();
+        let core = &mut *guard;
+        let mut edit = Edit::new(&core.tree, core.op);
+        for id in ids {
+            let (Some(snapshot), Some(file)) = (sealed.get(id), core.files.get(&Shown::node(*id)))
+            else {
+                continue;
+            };
+            let (true, Some(base)) = (Arc::ptr_eq(&snapshot.file, file), &snapshot.base) else {
+                continue;
+            };
+            if let Some(node) = core.tree.node(id)? {
+                told.push((*id, node.content.clone()));
+                self.write_content(&mut edit, *id, snapshot, base)?;
+            }
+        }
+        let edited = edit.finish();
+        core.unsaved.extend(edited.nodes.keys());
+        core.tree.apply(edited);
+        Ok(())
+    }
+
+    fn write_content<T: Tree<Data, Error = Error>>(
+        &self,
+        edit: &mut Edit<'_, Data, T>,
+        node: NodeId,
+        snapshot: &Snapshot,
+        base: &Base,
+    ) -> Result<()> {
+        let Some(entry) = places::entry_of_node(edit.tree(), &node)? else { return Ok(()) };
+        let id = ContentId(self.vault.content_id(base));
+        let value = Value::new(id, base.sealed_len, base.data.clone());
+        let node = edit.write(&entry, value)?;
+        if let Some(written) = snapshot.content.written() {
+            attrs::set_written(edit, &node, written)?;
+        }
+        Ok(())
+    }
+
+    /// Step 4.
+    fn stand_on(&self, head: HeadState, base: BaseTree, sealed: HashMap<NodeId, Snapshot>) {
+        let mut core = self.core.write();
+        core.tree.settle(base);
+        core.head = head;
+        core.saving = false;
+        for Snapshot { file, content, base, .. } in sealed.into_values() {
+            let mut live = file.lock();
+            self.account(live.saved(&content, base));
+            live.published(&content);
+        }
+        core.files.retain(|_, file| file.is_open() || file.lock().is_changed());
+    }
+
+    /// The frozen layer is part of a version, or live again.
+    fn unfreeze(&self, frozen: Frozen, durable: bool) {
+        let mut core = self.core.write();
+        if !durable {
+            core.tree.thaw();
+            core.unsaved.extend(frozen.layer.nodes.keys());
+        }
+        for Snapshot { file, content, .. } in frozen.carried {
+            let mut live = file.lock();
+            if durable {
+                self.account(live.saved(&content, None));
+            } else {
+                live.not_saved(&content);
+            }
+        }
+    }
+
+    /// The version failed: what was sealed for it is gone with its batch, so that the tree must
+    /// not name it.
+    fn unseal(&self, sealed: HashMap<NodeId, Snapshot>, told: Vec<Told>) {
+        let mut core = self.core.write();
+        for (id, content) in told {
+            core.tree.restore_content(&id, content);
+        }
+        for snapshot in sealed.into_values() {
+            snapshot.file.lock().not_saved(&snapshot.content);
+        }
+        core.saving = false;
+        drop(core);
+        self.changed();
+    }
+}

@@ -1,0 +1,58 @@
+//! What a save puts into the log.
+
+use std::sync::Arc;
+
+use cairnfs_merge::{DeviceId, Node, NodeId, OpId};
+use cairnfs_store::BlobRef;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    file::{Data, FileRecord},
+};
+
+/// The changes since the save before, or since a version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SaveRecord {
+    /// The version that these and all further changes lie on; what was saved before is in it.
+    pub(crate) head: Option<Head>,
+    /// The operation under which changes are made.
+    pub(crate) op: OpId,
+    /// Nodes as they are now; `None` for one that is gone.
+    pub(crate) nodes: Vec<(NodeId, Option<Arc<Node<Data>>>)>,
+    /// Changed contents that no node holds yet.
+    pub(crate) files: Vec<(NodeId, FileRecord)>,
+}
+
+/// The version a device stands on, and what it remembers for itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) manifest: BlobRef,
+    /// Devices in the order of their index in inode numbers.
+    pub(crate) devices: Vec<DeviceId>,
+    /// See [`Manifest`](crate::manifest::Manifest).
+    pub(crate) incarnation: u32,
+}
+
+/// The form of [`SaveRecord`] that this program writes.
+const FORMAT: u8 = 1;
+
+impl SaveRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![FORMAT]).expect("because save records always encode")
+    }
+
+    /// # Errors
+    ///
+    /// [`Error::Newer`], [`Error::Damaged`].
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        match bytes.split_first() {
+            Some((&FORMAT, body)) => postcard::from_bytes(body)
+                .map_err(|err| Error::Damaged { what: format!("a save record ({err})") }),
+            Some((&found, _)) => {
+                Err(Error::Newer { found: u32::from(found), known: u32::from(FORMAT) })
+            }
+            None => Err(Error::Damaged { what: "an empty save record".into() }),
+        }
+    }
+}

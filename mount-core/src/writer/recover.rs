@@ -1,0 +1,106 @@
+//! Bringing back what was saved after the last version.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use cairnfs_merge::{NodeId, Tree};
+
+use super::record::SaveRecord;
+use crate::{
+    Error, Result, Time,
+    file::{Base, File},
+    inodes::{Inodes, Shown},
+    manifest::Manifest,
+    shared::{Core, HeadState},
+    tree::LiveTree,
+    vault::Vault,
+};
+
+/// What the log says the bucket was when it was last saved.
+pub(crate) struct Recovered {
+    pub(crate) core: Core,
+    pub(crate) inodes: Inodes,
+    pub(crate) published: Time,
+    /// Whether there is something that the version does not hold.
+    pub(crate) unpublished: bool,
+}
+
+/// Replays `saves`: the record that began the version we stand on, and all after it.
+///
+/// # Errors
+///
+/// [`Error::Damaged`] if a record or the version makes no sense, [`Error::Newer`].
+pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered> {
+    let mut records = saves.iter().map(|bytes| SaveRecord::decode(bytes));
+    let damaged = |what: &str| Error::Damaged { what: what.to_owned() };
+    let first = records.next().ok_or_else(|| damaged("the log names no version"))??;
+    let head = first.head.clone().ok_or_else(|| damaged("the log names no version"))?;
+    let manifest = Manifest::open(&vault.chunk(&head.manifest)?)?;
+    let mut core = Core {
+        tree: LiveTree::open(Arc::clone(vault), manifest.root)?,
+        files: HashMap::new(),
+        unsaved: BTreeSet::new(),
+        saving: false,
+        op: first.op,
+        next_n: 0,
+        head: HeadState {
+            manifest: head.manifest,
+            vv: manifest.vv,
+            members: manifest.members,
+            incarnation: head.incarnation,
+        },
+    };
+    replay(&mut core, first)?;
+    for record in records {
+        let record = record?;
+        core.op = record.op;
+        replay(&mut core, record)?;
+    }
+    // A file may have been removed after its content was recorded.
+    let mut gone = HashSet::new();
+    for shown in core.files.keys() {
+        if core.tree.node(&shown.node)?.is_none() {
+            gone.insert(*shown);
+        }
+    }
+    core.files.retain(|shown, _| !gone.contains(shown));
+    core.next_n = next_n(&core);
+    let unpublished = core.tree.changed_count() > 0 || !core.files.is_empty();
+    Ok(Recovered { core, inodes: Inodes::new(head.devices), published: manifest.time, unpublished })
+}
+
+fn replay(core: &mut Core, record: SaveRecord) -> Result<()> {
+    let nodes: BTreeMap<_, _> = record.nodes.into_iter().collect();
+    for (id, _) in nodes.iter().filter(|(_, node)| node.is_none()) {
+        core.files.remove(&Shown::node(*id));
+    }
+    core.tree.replay(nodes)?;
+    for (id, file) in record.files {
+        let shown = Shown::node(id);
+        // The content of a node that went in the same save: there is nothing to bring back.
+        let Some(node) = core.tree.node(&id)? else { continue };
+        let loaded = match core.files.get(&shown) {
+            Some(loaded) => Arc::clone(loaded),
+            None => {
+                let value = node.contents().last().map(|(_, value)| (*value).clone());
+                let base = value.map_or_else(Base::empty, |value| Base::new(value.body, value.len));
+                let loaded = Arc::new(File::new(base));
+                core.files.insert(shown, Arc::clone(&loaded));
+                loaded
+            }
+        };
+        loaded.lock().apply(file)?;
+    }
+    Ok(())
+}
+
+/// The counter goes on behind what the current operation has created already.
+fn next_n(core: &Core) -> u32 {
+    let created = core.tree.changed_ids().filter_map(|id| match id {
+        NodeId::Born { op, n } if *op == core.op => Some(*n),
+        _ => None,
+    });
+    created.max().unwrap_or(0)
+}

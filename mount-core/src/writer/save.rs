@@ -1,0 +1,109 @@
+//! Saving: everything that has changed becomes durable with one barrier.
+
+use std::{sync::Arc, time::Instant};
+
+use cairnfs_merge::NodeId;
+
+use super::{Writer, record::SaveRecord};
+use crate::{
+    Result,
+    file::{Base, Content, File, FileRecord, Tail},
+    shared::Batch,
+    vault::Sealer,
+};
+
+/// A file with more unsaved bytes is cut into chunks at once, rather than journaled first and cut
+/// later: its bytes are written once.
+const JOURNAL_BYTES_MAX: u64 = 256 << 10;
+
+/// A file and its content at the moment of the save.
+pub(crate) struct Snapshot {
+    /// Its node; `None` if it has lost its last name, and so is not recorded.
+    pub(crate) id: Option<NodeId>,
+    pub(crate) file: Arc<File>,
+    pub(crate) content: Content,
+    /// What the content was folded into.
+    pub(crate) base: Option<Base>,
+}
+
+impl Snapshot {
+    fn record(&self) -> FileRecord {
+        match &self.base {
+            Some(base) => self.content.with_base(base.clone()).record(),
+            None => self.content.record(),
+        }
+    }
+}
+
+impl Writer {
+    /// Saves everything. Does nothing if nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// A full disk, a failed write or barrier: everything is unsaved still.
+    pub(super) fn save(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let Some(mut batch) = self.shared.begin_save() else {
+            self.schedule.saved(started, false);
+            return Ok(());
+        };
+        let result = self.write_save(&mut batch);
+        match &result {
+            Ok(bytes) => {
+                self.schedule.saved(Instant::now(), true);
+                log::debug!(
+                    "save nodes={} files={} bytes={bytes} waiters={} us={}",
+                    batch.nodes.len(),
+                    batch.files.len(),
+                    self.waiting.len(),
+                    started.elapsed().as_micros()
+                );
+            }
+            Err(_) => self.drop_batch(),
+        }
+        let result = result.map(drop);
+        self.note(&result);
+        self.shared.end_save(batch, result.is_ok());
+        result
+    }
+
+    /// Takes what was put for a save that failed out of the log again.
+    pub(super) fn drop_batch(&mut self) {
+        // A poisoned log refuses this too, and says so already.
+        if let Err(err) = self.appender.discard_batch()
+            && !self.appender.poisoned()
+        {
+            log::error!("discard failed reason={err}");
+        }
+    }
+
+    /// Appends `batch` with one barrier; says how long its record was.
+    fn write_save(&mut self, batch: &mut Batch) -> Result<usize> {
+        for snapshot in &mut batch.files {
+            if snapshot.content.unsaved_bytes() > JOURNAL_BYTES_MAX {
+                self.fold(snapshot, Tail::Keep)?;
+            }
+        }
+        let record = SaveRecord {
+            head: None,
+            op: batch.op,
+            nodes: batch.nodes.clone(),
+            files: batch
+                .files
+                .iter()
+                .filter_map(|snapshot| Some((snapshot.id?, snapshot.record())))
+                .collect(),
+        };
+        let bytes = record.encode();
+        self.appender.save(&bytes, false)?;
+        Ok(bytes.len())
+    }
+
+    /// Cuts what is dirty in `snapshot` into chunks.
+    pub(super) fn fold(&mut self, snapshot: &mut Snapshot, tail: Tail) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
+        snapshot.base = Some(snapshot.content.fold(&shared.vault, &mut sealer, tail)?);
+        Ok(())
+    }
+}
