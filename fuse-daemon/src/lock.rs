@@ -13,7 +13,15 @@ use crate::exit::{Failure, Result};
 #[derive(Debug)]
 #[must_use = "the lock is let go when this is dropped"]
 pub(crate) struct LockFile {
-    _file: File,
+    file: File,
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that is just being started shares the file for a moment.
+        // If this fails, the end of the process lets go.
+        self.file.unlock().ok();
+    }
 }
 
 /// Who holds a lock.
@@ -30,7 +38,7 @@ impl LockFile {
     pub(crate) fn wait(path: &Path) -> Result<Self> {
         let file = open(path)?;
         file.lock().map_err(|err| Failure::file("lock", path, &err))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Takes the lock and writes this process's id into it, or says who holds it.
@@ -43,7 +51,7 @@ impl LockFile {
                     .and_then(|()| file.rewind())
                     .and_then(|()| write!(file, "{}", std::process::id()))
                     .map_err(|err| failed(&err))?;
-                Ok(Ok(Self { _file: file }))
+                Ok(Ok(Self { file }))
             }
             Err(TryLockError::WouldBlock) => Ok(Err(read_holder(&mut file))),
             Err(TryLockError::Error(err)) => Err(failed(&err)),

@@ -54,10 +54,13 @@ pub(crate) fn examine(dir: &Path) -> Result<()> {
     }
 }
 
-/// The cairnfs mounts that no daemon serves any more.
-pub(crate) fn dead_mounts() -> Vec<Listed> {
+/// The mounts that no daemon serves any more, of those that `wanted` picks. The others are not
+/// touched: one that hangs would hang this process too.
+pub(crate) fn dead_mounts(wanted: impl Fn(&Listed) -> bool) -> Vec<Listed> {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    parse(&table).into_iter().filter(|listed| answers_dead(&listed.dir)).collect()
+    let mut listed = parse(&table);
+    listed.retain(|listed| wanted(listed) && answers_dead(&listed.dir));
+    listed
 }
 
 /// Takes away what a daemon that died left at `dir`; tells what else is there.

@@ -9,7 +9,7 @@ use cairnfs_mount_core::{Error as CoreError, Mount};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::{
-    Daemon,
+    Daemon, Happening,
     table::{Served, not_mounted},
 };
 use crate::{
@@ -53,6 +53,8 @@ impl Daemon {
         };
         let ended = self.end_one(&served, terms, say);
         self.table.stay(&served);
+        // The receiver goes only with the process.
+        drop(self.happenings.send(Happening::Unmounted));
         ended
     }
 
@@ -89,8 +91,11 @@ impl Daemon {
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
         let saved = save(&served.mount, &served.bucket, terms, say);
-        if !terms.discard {
-            saved.clone()?;
+        if let Err(failure) = &saved
+            && !terms.discard
+        {
+            let message = format!("{} ('--discard' unmounts all the same)", failure.message);
+            return Err(Failure::new(failure.code, message));
         }
         // What is saved is safe; a version of it can be made when it is next mounted.
         if saved.is_ok()
@@ -124,7 +129,10 @@ impl Daemon {
         let stopped = served.mount.stop();
         self.table.gone(served);
         say(Event::Note(format!("unmounted {}", served.dir.display())));
-        saved?;
+        saved.map_err(|failure| Failure {
+            message: format!("{}: lost", failure.message),
+            ..failure
+        })?;
         stopped.map_err(|err| unsaved(&served.mount, &served.bucket, &err))
     }
 }
@@ -177,28 +185,26 @@ fn save(
 }
 
 fn too_late(mount: &Mount, bucket: &BucketName, after: Duration) -> Failure {
-    let status = mount.status();
     let message = format!(
-        "bucket '{bucket}': {} in {} changes are still unsaved after {}",
-        Size(status.unsaved_bytes).about(),
-        status.unsaved_changes,
+        "bucket '{bucket}': {} still unsaved after {}",
+        what_is_unsaved(mount),
         Span(after).about()
     );
     Failure::new(Code::Unsaved, message)
 }
 
 fn unsaved(mount: &Mount, bucket: &BucketName, err: &CoreError) -> Failure {
-    let status = mount.status();
-    let way_out = match err {
-        CoreError::NoSpace => "; free some space and try again",
-        _ => "",
-    };
-    let message = format!(
-        "bucket '{bucket}': {} in {} changes cannot be saved: {err}{way_out}",
-        Size(status.unsaved_bytes).about(),
-        status.unsaved_changes,
-    );
+    let message = format!("bucket '{bucket}': {} cannot be saved: {err}", what_is_unsaved(mount));
     Failure::new(Code::Unsaved, message)
+}
+
+fn what_is_unsaved(mount: &Mount) -> String {
+    let status = mount.status();
+    let bytes = Size(status.unsaved_bytes).about();
+    match status.unsaved_changes {
+        1 => format!("{bytes} in 1 change"),
+        changes => format!("{bytes} in {changes} changes"),
+    }
 }
 
 /// What nobody listens to goes to the log.

@@ -70,6 +70,8 @@ enum Happening {
     Stop(Sender<Event>),
     /// The kernel's side of a mount is over.
     SessionEnded(u64),
+    /// A verb has unmounted something.
+    Unmounted,
 }
 
 /// What the threads share.
@@ -160,6 +162,7 @@ impl Running {
         while until == Until::Stopped || !self.shared.table.is_empty() {
             match self.inbox.recv() {
                 Ok(Happening::SessionEnded(serial)) => self.shared.session_ended(serial),
+                Ok(Happening::Unmounted) => (),
                 Ok(Happening::Stop(sender)) => {
                     listener = Some(sender);
                     break;
@@ -190,19 +193,16 @@ impl Running {
         // The socket stays: only the holder of the lock may remove it, and the next one does.
         log::info!("daemon-ended saved={}", ended.is_ok());
         if let Some(sender) = listener {
-            let told = sender.send(Event::End(ended.clone().map(|()| Answer::Done)));
-            // The last event goes over a channel without room: it has been taken by the thread
-            // that writes it, which holds a connection until it is written.
-            if told.is_ok() {
-                self.shared.wait_for_connections();
-            }
+            // Whoever asked may have gone.
+            drop(sender.send(Event::End(ended.clone().map(|()| Answer::Done))));
         }
+        self.shared.wait_for_connections();
         ended
     }
 }
 
 impl Daemon {
-    /// Waits until the connections that are served now have had the time to be answered.
+    /// Waits a moment until those are answered who asked for what has just ended.
     fn wait_for_connections(&self) {
         for _ in 0..100 {
             if self.connections.load(Ordering::Relaxed) == 0 {

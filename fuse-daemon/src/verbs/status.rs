@@ -66,7 +66,6 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
         context.describe(name)?;
     }
     let mut mounts = context.status(args.wait_safe)?;
-    let dead_mounts = place::dead_mounts();
     let mut all = Vec::new();
     for name in context.home.bucket_names()? {
         if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
@@ -74,8 +73,8 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
         }
         let mount = mounts.iter().position(|mount| mount.bucket == name);
         let mount = mount.map(|index| mounts.swap_remove(index));
-        let dead = dead_mounts.iter().find(|dead| dead.bucket == name.as_str()).cloned();
-        all.push(Found { name, dead: dead.filter(|_| mount.is_none()), mount });
+        let dead = place::dead_mounts(|dead| mount.is_none() && dead.bucket == name.as_str());
+        all.push(Found { name, dead: dead.into_iter().next(), mount });
     }
     if args.json {
         ui::json(&document(context, &all))?;

@@ -126,10 +126,8 @@ fn clean_up(root: &Path) -> Result<()> {
             .map_err(|err| Failure::io("cannot end the daemon", &err.into()))?;
         drop(LockFile::wait(&daemon_lock(root))?);
     }
-    for dead in place::dead_mounts() {
-        if dead.dir.starts_with(root) {
-            place::take_away(&dead.dir)?;
-        }
+    for dead in place::dead_mounts(|dead| dead.dir.starts_with(root)) {
+        place::take_away(&dead.dir)?;
     }
     // Never through a mount: it would remove what is in the bucket. Nothing of ours is left, and
     // the mount point is removed only if it is an empty directory.

@@ -7,7 +7,7 @@ use crate::{
     exit::Code,
     home::Home,
     lock::{Holder, LockFile},
-    place,
+    place::{self, Listed},
 };
 
 /// Keys that others can read, mounts without a daemon, and whether a daemon runs.
@@ -23,7 +23,9 @@ pub(super) fn examine(home: &Home) -> Vec<Finding> {
             )
         })
         .collect();
-    for dead in place::dead_mounts() {
+    let names = home.bucket_names().unwrap_or_default();
+    let is_ours = |dead: &Listed| names.iter().any(|name| dead.bucket == name.as_str());
+    for dead in place::dead_mounts(is_ours) {
         let dir = dead.dir.display();
         findings.push(Finding::doubtful(
             format_args!("mounts: the daemon of {dir} died"),
