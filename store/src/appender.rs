@@ -9,7 +9,10 @@
 
 mod ahead;
 mod batch;
+mod reclaim;
 mod roll;
+
+pub use reclaim::Reclaimed;
 
 use std::sync::Arc;
 
@@ -51,6 +54,8 @@ pub struct Appender {
     /// One record on its way from the cipher to the buffer.
     scratch: Vec<u8>,
     reserve: Reserve,
+    /// A reclaim whose copies are in the batch, or saved.
+    plan: Option<reclaim::Plan>,
     poisoned: bool,
 }
 
@@ -95,6 +100,7 @@ impl Appender {
             batch_bytes: 0,
             scratch: Vec::new(),
             reserve: start.reserve,
+            plan: None,
             poisoned: false,
         }
     }
@@ -167,6 +173,7 @@ impl Appender {
     /// Notes that the save record at `loc` is durable, with its batch.
     fn saved(&mut self, loc: Loc, checkpoint: bool) {
         self.chain.close(loc.at, end_of(loc));
+        self.plan_saved();
         if checkpoint {
             self.checkpoint = Some(loc.at);
         }
@@ -213,8 +220,12 @@ impl Appender {
 
     /// Has the index take in everything that is saved. Not needed for anything but a quicker
     /// next opening; dropping the appender does it too.
-    pub fn flush_index(&self) {
-        self.trail.flush();
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`]. Nothing is lost by it.
+    pub fn flush_index(&self) -> Result<()> {
+        self.trail.flush()
     }
 
     const fn check_poison(&self) -> Result<()> {

@@ -35,7 +35,12 @@ pub mod sim;
 mod appender;
 mod blobs;
 mod bytes;
+mod check;
+#[doc(hidden)]
+pub mod decoders;
 mod error;
+#[cfg(test)]
+mod golden;
 mod id;
 mod index;
 mod journal;
@@ -44,8 +49,9 @@ mod reserve;
 mod seal;
 mod sealed;
 
-pub use appender::Appender;
+pub use appender::{Appender, Reclaimed};
 pub use blobs::{Blobs, Stats};
+pub use check::{CheckReport, Damage, Progress, check, repair};
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobRef, Kind, Seq};
 pub use keys::{DeviceKey, KeyRing, Secret};

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::appender::Start;
+use crate::check::{Damage, damage};
 use crate::disk::{Disk, Lock, LockError};
 use crate::error::IoContext;
 use crate::index::{Index, Mark, Trail};
@@ -126,26 +127,40 @@ pub fn create(
 /// - [`Error::Io`], [`Error::Index`], [`Error::UnknownEpoch`]
 #[allow(clippy::needless_pass_by_value, reason = "the store is the disk's user from here on")]
 pub fn open(disk: Arc<dyn Disk>, dir: &Path, keys: KeyRing, options: Options) -> Result<Opened> {
-    let packs = Packs::new(Arc::clone(&disk), dir);
+    open_with(&disk, dir, keys, options, None)
+}
+
+/// As [`open`]; with `forgive`, damage is noted there and passed over.
+pub(crate) fn open_with(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    keys: KeyRing,
+    options: Options,
+    mut forgive: Option<&mut Vec<Damage>>,
+) -> Result<Opened> {
+    let packs = Packs::new(Arc::clone(disk), dir);
     let numbers = packs.list()?;
     if numbers.is_empty() {
         return Err(Error::NotAStore { dir: dir.to_owned() });
     }
-    let lock = lock(&*disk, dir)?;
+    let lock = lock(&**disk, dir)?;
     let bucket = keys.tag();
     for &number in [numbers.first(), numbers.last()].into_iter().flatten() {
-        packs.header(number, Some(bucket))?;
+        match packs.header(number, Some(bucket)) {
+            Err(Error::Damaged { .. }) if forgive.is_some() => (),
+            other => drop(other?),
+        }
     }
-    let (index, mark) = open_index(&disk, dir, &packs, options.index_cache_bytes)?;
+    let (index, mark) = open_index(disk, dir, &packs, options.index_cache_bytes)?;
     let index = Arc::new(index);
     let mut hand_over = |entries: &mut Vec<_>, mark: &Mark| {
         index.commit(entries, &[], mark)?;
         entries.clear();
         Ok(())
     };
-    let recovered = recover::recover(&packs, bucket, mark, &mut hand_over)?;
+    let recovered = recover::recover(&packs, bucket, mark, &mut hand_over, forgive.as_deref_mut())?;
     measure(&packs)?;
-    let saves = saves(&packs, &keys, &recovered, mark)?;
+    let saves = saves(&packs, &keys, &recovered, mark, forgive)?;
     let report = RecoveryReport {
         replayed_records: recovered.records,
         replayed_bytes: recovered.bytes,
@@ -159,7 +174,7 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, keys: KeyRing, options: Options) ->
         report.cut_bytes,
         report.index_rebuilt
     );
-    let appender = start(&disk, dir, keys, options, packs, lock, index, recovered)?;
+    let appender = start(disk, dir, keys, options, packs, lock, index, recovered)?;
     let blobs = Arc::clone(appender.blobs());
     Ok(Opened { appender, blobs, saves, report })
 }
@@ -269,10 +284,14 @@ fn saves(
     keys: &KeyRing,
     recovered: &Recovered,
     mark: Option<Mark>,
+    mut forgive: Option<&mut Vec<Damage>>,
 ) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     for &at in recovered.saves.iter().rev() {
-        found.push(read_save(packs, keys, at)?.payload);
+        match (read_save(packs, keys, at), &mut forgive) {
+            (Err(Error::Damaged { .. }), Some(noted)) => noted.push(damage(packs, at, None)),
+            (save, _) => found.push(save?.payload),
+        }
     }
     let mut next = mark.filter(|_| !recovered.checkpoint_seen).and_then(|mark| mark.last_save);
     while let Some(at) = next {
@@ -284,7 +303,13 @@ fn saves(
     Ok(found)
 }
 
+/// The first pack that a save needs: its own, or that of its first part.
+pub(crate) fn first_pack_of(packs: &Packs, keys: &KeyRing, at: Pos) -> Result<u32> {
+    Ok(read_save(packs, keys, at)?.first_pack)
+}
+
 struct Save {
+    first_pack: u32,
     payload: Vec<u8>,
     previous: Option<Pos>,
     checkpoint: bool,
@@ -302,6 +327,7 @@ fn read_save(packs: &Packs, keys: &KeyRing, at: Pos) -> Result<Save> {
     let opened = open(Loc { at, len: crate::bytes::len32(header.record_len()) })?;
     let (parts, end) = save::decode_content(&opened.plain).ok_or_else(bad)?;
     let id = SaveId::decode(&header.id);
+    let first_pack = parts.iter().map(|part| part.at.pack).fold(at.pack, u32::min);
     let mut payload = Vec::new();
     for (part, index) in parts.into_iter().zip(0..) {
         let piece = open(part)?;
@@ -311,5 +337,5 @@ fn read_save(packs: &Packs, keys: &KeyRing, at: Pos) -> Result<Save> {
         payload.extend_from_slice(&piece.plain);
     }
     payload.extend_from_slice(end);
-    Ok(Save { payload, previous: id.previous, checkpoint: header.flags.checkpoint })
+    Ok(Save { first_pack, payload, previous: id.previous, checkpoint: header.flags.checkpoint })
 }

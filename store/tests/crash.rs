@@ -73,7 +73,7 @@ impl Model {
                     appender.discard_batch()?;
                     open = Save::default();
                 }
-                13 => appender.flush_index(),
+                13 => appender.flush_index()?,
                 _ => {
                     let size = if rng.below(8) == 0 { 30_000 } else { 200 };
                     open.payload =

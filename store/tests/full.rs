@@ -50,7 +50,7 @@ fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
         assert!(saved.len() > 40, "{}", saved.len());
         assert!(!appender.poisoned());
         // The same again: still no room, still no harm.
-        assert!(matches!(appender.save(b"again", false), Err(Error::NoSpace { .. })));
+        assert!(matches!(appender.save(&noise(0, 40_000), false), Err(Error::NoSpace { .. })));
         appender.discard_batch().unwrap();
         appender.save_urgent(b"delete something", false).unwrap();
         for n in 0..5u8 {

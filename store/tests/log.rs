@@ -99,7 +99,7 @@ fn equal_content_is_stored_once() {
     assert_eq!(appender.put_all(Kind::Chunk, &[noise(1, 9000), noise(1, 9000)]).unwrap(), [a, a]);
     assert_eq!(appender.batch_bytes(), bytes);
     appender.save(b"", false).unwrap();
-    appender.flush_index();
+    appender.flush_index().unwrap();
     appender.put(Kind::Chunk, &noise(1, 9000)).unwrap();
     assert_eq!(appender.batch_bytes(), 0);
 }

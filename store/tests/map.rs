@@ -1,6 +1,7 @@
 //! The ordered Merkle map against `BTreeMap`.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(clippy::big_endian_bytes, reason = "keys in the order of their numbers")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -12,6 +12,7 @@
 use std::io;
 
 use crate::disk::DiskFile;
+use crate::error::is_full;
 
 /// Batches up to this length are worth zeros: the barrier of a longer one is mostly its data.
 const SMALL_BYTES: usize = 128 << 10;
@@ -58,9 +59,13 @@ impl Ahead {
             let mut padded = Vec::with_capacity(len);
             padded.extend_from_slice(data);
             padded.resize(len, 0);
-            file.write_at(&padded, offset)?;
-            self.prepared = until;
-            return Ok(());
+            // Up to there the file may be written now, whatever comes of it.
+            self.prepared = self.prepared.max(until);
+            match file.write_at(&padded, offset) {
+                // The zeros must not be what there is no room for.
+                Err(err) if is_full(&err) => (),
+                other => return other,
+            }
         }
         file.write_at(data, offset)?;
         self.prepared = self.prepared.max(end);

@@ -34,7 +34,7 @@ impl Appender {
     pub fn put(&mut self, kind: Kind, plain: &[u8]) -> Result<BlobRef> {
         self.check_poison()?;
         let blob = self.name(plain)?;
-        if !self.blobs.contains(&blob.id)? {
+        if self.wants(&blob.id)? {
             self.seal_and_append(kind as u8, blob.id, Some(blob.id), plain)?;
         }
         Ok(blob)
@@ -86,7 +86,7 @@ impl Appender {
         let mut fresh = HashSet::new();
         let mut todo = Vec::new();
         for (blob, plain) in named.iter().zip(plains) {
-            if fresh.insert(blob.id) && !self.blobs.contains(&blob.id)? {
+            if fresh.insert(blob.id) && self.wants(&blob.id)? {
                 todo.push((blob.id, plain.as_ref()));
             }
         }
@@ -116,7 +116,7 @@ impl Appender {
         self.check_poison()?;
         let opened = seal::open_foreign(&self.blobs.keys, sealed.as_bytes())?;
         let id = opened.header.id;
-        if !self.blobs.contains(&id)? {
+        if self.wants(&id)? {
             self.append(Some(id), sealed.as_bytes())?;
         }
         Ok(BlobRef { id, len: opened.header.plain_len })
@@ -154,6 +154,7 @@ impl Appender {
     pub fn discard_batch(&mut self) -> Result<()> {
         self.check_poison()?;
         let start = self.chain.batch_start;
+        self.plan = None;
         let dropped = std::mem::take(&mut self.batch);
         self.blobs.tail.forget(&dropped);
         self.batch_bytes = 0;
@@ -222,7 +223,7 @@ impl Appender {
         appended
     }
 
-    fn append(&mut self, id: Option<BlobId>, record: &[u8]) -> Result<Loc> {
+    pub(super) fn append(&mut self, id: Option<BlobId>, record: &[u8]) -> Result<Loc> {
         // Before the record is taken in: if there is no room, the batch is as it was.
         self.make_room(record.len())?;
         let loc = Loc { at: self.end(), len: len32(record.len()) };

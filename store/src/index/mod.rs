@@ -110,17 +110,6 @@ impl Index {
         self.read(|txn| Ok(txn.open_table(BLOBS)?.len()?))
     }
 
-    /// Calls `visit` for every entry, ascending by name.
-    pub(crate) fn each(&self, mut visit: impl FnMut(BlobId, Loc)) -> Result<()> {
-        self.read(|txn| {
-            for entry in txn.open_table(BLOBS)?.iter()? {
-                let (id, value) = entry?;
-                visit(BlobId(*id.value()), decode(value.value()));
-            }
-            Ok(())
-        })
-    }
-
     /// Takes in `put`, takes out `cut`, and moves the mark: durable when this returns.
     ///
     /// `quick_repair` costs about 7 ms a commit and saves reading the whole index when it is
@@ -132,8 +121,9 @@ impl Index {
         cut: &[(BlobId, Loc)],
         mark: &Mark,
     ) -> Result<()> {
-        // Ascending order makes neighbours share pages.
-        put.sort_unstable_by_key(|(id, _)| *id);
+        // Ascending order makes neighbours share pages. The sort is stable, for of two records of
+        // one name the later one counts: the earlier may be damaged, or about to be removed.
+        put.sort_by_key(|(id, _)| *id);
         let committed = self.try_commit(put, cut, mark);
         if committed.is_err() {
             // After a failed write redb refuses everything until it is opened again.

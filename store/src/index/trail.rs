@@ -96,7 +96,7 @@ impl Trail {
         }
         let Some(wake) = &self.wake else {
             drop(queue);
-            self.shared.commit();
+            self.shared.commit_quietly();
             return;
         };
         match wake.try_send(()) {
@@ -110,8 +110,8 @@ impl Trail {
     }
 
     /// Commits now what has been saved so far.
-    pub(crate) fn flush(&self) {
-        self.shared.commit();
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.shared.commit()
     }
 
     /// How far the log was saved, whether indexed or not.
@@ -126,7 +126,7 @@ impl Drop for Trail {
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(_panic)) => log::error!("index thread panicked"),
             Some(Ok(())) => (),
-            None => self.shared.commit(),
+            None => self.shared.commit_quietly(),
         }
     }
 }
@@ -134,12 +134,20 @@ impl Drop for Trail {
 impl Shared {
     fn run(&self, inbox: &Receiver<()>) {
         for () in inbox {
-            self.commit();
+            self.commit_quietly();
         }
-        self.commit();
+        self.commit_quietly();
     }
 
-    fn commit(&self) {
+    fn commit_quietly(&self) {
+        if let Err(err) = self.commit() {
+            // What is not indexed stays in the tail and in the packs: nothing is lost, and the
+            // next commit tries again.
+            log::warn!("index commit failed, trying again later err={err:?}");
+        }
+    }
+
+    fn commit(&self) -> Result<()> {
         let _one_at_a_time = self.committing.lock();
         let (mut entries, bytes, mark) = {
             let mut queue = self.queue.lock();
@@ -147,17 +155,12 @@ impl Shared {
             (std::mem::take(&mut queue.entries), bytes, queue.mark)
         };
         if entries.is_empty() && bytes == 0 {
-            return;
+            return Ok(());
         }
         let committed = self.index.commit(&mut entries, &[], &mark);
-        match &committed {
-            Ok(()) => {
-                log::debug!("index commit records={} seq={}", entries.len(), mark.seq);
-                self.tail.forget(&entries);
-            }
-            // What is not indexed stays in the tail and in the packs: nothing is lost, and the
-            // next commit tries again.
-            Err(err) => log::warn!("index commit failed, trying again later err={err:?}"),
+        if committed.is_ok() {
+            log::debug!("index commit records={} seq={}", entries.len(), mark.seq);
+            self.tail.forget(&entries);
         }
         let mut queue = self.queue.lock();
         queue.failed = committed.is_err();
@@ -167,5 +170,6 @@ impl Shared {
             queue.log_bytes += bytes;
         }
         self.drained.notify_all();
+        committed
     }
 }

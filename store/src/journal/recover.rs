@@ -7,16 +7,17 @@
 //!    leaves it; anything else that is wrong is refused.
 //! 3. What was cut off is gone for good before anything is appended.
 
-use super::header::HEADER_BYTES_U32;
+use super::header::{HEADER_BYTES_U32, PackHeader};
 use super::packs::Packs;
 use super::record::{CHECKSUM_BYTES, Header, KIND_SAVE, KIND_SAVE_PART};
 use super::save::SaveId;
 use super::scan::{Found, Scan};
 use super::torn;
 use super::{Chain, Loc, Pos};
+use crate::check::{Damage, damage};
 use crate::error::IoContext;
 use crate::index::Mark;
-use crate::{BlobId, Error, Result};
+use crate::{BlobId, Error, Result, Seq};
 
 /// Entries gathered before they are handed over, where the index is rebuilt: about 3 MiB.
 const HAND_OVER: usize = 65_536;
@@ -47,14 +48,17 @@ pub(crate) struct Recovered {
 /// Reads the log from `mark`, or from its beginning, and cuts off a torn tail.
 ///
 /// `hand_over` takes entries that have become too many to keep, with the mark they lead to.
+///
+/// With `forgive`, damage is noted there and passed over; else it is an error.
 pub(crate) fn recover(
     packs: &Packs,
     bucket: [u8; 16],
     mark: Option<Mark>,
     hand_over: HandOver<'_>,
+    forgive: Option<&mut Vec<Damage>>,
 ) -> Result<Recovered> {
     let numbers = packs.list()?;
-    let mut replay = Replay::new(packs, bucket, mark);
+    let mut replay = Replay::new(packs, bucket, mark, forgive);
     let first = mark.map_or(0, |mark| mark.end.pack);
     if let Some(mark) = mark
         && !numbers.contains(&mark.end.pack)
@@ -85,10 +89,18 @@ struct Replay<'a> {
     out: Recovered,
     /// Where the intact part of the log ends.
     end: Pos,
+    forgive: Option<&'a mut Vec<Damage>>,
+    /// Damage was passed over in this batch, so that its hash cannot be known.
+    doubt: bool,
 }
 
 impl<'a> Replay<'a> {
-    fn new(packs: &'a Packs, bucket: [u8; 16], mark: Option<Mark>) -> Self {
+    fn new(
+        packs: &'a Packs,
+        bucket: [u8; 16],
+        mark: Option<Mark>,
+        forgive: Option<&'a mut Vec<Damage>>,
+    ) -> Self {
         let chain = mark.map_or_else(Chain::default, |mark| Chain {
             seq: mark.seq,
             last_save: mark.last_save,
@@ -108,12 +120,27 @@ impl<'a> Replay<'a> {
         };
         let begin = mark.map(|mark| mark.end);
         let end = begin.unwrap_or_default();
-        Self { packs, bucket, chain, previous: None, begin, batch: Vec::new(), out, end }
+        Self {
+            packs,
+            bucket,
+            chain,
+            previous: None,
+            begin,
+            batch: Vec::new(),
+            out,
+            end,
+            forgive,
+            doubt: false,
+        }
     }
 
     /// Reads one pack. False if it was only begun, and is gone now.
     fn pack(&mut self, number: u32, last: bool, hand_over: HandOver<'_>) -> Result<bool> {
-        let Some(header) = self.packs.header(number, Some(self.bucket))? else {
+        let header = match self.packs.header(number, Some(self.bucket)) {
+            Err(Error::Damaged { .. }) if self.forgive.is_some() => Some(self.guess(number)),
+            other => other?,
+        };
+        let Some(header) = header else {
             let here = Pos { pack: number, offset: 0 };
             if !last || self.previous.is_none() {
                 return Err(damaged(self.packs, here, "the pack's header is missing"));
@@ -141,6 +168,16 @@ impl<'a> Replay<'a> {
         Ok(true)
     }
 
+    /// What a damaged header may have said.
+    fn guess(&mut self, number: u32) -> PackHeader {
+        let at = Pos { pack: number, offset: 0 };
+        if let Some(noted) = self.forgive.as_mut() {
+            noted.push(damage(self.packs, at, None));
+        }
+        self.doubt = true;
+        PackHeader { number, bucket: self.bucket, prev_len: 0, chain: self.chain }
+    }
+
     /// Checks that a pack goes on where the one before it ended.
     fn joint(
         &mut self,
@@ -151,7 +188,9 @@ impl<'a> Replay<'a> {
         len: u64,
     ) -> Result<()> {
         if number == before + 1 {
-            if prev_len != len || chain != self.chain {
+            if self.doubt {
+                self.chain = chain;
+            } else if prev_len != len || chain != self.chain {
                 let end = Pos { pack: before, offset: self.end.offset };
                 return Err(damaged(self.packs, end, "the pack has lost its end"));
             }
@@ -211,7 +250,14 @@ impl<'a> Replay<'a> {
                         self.out.cut_bytes += scan.len() - u64::from(at);
                         return Ok(u64::from(at));
                     }
-                    return Err(damaged(self.packs, here, "a record's checksum"));
+                    let Some(noted) = self.forgive.as_mut() else {
+                        return Err(damaged(self.packs, here, "a record's checksum"));
+                    };
+                    noted.push(damage(self.packs, here, header.as_ref()));
+                    self.doubt = true;
+                    if !scan.resume(at, header.as_ref())? {
+                        return Ok(u64::from(at));
+                    }
                 }
             }
         }
@@ -223,7 +269,10 @@ impl<'a> Replay<'a> {
         self.end = end_of(loc);
         match header.kind {
             KIND_SAVE => {
-                if SaveId::decode(&header.id) != SaveId::closing(&self.chain) {
+                let id = SaveId::decode(&header.id);
+                if std::mem::take(&mut self.doubt) {
+                    self.chain.seq = Seq(id.seq.0.saturating_sub(1));
+                } else if id != SaveId::closing(&self.chain) {
                     return Err(damaged(self.packs, loc.at, "a save that does not fit its batch"));
                 }
                 self.save(loc, header.flags.checkpoint);

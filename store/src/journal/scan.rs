@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::packs::Packs;
-use super::record::{self, CHECKSUM_BYTES, HEADER_BYTES, Header};
+use super::record::{self, CHECKSUM_BYTES, HEADER_BYTES, Header, MARKER};
 use crate::Result;
 use crate::disk::DiskFile;
 use crate::error::IoContext;
@@ -51,9 +51,34 @@ impl<'a> Scan<'a> {
         self.len
     }
 
-    /// Goes on at another place.
-    pub(crate) const fn seek(&mut self, at: u64) {
-        self.at = at;
+    /// Where the next record is looked for.
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Goes on behind a bad record: where its header says it ends, else at the next thing that
+    /// is an intact header. False if there is none.
+    pub(crate) fn resume(&mut self, at: u32, header: Option<&Header>) -> Result<bool> {
+        if let Some(header) = header {
+            self.at = u64::from(at) + header.record_len() as u64;
+            return Ok(self.at <= self.len);
+        }
+        let mut from = u64::from(at) + 1;
+        while from < self.len {
+            // Steps overlap by a header, so that none is missed at an edge.
+            let len = (self.len - from).min((WINDOW_BYTES + HEADER_BYTES) as u64);
+            let piece = self.bytes(from, usize::try_from(len).unwrap_or(0))?;
+            let mut marks = piece.windows(MARKER.len()).enumerate();
+            let found = marks.find(|(index, mark)| {
+                *mark == MARKER && Header::decode(&piece[*index..]).is_some()
+            });
+            if let Some((index, _)) = found {
+                self.at = from + index as u64;
+                return Ok(true);
+            }
+            from += WINDOW_BYTES as u64;
+        }
+        Ok(false)
     }
 
     /// What comes next; after [`Found::Bad`] the place stays.

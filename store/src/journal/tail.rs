@@ -71,6 +71,11 @@ impl Tail {
         self.state.write().map.extend(entries.iter().copied());
     }
 
+    /// Up to where the log is in its files.
+    pub(crate) fn base(&self) -> Pos {
+        self.state.read().base
+    }
+
     /// The unwritten bytes, to be written; nobody changes them meanwhile.
     pub(crate) fn pending(&self) -> RwLockReadGuard<'_, TailState> {
         self.state.read()

@@ -124,7 +124,7 @@ pub fn protect(
     seal_with(plain, protection, salt, nonce)
 }
 
-fn seal_with(
+pub(crate) fn seal_with(
     mut plain: Zeroizing<Vec<u8>>,
     protection: &Protection<'_>,
     salt: [u8; 16],

@@ -1,0 +1,199 @@
+//! Getting space back: packs that are mostly dead are emptied and removed.
+//!
+//! In two steps, with a save between them that the caller makes:
+//!
+//! 1. [`Appender::reclaim`] puts what is alive in such packs into the open batch once more.
+//! 2. The next [`Appender::save`] makes the copies durable.
+//! 3. [`Appender::reclaim_finish`] has the index take in the copies and forget the rest, durably,
+//!    and then removes the packs.
+//!
+//! A crash before the last step leaves some records twice, and none less than once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Appender;
+use crate::check::damage;
+use crate::error::IoContext;
+use crate::journal::header::HEADER_BYTES;
+use crate::journal::record::{KIND_SAVE, KIND_SAVE_PART};
+use crate::journal::scan::{Found, Scan};
+use crate::journal::{Loc, Pos};
+use crate::open::first_pack_of;
+use crate::{BlobId, Result};
+
+/// What a reclaim is about to do, or has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Packs that go.
+    pub packs: u64,
+    /// Their length.
+    pub freed_bytes: u64,
+    /// Bytes of records that were copied because they are alive.
+    pub copied_bytes: u64,
+}
+
+/// A reclaim between its two steps.
+#[derive(Debug)]
+pub(super) struct Plan {
+    packs: Vec<u32>,
+    /// Every blob record in them, to be taken out of the index where it still leads there.
+    records: Vec<(BlobId, Loc)>,
+    /// Those that are not copied: whoever puts one of them now must store it anew.
+    pub(super) doomed: HashSet<BlobId>,
+    saved: bool,
+    figures: Reclaimed,
+}
+
+/// The records of a pack.
+struct Content {
+    records: Vec<(BlobId, Loc)>,
+    live: Vec<Loc>,
+    live_bytes: u64,
+    bytes: u64,
+}
+
+impl Appender {
+    /// Puts into the batch what is alive in packs of which at least half is dead: at most
+    /// `packs_max` of them.
+    ///
+    /// `live` must say yes to everything that is to stay, what was put and not saved included.
+    /// Packs from the last checkpoint on stay. Costs reading every pack before it, and writing
+    /// what is copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::put`]; [`crate::Error::Corrupt`] never: a pack with a damaged record stays.
+    pub fn reclaim(
+        &mut self,
+        live: &dyn Fn(&BlobId) -> bool,
+        packs_max: usize,
+    ) -> Result<Reclaimed> {
+        self.check_poison()?;
+        self.plan = None;
+        let Some(checkpoint) = self.checkpoint else { return Ok(Reclaimed::default()) };
+        let blobs = Arc::clone(&self.blobs);
+        let keep = first_pack_of(&blobs.packs, &blobs.keys, checkpoint)?.min(self.pack);
+        let mut plan = Plan {
+            packs: Vec::new(),
+            records: Vec::new(),
+            doomed: HashSet::new(),
+            saved: false,
+            figures: Reclaimed::default(),
+        };
+        for number in blobs.packs.list()?.into_iter().take_while(|&number| number < keep) {
+            if plan.packs.len() >= packs_max {
+                break;
+            }
+            let Some(content) = self.content(number, live)? else { continue };
+            if content.live_bytes * 2 > content.bytes {
+                continue;
+            }
+            let copied: HashSet<BlobId> = self.copy(&content.live)?;
+            plan.figures.packs += 1;
+            plan.figures.freed_bytes += content.bytes;
+            plan.figures.copied_bytes += content.live_bytes;
+            let dead = content.records.iter().map(|(id, _)| *id).filter(|id| !copied.contains(id));
+            plan.doomed.extend(dead);
+            plan.records.extend(content.records);
+            plan.packs.push(number);
+        }
+        // A dead copy of something that lives elsewhere dooms nothing.
+        let mut doomed = std::mem::take(&mut plan.doomed);
+        let mut elsewhere = Vec::new();
+        for id in &doomed {
+            let here = blobs.find(id)?.is_some_and(|loc| plan.packs.contains(&loc.at.pack));
+            if !here {
+                elsewhere.push(*id);
+            }
+        }
+        for id in elsewhere {
+            doomed.remove(&id);
+        }
+        plan.doomed = doomed;
+        let figures = plan.figures;
+        self.plan = (!plan.packs.is_empty()).then_some(plan);
+        Ok(figures)
+    }
+
+    /// Removes the packs that [`Self::reclaim`] has emptied, after a save. Does nothing if there
+    /// was none, or if the batch with the copies was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Index`], [`crate::Error::Io`]: the packs that are left are reclaimed another time.
+    pub fn reclaim_finish(&mut self) -> Result<Reclaimed> {
+        self.check_poison()?;
+        let Some(plan) = self.plan.take_if(|plan| plan.saved) else {
+            return Ok(Reclaimed::default());
+        };
+        self.trail.flush()?;
+        let mark = self.trail.mark();
+        self.blobs.index.commit(&mut [], &plan.records, &mark)?;
+        for number in plan.packs {
+            self.blobs.packs.remove(number)?;
+        }
+        let Reclaimed { packs, freed_bytes, copied_bytes } = plan.figures;
+        log::info!("reclaim packs={packs} freed_bytes={freed_bytes} copied_bytes={copied_bytes}");
+        Ok(plan.figures)
+    }
+
+    /// Whether a put must store this blob: it is not here, or is about to go.
+    pub(super) fn wants(&mut self, id: &BlobId) -> Result<bool> {
+        let doomed = self.plan.as_mut().is_some_and(|plan| plan.doomed.remove(id));
+        Ok(doomed || !self.blobs.contains(id)?)
+    }
+
+    pub(super) fn plan_saved(&mut self) {
+        if let Some(plan) = &mut self.plan {
+            plan.saved = true;
+        }
+    }
+
+    /// What a pack holds; `None` if part of it is damaged, and it had better stay.
+    fn content(&self, number: u32, live: &dyn Fn(&BlobId) -> bool) -> Result<Option<Content>> {
+        let packs = &self.blobs.packs;
+        let mut scan = Scan::new(packs, number, HEADER_BYTES as u64)?;
+        let bytes = scan.len();
+        let mut content = Content { records: Vec::new(), live: Vec::new(), live_bytes: 0, bytes };
+        loop {
+            match scan.next()? {
+                Found::Record { at, header, bytes, .. } => {
+                    if matches!(header.kind, KIND_SAVE | KIND_SAVE_PART) {
+                        continue;
+                    }
+                    let at = Pos { pack: number, offset: at };
+                    let loc = Loc { at, len: crate::bytes::len32(bytes.len()) };
+                    content.records.push((header.id, loc));
+                    if live(&header.id) && self.blobs.find(&header.id)? == Some(loc) {
+                        content.live.push(loc);
+                        content.live_bytes += u64::from(loc.len);
+                    }
+                }
+                Found::End { .. } => return Ok(Some(content)),
+                Found::Bad { at, header } => {
+                    let at = Pos { pack: number, offset: at };
+                    log::warn!("pack not reclaimed: {:?}", damage(packs, at, header.as_ref()));
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn copy(&mut self, live: &[Loc]) -> Result<HashSet<BlobId>> {
+        let blobs = Arc::clone(&self.blobs);
+        let mut copied = HashSet::new();
+        for &loc in live {
+            let bytes = blobs.packs.read(loc)?;
+            let id = crate::journal::record::Header::decode(&bytes).map(|header| header.id);
+            let Some(id) = id.filter(|_| crate::journal::record::is_intact(&bytes)) else {
+                // It was intact a moment ago: the disk cannot be relied on.
+                let source = std::io::Error::from(std::io::ErrorKind::InvalidData);
+                return Err(source).at("read", &blobs.packs.path(loc.at.pack));
+            };
+            self.append(Some(id), &bytes)?;
+            copied.insert(id);
+        }
+        Ok(copied)
+    }
+}

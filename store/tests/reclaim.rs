@@ -1,0 +1,182 @@
+//! Space comes back, a crash anywhere in it loses nothing, and damage is found and passed over.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use cairnfs_store::disk::Disk;
+use cairnfs_store::sim::{Fault, SimDisk};
+use cairnfs_store::{
+    BlobRef, Blobs, Error, KeyRing, Kind, Options, Secret, check, create, open, repair,
+};
+
+const DIR: &str = "/bucket";
+
+fn keys() -> KeyRing {
+    KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
+}
+
+fn options() -> Options {
+    Options { pack_bytes: 64 << 10, reserve_bytes: 0, index_thread: false, ..Options::default() }
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    out
+}
+
+struct Filled {
+    disk: SimDisk,
+    keep: Vec<(BlobRef, Vec<u8>)>,
+    drop: Vec<BlobRef>,
+}
+
+/// A store of ten packs or so, of which every fourth blob is alive.
+fn filled() -> Filled {
+    let disk = SimDisk::new(1);
+    let (mut appender, _blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let (mut keep, mut drop) = (Vec::new(), Vec::new());
+    for n in 0..400 {
+        let content = noise(n, 1500);
+        let blob = appender.put(Kind::Chunk, &content).unwrap();
+        if n % 4 == 0 {
+            keep.push((blob, content));
+        } else {
+            drop.push(blob);
+        }
+        if n % 10 == 9 {
+            appender.save(b"x", false).unwrap();
+        }
+    }
+    appender.save(b"checkpoint", true).unwrap();
+    Filled { disk, keep, drop }
+}
+
+fn assert_kept(blobs: &Blobs, keep: &[(BlobRef, Vec<u8>)]) {
+    for (blob, content) in keep {
+        assert_eq!(blobs.get(blob).unwrap()[..], content[..]);
+    }
+}
+
+#[test]
+fn dead_packs_give_their_space_back() {
+    let Filled { disk, keep, drop: dead } = filled();
+    let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let (mut appender, blobs) = (opened.appender, opened.blobs);
+    let live: HashSet<_> = keep.iter().map(|(blob, _)| blob.id).collect();
+    let before = blobs.stats().unwrap();
+    let plan = appender.reclaim(&|id| live.contains(id), 100).unwrap();
+    assert!(plan.packs >= 7, "{plan:?}");
+    assert_eq!(appender.reclaim_finish().unwrap().packs, 0, "not before a save");
+    // Somebody puts a dead blob again, just now: it must not go with its pack.
+    let again = appender.put(Kind::Chunk, &noise(1, 1500)).unwrap();
+    assert_eq!(again, dead[0]);
+    assert_kept(&blobs, &keep);
+    appender.save(b"copies", false).unwrap();
+    assert_eq!(appender.reclaim_finish().unwrap(), plan);
+    let after = blobs.stats().unwrap();
+    assert!(after.pack_bytes < before.pack_bytes / 2, "{before:?} {after:?}");
+    assert_eq!(blobs.get(&again).unwrap()[..], noise(1, 1500));
+    assert!(matches!(blobs.get(&dead[1]), Err(Error::Missing { .. })));
+    assert_kept(&blobs, &keep);
+    drop((appender, blobs));
+    for lose_index in [false, true] {
+        let disk = disk.kill();
+        if lose_index {
+            disk.remove(&Path::new(DIR).join("index.redb")).unwrap();
+        }
+        let opened = open(Arc::new(disk), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(opened.saves, [b"checkpoint".to_vec(), b"copies".to_vec()]);
+        assert_kept(&opened.blobs, &keep);
+        assert_eq!(opened.blobs.get(&again).unwrap()[..], noise(1, 1500));
+    }
+}
+
+#[test]
+fn a_power_cut_anywhere_in_a_reclaim_loses_nothing() {
+    let Filled { disk, keep, .. } = filled();
+    let live: HashSet<_> = keep.iter().map(|(blob, _)| blob.id).collect();
+    let mut calls = 0;
+    loop {
+        let disk = disk.kill();
+        let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+        let mut appender = opened.appender;
+        disk.inject(Fault::PowerOff { after_calls: calls });
+        let done = appender
+            .reclaim(&|id| live.contains(id), 100)
+            .and_then(|_| appender.save(b"copies", false))
+            .and_then(|_| appender.reclaim_finish())
+            .is_ok();
+        for (seed, lose_index) in [(calls, false), (calls + 1000, true)] {
+            let after = disk.crash(seed);
+            if lose_index {
+                after.remove(&Path::new(DIR).join("index.redb")).unwrap();
+            }
+            let opened = open(Arc::new(after), Path::new(DIR), keys(), options()).unwrap();
+            assert_eq!(opened.saves[0], b"checkpoint");
+            assert_kept(&opened.blobs, &keep);
+        }
+        if done {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 15, "{calls}");
+}
+
+#[test]
+fn a_check_names_what_is_damaged_and_a_repair_makes_the_rest_readable() {
+    let Filled { disk, keep, .. } = filled();
+    let clean: Arc<dyn Disk> = Arc::new(disk.kill());
+    let mut last = 0;
+    let report = check(&clean, Path::new(DIR), Some(&keys()), &mut |progress| {
+        assert!(progress.done_bytes >= last && progress.done_bytes <= progress.total_bytes);
+        last = progress.done_bytes;
+    })
+    .unwrap();
+    assert!(report.is_clean() && report.records == 441, "{report:?}");
+    for n in 0..60u64 {
+        let disk = disk.kill();
+        let path = Path::new(DIR).join("packs/00000003.pack");
+        let bits = disk.content(&path).unwrap().len() as u64 * 8;
+        disk.flip_bit(&path, (n * 0x9e37_79b9_7f4a) % bits);
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        for keys in [Some(keys()), None] {
+            let report = check(&disk, Path::new(DIR), keys.as_ref(), &mut |_| ()).unwrap();
+            assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+            assert_eq!(report.damage[0].pack, path);
+        }
+        let damage = repair(&disk, Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(damage.len(), 1);
+        let opened = open(disk, Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(opened.saves, [b"checkpoint"]);
+        let hurt = keep.iter().filter(|(blob, _)| opened.blobs.get(blob).is_err()).count();
+        assert!(hurt <= 1);
+        let mut appender = opened.appender;
+        appender.save(b"it goes on", false).unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_blob_is_healed_by_a_peers_copy() {
+    let Filled { disk, keep, .. } = filled();
+    let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
+    let (victim, content) = &keep[0];
+    let copy = opened.blobs.get_sealed(&victim.id).unwrap();
+    drop(opened);
+    disk.flip_bit(&Path::new(DIR).join("packs/00000001.pack"), (88 + 68 + 40) * 8);
+    let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
+    assert!(matches!(opened.blobs.get(victim), Err(Error::Corrupt { .. })));
+    let mut appender = opened.appender;
+    assert_eq!(appender.put_sealed(&copy).unwrap(), *victim);
+    assert!(opened.blobs.get(victim).is_err(), "put_sealed does not look at what it has");
+    appender.heal(&copy).unwrap();
+    appender.save(b"", false).unwrap();
+    assert_eq!(opened.blobs.get(victim).unwrap()[..], content[..]);
+    let scrub = opened.blobs.scrub(&mut |_| ()).unwrap();
+    assert_eq!((scrub.damage.len(), scrub.missing_in_index), (1, 0));
+}
