@@ -231,8 +231,9 @@ fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
         assert!(!mounts::is_mounted(&dir));
     }
     // Without a terminal nobody can be asked.
-    let outcome = home.try_mount(BUCKET, &dir, &[]).exits(4);
+    let outcome = home.try_mount(BUCKET, &dir, &[]).exits(2);
     is_plain(&outcome);
+    outcome.says(&["--passphrase-file"]);
     let command = format!("cat '{}'", file(&right));
     home.mount(BUCKET, &dir, &["--passphrase-command", &command]);
     fs::write(dir.join("f"), "x").unwrap();
@@ -291,6 +292,14 @@ fn a_read_only_mount_refuses_every_change() {
     refused(fs::rename(peer.path("f"), peer.path("g")));
 }
 
+/// Runs a command where `/dev` has the devices that every program needs, and no other.
+const HIDE: &str = "
+dev=$1; shift
+mknod $dev/null c 1 3; mknod $dev/zero c 1 5; mknod $dev/random c 1 8; mknod $dev/urandom c 1 9
+mount --bind $dev /dev
+exec \"$@\"
+";
+
 #[test]
 fn without_dev_fuse_mounting_says_what_is_missing() {
     cairnfs_tests::need::root("hiding /dev/fuse in a mount namespace");
@@ -299,7 +308,8 @@ fn without_dev_fuse_mounting_says_what_is_missing() {
     let dir = home.dir("mnt");
     let mut command = std::process::Command::new("unshare");
     command
-        .args(["-m", "sh", "-c", "mount --bind /dev/null /dev/fuse && exec \"$@\"", "sh"])
+        .args(["-m", "sh", "-ec", HIDE, "sh"])
+        .arg(home.dir("dev"))
         .arg(cairnfs_tests::binary::path())
         .args(["mount", BUCKET])
         .arg(&dir)
@@ -311,7 +321,7 @@ fn without_dev_fuse_mounting_says_what_is_missing() {
 
 /// Types into a terminal: answers each prompt with the next line.
 const TERMINAL: &str = "
-import os, pty, sys, select, time
+import os, pty, sys, select, termios, time
 answers = sys.argv[1].split(',')
 pid, fd = pty.fork()
 if pid == 0:
@@ -330,6 +340,8 @@ while time.time() < deadline:
     said += part
     while said.lower().count(b'passphrase') > 0 and said.rstrip(b' ').endswith(b':') and len(said) > seen and answers:
         seen = len(said)
+        # As slow as a person: not before what is typed is hidden.
+        while termios.tcgetattr(fd)[3] & termios.ECHO and time.time() < deadline: time.sleep(0.01)
         os.write(fd, answers.pop(0).encode() + b'\\n')
 sys.stdout.buffer.write(said)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if not answers else 99)

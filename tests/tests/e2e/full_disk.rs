@@ -191,7 +191,12 @@ fn a_disk_that_turns_read_only_is_an_error_to_the_writer() {
 #[test]
 fn a_bucket_is_not_made_in_part_where_there_is_no_room() {
     let home = Home::on(Image::tmpfs(1));
-    fs::write(home.image().path().join("ballast"), vec![1; 1_000_000]).unwrap();
+    let ballast = File::create(home.image().path().join("ballast")).unwrap();
+    let mut offset = 0;
+    while ballast.write_all_at(&[1; 4_096], offset).is_ok() {
+        offset += 4_096;
+    }
+    drop(ballast);
     let outcome = home.cairnfs(&["create", BUCKET, "--no-passphrase"]).exits(12);
     assert!(!outcome.stderr.contains("panicked"), "{outcome}");
     fs::remove_file(home.image().path().join("ballast")).unwrap();

@@ -282,6 +282,8 @@ fn one_kill(
     };
     let ask_when_safe = save == Save::Release && rng.below(2) == 0;
     let killed = thread::scope(|scope| {
+        // A step below that fails must not leave the writers writing.
+        let _end = OnDrop(|| ending.store(true, Ordering::SeqCst));
         for (n, writer) in writers.iter().enumerate() {
             let (ending, gate) = (&ending, &gate);
             thread::Builder::new()
@@ -315,6 +317,14 @@ fn one_kill(
     });
     peer.mount_again();
     writers.iter().map(|writer| compare(&mut writer.lock(), save, killed, round)).sum()
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 fn compare(writer: &mut Writer, save: Save, killed: Instant, round: &str) -> usize {

@@ -94,27 +94,6 @@ fn a_careless_umask_opens_nothing() {
 }
 
 #[test]
-fn a_key_file_that_others_can_read_is_noticed() {
-    let home = Home::new();
-    home.create(BUCKET);
-    let mut opened = 0;
-    for (path, _) in home.files() {
-        let name = path.file_name().unwrap().to_string_lossy().to_lowercase();
-        if name.contains("key") || name.contains("secret") {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-            opened += 1;
-        }
-    }
-    assert!(opened > 0, "no key file among {:?}", home.files());
-    let dir = home.dir("mnt");
-    let outcome = home.try_mount(BUCKET, &dir, &[]);
-    assert!(
-        outcome.code != Some(0) || !outcome.stderr.is_empty(),
-        "a key file of mode 0644 is neither refused nor remarked on: {outcome}"
-    );
-}
-
-#[test]
 fn a_passphrase_is_in_no_file_and_in_no_process_list() {
     let home = Home::new();
     let passphrase = "swordfish-8472-swordfish";

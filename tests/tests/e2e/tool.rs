@@ -70,7 +70,7 @@ fn doctor_looks_at_what_this_machine_has() {
     let outcome = home.cairnfs(&["doctor"]);
     assert!(matches!(outcome.code, Some(0 | 1)), "{outcome}");
     let said = format!("{}{}", outcome.stdout, outcome.stderr).to_lowercase();
-    for word in ["/dev/fuse", "fusermount3", "allow_other", "clock", "sync"] {
+    for word in ["fuse device", "fusermount3", "allow-other", "clock", "sync"] {
         assert!(said.contains(word), "says nothing of {word}: {outcome}");
     }
 }
@@ -212,28 +212,38 @@ fn options_may_be_given_as_in_fstab() {
     assert!(fs::write(dir.join("f"), "x").is_err(), "mounted read-only, and it was written to");
 }
 
+/// mount(8) looks for programs in its own places only, so the binary is put there, in a mount
+/// namespace that ends with the script.
+const SYSTEM: &str = "
+bin=$1; dir=$2; links=$3; bucket=$4
+ln -s $bin $links/cairnfs
+mount --bind $links /usr/local/sbin
+mount -t fuse.cairnfs -o save=interval:1h $bucket $dir
+mountpoint -q $dir
+grep -q interval:1h <<< \"$(cairnfs status $bucket)\"
+echo through the system > $dir/f
+umount $dir
+mountpoint -q $dir && exit 20
+# The daemon may still be saving; mounting waits for it.
+mount -t fuse.cairnfs -o ro $bucket $dir
+grep -qx 'through the system' $dir/f
+umount $dir
+cairnfs stop
+";
+
 #[test]
 fn mount_and_umount_of_the_system_work() {
     need::root("mount(8)");
     let home = Home::new();
     home.create(BUCKET);
-    let dir = home.dir("mnt");
-    let bin = cairnfs_tests::binary::path().parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let system = |program: &str, args: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(args).arg(&dir).env("PATH", &path).env("CAIRNFS_HOME", home.path());
-        run(&mut command, Duration::from_secs(60)).ok();
-    };
-    let mount = ["-t", "fuse.cairnfs", "-o", "save=interval:1h", BUCKET];
-    system("mount", &mount);
-    assert!(mounts::is_mounted(&dir));
-    fs::write(dir.join("f"), data::bytes(1, 100_000)).unwrap();
-    system("umount", &[]);
-    assert!(!mounts::is_mounted(&dir));
-    // The daemon may still be saving; mounting waits for it.
-    system("mount", &mount);
-    assert!(fs::read(dir.join("f")).unwrap() == data::bytes(1, 100_000));
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "bash", "-ec", SYSTEM, "bash"])
+        .arg(cairnfs_tests::binary::path())
+        .args([home.dir("mnt"), home.dir("links")])
+        .arg(BUCKET)
+        .env("CAIRNFS_HOME", home.path());
+    run(&mut command, Duration::from_secs(60)).ok();
 }
 
 #[test]
