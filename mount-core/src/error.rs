@@ -118,6 +118,7 @@ impl From<EditError<Self>> for Error {
             EditError::IsADirectory => Self::IsDir,
             EditError::NotEmpty => Self::NotEmpty,
             EditError::IntoSelf => Self::Invalid("a directory cannot be moved into itself"),
+            EditError::NoContent => Self::Invalid("a leaf needs a content"),
         }
     }
 }

@@ -16,6 +16,9 @@ pub(crate) mod pieces;
 mod record;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
