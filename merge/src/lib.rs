@@ -2,6 +2,7 @@
 
 mod conflict;
 mod copies;
+mod delta;
 mod derive;
 mod edit;
 mod entry;
@@ -14,6 +15,7 @@ mod merging;
 pub mod mutants;
 mod name;
 mod node;
+mod oplog;
 mod overlay;
 mod placing;
 mod portable;
@@ -26,6 +28,7 @@ mod small_map;
 mod state;
 #[cfg(feature = "text-merge")]
 pub mod text;
+mod three_way;
 mod tree;
 pub mod verify;
 mod versions;
@@ -42,6 +45,7 @@ pub use memory::Indexed;
 pub use merging::{Differing, MergeError, Merged, Side, merge};
 pub use name::{AttrKey, AttrValue, BadName, Name};
 pub use node::{Body, Carried, Carry, Claim, Content, Kind, Node, Place};
+pub use oplog::{LogError, LogMerge, PathOpKind, PathOpLog, PathOperation};
 pub use overlay::{NodeEdits, Overlay};
 pub use portable::folded;
 pub use reg::Reg;
@@ -50,6 +54,7 @@ pub use resolve::{ConflictResolver, Context, Resolution, ResolveError, Resolved,
 pub use rules::{BadGlob, PathRules, Strategy};
 pub use small_map::SmallMap;
 pub use state::State;
+pub use three_way::{PlainEntry, PlainTree, Renames, ThreeWay, ThreeWayError, three_way};
 pub use tree::{Child, Displaced, Fallback, Found, IndexEdits, Spot, Tree, Why, spots};
 pub use versions::MergeContent;
 pub use view::{Policy, View, list, lookup};

@@ -21,6 +21,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// [`EditError::IsADirectory`] for a directory.
     pub fn unlink(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
         self.act(|edit| {
+            edit.hold(&entry.dirs)?;
             let rivals = edit.rivals(entry)?;
             edit.pin_all(&rivals)?;
             edit.drop_shown(entry)
@@ -35,6 +36,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// anything else than a directory.
     pub fn rmdir(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
         self.act(|edit| {
+            edit.hold(&entry.dirs)?;
             let rivals = edit.rivals(entry)?;
             edit.pin_all(&rivals)?;
             edit.drop_empty_dir(entry)
@@ -50,6 +52,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// [`EditError::NotADirectory`] for anything else than a directory.
     pub fn remove_tree(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
         self.act(|edit| {
+            edit.hold(&entry.dirs)?;
             let rivals = edit.rivals(entry)?;
             edit.pin_all(&rivals)?;
             edit.drop_tree(entry)

@@ -36,6 +36,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
                 }
             }
             edit.must_not_contain(from, dirs)?;
+            edit.hold(&from.dirs)?;
             let mut rivals = edit.rivals(from)?;
             if let Some(target) = &target {
                 let more = edit.rivals(target)?;

@@ -35,6 +35,18 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         Ok(())
     }
 
+    /// Keeps a directory that is shown only for what is in it, when something in it goes: it must
+    /// not vanish under its user.
+    pub(super) fn hold(&mut self, dirs: &[NodeId]) -> Result<(), T::Error> {
+        for dir in dirs {
+            let node = if *dir == NodeId::Root { None } else { self.node(dir)? };
+            if node.is_none_or(|node| !node.is_weak()) {
+                return Ok(());
+            }
+        }
+        dirs.first().map_or(Ok(()), |dir| self.touch(dir))
+    }
+
     /// Makes the node this operation's own, as it is shown: what others removed is written again,
     /// and a displaced link stays where it was displaced to. Returns where its links hang.
     pub(super) fn settle(&mut self, id: &NodeId) -> Result<Vec<Spot>, T::Error> {

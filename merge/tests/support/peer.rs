@@ -61,7 +61,7 @@ pub(crate) struct Peer {
     pub(crate) auto_merge: bool,
     /// Several actions share an operation until somebody pulls.
     pub(crate) batches: bool,
-    open: Option<(OpId, u32)>,
+    pub(crate) open: Option<(OpId, u32)>,
     pub(crate) library: Library,
     /// What this peer wrote, for the law that nothing is lost.
     pub(crate) written: BTreeMap<(NodeId, OpId), ContentId>,

@@ -200,13 +200,9 @@ fn locally(
     text: Option<&str>,
     action: impl FnOnce(&mut Peer) -> Done,
 ) -> Done {
-    let linked = |peer: &Peer| match peer.find(path) {
-        Ok(Some(entry)) => {
-            entry.ids.iter().any(|id| peer.tree.state().nodes[id].claims().len() > 1)
-        }
-        _ => false,
-    };
-    if peer.auto_merge || linked(peer) {
+    // Versions of a file with several names are shown under each of them.
+    let linked = peer.tree.state().nodes.values().any(|node| node.claims().len() > 1);
+    if peer.auto_merge || linked {
         return action(peer);
     }
     let before = peer.show();

@@ -1,0 +1,436 @@
+//! A log of operations on paths, for tools that have no tree of their own.
+//!
+//! Merging two logs is the union of their operations: none is rewritten, dropped or filed under
+//! another id. The tree of a log is a pure function of the set, and the tree of a union is the
+//! join of the trees.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+use serde::{Deserialize, Serialize};
+
+use crate::conflict::{Conflict, conflicts};
+use crate::delta::{NodeDelta, nodes_of};
+use crate::edit::{Edit, EditError, Edited};
+use crate::entry::Entry;
+use crate::ids::{ClockExhausted, ContentId, DeviceId, NodeId, OpId, VersionVector};
+use crate::memory::Indexed;
+use crate::name::{BadName, Name};
+use crate::node::{Body, Content, Kind};
+use crate::resolve::{ConflictResolver, Context, ResolveError, resolve};
+use crate::state::State;
+use crate::tree::Tree;
+use crate::verify::{self, Reject};
+use crate::view::{Policy, View};
+
+/// What an operation was asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum PathOpKind {
+    /// Write a file, new or old.
+    Write,
+    /// Make a directory.
+    Mkdir,
+    /// Remove a file or a directory with all that is in it.
+    Remove,
+    /// Move something.
+    Rename,
+    /// Settle a conflict.
+    Resolve,
+}
+
+/// One recorded operation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(bound(deserialize = "B: Ord + Deserialize<'de>"))]
+pub struct PathOperation<B> {
+    /// Its name, unique and final.
+    pub id: OpId,
+    /// What it was asked to do.
+    pub kind: PathOpKind,
+    /// The path as its author saw it.
+    pub path: Vec<u8>,
+    /// The content it wrote.
+    pub content: Option<Content<B>>,
+    /// The operations whose values it replaced.
+    pub pred: Vec<OpId>,
+    /// Whether a resolver made it.
+    pub auto: bool,
+    /// What it did, node by node.
+    effects: Vec<(NodeId, NodeDelta<B>)>,
+}
+
+/// Why a log refused something; nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A path that cannot be one.
+    #[error("a path is malformed")]
+    Path(#[from] BadName),
+    /// The tree does not allow it.
+    #[error(transparent)]
+    Edit(#[from] EditError<Infallible>),
+    /// A resolver gave an answer that cannot be carried out.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError<Infallible>),
+    /// The clock is exhausted.
+    #[error(transparent)]
+    Clock(#[from] ClockExhausted),
+    /// The other log is not believed.
+    #[error(transparent)]
+    Reject(#[from] Reject),
+    /// One operation id stands for two operations: a device key was cloned.
+    #[error("operation {op} has two meanings")]
+    Equivocation {
+        /// The operation.
+        op: OpId,
+    },
+}
+
+/// What merging a log did.
+#[derive(Clone, Debug)]
+pub struct LogMerge<B> {
+    /// How many operations were new.
+    pub added: usize,
+    /// The operation that the resolver's answers made, if there were any.
+    pub resolved_by: Option<OpId>,
+    /// Versions that are no longer shown because of an answer.
+    pub discarded: Vec<ContentId>,
+    /// Conflicts that stay.
+    pub unresolved: Vec<Conflict<B>>,
+}
+
+/// A log of operations on paths.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "B: Body + Deserialize<'de>", serialize = "B: Body + Serialize"))]
+#[serde(try_from = "Stored<B>", into = "Stored<B>")]
+pub struct PathOpLog<B> {
+    device: DeviceId,
+    ops: BTreeMap<OpId, PathOperation<B>>,
+    /// What the operations amount to.
+    tree: Indexed<B>,
+}
+
+/// A log as it is stored; the tree follows from the operations.
+#[derive(Serialize, Deserialize)]
+#[serde(bound(deserialize = "B: Ord + Deserialize<'de>"))]
+struct Stored<B> {
+    device: DeviceId,
+    ops: Vec<PathOperation<B>>,
+}
+
+impl<B: Body> From<PathOpLog<B>> for Stored<B> {
+    fn from(log: PathOpLog<B>) -> Self {
+        Self { device: log.device, ops: log.ops.into_values().collect() }
+    }
+}
+
+impl<B: Body> TryFrom<Stored<B>> for PathOpLog<B> {
+    type Error = LogError;
+
+    fn try_from(stored: Stored<B>) -> Result<Self, LogError> {
+        let mut log = Self::new(stored.device);
+        let mut ops = BTreeMap::new();
+        for op in stored.ops {
+            let id = op.id;
+            if ops.insert(id, op).is_some() {
+                return Err(LogError::Equivocation { op: id });
+            }
+        }
+        log.tree = Indexed::new(checked(&ops)?);
+        log.ops = ops;
+        Ok(log)
+    }
+}
+
+impl<B: Body> PathOpLog<B> {
+    /// An empty log, written by `device`.
+    #[must_use]
+    pub fn new(device: DeviceId) -> Self {
+        Self { device, ops: BTreeMap::new(), tree: Indexed::default() }
+    }
+
+    /// The recorded operations in the order of their ids.
+    pub fn operations(&self) -> impl Iterator<Item = &PathOperation<B>> {
+        self.ops.values()
+    }
+
+    /// What the log knows.
+    #[must_use]
+    pub const fn vv(&self) -> &VersionVector {
+        &self.tree.state().vv
+    }
+
+    /// The state the operations amount to.
+    #[must_use]
+    pub const fn tree(&self) -> &Indexed<B> {
+        &self.tree
+    }
+
+    /// Records that `path` was written; directories on the way are made.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Path`], or [`LogError::Edit`] if a file is in the way or a directory is there.
+    pub fn write(&mut self, path: &[u8], content: Content<B>) -> Result<(), LogError> {
+        let written = content.clone();
+        self.record(PathOpKind::Write, path, Some(written), |edit, ids| {
+            let (dirs, name) = make_parents(edit, ids, path)?;
+            match edit.view().lookup(&dirs, &name).map_err(EditError::Tree)? {
+                Some(entry) => drop(edit.write(&entry, content)?.born()),
+                None => edit.create(ids.next_id(), &dirs, name, Kind::File, Some(content), [])?,
+            }
+            Ok(())
+        })
+    }
+
+    /// Records that a directory was made, with those on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn mkdir(&mut self, path: &[u8]) -> Result<(), LogError> {
+        self.record(PathOpKind::Mkdir, path, None, |edit, ids| {
+            let (dirs, name) = make_parents(edit, ids, path)?;
+            Ok(edit.create(ids.next_id(), &dirs, name, Kind::Dir, None, [])?)
+        })
+    }
+
+    /// Records that `path` was removed, with all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Edit`] if nothing is there.
+    pub fn remove(&mut self, path: &[u8]) -> Result<(), LogError> {
+        let entry = self.resolve_path(path)?.ok_or(EditError::NotFound)?;
+        self.record(PathOpKind::Remove, path, None, |edit, _| {
+            let gone =
+                if entry.kind.is_dir() { edit.remove_tree(&entry) } else { edit.unlink(&entry) };
+            Ok(gone?)
+        })
+    }
+
+    /// Records that `from` was moved to `to`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Edit`] as for `rename(2)`.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), LogError> {
+        let entry = self.resolve_path(from)?.ok_or(EditError::NotFound)?;
+        self.record(PathOpKind::Rename, from, None, |edit, ids| {
+            let (dirs, name) = make_parents(edit, ids, to)?;
+            Ok(edit.rename(&entry, &dirs, &name)?)
+        })
+    }
+
+    /// Records that a person settled the conflict at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Edit`] if nothing is there, or a directory.
+    pub fn settle(&mut self, path: &[u8], content: Content<B>) -> Result<(), LogError> {
+        let entry = self.resolve_path(path)?.ok_or(EditError::NotFound)?;
+        let written = Some(content.clone());
+        self.record(
+            PathOpKind::Resolve,
+            path,
+            written,
+            |edit, _| Ok(edit.resolve(&entry, content)?),
+        )
+    }
+
+    /// The entry shown at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Path`] if it is none.
+    pub fn resolve_path(&self, path: &[u8]) -> Result<Option<Entry<B>>, LogError> {
+        Ok(find_path(&View::new(&self.tree), path)?)
+    }
+
+    /// All entries by path.
+    #[must_use]
+    pub fn resolve_all(&self) -> BTreeMap<Vec<u8>, Entry<B>> {
+        let Ok(rendered) = View::new(&self.tree).render();
+        rendered.by_path().into_iter().map(|(path, entry)| (path, entry.clone())).collect()
+    }
+
+    /// All conflicts.
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<Conflict<B>> {
+        let Ok(conflicts) = conflicts(&View::new(&self.tree));
+        conflicts
+    }
+
+    /// Adds the operations of `other`, and returns how many were new.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Reject`] or [`LogError::Equivocation`] if `other` is not to be believed; then
+    /// nothing has changed, the clock neither.
+    pub fn merge(&mut self, other: &Self) -> Result<usize, LogError> {
+        let mut ops = self.ops.clone();
+        for (id, op) in &other.ops {
+            match ops.get(id) {
+                Some(known) if known != op => return Err(LogError::Equivocation { op: *id }),
+                Some(_) => (),
+                None => drop(ops.insert(*id, op.clone())),
+            }
+        }
+        let added = ops.len().saturating_sub(self.ops.len());
+        if added > 0 {
+            self.tree = Indexed::new(checked(&ops)?);
+            self.ops = ops;
+        }
+        Ok(added)
+    }
+
+    /// Adds the operations of `other`, then asks `resolver` about the conflicts of the result. Its
+    /// answers become one more operation of this log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::merge`], or [`LogError::Resolve`] for an answer that cannot be carried out; then
+    /// nothing has changed.
+    pub fn merge_with_resolver(
+        &mut self,
+        other: &Self,
+        resolver: &dyn ConflictResolver<B>,
+        context: &Context<'_, B>,
+    ) -> Result<LogMerge<B>, LogError> {
+        let local = self.vv().clone();
+        let mut merged = self.clone();
+        let added = merged.merge(other)?;
+        let op = merged.vv().next_op(self.device)?;
+        let done = resolve(&merged.tree, Policy::default(), op, &local, resolver, context)?;
+        let resolved_by = (!done.edited.nodes.is_empty()).then_some(op);
+        if resolved_by.is_some() {
+            merged.keep(op, PathOpKind::Resolve, b"", None, true, done.edited);
+        }
+        *self = merged;
+        let (discarded, unresolved) = (done.discarded, done.unresolved);
+        Ok(LogMerge { added, resolved_by, discarded, unresolved })
+    }
+
+    fn record(
+        &mut self,
+        kind: PathOpKind,
+        path: &[u8],
+        content: Option<Content<B>>,
+        action: impl FnOnce(&mut LogEdit<'_, B>, &mut Ids) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let op = self.vv().next_op(self.device)?;
+        let mut edit = Edit::new(&self.tree, op);
+        action(&mut edit, &mut Ids { op, n: 0 })?;
+        let edited = edit.finish();
+        if !edited.nodes.is_empty() {
+            self.keep(op, kind, path, content, false, edited);
+        }
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        id: OpId,
+        kind: PathOpKind,
+        path: &[u8],
+        content: Option<Content<B>>,
+        auto: bool,
+        edited: Edited<B>,
+    ) {
+        let nodes = &self.tree.state().nodes;
+        let effects = edited.nodes.iter().filter_map(|(node, after)| {
+            let before = nodes.get(node).map(AsRef::as_ref);
+            Some((*node, NodeDelta::between(id, before, after.as_deref())?))
+        });
+        let effects: Vec<_> = effects.collect();
+        let pred: BTreeSet<OpId> =
+            effects.iter().flat_map(|(_, delta)| delta.replaced()).copied().collect();
+        let pred = pred.into_iter().collect();
+        let path = path.to_vec();
+        self.tree.apply_derived(edited.nodes, edited.index);
+        self.tree.vv_mut().learn(&id);
+        self.ops.insert(id, PathOperation { id, kind, path, content, pred, auto, effects });
+    }
+}
+
+/// The entry at `path`.
+pub(crate) fn find_path<B: Body, T: Tree<B, Error = Infallible>>(
+    view: &View<'_, B, T>,
+    path: &[u8],
+) -> Result<Option<Entry<B>>, BadName> {
+    let mut dirs = vec![NodeId::Root];
+    let mut found: Option<Entry<B>> = None;
+    for part in path.split(|byte| *byte == b'/') {
+        if let Some(dir) = found.take() {
+            if !dir.kind.is_dir() {
+                return Ok(None);
+            }
+            dirs = dir.ids;
+        }
+        let Ok(entry) = view.lookup(&dirs, &Name::new(part)?);
+        match entry {
+            Some(entry) => found = Some(entry),
+            None => return Ok(None),
+        }
+    }
+    Ok(found)
+}
+
+type LogEdit<'t, B> = Edit<'t, B, Indexed<B>>;
+
+/// Ids for the nodes that one operation creates.
+struct Ids {
+    op: OpId,
+    n: u32,
+}
+
+impl Ids {
+    fn next_id(&mut self) -> NodeId {
+        let id = NodeId::Born { op: self.op, n: self.n };
+        self.n = self.n.wrapping_add(1);
+        id
+    }
+}
+
+/// Finds the directory of `path`, making what is missing, and its last name.
+fn make_parents<B: Body>(
+    edit: &mut LogEdit<'_, B>,
+    ids: &mut Ids,
+    path: &[u8],
+) -> Result<(Vec<NodeId>, Name), LogError> {
+    let mut names = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        names.push(Name::new(part)?);
+    }
+    let last = names.pop().ok_or(BadName::Empty)?;
+    let mut dirs = vec![NodeId::Root];
+    for name in names {
+        dirs = match edit.view().lookup(&dirs, &name).map_err(EditError::Tree)? {
+            Some(entry) if entry.kind.is_dir() => entry.ids,
+            Some(_) => return Err(EditError::NotADirectory.into()),
+            None => {
+                let id = ids.next_id();
+                edit.create(id, &dirs, name, Kind::Dir, None, [])?;
+                vec![id]
+            }
+        };
+    }
+    Ok((dirs, last))
+}
+
+/// The state of a set of operations, if it is to be believed.
+fn checked<B: Body>(ops: &BTreeMap<OpId, PathOperation<B>>) -> Result<State<B>, LogError> {
+    let mut vv = VersionVector::new();
+    for id in ops.keys() {
+        // An author's clock is one ahead of something it knew.
+        let next = vv.max_lamport().checked_add(1);
+        if id.lamport == 0 || id.lamport == u64::MAX || next.is_none_or(|next| id.lamport > next) {
+            return Err(Reject::Lamport { device: id.device, lamport: id.lamport }.into());
+        }
+        vv.learn(id);
+    }
+    let deltas = ops
+        .iter()
+        .flat_map(|(id, op)| op.effects.iter().map(move |(node, delta)| (*id, node, delta)));
+    let state = State { vv, nodes: nodes_of(deltas) };
+    verify::state(&state)?;
+    Ok(state)
+}

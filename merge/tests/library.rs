@@ -1,0 +1,697 @@
+//! The library cases: logs, resolvers, three-way merges, hostile input, heads.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cairnfs_merge::text::merge_lines;
+use cairnfs_merge::verify::{self, Reject};
+use cairnfs_merge::{
+    BadName, Carry, Conflict, ConflictKind, ConflictResolver, Content, ContentId, Context,
+    DeviceId, Indexed, Kind, LinkId, LogError, MergeContent, Name, Node, NodeId, OpId, PathOpLog,
+    PathRules, Place, PlainEntry, PlainTree, Policy, Reg, Relation, Renames, Resolution, SmallMap,
+    State, Strategy, VersionVector, join, three_way,
+};
+use support::peer::{Peer, Text, content, hash};
+
+const A: DeviceId = DeviceId([b'A'; 16]);
+const B: DeviceId = DeviceId([b'B'; 16]);
+const C: DeviceId = DeviceId([b'C'; 16]);
+
+type Log = PathOpLog<Text>;
+
+const NO_TEXT: Context<'static, Text> = Context { text: None };
+
+fn merge(log: &mut Log, other: &Log, resolver: &dyn ConflictResolver<Text>) -> Vec<ContentId> {
+    log.merge_with_resolver(other, resolver, &NO_TEXT).unwrap().discarded
+}
+
+/// Paths and texts of a log.
+fn shown(log: &Log) -> Vec<(String, String)> {
+    let entries = log.resolve_all().into_iter();
+    let leaves = entries.filter_map(|(path, entry)| Some((path, entry.content?.body)));
+    leaves.map(|(path, text)| (String::from_utf8(path).unwrap(), text)).collect()
+}
+
+/// Two logs with a common file `t` = 0, then `t` = 1 at A and `t` = 2 at B.
+fn edit_edit() -> (Log, Log) {
+    let mut a = Log::new(A);
+    a.write(b"t", content("0")).unwrap();
+    let mut b = Log::new(B);
+    b.merge(&a).unwrap();
+    a.write(b"t", content("1")).unwrap();
+    b.write(b"t", content("2")).unwrap();
+    (a, b)
+}
+
+#[test]
+fn case_201_logs_merge_in_either_order() {
+    let (mut a, mut b) = (Log::new(A), Log::new(B));
+    a.write(b"f", content("1")).unwrap();
+    b.write(b"f", content("2")).unwrap();
+    let (a_before, b_before) = (a.clone(), b.clone());
+    merge(&mut a, &b_before, &Strategy::ConflictFile);
+    merge(&mut b, &a_before, &Strategy::ConflictFile);
+    assert!(a.operations().eq(b.operations()));
+    assert_eq!(a.resolve_all(), b.resolve_all());
+    assert_eq!(a.conflicts().len(), 1);
+    assert_eq!(shown(&a).len(), 2);
+}
+
+#[test]
+fn case_202_a_log_merged_with_itself_gains_nothing() {
+    let (mut a, _) = edit_edit();
+    let same = a.clone();
+    assert_eq!(a.merge(&same).unwrap(), 0);
+    assert!(a.conflicts().is_empty());
+}
+
+#[test]
+fn case_203_an_operation_that_saw_the_other_is_no_conflict() {
+    let mut a = Log::new(A);
+    a.write(b"f", content("1")).unwrap();
+    let mut b = Log::new(B);
+    b.merge(&a).unwrap();
+    b.write(b"f", content("2")).unwrap();
+    assert!(!b.operations().last().unwrap().pred.is_empty());
+    a.merge(&b).unwrap();
+    assert_eq!(shown(&a), [("f".to_owned(), "2".to_owned())]);
+    assert!(a.conflicts().is_empty());
+}
+
+#[test]
+fn case_204_add_and_remove_arrive_together() {
+    let mut b = Log::new(B);
+    b.write(b"f", content("1")).unwrap();
+    b.remove(b"f").unwrap();
+    let mut a = Log::new(A);
+    a.merge(&b).unwrap();
+    assert!(a.resolve_all().is_empty() && a.conflicts().is_empty());
+}
+
+#[test]
+fn case_205_three_logs_in_all_six_orders() {
+    let mut logs = [Log::new(A), Log::new(B), Log::new(C)];
+    for (n, log) in logs.iter_mut().enumerate() {
+        log.write(b"d/f", content(&n.to_string())).unwrap();
+    }
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let outcomes: Vec<_> = orders
+        .iter()
+        .map(|order| {
+            let mut log = Log::new(A);
+            for n in order {
+                log.merge(&logs[*n]).unwrap();
+            }
+            (log.tree().clone(), log.resolve_all())
+        })
+        .collect();
+    assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+/// Merges back and forth until nobody has anything new; returns the rounds that took.
+fn exchange(logs: &mut [(Log, &dyn ConflictResolver<Text>)]) -> usize {
+    for round in 0..10 {
+        let before: Vec<Log> = logs.iter().map(|(log, _)| log.clone()).collect();
+        for (n, (log, resolver)) in logs.iter_mut().enumerate() {
+            for (m, other) in before.iter().enumerate() {
+                if n != m {
+                    merge(log, other, *resolver);
+                }
+            }
+        }
+        if logs.iter().zip(&before).all(|((log, _), before)| log.vv() == before.vv()) {
+            return round;
+        }
+    }
+    panic!("the logs never fall quiet");
+}
+
+#[test]
+fn case_206_base_wins_on_both_sides_falls_quiet() {
+    let (a, b) = edit_edit();
+    let mut logs: [(Log, &dyn ConflictResolver<Text>); 2] =
+        [(a, &Strategy::BaseWins), (b, &Strategy::BaseWins)];
+    assert!(exchange(&mut logs) <= 2);
+    assert_eq!(shown(&logs[0].0), shown(&logs[1].0));
+    assert_eq!(shown(&logs[0].0).len(), 1);
+}
+
+#[test]
+fn case_207_base_wins_against_last_write_wins_falls_quiet() {
+    let (a, b) = edit_edit();
+    let mut logs: [(Log, &dyn ConflictResolver<Text>); 2] =
+        [(a, &Strategy::BaseWins), (b, &Strategy::LastWriteWins)];
+    assert!(exchange(&mut logs) <= 2);
+    assert_eq!(shown(&logs[0].0), shown(&logs[1].0));
+}
+
+#[test]
+fn case_208_a_resolver_does_not_discard_a_later_human_edit() {
+    let (mut a, mut b) = edit_edit();
+    let before = b.clone();
+    b.write(b"t", content("2'")).unwrap();
+    merge(&mut a, &before, &Strategy::BaseWins);
+    merge(&mut a, &b, &Strategy::ConflictFile);
+    merge(&mut b, &a, &Strategy::ConflictFile);
+    let texts: BTreeSet<String> = shown(&a).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["1".to_owned(), "2'".to_owned()].into());
+    assert_eq!(a.conflicts()[0].kind, ConflictKind::Content);
+    assert_eq!(a.resolve_all(), b.resolve_all());
+}
+
+#[test]
+fn case_209_last_write_wins_on_both_sides() {
+    let (mut a, mut b) = edit_edit();
+    let (a_before, b_before) = (a.clone(), b.clone());
+    let lost_a = merge(&mut a, &b_before, &Strategy::LastWriteWins);
+    let lost_b = merge(&mut b, &a_before, &Strategy::LastWriteWins);
+    assert_eq!((lost_a.clone(), shown(&a)), (lost_b, shown(&b)));
+    assert_eq!((lost_a, shown(&a).len()), (vec![hash("1")], 1));
+}
+
+#[test]
+fn case_210_fork_lists_what_stays_unresolved() {
+    let (mut a, mut b) = edit_edit();
+    let (a_before, b_before) = (a.clone(), b.clone());
+    let fork = Strategy::ForkOnConflict;
+    let left = a.merge_with_resolver(&b_before, &fork, &NO_TEXT).unwrap();
+    let right = b.merge_with_resolver(&a_before, &fork, &NO_TEXT).unwrap();
+    let paths = |merged: &[Conflict<Text>]| -> Vec<_> {
+        merged.iter().map(|conflict| (conflict.path.clone(), conflict.kind)).collect()
+    };
+    assert_eq!(paths(&left.unresolved), paths(&right.unresolved));
+    assert_eq!((left.unresolved.len(), left.resolved_by), (1, None));
+    assert_eq!(shown(&a).len(), 2);
+}
+
+/// Keeps what is there, whatever was deleted elsewhere.
+struct NeverDelete;
+
+impl ConflictResolver<Text> for NeverDelete {
+    fn resolve(&self, conflict: &Conflict<Text>, _: &Context<'_, Text>) -> Resolution<Text> {
+        match conflict.kind {
+            ConflictKind::DeleteModify => Resolution::UseVersion(conflict.versions[0].op),
+            _ => Resolution::KeepBoth,
+        }
+    }
+}
+
+#[test]
+fn case_211_a_resolver_that_never_deletes_makes_it_an_event() {
+    let (mut a, mut b) = edit_edit();
+    a.remove(b"t").unwrap();
+    merge(&mut b, &a, &NeverDelete);
+    assert!(b.conflicts().is_empty());
+    merge(&mut a, &b, &Strategy::ConflictFile);
+    assert_eq!(shown(&a), [("t".to_owned(), "2".to_owned())]);
+    assert!(a.conflicts().is_empty());
+}
+
+/// Answers every conflict with the same path.
+struct MoveTo(&'static [u8]);
+
+impl ConflictResolver<Text> for MoveTo {
+    fn resolve(&self, _: &Conflict<Text>, _: &Context<'_, Text>) -> Resolution<Text> {
+        Resolution::RenameIncoming { new_path: self.0.to_vec() }
+    }
+}
+
+#[test]
+fn case_212_an_unusable_path_changes_nothing() {
+    let (mut a, b) = edit_edit();
+    a.write(b"taken", content("x")).unwrap();
+    for path in [b"".as_slice(), b"../x", b"a//b", b"taken", b"nowhere/x"] {
+        let before = a.tree().clone();
+        assert!(a.merge_with_resolver(&b, &MoveTo(path), &NO_TEXT).is_err());
+        assert_eq!(*a.tree(), before);
+    }
+    merge(&mut a, &b, &MoveTo(b"theirs"));
+    let all: Vec<_> = shown(&a).into_iter().filter(|(path, _)| path != "taken").collect();
+    let all: Vec<_> = all.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    assert_eq!(all, [("t", "1"), ("theirs", "2")]);
+}
+
+/// Says it is symmetric and is not.
+struct Liar;
+
+impl ConflictResolver<Text> for Liar {
+    fn resolve(&self, _: &Conflict<Text>, _: &Context<'_, Text>) -> Resolution<Text> {
+        Resolution::UseBase
+    }
+
+    fn symmetric(&self) -> bool {
+        true
+    }
+}
+
+/// The law of symmetric resolvers: both sides show the same at once.
+fn keeps_its_promise(resolver: &dyn ConflictResolver<Text>) -> bool {
+    let (mut a, mut b) = edit_edit();
+    let (a_before, b_before) = (a.clone(), b.clone());
+    merge(&mut a, &b_before, resolver);
+    merge(&mut b, &a_before, resolver);
+    !resolver.symmetric() || shown(&a) == shown(&b)
+}
+
+#[test]
+fn case_213_a_false_promise_of_symmetry_is_caught() {
+    assert!(!keeps_its_promise(&Liar));
+    for strategy in [Strategy::LastWriteWins, Strategy::BaseWins, Strategy::ConflictFile] {
+        assert!(keeps_its_promise(&strategy), "{strategy:?}");
+    }
+}
+
+/// Merges texts whose base is known.
+struct Texts(Vec<&'static str>);
+
+impl MergeContent<Text> for Texts {
+    fn merge(&self, base: &Content<Text>, sides: &[&Content<Text>]) -> Option<Content<Text>> {
+        let base = self.0.iter().find(|text| hash(text) == base.id)?;
+        let sides: Vec<&[u8]> = sides.iter().map(|side| side.body.as_bytes()).collect();
+        Some(content(&String::from_utf8(merge_lines(base.as_bytes(), &sides)?).ok()?))
+    }
+}
+
+#[test]
+fn case_214_three_rules_in_one_merge() {
+    let mut a = Log::new(A);
+    for path in [b"x.lock".as_slice(), b"notes/n", b"other"] {
+        a.write(path, content("a\nb\nc")).unwrap();
+    }
+    let mut b = Log::new(B);
+    b.merge(&a).unwrap();
+    for path in [b"x.lock".as_slice(), b"notes/n", b"other"] {
+        a.write(path, content("A\nb\nc")).unwrap();
+        b.write(path, content("a\nb\nC")).unwrap();
+    }
+    let rules = PathRules::new(Strategy::ConflictFile)
+        .rule("*.lock", Strategy::LastWriteWins)
+        .and_then(|rules| rules.rule("notes/**", Strategy::MergeText))
+        .unwrap();
+    let texts = Texts(vec!["a\nb\nc"]);
+    let context = Context { text: Some(&texts) };
+    a.merge_with_resolver(&b, &rules, &context).unwrap();
+    let all = shown(&a);
+    let at = |path: &str| -> Vec<&str> {
+        let here = all.iter().filter(|(other, _)| other.starts_with(path));
+        here.map(|(_, text)| text.as_str()).collect()
+    };
+    assert_eq!(at("x.lock"), ["a\nb\nC"]);
+    assert_eq!(at("notes/n"), ["A\nb\nC"]);
+    assert_eq!(at("other").len(), 2);
+}
+
+/// Wants none of the versions.
+struct Neither;
+
+impl ConflictResolver<Text> for Neither {
+    fn resolve(&self, _: &Conflict<Text>, _: &Context<'_, Text>) -> Resolution<Text> {
+        Resolution::SkipBoth
+    }
+}
+
+#[test]
+fn case_215_skipping_both_is_an_event() {
+    let (mut a, mut b) = edit_edit();
+    let done = a.merge_with_resolver(&b, &Neither, &NO_TEXT).unwrap();
+    assert_eq!(done.discarded.len(), 2);
+    assert!(a.operations().any(|op| Some(op.id) == done.resolved_by && op.auto));
+    merge(&mut b, &a, &Strategy::ConflictFile);
+    assert!(shown(&a).is_empty() && shown(&b).is_empty());
+}
+
+#[test]
+fn case_216_any_mix_of_strategies_falls_quiet() {
+    let strategies = [Strategy::LastWriteWins, Strategy::BaseWins, Strategy::ConflictFile];
+    for mix in 0..81_usize {
+        let mut base = Log::new(C);
+        base.write(b"t", content("0")).unwrap();
+        let mut logs: Vec<(Log, &dyn ConflictResolver<Text>)> = Vec::new();
+        for n in 0..4_u8 {
+            let mut log = Log::new(DeviceId([n + 1; 16]));
+            log.merge(&base).unwrap();
+            log.write(b"t", content(&n.to_string())).unwrap();
+            log.write(b"u", content(&(n % 3).to_string())).unwrap();
+            let choice = mix / 3_usize.pow(u32::from(n)) % 3;
+            logs.push((log, &strategies[choice]));
+        }
+        assert!(exchange(&mut logs) <= 3, "mix {mix}");
+        assert!(logs.windows(2).all(|pair| pair[0].0.resolve_all() == pair[1].0.resolve_all()));
+    }
+}
+
+#[test]
+fn case_217_the_clock_survives_a_save_without_operations() {
+    let (mut a, b) = edit_edit();
+    a.merge(&b).unwrap();
+    let bytes = postcard::to_stdvec(&a).unwrap();
+    let again: Log = postcard::from_bytes(&bytes).unwrap();
+    let bytes = postcard::to_stdvec(&again).unwrap();
+    let mut loaded: Log = postcard::from_bytes(&bytes).unwrap();
+    let seen = loaded.operations().map(|op| op.id).max().unwrap();
+    loaded.write(b"new", content("n")).unwrap();
+    assert!(loaded.operations().map(|op| op.id).max().unwrap() > seen);
+}
+
+fn plain(entries: &[(&str, &str)]) -> PlainTree<Text> {
+    let file = |text: &str| PlainEntry { kind: Kind::File, content: Some(content(text)) };
+    entries.iter().map(|(path, text)| (path.as_bytes().to_vec(), file(text))).collect()
+}
+
+/// The files of a three-way merge.
+fn merged(
+    base: &PlainTree<Text>,
+    ours: &PlainTree<Text>,
+    theirs: &PlainTree<Text>,
+    renames: Renames,
+) -> Vec<(String, String)> {
+    let outcome = three_way(base, ours, theirs, renames, Policy::default()).unwrap();
+    let entries = outcome.tree.by_path().into_iter();
+    let files = entries.filter_map(|(path, entry)| Some((path, entry.content.clone()?.body)));
+    files.map(|(path, text)| (String::from_utf8(path).unwrap(), text)).collect()
+}
+
+fn files(tree: &PlainTree<Text>) -> Vec<(String, String)> {
+    let files = tree.iter().filter_map(|(path, entry)| Some((path, entry.content.clone()?.body)));
+    files.map(|(path, text)| (String::from_utf8(path.clone()).unwrap(), text)).collect()
+}
+
+#[test]
+fn case_218_three_way_identities() {
+    let b = plain(&[("a", "0"), ("d/x", "1"), ("d/y", "2")]);
+    let x = plain(&[("a", "9"), ("d/x", "1"), ("new/z", "3")]);
+    let y = plain(&[("a", "8"), ("d", "now a file")]);
+    for renames in [Renames::Ignore, Renames::ExactContent] {
+        assert_eq!(merged(&b, &b, &y, renames), files(&y));
+        assert_eq!(merged(&b, &x, &x, renames), files(&x));
+        assert_eq!(merged(&b, &x, &y, renames), merged(&b, &y, &x, renames));
+    }
+}
+
+#[test]
+fn case_219_three_way_without_a_base() {
+    let none = plain(&[]);
+    let x = plain(&[("a", "1"), ("d/b", "2")]);
+    assert_eq!(merged(&none, &x, &x, Renames::Ignore), files(&x));
+    let y = plain(&[("a", "9"), ("d/b", "2")]);
+    assert_eq!(merged(&none, &x, &y, Renames::Ignore).len(), 3);
+}
+
+#[test]
+fn case_220_three_way_with_exact_renames() {
+    let (base, ours) = (plain(&[("f", "0")]), plain(&[("g", "0")]));
+    let theirs = plain(&[("f", "1")]);
+    let own = |pairs: &[(&str, &str)]| files(&plain(pairs));
+    assert_eq!(merged(&base, &ours, &theirs, Renames::ExactContent), own(&[("g", "1")]));
+    assert_eq!(merged(&base, &ours, &theirs, Renames::Ignore), own(&[("f", "1"), ("g", "0")]));
+}
+
+#[test]
+fn case_221_pairing_refuses_doubt() {
+    let base = plain(&[("f", "0"), ("h", "0")]);
+    let ours = plain(&[("g", "0"), ("h", "0")]);
+    let theirs = plain(&[("f", "1"), ("h", "0")]);
+    let outcome = merged(&base, &ours, &theirs, Renames::ExactContent);
+    assert_eq!(outcome, files(&plain(&[("f", "1"), ("g", "0"), ("h", "0")])));
+}
+
+fn op(lamport: u64, device: DeviceId) -> OpId {
+    OpId { lamport, device }
+}
+
+fn vv(entries: &[(DeviceId, u64)]) -> VersionVector {
+    entries.iter().copied().collect()
+}
+
+fn node_at(op: OpId, parent: NodeId, name: &str, text: Option<&str>) -> Node<Text> {
+    let mut node = Node::empty(if text.is_some() { Kind::File } else { Kind::Dir });
+    let place = Place::new(parent, Name::new(name.as_bytes()).unwrap());
+    node.places = SmallMap::one(LinkId::FIRST, Reg::one(op, place));
+    node.content = text.map_or_else(Reg::default, |text| Reg::one(op, content(text)));
+    node.live = Reg::one(op, Carry::Same);
+    node
+}
+
+fn state(vv: VersionVector, nodes: Vec<(NodeId, Node<Text>)>) -> State<Text> {
+    State { vv, nodes: nodes.into_iter().map(|(id, node)| (id, Arc::new(node))).collect() }
+}
+
+fn born(op: OpId, n: u32) -> NodeId {
+    NodeId::Born { op, n }
+}
+
+#[test]
+fn case_222_a_clock_at_its_end_is_refused() {
+    let last = op(u64::MAX, B);
+    let bad = state(vv(&[(B, u64::MAX)]), vec![]);
+    assert!(matches!(verify::state(&bad), Err(Reject::Lamport { .. })));
+    let known = vv(&[(A, 3)]);
+    let claim = vv(&[(A, 3), (B, last.lamport)]);
+    let refused = verify::knowledge(B, &claim, u64::MAX, &[&known]);
+    assert!(matches!(refused, Err(Reject::Lamport { .. })));
+}
+
+#[test]
+fn case_223_a_clock_far_ahead_is_refused() {
+    let known = vv(&[(A, 7)]);
+    let check = |lamport| verify::knowledge(B, &vv(&[(A, 7), (B, lamport)]), 3, &[&known]);
+    assert_eq!(check(8), Ok(()));
+    assert_eq!(check(10), Ok(()));
+    assert!(check(11).is_err() && check(1_000_007).is_err() && check(7).is_err());
+}
+
+#[test]
+fn case_224_forged_knowledge_is_refused() {
+    let known = vv(&[(A, 1), (B, 2)]);
+    let forged = vv(&[(A, 1), (B, 9), (C, 3)]);
+    let refused = verify::knowledge(C, &forged, 1, &[&known]);
+    assert_eq!(refused, Err(Reject::ForgedKnowledge { device: B }));
+    assert_eq!(verify::knowledge(C, &vv(&[(A, 1), (B, 2), (C, 3)]), 1, &[&known]), Ok(()));
+}
+
+#[test]
+fn case_225_an_uncovered_operation_is_refused() {
+    let seen = op(5, B);
+    let bad = state(
+        vv(&[(B, 4)]),
+        vec![(born(op(1, B), 0), node_at(seen, NodeId::Root, "f", Some("x")))],
+    );
+    assert!(matches!(verify::state(&bad), Err(Reject::Uncovered { .. })));
+}
+
+#[test]
+fn case_226_one_operation_with_two_payloads_shows_both() {
+    let (id, twice) = (born(op(1, A), 0), op(1, A));
+    let one = state(vv(&[(A, 1)]), vec![(id, node_at(twice, NodeId::Root, "f", Some("x")))]);
+    let two = state(vv(&[(A, 1)]), vec![(id, node_at(twice, NodeId::Root, "f", Some("y")))]);
+    let both = join(&one, &two);
+    assert_eq!(both, join(&two, &one));
+    let peer = Peer { tree: Indexed::new(both), ..Peer::new('A') };
+    assert_eq!(peer.show().len(), 2);
+    let mut x = Log::new(A);
+    x.write(b"f", content("x")).unwrap();
+    let mut y = Log::new(A);
+    y.write(b"f", content("y")).unwrap();
+    assert!(matches!(x.merge(&y), Err(LogError::Equivocation { .. })));
+}
+
+#[test]
+fn case_227_a_node_twice_is_refused() {
+    let one = node_at(op(1, A), NodeId::Root, "f", Some("x"));
+    let id = born(op(1, A), 0);
+    let bytes = postcard::to_stdvec(&vec![(id, one.clone()), (id, one)]).unwrap();
+    assert!(postcard::from_bytes::<SmallMap<NodeId, Node<Text>>>(&bytes).is_err());
+}
+
+#[test]
+fn case_228_a_cycle_of_one_device_is_refused() {
+    let (x, y) = (born(op(1, A), 0), born(op(1, A), 1));
+    let bad = state(
+        vv(&[(A, 1)]),
+        vec![(x, node_at(op(1, A), y, "x", None)), (y, node_at(op(1, A), x, "y", None))],
+    );
+    assert!(matches!(verify::state(&bad), Err(Reject::Cycle { .. })));
+    let own = state(vv(&[(A, 1)]), vec![(x, node_at(op(1, A), x, "x", None))]);
+    assert!(matches!(verify::state(&own), Err(Reject::Malformed { .. })));
+}
+
+#[test]
+fn case_229_illegal_names_are_refused() {
+    let long = [b'x'; 256];
+    for bad in [b"".as_slice(), b".", b"..", b"a/b", b"a\0", &long] {
+        assert!(Name::new(bad).is_err());
+        let mut log = Log::new(A);
+        assert!(bad == b"a/b" || log.write(bad, content("x")).is_err());
+    }
+    assert_eq!(Name::new(b""), Err(BadName::Empty));
+}
+
+#[test]
+fn case_230_a_hundred_thousand_directories_deep() {
+    let depth = 100_000;
+    let mut parent = NodeId::Root;
+    let mut nodes = Vec::new();
+    for n in 0..depth {
+        nodes.push((born(op(1, A), n), node_at(op(1, A), parent, "d", None)));
+        parent = born(op(1, A), n);
+    }
+    nodes.push((born(op(1, A), depth), node_at(op(1, A), parent, "f", Some("x"))));
+    let deep = state(vv(&[(A, 1)]), nodes);
+    verify::state(&deep).unwrap();
+    let mut peer = Peer { tree: Indexed::new(deep), ..Peer::new('B') };
+    assert_eq!(peer.render().items.len(), 100_001);
+    let other = peer.clone();
+    let entry = peer.view().lookup(&[parent], &Name::new(b"f").unwrap()).unwrap().unwrap();
+    let mut edit = cairnfs_merge::Edit::new(&peer.tree, op(2, B));
+    edit.write(&entry, content("y")).unwrap();
+    let edited = edit.finish();
+    assert_eq!(edited.nodes.len(), 100_001);
+    peer.tree.apply_derived(edited.nodes, edited.index);
+    peer.tree.vv_mut().learn(&op(2, B));
+    peer.pull(&other);
+}
+
+#[test]
+fn case_231_a_million_entries_of_which_one_differs() {
+    let nodes = (0..1_000_000_u32).map(|n| {
+        let node = node_at(op(1, A), NodeId::Root, &format!("f{n}"), Some("x"));
+        (born(op(1, A), n), node)
+    });
+    let base = Indexed::new(state(vv(&[(A, 1)]), nodes.collect()));
+    let id = born(op(1, A), 77);
+    let edited = |device: DeviceId, text: &str| {
+        let mut node = node_at(op(1, A), NodeId::Root, "f77", Some("x"));
+        node.content = Reg::one(op(2, device), content(text));
+        node.live = Reg::one(op(2, device), Carry::Same);
+        let mut tree = base.clone();
+        tree.apply([(id, Some(Arc::new(node)))].into());
+        tree.vv_mut().learn(&op(2, device));
+        tree
+    };
+    let (mut left, right) = (edited(B, "b"), edited(C, "c"));
+    left.merge(&right, B).unwrap();
+    let peer = Peer { tree: left, ..Peer::new('B') };
+    assert_eq!(peer.kinds(), [ConflictKind::Content].into());
+    assert_eq!(peer.view().copies(&[NodeId::Root], &Name::new(b"f77").unwrap()).unwrap().len(), 1);
+}
+
+#[test]
+fn case_232_ten_thousand_values_in_one_register() {
+    let device = |n: u32| {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        DeviceId(bytes)
+    };
+    let ops = (0..10_000).map(|n| op(1, device(n)));
+    let mut node = node_at(op(1, device(0)), NodeId::Root, "f", Some("x"));
+    node.content = ops.clone().map(|op| (op, content("x"))).collect();
+    let vv: VersionVector = ops.map(|op| (op.device, op.lamport)).collect();
+    let id = born(op(1, device(0)), 0);
+    let bad = state(vv, vec![(id, node)]);
+    assert_eq!(verify::state(&bad), Err(Reject::TooMany { node: id }));
+    assert_eq!(join(&bad, &bad), bad);
+    let bytes = postcard::to_stdvec(&bad).unwrap();
+    assert!(postcard::from_bytes::<State<Text>>(&bytes).is_err());
+}
+
+#[test]
+fn case_234_a_restored_backup_takes_a_new_incarnation() {
+    let mut peer = Peer::new('A');
+    peer.write("f", "1").unwrap();
+    let backup = peer.clone();
+    for n in 2..7 {
+        peer.write("f", &n.to_string()).unwrap();
+    }
+    let mut restored = backup;
+    // Another head knows more of this device than it does itself.
+    assert!(peer.tree.state().vv.get(&A) > restored.tree.state().vv.get(&A));
+    restored.device = C;
+    restored.publish();
+    restored.write("f", "mine").unwrap();
+    restored.pull(&peer);
+    peer.pull(&restored);
+    assert_eq!(peer.tree, restored.tree);
+    let texts: BTreeSet<_> = peer.show().into_values().flatten().collect();
+    assert_eq!(texts, ["6".to_owned(), "mine".to_owned()].into());
+}
+
+#[test]
+fn case_239_240_241_merges_of_equal_heads_are_equal_and_silent() {
+    let (a, b) = edit_edit();
+    let (mut left, mut right) = (a.tree().clone(), b.tree().clone());
+    left.merge(b.tree(), A).unwrap();
+    right.merge(a.tree(), B).unwrap();
+    assert_eq!(left, right);
+    assert_eq!(Relation::of(&left.state().vv, &right.state().vv), Relation::Same);
+    let before = left.clone();
+    for _ in 0..10 {
+        assert_eq!(left.merge(&right, C).unwrap(), None);
+    }
+    assert_eq!(left, before);
+}
+
+#[test]
+fn case_242_a_thousand_heads_fold() {
+    let mut all = Peer::new('A');
+    for n in 0..1_000_u32 {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        let mut peer = Peer::new('B');
+        peer.device = DeviceId(bytes);
+        peer.write(&format!("f{n}"), "x").unwrap();
+        all.pull(&peer);
+    }
+    assert_eq!(all.show().len(), 1_000);
+}
+
+#[test]
+fn case_243_a_long_name_is_cut_at_a_character() {
+    let long = format!("{}\u{20ac}", "x".repeat(252));
+    let (mut a, mut b) = (Peer::new('A'), Peer::new('B'));
+    a.write(&long, "1").unwrap();
+    b.write(&long, "2").unwrap();
+    a.pull(&b);
+    let shown = a.show();
+    let copy = shown.keys().find(|path| **path != long).unwrap();
+    assert!(copy.len() <= 255 && copy.starts_with("xxx"));
+    assert_eq!(copy.rsplit_once('@').unwrap().1.len(), 8);
+}
+
+#[test]
+fn case_244_copies_with_one_prefix_get_longer_ones() {
+    let id = |last: u8| {
+        let mut bytes = [9; 32];
+        bytes[31] = last;
+        bytes[7] = last;
+        ContentId(bytes)
+    };
+    let mut node = node_at(op(1, A), NodeId::Root, "t", Some("x"));
+    let values = [(A, 1), (B, 2), (C, 3)];
+    node.content = values
+        .map(|(device, n)| (op(1, device), Content::new(id(n), 1, n.to_string())))
+        .into_iter()
+        .collect();
+    let tree = Indexed::new(state(vv(&[(A, 1), (B, 1), (C, 1)]), vec![(born(op(1, A), 0), node)]));
+    let peer = Peer { tree, ..Peer::new('A') };
+    let lens: BTreeSet<usize> = peer.show().keys().map(String::len).collect();
+    assert_eq!(lens, [1, 10, 18].into());
+}
+
+#[test]
+fn case_245_a_version_is_found_by_node_and_operation_whoever_wins() {
+    let (mut a, mut b) = (Peer::new('A'), Peer::new('B'));
+    a.write("t", "1").unwrap();
+    b.pull(&a);
+    a.write("t", "2").unwrap();
+    b.write("t", "3").unwrap();
+    let open = a.get("t").unwrap();
+    let (node, version) = (open.id(), *open.owners[&open.id()].first().unwrap());
+    a.pull(&b);
+    let state = a.tree.state();
+    let held = state.nodes[&node].content.iter().find(|(op, _)| **op == version).unwrap();
+    assert_eq!(held.1.body, "2");
+}
