@@ -1,4 +1,130 @@
 //! Concurrent facts in, one tree out: merging of file trees without I/O.
+//!
+//! # The model in ten lines
+//!
+//! 1. A file or directory is a [`Node`] with an id for life; its name is only an attribute.
+//! 2. Each attribute is a [`Reg`]: the values of those who did not know of each other, each under
+//!    the [`OpId`] that wrote it. In peace there is one.
+//! 3. A [`State`] is the nodes and a [`VersionVector`]: which operations it has seen.
+//! 4. [`join`] keeps a value that both sides have, or that one side has and the other has not seen.
+//!    What is missing though seen was replaced. No ancestor, no tombstones, no new operation.
+//! 5. So a join is commutative, associative and idempotent: any order, any number of times.
+//! 6. [`View`] computes the visible tree from a state: latest moves count, cycles are broken,
+//!    directories of one name are one, a losing version is shown as `name@<8 hex>`.
+//! 7. Peers with equal knowledge have equal states, hence equal trees and equal [`conflicts`].
+//! 8. [`Edit`] says what a user's action writes. A conflict ends when somebody replaces the values.
+//! 9. A [`ConflictResolver`] is optional; what it decides is an operation and travels.
+//! 10. [`PathOpLog`] and [`three_way`] are the same engine for those who have only paths.
+//!
+//! # Two logs
+//!
+//! ```
+//! use cairnfs_merge::{Content, ContentId, Context, DeviceId, PathOpLog, Strategy};
+//!
+//! # fn main() -> Result<(), cairnfs_merge::LogError> {
+//! let text = |text: &'static str| {
+//!     Content::new(ContentId(*blake3::hash(text.as_bytes()).as_bytes()), text.len() as u64, text)
+//! };
+//! let mut laptop = PathOpLog::new(DeviceId([1; 16]));
+//! laptop.write(b"docs/plan", text("draft"))?;
+//! let mut nas = PathOpLog::new(DeviceId([2; 16]));
+//! nas.merge(&laptop)?;
+//!
+//! laptop.rename(b"docs", b"papers")?;
+//! nas.write(b"docs/plan", text("final"))?;
+//! laptop.merge_with_resolver(&nas, &Strategy::ConflictFile, &Context { text: None })?;
+//!
+//! let plan = laptop.resolve_path(b"papers/plan")?.and_then(|entry| entry.content);
+//! assert_eq!(plan.map(|content| content.body), Some("final"));
+//! assert!(laptop.conflicts().is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Three trees
+//!
+//! ```
+//! use cairnfs_merge::{
+//!     Content, ContentId, Kind, PlainEntry, PlainTree, Policy, Renames, three_way,
+//! };
+//!
+//! # fn main() -> Result<(), cairnfs_merge::ThreeWayError> {
+//! let tree = |files: &[(&str, &'static str)]| -> PlainTree<&'static str> {
+//!     let entry = |text: &'static str| {
+//!         let id = ContentId(*blake3::hash(text.as_bytes()).as_bytes());
+//!         let content = Some(Content::new(id, text.len() as u64, text));
+//!         PlainEntry { kind: Kind::File, content }
+//!     };
+//!     files.iter().map(|(path, text)| (path.as_bytes().to_vec(), entry(text))).collect()
+//! };
+//! let base = tree(&[("a", "0"), ("b", "0")]);
+//! let ours = tree(&[("a", "1"), ("b", "0")]);
+//! let theirs = tree(&[("a", "2"), ("b", "2")]);
+//! let merged = three_way(&base, &ours, &theirs, Renames::Ignore, Policy::default())?;
+//! // `a` and its copy, and `b` as they have it.
+//! assert_eq!(merged.tree.items.len(), 3);
+//! assert_eq!(merged.conflicts.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A resolver of one's own
+//!
+//! ```
+//! use cairnfs_merge::{
+//!     Conflict, ConflictResolver, Content, ContentId, Context, DeviceId, PathOpLog, Resolution,
+//! };
+//!
+//! /// The longer version wins.
+//! struct Longest;
+//!
+//! impl ConflictResolver<&'static str> for Longest {
+//!     fn resolve(
+//!         &self,
+//!         conflict: &Conflict<&'static str>,
+//!         _: &Context<'_, &'static str>,
+//!     ) -> Resolution<&'static str> {
+//!         let len = |content: &Content<&str>| (content.len, content.id);
+//!         let versions = conflict.versions.iter();
+//!         let longest = versions.max_by_key(|version| version.entry.content.as_ref().map(len));
+//!         longest.map_or(Resolution::KeepBoth, |version| Resolution::UseVersion(version.op))
+//!     }
+//!
+//!     fn symmetric(&self) -> bool {
+//!         true
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), cairnfs_merge::LogError> {
+//! let text = |text: &'static str| {
+//!     Content::new(ContentId(*blake3::hash(text.as_bytes()).as_bytes()), text.len() as u64, text)
+//! };
+//! let (mut a, mut b) = (PathOpLog::new(DeviceId([1; 16])), PathOpLog::new(DeviceId([2; 16])));
+//! a.write(b"log", text("one line"))?;
+//! b.write(b"log", text("one line and another"))?;
+//! let done = a.merge_with_resolver(&b, &Longest, &Context { text: None })?;
+//! assert_eq!(done.discarded.len(), 1);
+//! assert_eq!(a.resolve_all().len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Over a store of one's own
+//!
+//! Implement [`Tree`]: nodes by id, and three small indexes that [`derive()`](crate::derive())
+//! computes. [`Edit::finish`] and [`merge`] hand out changed nodes together with the index edits.
+//! An [`OpId`] may serve all changes until they are published; then take the next.
+//!
+//! # Limitations
+//!
+//! - A device must never use one [`OpId`] for two published versions: whoever restores a backup
+//!   takes a new [`DeviceId`]. If it happens all the same, both contents are shown.
+//! - A register of a foreign state holds at most 64 concurrent values.
+//! - The portable policy scans a directory for every lookup in it.
+//! - Where directories become or cease to be united, their children are looked at once.
+//! - The versions of a contested file with several hard links are shown under each of its names;
+//!   deciding them under one name decides them under all.
+//! - Text is merged by lines, and only where the caller still has the common ancestor.
 
 mod conflict;
 mod copies;
