@@ -218,9 +218,9 @@ const SYSTEM: &str = "
 bin=$1; dir=$2; links=$3; bucket=$4
 ln -s $bin $links/cairnfs
 mount --bind $links /usr/local/sbin
-mount -t fuse.cairnfs -o save=interval:1h $bucket $dir
+mount -t fuse.cairnfs -o save=interval:7s $bucket $dir
 mountpoint -q $dir
-grep -q interval:1h <<< \"$(cairnfs status $bucket)\"
+grep -q interval:7s <<< \"$(cairnfs status $bucket)\"
 echo through the system > $dir/f
 umount $dir
 mountpoint -q $dir && exit 20
