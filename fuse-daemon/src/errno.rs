@@ -18,6 +18,8 @@ pub(crate) fn of(op: &'static str, err: &Error) -> Errno {
 fn errno(err: &Error) -> Errno {
     match err {
         Error::NotFound => Errno::ENOENT,
+        // The kernel looks the path up again before it tells anybody.
+        Error::Stale => Errno::ESTALE,
         Error::Exists => Errno::EEXIST,
         Error::NotDir => Errno::ENOTDIR,
         Error::IsDir => Errno::EISDIR,

@@ -167,8 +167,7 @@ impl Filesystem for Adapter {
         let (caller, parent) = (convert::caller(req), convert::ino(parent));
         let (mode, flags) = (mode & convert::MODE_BITS, convert::open_flags(flags));
         let result = self.mount.create(caller, parent, name.as_bytes(), mode, flags);
-        // Even a handle that only reads has something to flush then: that the file exists.
-        answer::created(reply, result, FopenFlags::FOPEN_KEEP_CACHE);
+        answer::created(reply, result, handle_flags(flags.write));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
