@@ -81,6 +81,12 @@ pub fn rss_bytes_max(pid: u32) -> u64 {
     number(pid, "status", "VmHWM:") * 1024
 }
 
+/// The most memory that `pid` has held, less what it maps of its program.
+#[must_use]
+pub fn data_bytes_max(pid: u32) -> u64 {
+    rss_bytes_max(pid).saturating_sub(number(pid, "status", "RssFile:") * 1024)
+}
+
 /// The memory that `pid` holds, in bytes.
 #[must_use]
 pub fn rss_bytes(pid: u32) -> u64 {

@@ -33,7 +33,7 @@ fn a_file_larger_than_the_memory_allowed_is_written_and_read_within_it() {
     }
     file.sync_all().unwrap();
     let wrote = start.elapsed();
-    let after_write = process::rss_bytes_max(pid);
+    let after_write = process::data_bytes_max(pid);
     let start = Instant::now();
     let mut found = vec![0; 1 << 20];
     for n in 0..size_mib {
@@ -45,14 +45,15 @@ fn a_file_larger_than_the_memory_allowed_is_written_and_read_within_it() {
         assert!(found == block, "MiB {n}");
     }
     let read = start.elapsed();
-    let after_read = process::rss_bytes_max(pid);
+    let after_read = process::data_bytes_max(pid);
     eprintln!(
         "{size_mib} MiB: written in {wrote:?}, read in {read:?}; at most {} MiB of memory while \
          writing, {} MiB in all",
         after_write / MIB,
         after_read / MIB
     );
-    // Caches of 32 MiB, dirty data of 32 MiB, and 32 MiB for everything else.
+    // Caches of 32 MiB, dirty data of 32 MiB, and 32 MiB for everything else. The program itself
+    // is not counted, of which an unoptimised build maps several times as much.
     assert!(after_write <= 96 * MIB, "{} MiB while writing", after_write / MIB);
     assert!(after_read <= 96 * MIB, "{} MiB while reading", after_read / MIB);
     close(file).unwrap();

@@ -220,6 +220,7 @@ fn run(seed: u64, steps: u64, save: &str) {
             compare(&model, &peer.dir(), &what);
         }
     }
+    drop((here, there));
     peer.remount();
     compare(&model, &peer.dir(), "at the end");
 }
