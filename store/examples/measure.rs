@@ -124,7 +124,7 @@ fn main() {
                         &root,
                         [(key, Some(noise(u64::from(n) << 32, 40)))],
                     )
-                    .unwrap()
+                    .unwrap();
                 })
             })
             .collect(),
@@ -136,7 +136,10 @@ fn main() {
     println!("open after a clean end {:.1} ms", took.as_secs_f64() * 1e3);
     std::fs::remove_file(dir.join("index.redb")).unwrap();
     let took = timed(|| {
-        println!("{:?}", open(disk.clone(), &dir, keys.clone(), Options::default()).unwrap().report)
+        println!(
+            "{:?}",
+            open(disk.clone(), &dir, keys.clone(), Options::default()).unwrap().report
+        );
     });
     println!("open without an index {:.1} ms", took.as_secs_f64() * 1e3);
     std::fs::remove_dir_all(dir).unwrap();

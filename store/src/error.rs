@@ -144,7 +144,12 @@ impl Error {
     }
 
     pub(crate) fn index(source: impl Into<redb::Error>) -> Self {
-        Self::Index { source: Box::new(source.into()) }
+        match source.into() {
+            redb::Error::Io(err) if is_full(&err) => {
+                Self::NoSpace { path: PathBuf::from("index.redb") }
+            }
+            source => Self::Index { source: Box::new(source) },
+        }
     }
 }
 

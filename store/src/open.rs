@@ -151,7 +151,14 @@ pub(crate) fn open_with(
             other => drop(other?),
         }
     }
-    let (index, mark) = open_index(disk, dir, &packs, options.index_cache_bytes)?;
+    let mut reserve = Reserve::new(disk, dir, options.reserve_bytes);
+    let (index, mark) = match open_index(disk, dir, &packs, options.index_cache_bytes) {
+        // Whoever opens a bucket on a full disk may be about to delete something.
+        Err(Error::NoSpace { .. }) if reserve.release()? => {
+            open_index(disk, dir, &packs, options.index_cache_bytes)?
+        }
+        other => other?,
+    };
     let index = Arc::new(index);
     let mut hand_over = |entries: &mut Vec<_>, mark: &Mark| {
         index.commit(entries, &[], mark)?;
@@ -174,21 +181,19 @@ pub(crate) fn open_with(
         report.cut_bytes,
         report.index_rebuilt
     );
-    let appender = start(disk, dir, keys, options, packs, lock, index, recovered)?;
+    let appender = start(keys, options, packs, lock, index, recovered, reserve)?;
     let blobs = Arc::clone(appender.blobs());
     Ok(Opened { appender, blobs, saves, report })
 }
 
-#[allow(clippy::too_many_arguments, reason = "the pieces that opening has gathered")]
 fn start(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
     keys: KeyRing,
     options: Options,
     packs: Packs,
     lock: Lock,
     index: Arc<Index>,
     recovered: Recovered,
+    mut reserve: Reserve,
 ) -> Result<Appender> {
     let end = recovered.chain.batch_start;
     let tail = Arc::new(Tail::new(end));
@@ -203,7 +208,6 @@ fn start(
     )?;
     let file = packs.file(end.pack)?;
     let blobs = Arc::new(Blobs { keys, packs, tail, index, _lock: lock });
-    let mut reserve = Reserve::new(disk, dir, options.reserve_bytes);
     reserve.ensure();
     Ok(Appender::new(Start {
         trail,

@@ -132,15 +132,17 @@ fn cut(seed: u64, steps: u64, cut: u64) -> bool {
 
 #[test]
 fn a_power_cut_at_any_call_keeps_every_acknowledged_save_whole() {
+    // More by hand: CAIRNFS_CRASH_SEEDS=1000 cargo test -p cairnfs-store --test crash
+    let seeds = std::env::var("CAIRNFS_CRASH_SEEDS").map_or(24, |n| n.parse().unwrap());
     let mut cuts = 0;
-    for seed in 0..24 {
+    for seed in 0..seeds {
         let mut at = 0;
         while !cut(seed, 40, at) {
             at += 1;
             cuts += 1;
         }
     }
-    assert!(cuts > 1200, "{cuts} cuts");
+    assert!(cuts > 50 * seeds, "{cuts} cuts");
 }
 
 #[test]

@@ -59,6 +59,13 @@ fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
         for (blob, content) in &saved {
             assert_eq!(blobs.get(blob).unwrap()[..], content[..]);
         }
+        // The process is killed and started again, on the disk that is as full as before.
+        let killed = disk.kill();
+        killed.set_capacity_bytes(killed.used_bytes());
+        let mut reopened = open(Arc::new(killed), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(reopened.saves.len(), saved.len() + 6);
+        let more = reopened.appender.save(&noise(0, 100_000), false);
+        assert!(matches!(more, Err(Error::NoSpace { .. })), "{more:?}");
         let crashed = open(Arc::new(disk.crash(seed)), Path::new(DIR), keys(), options()).unwrap();
         assert_eq!(crashed.saves.len(), saved.len() + 6);
         drop(crashed);

@@ -93,7 +93,7 @@ fn edits() -> impl Strategy<Value = BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("CASES").map_or(200, |n| n.parse().unwrap()), max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_map_holds_what_a_btree_map_holds_and_equal_content_has_an_equal_root(
@@ -168,6 +168,24 @@ fn the_order_of_single_edits_does_not_matter() {
         root = store.apply(&root, [(key.clone(), None)]);
     }
     assert_eq!(root, Root::EMPTY);
+}
+
+/// Found by the test above: the second leaf's removal brought the first one back.
+#[test]
+fn neighbouring_leaves_can_go_in_one_batch() {
+    let mut store = Store::new();
+    let model: Model = (0..20u8).map(|n| (vec![n], vec![n; 5000])).collect();
+    let root = store.build(&model);
+    for count in 1..=20 {
+        for from in 0..=20 - count {
+            let gone: Vec<Edit> = (from..from + count).map(|n| (vec![n], None)).collect();
+            let mut left = model.clone();
+            left.retain(|key, _| !(from..from + count).contains(&key[0]));
+            let root = store.apply(&root, gone);
+            assert_eq!(store.all(&root), left);
+            assert_eq!(root, store.build(&left));
+        }
+    }
 }
 
 #[test]

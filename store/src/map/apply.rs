@@ -242,13 +242,12 @@ impl<'a> Pass<'a> {
             self.merge(&node)?;
             self.add_until(limit.as_deref())?;
             let Some(limit) = limit else { return Ok(()) };
-            if self.writer.is_empty() {
-                // All before is gone: the next node is the first, and begins where it did.
-                return Ok(());
-            }
+            // An edit of the next node's beginning belongs to this region: a region of its own
+            // would step back to this node, and write again what is gone.
             let edited = self.edit().is_some_and(|(key, _)| *key == limit);
-            // A node that was full may have ended without a boundary.
-            let unsure = node.bytes() >= FULL_BYTES;
+            // A node that was full may have ended without a boundary. But if all before is gone,
+            // the next node is the first of the map, and begins where it did.
+            let unsure = node.bytes() >= FULL_BYTES && !self.writer.is_empty();
             if !edited && !unsure {
                 return Ok(());
             }
@@ -299,5 +298,62 @@ impl<'a> Pass<'a> {
         }
         self.writer.push(key, value);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sim::SimDisk;
+    use crate::{KeyRing, Options, Secret, create};
+
+    /// Whoever holds the key can choose names that are no boundaries. Nodes stay bounded then,
+    /// and the shape still depends on the content only.
+    #[test]
+    fn nodes_without_boundaries_are_cut_by_length_and_alike_whatever_the_order() {
+        let keys = KeyRing::new([(0, Secret::new([5; 32]))]).unwrap();
+        let options = Options { reserve_bytes: 0, index_thread: false, ..Options::default() };
+        let (mut appender, blobs) =
+            create(Arc::new(SimDisk::new(1)), Path::new("/b"), keys, options).unwrap();
+        let reader = MapReader::new(blobs, 64 << 20);
+        let value = |n: u32| vec![n.to_le_bytes()[0]; 700];
+        let chosen: Vec<Vec<u8>> = (0..2_000u32)
+            .map(|n| format!("{n:06}").into_bytes())
+            .filter(|key| !reader.boundary().begins_node(0, key, entry_bytes(key, &value(0))))
+            .take(900)
+            .collect();
+        let mut model: BTreeMap<Vec<u8>, Vec<u8>> =
+            chosen.iter().zip(0..).map(|(key, n)| (key.clone(), value(n))).collect();
+        let build = |appender: &mut Appender, model: &BTreeMap<Vec<u8>, Vec<u8>>| {
+            let edits = model.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+            apply(&reader, appender, &Root::EMPTY, edits).unwrap()
+        };
+        let mut root = build(&mut appender, &model);
+        let mut count = 0;
+        let mut node = |_: &BlobRef| {
+            count += 1;
+            Ok(true)
+        };
+        reader.walk(&root, &mut node, &mut |_, _| Ok(())).unwrap();
+        assert!((8..20).contains(&count), "{count} nodes of 64 KiB and one above");
+        for step in 0..300u32 {
+            let mut edits: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+            for n in 0..=step % 4 {
+                let key = &chosen[(step * 131 + n * 397) as usize % chosen.len()];
+                let gone = model.contains_key(key) && (step + n) % 3 > 0;
+                edits.insert(key.clone(), (!gone).then(|| value(step)));
+            }
+            for (key, value) in &edits {
+                match value {
+                    Some(value) => model.insert(key.clone(), value.clone()),
+                    None => model.remove(key),
+                };
+            }
+            root = apply(&reader, &mut appender, &root, edits).unwrap();
+            assert_eq!(root, build(&mut appender, &model), "step {step}");
+        }
     }
 }
