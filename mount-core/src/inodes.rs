@@ -55,6 +55,8 @@ pub(crate) struct Orphan {
 pub(crate) enum Bound {
     Shown(Shown),
     Orphan(Orphan),
+    /// A directory that was removed while somebody stands in it or has it open.
+    RemovedDir(Arc<Node<Data>>),
 }
 
 /// The numbers that are not packed ids, and what packing needs.
@@ -115,8 +117,11 @@ impl Inodes {
         }
         if let Some((bound, told)) = self.bound.get_mut(&ino) {
             *told = told.saturating_sub(count);
-            if *told == 0 && matches!(bound, Bound::Shown(_)) {
-                self.unbind(ino);
+            match bound {
+                Bound::Shown(_) if *told == 0 => self.unbind(ino),
+                // It has no name that it could be looked up by: this is the end of it.
+                Bound::RemovedDir(_) => drop(self.bound.remove(&ino)),
+                Bound::Shown(_) | Bound::Orphan(_) => (),
             }
         }
     }
@@ -160,6 +165,13 @@ impl Inodes {
         self.bound.insert(ino, (Bound::Orphan(orphan), told));
     }
 
+    /// A directory was removed; the kernel may know it until it forgets it.
+    pub(crate) fn removed_dir(&mut self, shown: Shown, node: Arc<Node<Data>>) {
+        let ino = self.number(shown);
+        self.by_shown.remove(&shown);
+        self.bound.insert(ino, (Bound::RemovedDir(node), 0));
+    }
+
     /// What is left of an open file without a name has changed.
     pub(crate) fn update_orphan(&mut self, ino: Ino, node: Arc<Node<Data>>) {
         if let Some((Bound::Orphan(orphan), _)) = self.bound.get_mut(&ino) {
@@ -184,7 +196,7 @@ impl Inodes {
     pub(crate) fn orphans(&self) -> Vec<Arc<File>> {
         let orphans = self.bound.values().filter_map(|(bound, _)| match bound {
             Bound::Orphan(orphan) => Some(Arc::clone(&orphan.file)),
-            Bound::Shown(_) => None,
+            Bound::Shown(_) | Bound::RemovedDir(_) => None,
         });
         orphans.collect()
     }

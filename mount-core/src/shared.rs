@@ -113,6 +113,8 @@ struct Accounts {
     /// When the last change was made: microseconds since the mount started.
     last_change: AtomicU64,
     stopped: AtomicBool,
+    /// Whether somebody was refused space since some was last looked for.
+    starved: AtomicBool,
     read_only: AtomicBool,
 }
 
@@ -252,7 +254,22 @@ impl Shared {
         let waiting = self.accounts.unsaved.load(Ordering::Relaxed).max(0);
         let space = free - waiting - SAVE_OVERHEAD_BYTES;
         self.accounts.space.store(space, Ordering::Relaxed);
-        if space < bytes { Err(Error::NoSpace) } else { Ok(()) }
+        if space < bytes {
+            self.accounts.starved.store(true, Ordering::Relaxed);
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody was refused space since [`Shared::fed`].
+    pub(crate) fn is_starved(&self) -> bool {
+        self.accounts.starved.load(Ordering::Relaxed)
+    }
+
+    /// Space was looked for.
+    pub(crate) fn fed(&self) {
+        self.accounts.starved.store(false, Ordering::Relaxed);
+        self.accounts.space.store(0, Ordering::Relaxed);
     }
 
     /// Takes everything that no save has covered; `None` if there is nothing.

@@ -104,6 +104,11 @@ impl File {
 }
 
 impl Content {
+    /// Where the sealed content lies.
+    pub(crate) fn sealed(&self) -> &Data {
+        &self.base.data
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
@@ -113,16 +118,18 @@ impl Content {
         self.written
     }
 
-    /// The tree has been told another time of last change.
+    /// The tree has been told another time of last change; a record that says otherwise must be
+    /// followed by one that does not.
     pub(crate) fn forget_written(&mut self) {
-        self.written = None;
+        self.unsaved |= self.written.take().is_some();
     }
 
     /// Bytes that are not in holes; dirty ones over sealed ones count twice until they are folded.
     pub(crate) fn stored_bytes(&self) -> u64 {
-        let sealed = self.base.data.stored_bytes();
         let cut = self.base.sealed_len - self.base.visible;
-        (sealed.saturating_sub(cut) + self.pieces.bytes()).min(self.len)
+        let sealed = self.base.data.stored_bytes().saturating_sub(cut);
+        let punched = self.pieces.holes_below(self.base.visible);
+        (sealed.saturating_sub(punched) + self.pieces.bytes()).min(self.len)
     }
 
     pub(crate) fn is_unsaved(&self) -> bool {

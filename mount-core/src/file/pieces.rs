@@ -80,6 +80,12 @@ impl Pieces {
         self.unsaved_bytes
     }
 
+    /// Bytes in holes below `end`.
+    pub(crate) fn holes_below(&self, end: u64) -> u64 {
+        let holes = self.over(0, end).filter(|(_, piece)| matches!(piece.fill, Fill::Hole(_)));
+        holes.map(|(start, piece)| (start + piece.fill.len()).min(end) - start).sum()
+    }
+
     /// All pieces in order of their offsets.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Piece)> {
         self.by_start.iter().map(|(start, piece)| (*start, piece))

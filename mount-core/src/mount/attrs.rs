@@ -30,6 +30,7 @@ impl Mount {
         let mut attr = match &target {
             Target::Named(shown, node) => self.attr(&core, *shown, node)?,
             Target::Nameless(orphan) => orphan_attr(ino, orphan),
+            Target::RemovedDir(node) => plain_attr(ino, node),
         };
         attr.ino = ino;
         Ok(attr)
@@ -60,6 +61,7 @@ impl Mount {
             match target {
                 Target::Named(shown, _) => self.set_attrs(shown, others)?,
                 Target::Nameless(orphan) => self.set_orphan_attrs(ino, &orphan, others),
+                Target::RemovedDir(_) => return Err(Error::NotFound),
             }
         }
         self.getattr(ino, fh)
@@ -197,6 +199,7 @@ impl Mount {
                 Self::load(&mut core, shown, &node)
             }
             Target::Nameless(orphan) => Ok(orphan.file),
+            Target::RemovedDir(_) => Err(Error::IsDir),
         }
     }
 

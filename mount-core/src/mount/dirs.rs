@@ -28,6 +28,7 @@ impl Mount {
             Target::Named(shown, node) if node.kind.is_dir() => {
                 Ok(self.shared().handles.open_dir(shown))
             }
+            Target::RemovedDir(_) => Err(Error::NotFound),
             _ => Err(Error::NotDir),
         }
     }
@@ -136,8 +137,7 @@ impl Mount {
     pub fn fsyncdir(&self, ino: Ino, done: Done) {
         let target = self.target(&self.shared().core.read(), ino);
         match target {
-            // A removed directory that is still open has nothing to save.
-            Ok(_) | Err(Error::Stale) => self.save_then(done),
+            Ok(_) => self.save_then(done),
             Err(err) => done(Err(err)),
         }
     }

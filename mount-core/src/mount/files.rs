@@ -35,6 +35,7 @@ impl Mount {
                 }
                 Target::Named(shown, node) => Self::load(&mut core, shown, &node)?,
                 Target::Nameless(orphan) => orphan.file,
+                Target::RemovedDir(_) => return Err(Error::IsDir),
             }
         };
         if flags.truncate {
@@ -141,7 +142,7 @@ impl Mount {
         let core = self.shared().core.read();
         let unsaved = match self.target(&core, ino) {
             Ok(Target::Named(shown, _)) => core.unsaved.contains(&shown.node),
-            Ok(Target::Nameless(_)) | Err(_) => false,
+            Ok(Target::Nameless(_) | Target::RemovedDir(_)) | Err(_) => false,
         };
         // A save under way may hold it: only the writer can tell when that is durable.
         unsaved || core.saving

@@ -33,7 +33,12 @@ impl Mount {
         let mut versions = Vec::new();
         while let Some(id) = next.filter(|_| versions.len() < limit) {
             let manifest = self.manifest(&id)?;
-            next = manifest.parents.first().copied();
+            let parent = manifest.parents.first().copied();
+            // Where older versions were given up for space, history begins with what is left.
+            next = match parent {
+                Some(parent) if self.shared().vault.blobs().contains(&parent)? => Some(parent),
+                _ => None,
+            };
             let before = next.map(|parent| self.manifest(&parent)).transpose()?;
             let before = before.map_or(Root::EMPTY, |parent| parent.root);
             let mut changes = Vec::new();

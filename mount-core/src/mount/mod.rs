@@ -48,6 +48,8 @@ enum Target {
     Named(Shown, Arc<Node<Data>>),
     /// It is open and has none.
     Nameless(Orphan),
+    /// It was removed while somebody stands in it.
+    RemovedDir(Arc<Node<Data>>),
 }
 
 impl Target {
@@ -55,6 +57,7 @@ impl Target {
         match self {
             Self::Named(_, node) => node,
             Self::Nameless(orphan) => &orphan.node,
+            Self::RemovedDir(node) => node,
         }
     }
 }
@@ -117,6 +120,7 @@ impl Mount {
         let bound = self.shared().inodes.lock().resolve(ino);
         match bound {
             Some(Bound::Orphan(orphan)) => Ok(Target::Nameless(orphan)),
+            Some(Bound::RemovedDir(node)) => Ok(Target::RemovedDir(node)),
             Some(Bound::Shown(shown)) => match core.tree.node(&shown.node)? {
                 Some(node) => Ok(Target::Named(shown, node)),
                 // The root has a node only once it has attributes.
@@ -226,7 +230,9 @@ impl Mount {
         if core.tree.node(&shown.node)?.is_some() {
             return Ok(());
         }
-        if let Some(file) = core.files.remove(&shown) {
+        if entry.kind.is_dir() {
+            self.shared().inodes.lock().removed_dir(shown, Arc::clone(old));
+        } else if let Some(file) = core.files.remove(&shown) {
             self.set_adrift(shown, old, file);
         }
         Ok(())

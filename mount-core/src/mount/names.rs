@@ -193,6 +193,7 @@ impl Mount {
                 }
                 Target::Named(shown, _) => shown,
                 Target::Nameless(_) => return Err(Error::NotFound),
+                Target::RemovedDir(_) => return Err(Error::NotPermitted),
             }
         };
         self.change_and(
@@ -356,8 +357,8 @@ impl Mount {
         match self.target(&core, ino)? {
             Target::Named(shown, node) if node.kind.is_dir() => Ok(Parent(shown.node)),
             // A removed directory that is still open or somebody's working directory.
-            Target::Nameless(_) => Err(Error::NotFound),
-            Target::Named(..) => Err(Error::NotDir),
+            Target::RemovedDir(_) => Err(Error::NotFound),
+            Target::Named(..) | Target::Nameless(_) => Err(Error::NotDir),
         }
     }
 }

@@ -68,7 +68,7 @@ impl Mount {
     ) -> Result<()> {
         let shown = match self.target(&self.shared().core.read(), ino)? {
             Target::Named(shown, _) => shown,
-            Target::Nameless(_) => {
+            Target::Nameless(_) | Target::RemovedDir(_) => {
                 return Err(Error::NotSupported("attributes of a file without a name"));
             }
         };

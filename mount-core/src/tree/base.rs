@@ -52,6 +52,12 @@ impl BaseTree {
         Ok(value)
     }
 
+    /// The blob that a stored node lies in, if it is not in the map itself.
+    pub(crate) fn outside(value: &[u8]) -> Option<BlobRef> {
+        let (&tag, blob) = value.split_first()?;
+        if tag == BLOB { postcard::from_bytes(blob).ok() } else { None }
+    }
+
     pub(crate) fn decode(&self, value: &[u8]) -> Result<Arc<Node<Data>>> {
         match value.split_first() {
             Some((&IN_PLACE, bytes)) => decode_node(bytes),

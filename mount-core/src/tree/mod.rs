@@ -96,6 +96,12 @@ impl LiveTree {
         self.live.nodes.get(id).cloned()
     }
 
+    /// The nodes that have changed since the last version, as they are now.
+    pub(crate) fn changed_nodes(&self) -> impl Iterator<Item = &Arc<Node<Data>>> {
+        let layers = self.frozen.as_deref().into_iter().chain([&self.live]);
+        layers.flat_map(|layer| layer.nodes.values().flatten())
+    }
+
     /// The nodes that have changed since the last version was begun.
     pub(crate) fn changed_ids(&self) -> impl Iterator<Item = &NodeId> {
         self.live.nodes.keys()

@@ -18,6 +18,7 @@
 //! 3. No lock is held while the disk works.
 
 mod publish;
+mod reclaim;
 pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod save;
@@ -61,6 +62,8 @@ pub(crate) struct Writer {
     waiting: Vec<Done>,
     publishers: Vec<Sender<Result<[u8; 32]>>>,
     relieve: bool,
+    /// When space was last looked for.
+    reclaimed_at: Option<Instant>,
 }
 
 impl Writer {
@@ -73,7 +76,17 @@ impl Writer {
     ) -> Self {
         let schedule = Schedule::new(&shared.options, unpublished, Instant::now());
         let (waiting, publishers) = (Vec::new(), Vec::new());
-        Self { shared, appender, device, bucket, schedule, waiting, publishers, relieve: false }
+        Self {
+            shared,
+            appender,
+            device,
+            bucket,
+            schedule,
+            waiting,
+            publishers,
+            relieve: false,
+            reclaimed_at: None,
+        }
     }
 
     /// The thread's life.
@@ -143,6 +156,9 @@ impl Writer {
                 // Whoever asked may have gone.
                 let _gone = reply.send(result.clone()).is_err();
             }
+            self.reclaim_if_low();
+        } else if self.shared.is_starved() {
+            self.reclaim_if_low();
         }
     }
 

@@ -156,7 +156,7 @@ impl Writer {
             nodes: Vec::new(),
             files: frozen.carried.iter().filter_map(carried_record).collect(),
         };
-        self.appender.save(&record.encode(), true)?;
+        self.append(&record, true)?;
         shared.note_publish(manifest.time);
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
         let HeadState { members, incarnation, .. } = frozen.parent.clone();
@@ -250,7 +250,8 @@ impl Shared {
         let id = ContentId(self.vault.content_id(base));
         let value = Value::new(id, base.sealed_len, base.data.clone());
         let node = edit.write(&entry, value)?;
-        if let Some(written) = snapshot.content.written() {
+        // What the content says now: the time may have been set since it was sealed.
+        if let Some(written) = snapshot.file.lock().written() {
             attrs::set_written(edit, &node, written)?;
         }
         Ok(())

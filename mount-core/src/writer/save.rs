@@ -16,6 +16,9 @@ use crate::{
 /// later: its bytes are written once.
 const JOURNAL_BYTES_MAX: u64 = 256 << 10;
 
+/// What may be saved from the reserve.
+const URGENT_BYTES_MAX: u64 = 128 << 10;
+
 /// A file and its content at the moment of the save.
 pub(crate) struct Snapshot {
     /// Its node; `None` if it has lost its last name, and so is not recorded.
@@ -94,8 +97,20 @@ impl Writer {
                 .filter_map(|snapshot| Some((snapshot.id?, snapshot.record())))
                 .collect(),
         };
+        self.append(&record, false)
+    }
+
+    /// Appends `record` and what was put before it with one barrier; says how long it was.
+    ///
+    /// What is small may use the reserve: on a full disk that is what deletes, as new data has been
+    /// refused before.
+    pub(super) fn append(&mut self, record: &SaveRecord, checkpoint: bool) -> Result<usize> {
         let bytes = record.encode();
-        self.appender.save(&bytes, false)?;
+        if self.appender.batch_bytes() + bytes.len() as u64 <= URGENT_BYTES_MAX {
+            self.appender.save_urgent(&bytes, checkpoint)?;
+        } else {
+            self.appender.save(&bytes, checkpoint)?;
+        }
         Ok(bytes.len())
     }
 
