@@ -140,6 +140,11 @@ impl Failure {
             CoreError::Locked { pid } => {
                 (Code::InUse, format!("bucket '{name}' is in use by process {pid}"))
             }
+            // The store knows what helps, but not what the bucket is called.
+            CoreError::Damaged { what } if what.contains("check NAME") => {
+                let what = what.replace("check NAME", &format!("check {name}"));
+                (Code::Damage, format!("bucket '{name}': {what}"))
+            }
             CoreError::Damaged { what } => (
                 Code::Damage,
                 format!("bucket '{name}' is damaged: {what} (run 'cairnfs check {name}')"),

@@ -18,6 +18,7 @@ use std::{
 };
 
 use cairnfs_store::{
+    Error as StoreError,
     disk::RealDisk,
     keys::{DeviceKey, keyfile::KeyFileError},
 };
@@ -208,7 +209,10 @@ impl Home {
             });
         }
         let key = DeviceKey::generate().map_err(|err| failed(&err))?;
-        key.save(&RealDisk, &path).map_err(|err| failed(&err))?;
+        key.save(&RealDisk, &path).map_err(|err| match err {
+            StoreError::NoSpace { .. } => Failure::new(Code::NoSpace, failed(&err).message),
+            _ => failed(&err),
+        })?;
         log::info!("device-key made={}", hex(&key.public()[..4]));
         Ok(key)
     }

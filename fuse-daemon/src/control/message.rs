@@ -138,6 +138,8 @@ pub(crate) struct LogRequest {
 pub(crate) struct CheckRequest {
     /// The bucket and what opens it.
     pub(crate) opening: Opening,
+    /// Make good what can be made good from what is there; only of a bucket that is not mounted.
+    pub(crate) repair: bool,
 }
 
 /// What the daemon says while it works, and at last.
@@ -216,8 +218,6 @@ pub(crate) struct MountReport {
     pub(crate) unpublished: bool,
     /// Names that conflict.
     pub(crate) conflicts: u64,
-    /// Bytes on disk.
-    pub(crate) stored_bytes: u64,
     /// Why saves do not reach the disk, if they do not.
     pub(crate) trouble: Option<Trouble>,
     /// Barriers since it was mounted.
@@ -261,7 +261,6 @@ impl MountReport {
             head: status.head,
             unpublished: status.unpublished,
             conflicts: status.conflicts,
-            stored_bytes: status.stored_bytes,
             trouble: match &status.health {
                 Health::Good => None,
                 Health::NoSpace => Some(Trouble::NoSpace),

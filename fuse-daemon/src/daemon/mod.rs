@@ -27,6 +27,7 @@
 
 mod ending;
 mod mounting;
+mod repairing;
 mod serve;
 mod supervisor;
 mod table;

@@ -1,15 +1,26 @@
 //! From a request to a mount that can be used.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use cairnfs_mount_core::{Bucket, Mount, Options, Unlock};
+use cairnfs_mount_core::{Bucket, Error as CoreError, Mount, Options, Unlock};
 
-use super::{Daemon, Happening, table::Mounted};
+use super::{
+    Daemon, Happening,
+    table::{Mounted, SETTLE},
+};
 use crate::{
     control::{MountRequest, Opening},
     exit::{Code, Failure, Result},
     fuse::{MountError, MountSpec, Session},
 };
+
+/// How long until a bucket is tried again that this process has not let go yet.
+const RETRY: Duration = Duration::from_millis(10);
 
 impl Daemon {
     /// Mounts a bucket; returns when the mount can be used.
@@ -61,8 +72,18 @@ impl Daemon {
             None => Unlock::KeyFile,
         };
         let dir = self.home.bucket_dir(name);
-        let bucket = Bucket::open(&dir, Arc::clone(&self.device), unlock).map_err(failed)?;
-        Mount::start(bucket, options).map_err(failed)
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            match Bucket::open(&dir, Arc::clone(&self.device), unlock) {
+                // A mount of this very process, which the kernel has not quite let go.
+                Err(CoreError::Locked { pid })
+                    if pid == std::process::id() && Instant::now() < deadline =>
+                {
+                    thread::sleep(RETRY);
+                }
+                opened => return Mount::start(opened.map_err(failed)?, options).map_err(failed),
+            }
+        }
     }
 
     /// Directories that must not be mounted on, whatever is in them.
@@ -71,7 +92,7 @@ impl Daemon {
             let message = format!("cannot mount on {}: {why}", dir.display());
             Err(Failure::new(Code::MountPoint, message))
         };
-        if let Some(served) = self.table.find_dir(dir) {
+        if let Some(served) = self.table.find_dir(dir).filter(|it| it.session.is_mounted()) {
             return refuse(&format!("bucket '{}' is mounted there", served.bucket));
         }
         let data = self.home.data_dir();

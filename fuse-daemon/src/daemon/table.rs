@@ -2,7 +2,12 @@
 //!
 //! One lock, held only to look and to change; never while a bucket is opened, saved or unmounted.
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use cairnfs_mount_core::Mount;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -17,8 +22,8 @@ use crate::{
 
 use std::sync::Arc;
 
-/// How long the end of the daemon waits for what is just being opened.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long whoever needs a bucket's place waits for what is just beginning or ending there.
+pub(super) const SETTLE: Duration = Duration::from_secs(10);
 
 /// A bucket that is mounted.
 #[derive(Debug)]
@@ -81,26 +86,39 @@ pub(super) struct Claim<'a> {
 }
 
 impl Table {
-    /// Takes the place of `bucket` in order to do something, which `doing` names.
+    /// Takes the place of `bucket` in order to do something, which `doing` names. Waits a while
+    /// for a mount that is just ending.
     pub(super) fn claim(&self, bucket: &BucketName, doing: &'static str) -> Result<Claim<'_>> {
+        let deadline = Instant::now() + SETTLE;
         let mut state = self.state.lock();
-        if state.ending {
-            return Err(Failure::new(Code::Failed, "the daemon is ending"));
-        }
-        match state.slots.get(bucket) {
-            None => (),
-            Some(Slot::Busy(doing)) => {
-                let message = format!("bucket '{bucket}' is just {doing}: try again later");
-                return Err(Failure::new(Code::InUse, message));
+        loop {
+            if state.ending {
+                return Err(Failure::new(Code::Failed, "the daemon is ending"));
             }
-            Some(Slot::Served(served) | Slot::Leaving(served)) => {
-                let dir = served.dir.display();
-                let message = format!("bucket '{bucket}' is mounted already, at {dir}");
-                return Err(Failure::new(Code::MountPoint, message));
+            let refusal = match state.slots.get(bucket) {
+                None => {
+                    state.slots.insert(bucket.clone(), Slot::Busy(doing));
+                    return Ok(Claim { table: self, bucket: bucket.clone() });
+                }
+                Some(Slot::Busy(doing)) => {
+                    let message = format!("bucket '{bucket}' is just {doing}: try again later");
+                    return Err(Failure::new(Code::InUse, message));
+                }
+                Some(Slot::Served(served)) if served.session.is_mounted() => {
+                    let dir = served.dir.display();
+                    let message = format!("bucket '{bucket}' is mounted already, at {dir}");
+                    return Err(Failure::new(Code::MountPoint, message));
+                }
+                // Unmounted by a verb, or by others whom the main thread is about to hear of.
+                Some(Slot::Served(served) | Slot::Leaving(served)) => {
+                    let dir = served.dir.display();
+                    format!("bucket '{bucket}' was unmounted at {dir}, but is still in use")
+                }
+            };
+            if self.freed.wait_until(&mut state, deadline).timed_out() {
+                return Err(Failure::new(Code::InUse, refusal));
             }
         }
-        state.slots.insert(bucket.clone(), Slot::Busy(doing));
-        Ok(Claim { table: self, bucket: bucket.clone() })
     }
 
     /// A number that no mount before had.
@@ -168,6 +186,8 @@ impl Table {
         {
             *slot = Slot::Served(Arc::clone(it));
         }
+        drop(state);
+        self.freed.notify_all();
     }
 
     /// It is mounted no longer.
@@ -191,6 +211,7 @@ impl Table {
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.ending = true;
+        self.freed.notify_all();
         let busy = |state: &mut State| {
             state.slots.values().any(|slot| matches!(slot, Slot::Busy(_) | Slot::Leaving(_)))
         };

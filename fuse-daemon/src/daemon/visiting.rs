@@ -1,5 +1,7 @@
 //! Work on a bucket that need not be mounted: its log, a version, a check.
 
+use std::cell::RefCell;
+
 use cairnfs_mount_core::{Mount, Options};
 
 use super::{Daemon, mounting::give_up};
@@ -64,8 +66,11 @@ impl Daemon {
     ) -> Result<()> {
         let name = &request.opening.bucket;
         let options = Options { read_only: true, ..Options::default() };
+        if request.repair {
+            self.repair(&request.opening, say)?;
+        }
         let mut damages = 0_u64;
-        let say = std::cell::RefCell::new(say);
+        let say = RefCell::new(say);
         self.visit(&request.opening, "being checked", options, |mount| {
             mount
                 .check(
@@ -81,12 +86,12 @@ impl Daemon {
                 )
                 .map_err(|err| Failure::bucket(name, &err))
         })?;
-        match damages {
-            0 => Ok(()),
-            1 => Err(Failure::new(Code::Damage, format!("bucket '{name}': 1 damage found"))),
-            more => {
-                Err(Failure::new(Code::Damage, format!("bucket '{name}': {more} damages found")))
-            }
-        }
+        let found = match damages {
+            0 => return Ok(()),
+            1 => "1 damage found".to_owned(),
+            more => format!("{more} damages found"),
+        };
+        let left = if request.repair { ", for which there is no other copy here" } else { "" };
+        Err(Failure::new(Code::Damage, format!("bucket '{name}': {found}{left}")))
     }
 }

@@ -18,6 +18,8 @@ struct Check {
     ok: bool,
     checked_bytes: u64,
     damaged: Vec<Damage>,
+    /// Why it is not ok.
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -36,7 +38,8 @@ pub(super) fn run(context: &Context, args: &CheckArgs) -> Result<()> {
     let mut damaged = Vec::new();
     let mut checked_bytes = 0;
     let client = Client::connect_or_start(&context.home, None)?;
-    let outcome = client.ask(&Request::Check(CheckRequest { opening }), &mut |event| match event {
+    let request = Request::Check(CheckRequest { opening, repair: args.repair });
+    let outcome = client.ask(&request, &mut |event| match event {
         Event::Damage(path, what) => {
             line.clear();
             if !args.json {
@@ -53,16 +56,19 @@ pub(super) fn run(context: &Context, args: &CheckArgs) -> Result<()> {
         }
     });
     line.clear();
-    let is_verdict = |code| code == Code::Damage;
-    if args.json && outcome.as_ref().map_or_else(|failure| is_verdict(failure.code), |_| true) {
+    let verdict = match &outcome {
+        Ok(_) => Some(None),
+        Err(failure) if failure.code == Code::Damage => Some(Some(failure.message.clone())),
+        Err(_) => None,
+    };
+    if args.json
+        && let Some(error) = verdict
+    {
         let bucket = args.bucket.to_string();
-        ui::json(&Check { bucket, ok: damaged.is_empty(), checked_bytes, damaged })?;
+        ui::json(&Check { bucket, ok: error.is_none(), checked_bytes, damaged, error })?;
     } else if outcome.is_ok() {
         let read = Size(checked_bytes).about();
         ui::result(format_args!("bucket '{}': {read} verified, no damage", args.bucket));
-    }
-    if args.repair && outcome.as_ref().is_err_and(|failure| is_verdict(failure.code)) {
-        ui::note("nothing can be repaired: there is no other copy to take the bytes from");
     }
     outcome.map(drop)
 }

@@ -49,8 +49,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
                 .iter()
                 .find(|one| *one.bucket() == name)
                 .map(|one| one.dir().to_owned()),
-            stored_bytes: mount
-                .map_or_else(|| context.stored_bytes(&name), |mount| mount.stored_bytes),
+            stored_bytes: context.stored_bytes(&name),
             error,
         });
     }

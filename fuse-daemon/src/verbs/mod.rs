@@ -15,7 +15,7 @@ mod publish;
 mod status;
 mod umount;
 
-use std::io;
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use ::log::LevelFilter;
 use cairnfs_mount_core::{Bucket, Description};
@@ -137,18 +137,19 @@ impl Context {
         }
     }
 
-    /// Bytes that a bucket takes on disk.
+    /// Bytes that a bucket takes on disk: packs, index, reserve.
     fn stored_bytes(&self, bucket: &BucketName) -> u64 {
-        fn size(dir: &std::path::Path) -> io::Result<u64> {
-            let mut sum = 0;
-            for entry in std::fs::read_dir(dir)? {
+        fn size(dir: &Path) -> io::Result<u64> {
+            let mut blocks = 0;
+            for entry in fs::read_dir(dir)? {
                 let entry = entry?;
-                let meta = entry.metadata()?;
-                sum += if meta.is_dir() { size(&entry.path())? } else { meta.len() };
+                // What the daemon removes meanwhile takes no room.
+                let Ok(meta) = entry.metadata() else { continue };
+                blocks += if meta.is_dir() { size(&entry.path())? } else { meta.blocks() * 512 };
             }
-            Ok(sum)
+            Ok(blocks)
         }
-        // What cannot be read is not shown as if it were known; a number is all there is to lose.
+        // A folder that cannot be read is told by whatever else is asked of it.
         size(&self.home.bucket_dir(bucket)).unwrap_or(0)
     }
 }

@@ -159,7 +159,7 @@ fn print_mount(context: &Context, mount: &MountReport) {
     );
     let free = free_bytes(context, &mount.bucket);
     let free = free.map_or_else(String::new, |free| format!(", {} free", Size(free).about()));
-    row("space", format!("{} stored{free}", Size(mount.stored_bytes).about()));
+    row("space", format!("{} stored{free}", Size(context.stored_bytes(&mount.bucket)).about()));
     row("health", mount.trouble.as_ref().map_or("good".into(), |_| what_is_unsafe(mount)));
 }
 
@@ -199,8 +199,7 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         read_only: mount.map(|it| it.read_only),
         allow_other: mount.map(|it| it.allow_other),
         conflicts: mount.map(|it| it.conflicts),
-        stored_bytes: mount
-            .map_or_else(|| context.stored_bytes(&one.name), |mount| mount.stored_bytes),
+        stored_bytes: context.stored_bytes(&one.name),
         free_bytes: free_bytes(context, &one.name),
         health,
         health_reason,

@@ -62,7 +62,7 @@ impl<'a> Script<'a> {
         let complained = String::from_utf8_lossy(&output.stderr).into_owned();
         let lines: Vec<_> = said.lines().chain(complained.lines()).collect();
         for line in lines.iter().take(LINES_SHOWN) {
-            ui::result(format_args!("    {}", ui::shown(line.as_bytes())));
+            ui::result(format_args!("    {}", ui::shown(line.replace('\t', "  ").as_bytes())));
         }
         if lines.len() > LINES_SHOWN {
             ui::result(format_args!("    ... {} more lines", lines.len() - LINES_SHOWN));

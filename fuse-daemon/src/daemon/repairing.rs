@@ -1,0 +1,78 @@
+//! A log that does not open because something in it is damaged is read as far as it can be, so
+//! that the bucket opens again.
+//!
+//! The one place in this crate that goes past `mount-core`, to the store below it: there is no
+//! file system to speak of yet.
+
+use std::sync::Arc;
+
+use cairnfs_mount_core::Error as CoreError;
+use cairnfs_store::{
+    KeyRing, Options, Result as StoreResult,
+    disk::{Disk, RealDisk},
+    keys::keyfile::{self, KeyFileError},
+};
+
+use super::Daemon;
+use crate::{
+    control::{Event, Opening},
+    exit::{Code, Failure, Result},
+    values::Size,
+};
+
+impl Daemon {
+    /// Makes the index of a bucket anew and leaves out of the log what cannot be read. Says what
+    /// that was.
+    pub(super) fn repair(
+        &self,
+        opening: &Opening,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let name = &opening.bucket;
+        if let Some(served) = self.table.find(name) {
+            let message = format!(
+                "bucket '{name}' is mounted at {}: unmount it, then repair it",
+                served.dir.display()
+            );
+            return Err(Failure::new(Code::InUse, message));
+        }
+        let _claim = self.table.claim(name, "being repaired")?;
+        let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
+        let dir = self.home.bucket_dir(name);
+        // The reserve is made again when the bucket is next opened.
+        let options = Options { reserve_bytes: 0, ..Options::default() };
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let damage = cairnfs_store::repair(&disk, &dir, keys, options)
+            .map_err(|err| Failure::bucket(name, &CoreError::from(err)))?;
+        for one in &damage {
+            let pack = one.pack.file_name().unwrap_or_default().display();
+            let at = Size(one.offset);
+            log::error!("repair pack={pack} offset={} left_out=yes", one.offset);
+            say(Event::Note(format!("left out what cannot be read in {pack} at {at}")));
+        }
+        say(Event::Note(match damage.len() {
+            0 => format!("bucket '{name}': made the index anew, nothing had to be left out"),
+            1 => format!("bucket '{name}': made the index anew without 1 damaged record"),
+            more => format!("bucket '{name}': made the index anew without {more} damaged records"),
+        }));
+        Ok(())
+    }
+
+    fn keys(&self, opening: &Opening) -> Result<KeyRing, KeyFileError> {
+        let path = self.home.bucket_dir(&opening.bucket).join("key");
+        let key = keyfile::read(&RealDisk, &path)?;
+        let passphrase = opening.secret.as_ref().map(crate::secret::Secret::expose);
+        let keys: StoreResult<_> = KeyRing::new(keyfile::open(&key, passphrase)?);
+        Ok(keys?)
+    }
+}
+
+fn key_failure(opening: &Opening, err: &KeyFileError) -> Failure {
+    let code = match err {
+        KeyFileError::WrongPassphrase | KeyFileError::NeedsPassphrase => Code::WrongKey,
+        KeyFileError::Newer { .. } => Code::Newer,
+        KeyFileError::Corrupt => Code::Damage,
+        _ => Code::Failed,
+    };
+    Failure::new(code, format_args!("bucket '{}': {err}", opening.bucket))
+}
