@@ -69,7 +69,8 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     if versions.is_empty()
         && let Some(path) = &args.path
     {
-        let message = format!("no version of '{}' changed {}", args.bucket, path.display());
+        let message =
+            format!("no version of bucket '{}' changed '{}'", args.bucket, path.display());
         return Err(Failure::new(Code::Failed, message));
     }
     if versions.len() == usize::try_from(args.limit).unwrap_or(usize::MAX) {

@@ -21,10 +21,11 @@ pub(super) fn device() -> Finding {
             "load the module with 'modprobe fuse'; in a container, start it with --device \
              /dev/fuse --cap-add SYS_ADMIN",
         ),
-        // Then the helper opens it.
-        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Finding::doubtful(
+        // The helper opens it with the rights of whoever called it.
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Finding::bad(
+            Code::NoFuse,
             format_args!("FUSE device: {DEVICE} is not open to this user"),
-            "fusermount3 opens it instead, with one thread less to share the work",
+            "as root: chmod 666 /dev/fuse, as it is on most systems",
         ),
         Err(err) => Finding::bad(
             Code::NoFuse,
