@@ -17,7 +17,6 @@ use super::Daemon;
 use crate::{
     control::{Event, Opening},
     exit::{Code, Failure, Result},
-    values::Size,
 };
 
 impl Daemon {
@@ -46,9 +45,11 @@ impl Daemon {
             .map_err(|err| Failure::bucket(name, &CoreError::from(err)))?;
         for one in &damage {
             let pack = one.pack.file_name().unwrap_or_default().display();
-            let at = Size(one.offset);
             log::error!("repair pack={pack} offset={} left_out=yes", one.offset);
-            say(Event::Note(format!("left out what cannot be read in {pack} at {at}")));
+            say(Event::Note(format!(
+                "left out what cannot be read in {pack} at byte {}",
+                one.offset
+            )));
         }
         say(Event::Note(match damage.len() {
             0 => format!("bucket '{name}': made the index anew, nothing had to be left out"),
