@@ -1,0 +1,118 @@
+//! What a save costs: `flush` of a changed 4 KiB file under each policy, how that grows, how many
+//! a second, and how many bytes for each byte saved.
+
+mod growth;
+mod latency;
+mod report;
+mod space;
+mod writers;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+
+pub use report::{Group, Row};
+pub use space::Cost;
+pub use writers::Rate;
+
+use crate::{
+    binary,
+    cipher::{self, Speeds},
+    machine::{self, Machine},
+    rounds::Plan,
+    ui, workplace,
+};
+
+/// What is changed at a time.
+const CHANGE_BYTES: usize = 4096;
+
+/// How large a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// A minute or so, for a first look.
+    Quick,
+    /// What the README shows.
+    Usual,
+    /// With a file of 10 GiB.
+    Full,
+}
+
+impl Extent {
+    const fn plan(self) -> Plan {
+        let (rounds, runs, warm_up) = match self {
+            Self::Quick => (3, 60, 20),
+            Self::Usual | Self::Full => (7, 200, 50),
+        };
+        Plan { rounds, runs, warm_up, data_bytes: CHANGE_BYTES }
+    }
+
+    /// Files in the directories compared.
+    const fn dirs(self) -> [u32; 3] {
+        match self {
+            Self::Quick => [10, 1_000, 10_000],
+            Self::Usual | Self::Full => [10, 1_000, 100_000],
+        }
+    }
+
+    /// Bytes of the files compared, all of them really written.
+    const fn files(self) -> [u64; 3] {
+        match self {
+            Self::Quick => [1 << 20, 16 << 20, 128 << 20],
+            Self::Usual => [1 << 20, 64 << 20, 1 << 30],
+            Self::Full => [1 << 20, 64 << 20, 10 << 30],
+        }
+    }
+
+    /// Files that are changed and in no version yet.
+    const fn unpublished(self) -> [u32; 3] {
+        [10, 1_000, 10_000]
+    }
+}
+
+/// All figures of a run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    machine: Machine,
+    load_at_the_end: String,
+    extent: String,
+    cipher: Speeds,
+    groups: Vec<Group>,
+    rates: Vec<Rate>,
+    costs: Vec<Cost>,
+}
+
+/// Measures in `dir`, prints the tables and writes the JSON file.
+///
+/// # Errors
+///
+/// What the disk, the mount or cairnfs says.
+pub fn run(dir: Option<&Path>, extent: Extent, json: Option<&PathBuf>) -> Result<()> {
+    let binary = binary::path()?;
+    let place = workplace::new(dir)?;
+    let machine = Machine::here(place.path())?;
+    ui::line(&machine.line());
+    if machine.is_in_memory() {
+        ui::line("NOTE: this is no disk: barriers cost nothing here. Give --dir on a real one.");
+    }
+    let cipher = cipher::speeds()?;
+    ui::line(&format!(
+        "one core: AES-256-GCM {:.0} MiB/s, ChaCha20-Poly1305 {:.0}, BLAKE3 {:.0}\n",
+        cipher.aes_gcm_mib_s, cipher.chacha_mib_s, cipher.blake3_mib_s
+    ));
+    let sub = |name: &str| -> Result<PathBuf> {
+        let dir = place.path().join(name);
+        std::fs::create_dir(&dir)?;
+        Ok(dir)
+    };
+    let mut groups = vec![latency::measure(&binary, &sub("latency")?, extent)?];
+    groups.push(growth::directories(&binary, &sub("dirs")?, extent)?);
+    groups.push(growth::files(&binary, &sub("files")?, extent)?);
+    groups.push(growth::unpublished(&sub("unpublished")?, extent)?);
+    let rates = writers::measure(&binary, &sub("writers")?, extent)?;
+    let costs = space::measure(&binary, &sub("space")?, extent)?;
+    let extent = format!("{extent:?}").to_lowercase();
+    let load_at_the_end = machine::load()?;
+    let report = Report { machine, load_at_the_end, extent, cipher, groups, rates, costs };
+    workplace::save_json(&report, "flush", json.map(PathBuf::as_path))
+}

@@ -1,0 +1,26 @@
+//! What a save costs, and what it buys.
+//!
+//! The parts that the reports and the criterion benches have in common. Whatever is compared is
+//! timed in one run, one operation of each in turn, in an order drawn anew every time: what else
+//! the machine does meanwhile hits all alike.
+//!
+//! ```text
+//!   rounds ---- one save of each in turn ----+--> plain    write + fdatasync: the limit
+//!      |                                     +--> bucket   mount-core without FUSE
+//!      v                                     +--> served   the binary, through a real mount
+//!   sample -> table, JSON
+//! ```
+
+pub mod binary;
+pub mod bucket;
+pub mod cipher;
+pub mod flush;
+pub mod machine;
+pub mod noise;
+pub mod plain;
+pub mod rounds;
+pub mod sample;
+pub mod served;
+pub mod traffic;
+pub mod ui;
+pub mod workplace;

@@ -1,0 +1,75 @@
+//! The limit: `write` and `fdatasync` of as many bytes to a plain file on the same disk.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::rounds::Subject;
+
+/// Where the bytes go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// To the end: the file system must note the new length too.
+    Append,
+    /// Over what stands at the beginning: nothing but the data need be written.
+    Overwrite,
+}
+
+/// A plain file that is written and synced.
+#[derive(Debug)]
+pub struct Plain {
+    file: File,
+    form: Form,
+    end: u64,
+}
+
+impl Plain {
+    /// A new file in `dir`, with `len` bytes to be overwritten.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn new(dir: &Path, form: Form, len: usize) -> Result<Self> {
+        let name = dir.join(format!("plain-{form:?}"));
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(name)?;
+        file.write_all_at(&vec![1; len], 0)?;
+        barrier(&file)?;
+        Ok(Self { file, form, end: len as u64 })
+    }
+}
+
+impl Subject for Plain {
+    fn name(&self) -> &'static str {
+        match self.form {
+            Form::Append => "limit: append + fdatasync",
+            Form::Overwrite => "limit: overwrite + fdatasync",
+        }
+    }
+
+    fn run(&mut self, data: &[u8]) -> Result<Duration> {
+        let at = match self.form {
+            Form::Append => self.end,
+            Form::Overwrite => 0,
+        };
+        let start = Instant::now();
+        self.file.write_all_at(data, at)?;
+        barrier(&self.file)?;
+        self.end = self.end.max(at + data.len() as u64);
+        Ok(start.elapsed())
+    }
+}
+
+/// `fdatasync`.
+///
+/// # Errors
+///
+/// What the disk says.
+#[allow(clippy::disallowed_methods, reason = "the barrier that cairnfs is compared with")]
+pub fn barrier(file: &File) -> std::io::Result<()> {
+    file.sync_data()
+}

@@ -1,0 +1,242 @@
+//! A bucket served by the `cairnfs` binary: a real mount.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    bucket::{Ask, Places},
+    plain::barrier,
+    rounds::Subject,
+};
+
+/// How long a mount or an unmount may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A home with one bucket and room for its mount point.
+#[derive(Debug)]
+pub struct Home {
+    binary: PathBuf,
+    home: PathBuf,
+    point: PathBuf,
+}
+
+/// A mounted bucket; unmounted when dropped.
+#[derive(Debug)]
+pub struct Served<'h> {
+    home: &'h Home,
+    daemon: Child,
+}
+
+impl Home {
+    /// Makes a home below `dir` with a bucket in it.
+    ///
+    /// # Errors
+    ///
+    /// What the binary says.
+    pub fn new(binary: &Path, dir: &Path, name: &str) -> Result<Self> {
+        let home = Self {
+            binary: binary.to_owned(),
+            home: dir.join(name),
+            point: dir.join(format!("{name}-mnt")),
+        };
+        fs::create_dir_all(&home.point)?;
+        let status = home
+            .command(&[OsStr::new("create"), OsStr::new("b"), OsStr::new("--no-passphrase")])
+            .status()?;
+        ensure!(status.success(), "cairnfs create failed");
+        Ok(home)
+    }
+
+    fn command(&self, args: &[&OsStr]) -> Command {
+        let mut command = Command::new(&self.binary);
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("CAIRNFS_") {
+                command.env_remove(name);
+            }
+        }
+        // What it says is kept for whoever looks for the reason of a failure.
+        let log = File::options().append(true).create(true).open(self.point.with_extension("log"));
+        command
+            .args(args)
+            .env("CAIRNFS_HOME", &self.home)
+            .stdout(Stdio::null())
+            .stderr(log.map_or_else(|_| Stdio::inherit(), Stdio::from));
+        command
+    }
+
+    /// Mounts the bucket with further `options`.
+    ///
+    /// # Errors
+    ///
+    /// What the binary says, or that it does not come up.
+    pub fn mount(&self, options: &[&str]) -> Result<Served<'_>> {
+        let mut args =
+            vec![OsStr::new("mount"), OsStr::new("b"), self.point.as_os_str(), OsStr::new("-f")];
+        args.extend(options.iter().map(OsStr::new));
+        let mut daemon = self.command(&args).spawn().context("starting cairnfs")?;
+        let start = Instant::now();
+        while !self.is_mounted()? {
+            if let Some(status) = daemon.try_wait()? {
+                let log = fs::read_to_string(self.point.with_extension("log")).unwrap_or_default();
+                anyhow::bail!("cairnfs mount ended: {status}: {log}");
+            }
+            ensure!(start.elapsed() < PATIENCE, "cairnfs mount does not come up");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Served { home: self, daemon })
+    }
+
+    fn is_mounted(&self) -> Result<bool> {
+        let table = fs::read_to_string("/proc/self/mountinfo")?;
+        let point = self.point.to_string_lossy();
+        Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(&point)))
+    }
+}
+
+impl Served<'_> {
+    /// Where it is mounted.
+    #[must_use]
+    pub fn point(&self) -> &Path {
+        &self.home.point
+    }
+
+    /// The process that serves it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// Seals what is saved as a version, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// What the binary says.
+    pub fn publish(&self) -> Result<()> {
+        let args = [OsStr::new("publish"), OsStr::new("b")];
+        ensure!(self.home.command(&args).status()?.success(), "cairnfs publish failed");
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let args = [OsStr::new("umount"), self.home.point.as_os_str()];
+        ensure!(self.home.command(&args).status()?.success(), "cairnfs umount failed");
+        let start = Instant::now();
+        while self.daemon.try_wait()?.is_none() {
+            ensure!(start.elapsed() < PATIENCE, "cairnfs does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        let Err(err) = self.end() else { return };
+        crate::ui::progress(&format!("{err}; taking {} away", self.home.point.display()));
+        let detach = Command::new("fusermount3").args(["-u", "-z"]).arg(&self.home.point).status();
+        if let Err(err) = detach.and(self.daemon.kill()).and_then(|()| self.daemon.wait()) {
+            crate::ui::progress(&format!("left behind: {err}"));
+        }
+    }
+}
+
+/// A file of a mount that is changed and saved.
+#[derive(Debug)]
+pub struct MountedFile {
+    name: String,
+    path: PathBuf,
+    ask: Ask,
+    places: Places,
+    /// Stays open where closing is not what is timed.
+    file: Option<File>,
+}
+
+impl MountedFile {
+    /// The file at `path`, made with noise of `len` bytes unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// What the mount says.
+    pub fn new(name: impl Into<String>, path: PathBuf, len: u64, ask: Ask) -> Result<Self> {
+        if !path.exists() {
+            write_noise(&path, len)?;
+        }
+        let file = match ask {
+            Ask::Close => None,
+            Ask::Fsync => Some(File::options().write(true).open(&path)?),
+        };
+        Ok(Self { name: name.into(), path, ask, places: Places::in_file(len), file })
+    }
+
+    /// Changes the file by `data` and waits for `close`, or for `fsync`. Opening is not timed.
+    ///
+    /// # Errors
+    ///
+    /// What the mount says.
+    pub fn save(&mut self, data: &[u8]) -> Result<Duration> {
+        let at = self.places.next(data.len());
+        match &self.file {
+            Some(file) => {
+                let start = Instant::now();
+                file.write_all_at(data, at)?;
+                barrier(file)?;
+                Ok(start.elapsed())
+            }
+            None => {
+                let file = File::options().write(true).open(&self.path)?;
+                let start = Instant::now();
+                file.write_all_at(data, at)?;
+                close(file)?;
+                Ok(start.elapsed())
+            }
+        }
+    }
+
+    /// How it is saved.
+    #[must_use]
+    pub const fn ask(&self) -> Ask {
+        self.ask
+    }
+}
+
+/// `close`, with its error, which dropping a file does not tell.
+fn close(file: File) -> Result<()> {
+    nix::unistd::close(file).context("close")
+}
+
+/// A new file of `len` bytes that do not compress.
+///
+/// # Errors
+///
+/// What the disk says.
+pub fn write_noise(path: &Path, len: u64) -> Result<()> {
+    let file = File::create(path)?;
+    let mut noise = crate::noise::Noise::new(len);
+    let mut at = 0;
+    while at < len {
+        let piece = noise.bytes(usize::try_from((len - at).min(1 << 20))?);
+        file.write_all_at(&piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
+impl Subject for MountedFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, data: &[u8]) -> Result<Duration> {
+        self.save(data)
+    }
+}
