@@ -1,6 +1,8 @@
 //! The tests are tested: each of eight broken rules is caught by a law in random histories, by a
 //! scenario, or by a history made for it.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod support;
 
 use cairnfs_merge::mutants::{Mutant, set};
