@@ -16,6 +16,7 @@ mod control;
 mod daemon;
 mod errno;
 mod exit;
+mod footprint;
 mod fuse;
 mod holders;
 mod home;

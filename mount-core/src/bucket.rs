@@ -219,23 +219,6 @@ impl Bucket {
         };
         Ok(KeyRing::new(keyfile::open(&key, passphrase)?)?)
     }
-
-    /// Makes the index of the bucket at `dir` anew from its log, by removing it: the next opening
-    /// reads the whole log.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoBucket`], [`Error::Io`].
-    pub fn drop_index(dir: &Path) -> Result<()> {
-        Self::describe(dir)?;
-        let path = dir.join("index.redb");
-        match fs::remove_file(&path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("remove", &path, &err))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Publishes the first version: a root directory that belongs to whoever made the bucket.

@@ -56,7 +56,7 @@ pub(crate) enum Bound {
     Shown(Shown),
     Orphan(Orphan),
     /// A directory that was removed while somebody stands in it or has it open.
-    RemovedDir(Arc<Node<Data>>),
+    RemovedDir(Shown, Arc<Node<Data>>),
 }
 
 /// The numbers that are not packed ids, and what packing needs.
@@ -120,7 +120,7 @@ impl Inodes {
             match bound {
                 Bound::Shown(_) if *told == 0 => self.unbind(ino),
                 // It has no name that it could be looked up by: this is the end of it.
-                Bound::RemovedDir(_) => drop(self.bound.remove(&ino)),
+                Bound::RemovedDir(..) => drop(self.bound.remove(&ino)),
                 Bound::Shown(_) | Bound::Orphan(_) => (),
             }
         }
@@ -169,7 +169,7 @@ impl Inodes {
     pub(crate) fn removed_dir(&mut self, shown: Shown, node: Arc<Node<Data>>) {
         let ino = self.number(shown);
         self.by_shown.remove(&shown);
-        self.bound.insert(ino, (Bound::RemovedDir(node), 0));
+        self.bound.insert(ino, (Bound::RemovedDir(shown, node), 0));
     }
 
     /// What is left of an open file without a name has changed.
@@ -196,7 +196,7 @@ impl Inodes {
     pub(crate) fn orphans(&self) -> Vec<Arc<File>> {
         let orphans = self.bound.values().filter_map(|(bound, _)| match bound {
             Bound::Orphan(orphan) => Some(Arc::clone(&orphan.file)),
-            Bound::Shown(_) | Bound::RemovedDir(_) => None,
+            Bound::Shown(_) | Bound::RemovedDir(..) => None,
         });
         orphans.collect()
     }

@@ -56,7 +56,7 @@ impl FromStr for SavePolicy {
             _ => {
                 let time = text.strip_prefix("interval:").ok_or_else(bad)?;
                 let digits = time.find(|c: char| !c.is_ascii_digit()).unwrap_or(time.len());
-                let count: u64 = time[..digits].parse().map_err(|_| bad())?;
+                let count: u64 = time[..digits].parse().map_err(|_overflow| bad())?;
                 let millis = match &time[digits..] {
                     "ms" => Some(count),
                     "s" => count.checked_mul(1_000),

@@ -2,7 +2,7 @@
 //!
 //! # Lock order
 //!
-//! `core`, then `inodes`, then a [`File`]'s content, then `throttled` or `report`. `handles` is
+//! A directory handle's listing, then `core`, then `inodes`, then a [`File`]'s content, then `throttled` or `report`. `handles` is
 //! taken alone. No lock is held while the disk works, except that looking names up and changing
 //! them may read map nodes under `core`.
 
@@ -246,7 +246,7 @@ impl Shared {
     ///
     /// [`Error::NoSpace`].
     pub(crate) fn reserve_space(&self, bytes: u64) -> Result<()> {
-        let bytes = i64::try_from(bytes).map_err(|_| Error::NoSpace)?;
+        let bytes = i64::try_from(bytes).map_err(|_beyond| Error::NoSpace)?;
         if self.accounts.space.load(Ordering::Relaxed) - bytes > SPACE_LOW_BYTES {
             return Ok(());
         }

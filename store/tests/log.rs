@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cairnfs_store::disk::{Disk, RealDisk};
+use cairnfs_store::disk::{Disk, Open, RealDisk};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
-use cairnfs_store::{BlobRef, Error, KeyRing, Kind, Options, Secret, Seq, create, open};
+use cairnfs_store::{BlobRef, Error, KeyRing, Kind, Options, Secret, Seq, create, open, repair};
 
 fn keys() -> KeyRing {
     KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
@@ -87,6 +87,29 @@ fn a_lost_index_is_made_from_the_packs() {
     for (blob, n) in refs.iter().zip(0..) {
         assert_eq!(opened.blobs.get(blob).unwrap()[..], noise(n, 1000));
     }
+}
+
+#[test]
+fn a_last_batch_that_is_all_garbage_is_left_out_by_a_repair() {
+    let disk = SimDisk::new(1);
+    let (mut appender, blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let kept = appender.put(Kind::Chunk, &noise(1, 20_000)).unwrap();
+    appender.save(b"kept", true).unwrap();
+    let pack = Path::new(DIR).join("packs/00000001.pack");
+    let end = disk.content(&pack).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64;
+    appender.put(Kind::Chunk, &noise(2, 50_000)).unwrap();
+    appender.save(b"lost", false).unwrap();
+    drop((appender, blobs));
+    let file = disk.open(&pack, Open::Existing).unwrap();
+    file.write_at(&noise(3, 51_000), end + 1).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let refused = open(Arc::clone(&disk), Path::new(DIR), keys(), options());
+    assert!(matches!(refused, Err(Error::Damaged { .. })));
+    assert_eq!(repair(&disk, Path::new(DIR), keys(), options()).unwrap().len(), 1);
+    let opened = open(disk, Path::new(DIR), keys(), options()).unwrap();
+    assert_eq!(opened.saves, [b"kept"]);
+    assert_eq!(opened.blobs.get(&kept).unwrap()[..], noise(1, 20_000));
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::{
     cli::{Cli, MountOptions, PassphraseArgs, Verb},
     control::{self, Client, Event, Opening, Progress},
     exit::{Failure, Result},
+    footprint,
     home::{BucketName, Home},
     interrupt, logger,
     passphrase::{self, Source},
@@ -41,14 +42,17 @@ struct Context {
 
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> Result<()> {
-    if matches!(&cli.verb, Verb::Daemon(args) if args.detach) {
-        control::detach()?;
-    }
     let stays = match &cli.verb {
         Verb::Daemon(_) => true,
         Verb::Mount(args) => args.foreground,
         _ => false,
     };
+    if stays {
+        footprint::settle();
+    }
+    if matches!(&cli.verb, Verb::Daemon(args) if args.detach) {
+        control::detach()?;
+    }
     // The daemon has a thread of its own for signals.
     if !matches!(cli.verb, Verb::Daemon(_)) {
         interrupt::watch().map_err(|err| Failure::io("cannot watch for signals", &err))?;

@@ -30,7 +30,7 @@ impl Mount {
         let mut attr = match &target {
             Target::Named(shown, node) => self.attr(&core, *shown, node)?,
             Target::Nameless(orphan) => orphan_attr(ino, orphan),
-            Target::RemovedDir(node) => plain_attr(ino, node),
+            Target::RemovedDir(_, node) => plain_attr(ino, node),
         };
         attr.ino = ino;
         Ok(attr)
@@ -61,7 +61,7 @@ impl Mount {
             match target {
                 Target::Named(shown, _) => self.set_attrs(shown, others)?,
                 Target::Nameless(orphan) => self.set_orphan_attrs(ino, &orphan, others),
-                Target::RemovedDir(_) => return Err(Error::NotFound),
+                Target::RemovedDir(..) => return Err(Error::NotFound),
             }
         }
         self.getattr(ino, fh)
@@ -176,30 +176,36 @@ impl Mount {
 
     /// Cuts or extends a file.
     pub(super) fn set_len(&self, ino: Ino, fh: Option<Fh>, len: u64) -> Result<()> {
-        let file = match fh {
-            Some(fh) => Arc::clone(&self.shared().handles.file(fh)?.file),
-            None => self.load_for_writing(ino)?,
+        let cut = |file: &File| file.lock().set_len(len, Time::now());
+        let grown = match fh {
+            Some(fh) => cut(&self.shared().handles.file(fh)?.file),
+            None => self.with_content(ino, cut)?,
         };
-        let grown = file.lock().set_len(len, Time::now());
         self.shared().account(grown?);
         self.changed();
         Ok(())
     }
 
-    /// The content behind `ino`, to be changed.
-    pub(super) fn load_for_writing(&self, ino: Ino) -> Result<Arc<File>> {
+    /// Changes the content behind `ino`, or opens it, while it cannot be dropped from the table.
+    pub(super) fn with_content<R>(&self, ino: Ino, change: impl FnOnce(&File) -> R) -> Result<R> {
         let mut core = self.shared().core.write();
-        match self.target(&core, ino)? {
+        let file = self.load_for_writing(&mut core, ino)?;
+        Ok(change(&file))
+    }
+
+    /// The content behind `ino`, to be changed before `core` is let go.
+    pub(super) fn load_for_writing(&self, core: &mut Core, ino: Ino) -> Result<Arc<File>> {
+        match self.target(core, ino)? {
             Target::Named(_, node) if node.kind.is_dir() => Err(Error::IsDir),
             Target::Named(_, node) if node.kind != Kind::File => {
                 Err(Error::Invalid("not a regular file"))
             }
             Target::Named(shown, node) => {
-                let shown = self.own_copy(&mut core, ino, shown)?;
-                Self::load(&mut core, shown, &node)
+                let shown = self.own_copy(core, ino, shown)?;
+                Self::load(core, shown, &node)
             }
             Target::Nameless(orphan) => Ok(orphan.file),
-            Target::RemovedDir(_) => Err(Error::IsDir),
+            Target::RemovedDir(..) => Err(Error::IsDir),
         }
     }
 

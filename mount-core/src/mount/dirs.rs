@@ -28,7 +28,7 @@ impl Mount {
             Target::Named(shown, node) if node.kind.is_dir() => {
                 Ok(self.shared().handles.open_dir(shown))
             }
-            Target::RemovedDir(_) => Err(Error::NotFound),
+            Target::RemovedDir(shown, _) => Ok(self.shared().handles.open_dir(shown)),
             _ => Err(Error::NotDir),
         }
     }
@@ -82,19 +82,25 @@ impl Mount {
             let mut shown = Shown::node(id);
             if with_attrs || !core.tree.contested_dirs()?.is_empty() {
                 let dirs = places::group(&core.tree, &handle.shown.node)?;
-                // It may have gone since the page was read.
-                let Some(found) = View::new(&core.tree).lookup(&dirs, &name)? else { continue };
-                shown = Self::shown(&found);
-                entry.kind = found.kind;
+                let found = View::new(&core.tree).lookup(&dirs, &name).map(|found| {
+                    found.map(|found| (Self::shown(&found), self.attr_of_entry(&core, &found)))
+                });
+                match found {
+                    // It has gone since the page was read.
+                    Ok(None) => continue,
+                    Ok(Some((known, attr))) => {
+                        shown = known;
+                        entry.attr = attr.ok().filter(|_| with_attrs);
+                    }
+                    // One damaged node must not hide the others: whoever looks it up hears of it.
+                    Err(err) => log::warn!("readdir node={id} reason={err}"),
+                }
             }
             entry.ino = self.shared().inodes.lock().number(shown);
-            if with_attrs {
-                let Some(node) = core.tree.node(&shown.node)? else { continue };
-                entry.attr = Some(self.attr_of_node(&core, shown, &node)?);
-            }
-            let told = entry.ino;
+            entry.kind = entry.attr.map_or(kind, |attr| attr.kind);
+            let (told, was_told) = (entry.ino, entry.attr.is_some());
             if !take(entry) {
-                if with_attrs {
+                if was_told {
                     self.shared().inodes.lock().forget(told, 1);
                 }
                 break;

@@ -7,6 +7,7 @@ use crate::{
     Done, Error, Fallocate, Fh, Ino, Kind, OpenFlags, Result, SavePolicy, Time, Whence,
     file::{Base, File},
     handles::FileHandle,
+    shared::Core,
     writer::Command,
 };
 
@@ -24,31 +25,36 @@ impl Mount {
         if flags.write {
             self.shared().writable()?;
         }
-        let file = if flags.write {
-            self.load_for_writing(ino)?
-        } else {
+        let file = {
             let mut core = self.shared().core.write();
-            match self.target(&core, ino)? {
-                Target::Named(_, node) if node.kind.is_dir() => return Err(Error::IsDir),
-                Target::Named(_, node) if node.kind != Kind::File => {
-                    return Err(Error::Invalid("not a regular file"));
-                }
-                Target::Named(shown, node) => Self::load(&mut core, shown, &node)?,
-                Target::Nameless(orphan) => orphan.file,
-                Target::RemovedDir(_) => return Err(Error::IsDir),
-            }
+            let file = if flags.write {
+                self.load_for_writing(&mut core, ino)?
+            } else {
+                self.load_for_reading(&mut core, ino)?
+            };
+            // Under the same lock, so that the content is not dropped from the table meanwhile.
+            file.handles.fetch_add(1, Ordering::Relaxed);
+            file
         };
+        let fh = self.shared().handles.open_file(Arc::clone(&file), flags);
         if flags.truncate {
             let cut = file.lock().set_len(0, Time::now())?;
             self.shared().account(cut);
             self.changed();
         }
-        {
-            // Under the lock of the table, so that the content is not dropped from it meanwhile.
-            let _core = self.shared().core.write();
-            file.handles.fetch_add(1, Ordering::Relaxed);
+        Ok(fh)
+    }
+
+    fn load_for_reading(&self, core: &mut Core, ino: Ino) -> Result<Arc<File>> {
+        match self.target(core, ino)? {
+            Target::Named(_, node) if node.kind.is_dir() => Err(Error::IsDir),
+            Target::Named(_, node) if node.kind != Kind::File => {
+                Err(Error::Invalid("not a regular file"))
+            }
+            Target::Named(shown, node) => Self::load(core, shown, &node),
+            Target::Nameless(orphan) => Ok(orphan.file),
+            Target::RemovedDir(..) => Err(Error::IsDir),
         }
-        Ok(self.shared().handles.open_file(file, flags))
     }
 
     /// Up to `len` bytes from `offset`; fewer only at the end of the file.
@@ -59,8 +65,13 @@ impl Mount {
     pub fn read(&self, ino: Ino, fh: Fh, offset: u64, len: u32) -> Result<Vec<u8>> {
         let _ino = ino;
         let handle = self.shared().handles.file(fh)?;
-        let extract = handle.file.lock().extract(offset, u64::from(len));
-        extract.read(&self.shared().vault)
+        let vault = &self.shared().vault;
+        let extract = || handle.file.lock().extract(offset, u64::from(len));
+        match extract().read(vault) {
+            // What was taken may have been replaced and given up for space meanwhile.
+            Err(Error::Damaged { .. }) => extract().read(vault),
+            result => result,
+        }
     }
 
     /// All of a content that nobody has open.
@@ -77,12 +88,12 @@ impl Mount {
     /// [`Error::TooLarge`], or what the save failed with.
     pub fn write(&self, ino: Ino, fh: Fh, offset: u64, data: &[u8], cached: bool, done: Done<u32>) {
         match self.take(ino, fh, offset, data, cached) {
-            Ok((len, handle)) => {
+            Ok((len, sync)) => {
                 self.changed();
                 if self.shared().is_pressed() {
                     self.send(Command::Relieve);
                 }
-                if handle.flags.sync && !cached {
+                if sync {
                     self.save_then(Box::new(move |saved| done(saved.map(|()| len))));
                 } else {
                     self.shared().answer_write(len, done);
@@ -99,25 +110,27 @@ impl Mount {
         offset: u64,
         data: &[u8],
         cached: bool,
-    ) -> Result<(u32, Arc<FileHandle>)> {
+    ) -> Result<(u32, bool)> {
         let shared = self.shared();
         shared.writable()?;
-        let handle = shared.handles.file(fh).or_else(|err| {
+        let len = u32::try_from(data.len()).map_err(|_beyond| Error::TooLarge)?;
+        self.reserve(u64::from(len))?;
+        let (grown, sync) = match shared.handles.file(fh) {
+            Ok(handle) => {
+                let mut content = handle.file.lock();
+                let append = handle.flags.append && !cached;
+                let offset = if append { content.len() } else { offset };
+                (content.write(offset, data, Time::now())?, handle.flags.sync && !cached)
+            }
             // The page cache may be written back through any handle, or none that is left.
-            if cached { self.handle_for(ino) } else { Err(err) }
-        })?;
-        shared.reserve_space(data.len() as u64)?;
-        let len = u32::try_from(data.len()).map_err(|_| Error::TooLarge)?;
-        let mut content = handle.file.lock();
-        let offset = if handle.flags.append && !cached { content.len() } else { offset };
-        shared.account(content.write(offset, data, Time::now())?);
-        drop(content);
-        Ok((len, handle))
-    }
-
-    fn handle_for(&self, ino: Ino) -> Result<Arc<FileHandle>> {
-        let file = self.load_for_writing(ino)?;
-        Ok(Arc::new(FileHandle { file, flags: OpenFlags::default() }))
+            Err(_) if cached => {
+                let write = |file: &File| file.lock().write(offset, data, Time::now());
+                (self.with_content(ino, write)??, false)
+            }
+            Err(err) => return Err(err),
+        };
+        shared.account(grown);
+        Ok((len, sync))
     }
 
     /// `close` of one descriptor: waits for the barrier if the policy is to save on flush.
@@ -142,7 +155,7 @@ impl Mount {
         let core = self.shared().core.read();
         let unsaved = match self.target(&core, ino) {
             Ok(Target::Named(shown, _)) => core.unsaved.contains(&shown.node),
-            Ok(Target::Nameless(_) | Target::RemovedDir(_)) | Err(_) => false,
+            Ok(Target::Nameless(_) | Target::RemovedDir(..)) | Err(_) => false,
         };
         // A save under way may hold it: only the writer can tell when that is durable.
         unsaved || core.saving
@@ -211,7 +224,7 @@ impl Mount {
         }
         let handle = self.shared().handles.file(fh)?;
         if let Fallocate::Allocate { .. } = mode {
-            self.shared().reserve_space(len)?;
+            self.reserve(len)?;
         }
         let grown = handle.file.lock().allocate(mode, offset, len, Time::now())?;
         self.shared().account(grown);

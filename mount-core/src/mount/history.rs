@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cairnfs_merge::{Node, NodeId, Tree, spots};
-use cairnfs_store::{BlobId, BlobRef, map::Root};
+use cairnfs_store::{BlobId, map::Root};
 
 use super::{Mount, Version};
 use crate::{
@@ -33,12 +33,7 @@ impl Mount {
         let mut versions = Vec::new();
         while let Some(id) = next.filter(|_| versions.len() < limit) {
             let manifest = self.manifest(&id)?;
-            let parent = manifest.parents.first().copied();
-            // Where older versions were given up for space, history begins with what is left.
-            next = match parent {
-                Some(parent) if self.shared().vault.blobs().contains(&parent)? => Some(parent),
-                _ => None,
-            };
+            next = self.kept_parent(&manifest)?;
             let before = next.map(|parent| self.manifest(&parent)).transpose()?;
             let before = before.map_or(Root::EMPTY, |parent| parent.root);
             let mut changes = Vec::new();
@@ -110,8 +105,9 @@ impl Mount {
         Ok(())
     }
 
-    /// Reads and verifies everything; calls `found` for each damaged path (or none for what no path
-    /// leads to) with what is wrong, `progress` with bytes done and in all.
+    /// Reads and verifies everything, older versions too; calls `found` for each damaged path of
+    /// the newest version (or none for what is not in it) with what is wrong, `progress` with bytes
+    /// done and in all.
     ///
     /// # Errors
     ///
@@ -123,27 +119,44 @@ impl Mount {
     ) -> Result<()> {
         // What was written since the last version is verified too.
         self.publish()?;
-        let root = self.shared().core.read().tree.base().root;
         let vault = &self.shared().vault;
-        let total = vault.blobs().stats()?.pack_bytes;
-        let tree = BaseTree::open(vault.clone(), root)?;
-        let mut seen: HashMap<BlobId, Option<String>> = HashMap::new();
-        let mut done = 0;
+        let report =
+            vault.blobs().scrub(&mut |read| progress(read.done_bytes, read.total_bytes))?;
+        let mut damaged: HashMap<BlobId, (String, bool)> = HashMap::new();
+        for damage in report.damage {
+            let what = format!("{} at {}", damage.pack.display(), damage.offset);
+            match damage.id {
+                Some(id) => drop(damaged.insert(id, (what, false))),
+                None => found(None, &what),
+            }
+        }
+        self.check_tree(&mut damaged, found)?;
+        let elsewhere = damaged.into_values().filter(|(_, has_path)| !has_path);
+        elsewhere.for_each(|(what, _)| found(None, &what));
+        self.check_history(found);
+        Ok(())
+    }
+
+    /// Finds the paths of the newest version that need something damaged or missing, and marks
+    /// what they need.
+    fn check_tree(
+        &self,
+        damaged: &mut HashMap<BlobId, (String, bool)>,
+        found: &mut dyn FnMut(Option<&[u8]>, &str),
+    ) -> Result<()> {
+        let tree = self.shared().core.read().tree.base().clone();
         let nodes = keys::all_nodes();
-        for item in vault.scan(root, &nodes, &keys::end(&nodes)) {
+        for item in tree.vault.scan(tree.root, &nodes, &keys::end(&nodes)) {
             let (key, value) = match item {
                 Ok(item) => item,
                 Err(err) => {
-                    found(None, &err.to_string());
+                    found(None, &format!("the tree: {err}"));
                     break;
                 }
             };
             let Some(id) = keys::parse_only_node(&key) else { continue };
             let damage = match tree.decode(&value) {
-                Ok(node) => self.check_contents(&node, &mut seen, &mut |bytes| {
-                    done += bytes;
-                    progress(done.min(total), total);
-                }),
+                Ok(node) => self.check_contents(&node, damaged)?,
                 Err(err) => Some(err.to_string()),
             };
             if let Some(damage) = damage {
@@ -153,8 +166,6 @@ impl Mount {
                 }
             }
         }
-        self.check_history(found);
-        progress(total, total);
         Ok(())
     }
 
@@ -162,49 +173,47 @@ impl Mount {
     fn check_contents(
         &self,
         node: &Node<Data>,
-        seen: &mut HashMap<BlobId, Option<String>>,
-        read: &mut dyn FnMut(u64),
-    ) -> Option<String> {
+        damaged: &mut HashMap<BlobId, (String, bool)>,
+    ) -> Result<Option<String>> {
         let vault = &self.shared().vault;
         let mut damage = None;
-        let mut check = |blob: &BlobRef| {
-            let known = seen.entry(blob.id).or_insert_with(|| {
-                read(u64::from(blob.len));
-                // Straight from the disk: a cache would hide what has happened to it.
-                vault.blobs().get(blob).err().map(|err| Error::from(err).to_string())
-            });
-            if damage.is_none() {
-                damage.clone_from(known);
-            }
-        };
         for (_, value) in node.contents() {
             let base = Base::new(value.body.clone(), value.len);
             let mut at = 0;
             loop {
-                match base.chunk_after(vault, at) {
-                    Ok(Some(extent)) => {
-                        check(&extent.blob);
-                        at = extent.end();
-                    }
+                let extent = match base.chunk_after(vault, at) {
+                    Ok(Some(extent)) => extent,
                     Ok(None) => break,
-                    Err(err) => return Some(err.to_string()),
+                    Err(err) => return Ok(Some(err.to_string())),
+                };
+                at = extent.end();
+                if let Some((what, has_path)) = damaged.get_mut(&extent.blob.id) {
+                    *has_path = true;
+                    damage.get_or_insert_with(|| what.clone());
+                } else if !vault.blobs().contains(&extent.blob.id)? {
+                    damage.get_or_insert_with(|| format!("chunk {} is missing", extent.blob.id));
                 }
             }
         }
-        damage
+        Ok(damage)
     }
 
-    /// Follows the versions back to the first.
+    /// Follows the versions back to the first that is kept.
     fn check_history(&self, found: &mut dyn FnMut(Option<&[u8]>, &str)) {
         let mut next = Some(self.shared().core.read().head.manifest.id);
         while let Some(id) = next {
-            match self.manifest(&id) {
-                Ok(manifest) => next = manifest.parents.first().copied(),
-                Err(err) => {
-                    found(None, &format!("version {id}: {err}"));
-                    return;
-                }
+            match self.manifest(&id).and_then(|manifest| self.kept_parent(&manifest)) {
+                Ok(parent) => next = parent,
+                Err(err) => return found(None, &format!("version {id}: {err}")),
             }
+        }
+    }
+
+    /// The version before; none where older versions were given up for space.
+    fn kept_parent(&self, manifest: &Manifest) -> Result<Option<BlobId>> {
+        match manifest.parents.first() {
+            Some(parent) if self.shared().vault.blobs().contains(parent)? => Ok(Some(*parent)),
+            _ => Ok(None),
         }
     }
 }

@@ -49,7 +49,7 @@ enum Target {
     /// It is open and has none.
     Nameless(Orphan),
     /// It was removed while somebody stands in it.
-    RemovedDir(Arc<Node<Data>>),
+    RemovedDir(Shown, Arc<Node<Data>>),
 }
 
 impl Target {
@@ -57,7 +57,7 @@ impl Target {
         match self {
             Self::Named(_, node) => node,
             Self::Nameless(orphan) => &orphan.node,
-            Self::RemovedDir(node) => node,
+            Self::RemovedDir(_, node) => node,
         }
     }
 }
@@ -94,7 +94,7 @@ impl Mount {
                 Command::Save(done) => done(Err(Error::Stopped)),
                 Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
                 Command::Stop(reply) => drop(reply.send(Ok(()))),
-                Command::Dirty | Command::Relieve => (),
+                Command::Dirty | Command::Relieve | Command::MakeRoom(_) => (),
             }
         }
     }
@@ -103,6 +103,26 @@ impl Mount {
     fn changed(&self) {
         if self.shared().changed() {
             self.send(Command::Dirty);
+        }
+    }
+
+    /// Makes sure that `bytes` more can be saved, if need be by giving up older versions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`].
+    fn reserve(&self, bytes: u64) -> Result<()> {
+        match self.shared().reserve_space(bytes) {
+            Err(Error::NoSpace) => {
+                let (looked, looking) = crossbeam_channel::bounded(1);
+                self.send(Command::MakeRoom(looked));
+                // The end of the channel is the answer.
+                if let Ok(never) = looking.recv() {
+                    match never {}
+                }
+                self.shared().reserve_space(bytes)
+            }
+            result => result,
         }
     }
 
@@ -120,7 +140,7 @@ impl Mount {
         let bound = self.shared().inodes.lock().resolve(ino);
         match bound {
             Some(Bound::Orphan(orphan)) => Ok(Target::Nameless(orphan)),
-            Some(Bound::RemovedDir(node)) => Ok(Target::RemovedDir(node)),
+            Some(Bound::RemovedDir(shown, node)) => Ok(Target::RemovedDir(shown, node)),
             Some(Bound::Shown(shown)) => match core.tree.node(&shown.node)? {
                 Some(node) => Ok(Target::Named(shown, node)),
                 // The root has a node only once it has attributes.

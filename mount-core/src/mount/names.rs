@@ -142,7 +142,7 @@ impl Mount {
     ) -> Result<Attr> {
         let name = Name::new(name)?;
         // Even an empty file takes a record; only removing may use the reserve.
-        self.shared().reserve_space(0)?;
+        self.reserve(0)?;
         let parent = self.parent(parent)?;
         self.change_and(
             |change| {
@@ -182,7 +182,7 @@ impl Mount {
     /// [`Error::Stale`], damage.
     pub fn link(&self, ino: Ino, new_parent: Ino, new_name: &[u8]) -> Result<Attr> {
         let new_name = Name::new(new_name)?;
-        self.shared().reserve_space(0)?;
+        self.reserve(0)?;
         let parent = self.parent(new_parent)?;
         let shown = {
             let core = self.shared().core.read();
@@ -193,7 +193,7 @@ impl Mount {
                 }
                 Target::Named(shown, _) => shown,
                 Target::Nameless(_) => return Err(Error::NotFound),
-                Target::RemovedDir(_) => return Err(Error::NotPermitted),
+                Target::RemovedDir(..) => return Err(Error::NotPermitted),
             }
         };
         self.change_and(
@@ -298,10 +298,14 @@ impl Mount {
                         let old = change.edit.tree().node(&over.id())?.ok_or(Error::Stale)?;
                         if can_replace(change, &moved, over)? {
                             change.edit.replace(&moved, over)?;
-                            Renamed::Replaced { temp: moved.clone(), target: over.clone(), old }
+                            Renamed::Replaced(Box::new((moved.clone(), (over.clone(), old))))
                         } else {
                             change.edit.rename(&moved, &new_dirs, &new_name)?;
-                            Renamed::Moved(Some((over.clone(), old)))
+                            // It may have other names, by which the loss of this one shows.
+                            if change.edit.tree().node(&over.id())?.is_some() {
+                                attrs::set_changed(&mut change.edit, &over.id(), change.now)?;
+                            }
+                            Renamed::Moved(Some(Box::new((over.clone(), old))))
                         }
                     }
                     (_, None) => {
@@ -310,7 +314,7 @@ impl Mount {
                     }
                 };
                 let survivor = match &done {
-                    Renamed::Replaced { target, .. } => target.id(),
+                    Renamed::Replaced(names) => names.1.0.id(),
                     _ => moved.id(),
                 };
                 attrs::set_changed(&mut change.edit, &survivor, change.now)?;
@@ -322,27 +326,18 @@ impl Mount {
             },
             |core, done| match done {
                 Renamed::Nothing | Renamed::Moved(None) => Ok(()),
-                Renamed::Moved(Some((over, old))) => self.dropped(core, &over, &old),
-                Renamed::Replaced { temp, target, old } => {
-                    self.replaced(core, &temp, &target, &old)
-                }
+                Renamed::Moved(Some(lost)) => self.dropped(core, &lost.0, &lost.1),
+                Renamed::Replaced(names) => self.replaced(core, &names.0, &names.1),
             },
         )
     }
 
     /// `temp` has become `target`: its content and its inode number go with it.
-    fn replaced(
-        &self,
-        core: &mut Core,
-        temp: &Entry<Data>,
-        target: &Entry<Data>,
-        old: &Arc<Node<Data>>,
-    ) -> Result<()> {
+    fn replaced(&self, core: &mut Core, temp: &Entry<Data>, (target, old): &Lost) -> Result<()> {
         let (from, to) = (Self::shown(temp), Self::shown(target));
         let old_file = core.files.remove(&to);
-        match &old_file {
-            Some(file) => self.set_adrift(to, old, Arc::clone(file)),
-            None => (),
+        if let Some(file) = old_file {
+            self.set_adrift(to, old, file);
         }
         self.shared().inodes.lock().replace(from, to);
         if let Some(file) = core.files.remove(&from) {
@@ -357,22 +352,22 @@ impl Mount {
         match self.target(&core, ino)? {
             Target::Named(shown, node) if node.kind.is_dir() => Ok(Parent(shown.node)),
             // A removed directory that is still open or somebody's working directory.
-            Target::RemovedDir(_) => Err(Error::NotFound),
+            Target::RemovedDir(..) => Err(Error::NotFound),
             Target::Named(..) | Target::Nameless(_) => Err(Error::NotDir),
         }
     }
 }
 
+/// An entry that is gone or taken over, with its node before.
+type Lost = (Entry<Data>, Arc<Node<Data>>);
+
 /// What a rename came to.
 enum Renamed {
     Nothing,
     /// And what it went over, with its node before.
-    Moved(Option<(Entry<Data>, Arc<Node<Data>>)>),
-    Replaced {
-        temp: Entry<Data>,
-        target: Entry<Data>,
-        old: Arc<Node<Data>>,
-    },
+    Moved(Option<Box<Lost>>),
+    /// The temporary file, and what it took the place of.
+    Replaced(Box<(Entry<Data>, Lost)>),
 }
 
 /// A directory to change, looked at again under the lock.

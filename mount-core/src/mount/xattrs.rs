@@ -29,9 +29,9 @@ impl Mount {
     /// [`Error::Stale`], [`Error::ReadOnly`], damage.
     pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetXattr) -> Result<()> {
         let key = xattr_key(name)?;
-        let value = AttrValue::new(value).map_err(|_| Error::XattrTooLarge)?;
-        self.shared().reserve_space(value.as_bytes().len() as u64)?;
-        self.change_xattr(ino, key, Some(value), mode)
+        let value = AttrValue::new(value).map_err(|_overlong| Error::XattrTooLarge)?;
+        self.reserve(value.as_bytes().len() as u64)?;
+        self.change_xattr(ino, &key, Some(&value), mode)
     }
 
     /// The names, each ended by a NUL, as `listxattr` returns them.
@@ -56,26 +56,26 @@ impl Mount {
     ///
     /// [`Error::NoXattr`], [`Error::Stale`], [`Error::ReadOnly`], damage.
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
-        self.change_xattr(ino, xattr_key(name)?, None, SetXattr::Replace)
+        self.change_xattr(ino, &xattr_key(name)?, None, SetXattr::Replace)
     }
 
     fn change_xattr(
         &self,
         ino: Ino,
-        key: AttrKey,
-        value: Option<AttrValue>,
+        key: &AttrKey,
+        value: Option<&AttrValue>,
         mode: SetXattr,
     ) -> Result<()> {
         let shown = match self.target(&self.shared().core.read(), ino)? {
             Target::Named(shown, _) => shown,
-            Target::Nameless(_) | Target::RemovedDir(_) => {
+            Target::Nameless(_) | Target::RemovedDir(..) => {
                 return Err(Error::NotSupported("attributes of a file without a name"));
             }
         };
         self.change(|change| {
             let node = change.edit.tree().node(&shown.node)?;
             let exists =
-                node.as_ref().is_some_and(|node| node.effective_attrs().get(&key).is_some());
+                node.as_ref().is_some_and(|node| node.effective_attrs().get(key).is_some());
             match mode {
                 SetXattr::Create if exists => return Err(Error::Exists),
                 SetXattr::Replace if !exists => return Err(Error::NoXattr),
@@ -86,7 +86,7 @@ impl Mount {
                 _ => places::group(change.edit.tree(), &shown.node)?,
             };
             for id in ids {
-                change.edit.set_attr(&id, key.clone(), value.clone())?;
+                change.edit.set_attr(&id, key.clone(), value.cloned())?;
                 attrs::set_changed(&mut change.edit, &id, change.now)?;
             }
             Ok(())
@@ -96,7 +96,7 @@ impl Mount {
 
 /// Extended attributes have a namespace before a dot, which tells them from built-in ones.
 fn xattr_key(name: &[u8]) -> Result<AttrKey> {
-    let key = AttrKey::new(name).map_err(|_| Error::XattrTooLarge)?;
+    let key = AttrKey::new(name).map_err(|_overlong| Error::XattrTooLarge)?;
     if is_xattr(&key) && !key.is_quiet() {
         Ok(key)
     } else {

@@ -62,7 +62,8 @@ impl BaseTree {
         match value.split_first() {
             Some((&IN_PLACE, bytes)) => decode_node(bytes),
             Some((&BLOB, bytes)) => {
-                let blob: BlobRef = postcard::from_bytes(bytes).map_err(damaged_node)?;
+                let blob: BlobRef =
+                    postcard::from_bytes(bytes).map_err(|err| damaged_node(&err))?;
                 decode_node(&self.vault.chunk(&blob)?)
             }
             _ => Err(Error::Damaged { what: "a node of an unknown form".into() }),
@@ -76,10 +77,10 @@ fn encode_node(node: &Node<Data>, tag: u8) -> Vec<u8> {
 }
 
 fn decode_node(bytes: &[u8]) -> Result<Arc<Node<Data>>> {
-    Ok(Arc::new(postcard::from_bytes(bytes).map_err(damaged_node)?))
+    Ok(Arc::new(postcard::from_bytes(bytes).map_err(|err| damaged_node(&err))?))
 }
 
-fn damaged_node(err: postcard::Error) -> Error {
+fn damaged_node(err: &postcard::Error) -> Error {
     Error::Damaged { what: format!("a node of the tree ({err})") }
 }
 
@@ -169,7 +170,7 @@ impl Tree<Data> for BaseTree {
             return Ok(None);
         }
         match self.vault.get(self.root, &keys::displaced(id))? {
-            Some(value) => postcard::from_bytes(&value).map(Some).map_err(damaged_node),
+            Some(value) => postcard::from_bytes(&value).map(Some).map_err(|err| damaged_node(&err)),
             None => Ok(None),
         }
     }

@@ -14,8 +14,8 @@
 //!
 //! 1. A caller that waits for a save is answered `Ok` only after a barrier that covers all that was
 //!    changed before it asked.
-//! 2. A save is a consistent snapshot of the whole tree and of all file contents.
-//! 3. No lock is held while the disk works.
+//! 2. A save holds the whole tree at one moment, and every content at one moment not before it.
+//! 3. No lock is held during a write to the log or a barrier.
 
 mod publish;
 mod reclaim;
@@ -25,6 +25,7 @@ pub(crate) mod save;
 mod schedule;
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Save(Done),
     /// Too much is held in memory.
     Relieve,
+    /// Somebody was refused space: dropped when some was looked for.
+    MakeRoom(Sender<Infallible>),
     /// Seal what there is as a version; answers with its id.
     Publish(Sender<Result<[u8; 32]>>),
     /// Save, publish and end.
@@ -62,6 +65,7 @@ pub(crate) struct Writer {
     waiting: Vec<Done>,
     publishers: Vec<Sender<Result<[u8; 32]>>>,
     relieve: bool,
+    starving: Vec<Sender<Infallible>>,
     /// When space was last looked for.
     reclaimed_at: Option<Instant>,
 }
@@ -85,6 +89,7 @@ impl Writer {
             waiting,
             publishers,
             relieve: false,
+            starving: Vec::new(),
             reclaimed_at: None,
         }
     }
@@ -94,7 +99,7 @@ impl Writer {
         loop {
             let first = match self.schedule.deadline(self.shared.last_change()) {
                 Some(deadline) => inbox.recv_deadline(deadline),
-                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                None => inbox.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
             };
             let mut stop = None;
             match first {
@@ -130,6 +135,7 @@ impl Writer {
             Command::Dirty => self.schedule.dirty(Instant::now()),
             Command::Save(done) => self.waiting.push(done),
             Command::Relieve => self.relieve = true,
+            Command::MakeRoom(reply) => self.starving.push(reply),
             Command::Publish(reply) => self.publishers.push(reply),
             Command::Stop(reply) => return Some(reply),
         }
@@ -140,7 +146,8 @@ impl Writer {
     fn work(&mut self) {
         let now = Instant::now();
         let last_change = self.shared.last_change();
-        let wants_publish = !self.publishers.is_empty();
+        // What older versions alone hold can go only once a version without it is the newest.
+        let wants_publish = !self.publishers.is_empty() || !self.starving.is_empty();
         if !self.waiting.is_empty() || self.schedule.save_due(now) || wants_publish {
             let result = self.save();
             for done in self.waiting.drain(..) {
@@ -157,8 +164,8 @@ impl Writer {
                 let _gone = reply.send(result.clone()).is_err();
             }
             self.reclaim_if_low();
-        } else if self.shared.is_starved() {
-            self.reclaim_if_low();
+            // Whoever asked looks for space again once its channel is closed.
+            self.starving.clear();
         }
     }
 
@@ -194,7 +201,7 @@ impl Writer {
         self.shared.stopped();
         for command in inbox.try_iter() {
             match command {
-                Command::Dirty | Command::Relieve => (),
+                Command::Dirty | Command::Relieve | Command::MakeRoom(_) => (),
                 Command::Save(done) => done(Err(Error::Stopped)),
                 Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
                 Command::Stop(reply) => drop(reply.send(Ok(()))),

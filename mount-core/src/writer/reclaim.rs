@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_merge::Node;
+use cairnfs_merge::{Carry, Node};
 use cairnfs_store::{BlobId, BlobRef};
 
 use super::{Writer, record::SaveRecord};
@@ -70,9 +70,10 @@ impl Live {
         Ok(())
     }
 
+    /// Everything that a node may be asked to show, now or once its registers are merged.
     fn add_node(&mut self, vault: &Vault, node: &Node<Data>) -> Result<()> {
-        for (_, content) in node.contents() {
-            self.add_content(vault, &content.body)?;
+        for content in contents(node) {
+            self.add_content(vault, content)?;
         }
         Ok(())
     }
@@ -134,23 +135,33 @@ impl Writer {
     }
 }
 
+/// The contents in a node's register, and those that writers carried.
+fn contents(node: &Node<Data>) -> impl Iterator<Item = &Data> {
+    let carried = node.live.iter().filter_map(|(_, carry)| match carry {
+        Carry::Was(was) => was.content.as_ref(),
+        Carry::Same => None,
+    });
+    node.content.iter().map(|(_, content)| content).chain(carried).map(|content| &content.body)
+}
+
 impl Shared {
     /// Everything that must stay.
     fn live(&self) -> Result<Live> {
-        let mut live = Live::default();
-        let (base, head) = {
+        let (base, head, unpublished) = {
             let core = self.core.read();
             // Changes that no version holds yet, and contents that are open or changed.
-            for node in core.tree.changed_nodes() {
-                live.add_node(&self.vault, node)?;
-            }
+            let mut unpublished: Vec<Data> =
+                core.tree.changed_nodes().flat_map(|node| contents(node)).cloned().collect();
             for file in core.files.values().cloned().chain(self.inodes.lock().orphans()) {
-                let sealed = file.lock().sealed().clone();
-                live.add_content(&self.vault, &sealed)?;
+                unpublished.push(file.lock().sealed().clone());
             }
-            (core.tree.base().clone(), core.head.manifest)
+            (core.tree.base().clone(), core.head.manifest, unpublished)
         };
+        let mut live = Live::default();
         live.insert(&head);
+        for content in &unpublished {
+            live.add_content(&self.vault, content)?;
+        }
         live.add_tree(&base)?;
         Ok(live)
     }

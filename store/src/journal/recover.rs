@@ -256,6 +256,10 @@ impl<'a> Replay<'a> {
                     noted.push(damage(self.packs, here, header.as_ref()));
                     self.doubt = true;
                     if !scan.resume(at, header.as_ref())? {
+                        if last {
+                            // Nothing intact follows: it is the last batch, and goes.
+                            self.out.cut_bytes += scan.len() - u64::from(at);
+                        }
                         return Ok(u64::from(at));
                     }
                 }
