@@ -2,8 +2,8 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::Read,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -47,11 +47,16 @@ impl LockFile {
         let failed = |err: &std::io::Error| Failure::file("lock", path, err);
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)
-                    .and_then(|()| file.rewind())
-                    .and_then(|()| write!(file, "{}", std::process::id()))
-                    .map_err(|err| failed(&err))?;
-                Ok(Ok(Self { file }))
+                // Overwritten before it is cut: on a full disk the room that it has must do, and
+                // without any the lock still counts, only nobody can be told who holds it.
+                let id = format!("{}\n", std::process::id());
+                let written = file
+                    .write_all_at(id.as_bytes(), 0)
+                    .and_then(|()| file.set_len(id.len() as u64));
+                match written {
+                    Err(err) if err.kind() != std::io::ErrorKind::StorageFull => Err(failed(&err)),
+                    _ => Ok(Ok(Self { file })),
+                }
             }
             Err(TryLockError::WouldBlock) => Ok(Err(read_holder(&mut file))),
             Err(TryLockError::Error(err)) => Err(failed(&err)),

@@ -57,6 +57,9 @@ pub(crate) enum Bound {
     Orphan(Orphan),
     /// A directory that was removed while somebody stands in it or has it open.
     RemovedDir(Shown, Arc<Node<Data>>),
+    /// A file that was replaced: the kernel may have pages of it, which must not be mixed with
+    /// those of what has its name now.
+    Replaced,
 }
 
 /// The numbers that are not packed ids, and what packing needs.
@@ -121,7 +124,8 @@ impl Inodes {
                 Bound::Shown(_) if *told == 0 => self.unbind(ino),
                 // It has no name that it could be looked up by: this is the end of it.
                 Bound::RemovedDir(..) => drop(self.bound.remove(&ino)),
-                Bound::Shown(_) | Bound::Orphan(_) => (),
+                Bound::Replaced if *told == 0 => drop(self.bound.remove(&ino)),
+                Bound::Shown(_) | Bound::Orphan(_) | Bound::Replaced => (),
             }
         }
     }
@@ -139,6 +143,14 @@ impl Inodes {
 
     /// `from` was renamed over `to` and became it: the kernel goes on using the number of `from`.
     pub(crate) fn replace(&mut self, from: Shown, to: Shown) {
+        let old = self.by_shown.get(&to).copied().or_else(|| self.pack(&to));
+        if let Some(old) = old {
+            let (bound, _) = self.bound.entry(old).or_insert((Bound::Replaced, 0));
+            // One that is open keeps its number.
+            if !matches!(bound, Bound::Orphan(_)) {
+                *bound = Bound::Replaced;
+            }
+        }
         let ino = self.number(from);
         let told = match self.bound.remove(&ino) {
             Some((_, told)) => told,
@@ -196,7 +208,7 @@ impl Inodes {
     pub(crate) fn orphans(&self) -> Vec<Arc<File>> {
         let orphans = self.bound.values().filter_map(|(bound, _)| match bound {
             Bound::Orphan(orphan) => Some(Arc::clone(&orphan.file)),
-            Bound::Shown(_) | Bound::RemovedDir(..) => None,
+            Bound::Shown(_) | Bound::RemovedDir(..) | Bound::Replaced => None,
         });
         orphans.collect()
     }
@@ -299,8 +311,11 @@ mod tests {
         inodes.replace(temp, target);
         assert_eq!(node_of(&inodes, ino), target);
         assert_eq!(inodes.number(target), ino);
+        assert!(matches!(inodes.resolve(old), Some(Bound::Replaced)), "the kernel has its pages");
+        inodes.forget(old, 1);
         inodes.forget(ino, 1);
         assert_eq!(inodes.number(target), old);
+        assert!(inodes.bound.is_empty() && inodes.by_shown.is_empty());
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub(crate) struct Core {
     pub(crate) unsaved: BTreeSet<NodeId>,
     /// Whether a save was begun and has not ended.
     pub(crate) saving: bool,
+    /// Changes that a save or version under way has taken, and that no barrier covers yet.
+    pub(crate) in_flight: usize,
     /// The operation that changes are made under; the next version publishes it.
     pub(crate) op: OpId,
     /// Counts what this operation has created.
@@ -298,6 +300,7 @@ impl Shared {
             self.report.lock().unsaved_since = None;
             return None;
         }
+        core.in_flight = nodes.len() + files.len();
         Some(Batch { op: core.op, nodes, files })
     }
 
@@ -305,6 +308,7 @@ impl Shared {
     pub(crate) fn end_save(&self, batch: Batch, durable: bool) {
         let mut core = self.core.write();
         core.saving = false;
+        core.in_flight = 0;
         for Snapshot { file, content, base, .. } in batch.files {
             let mut live = file.lock();
             if durable {

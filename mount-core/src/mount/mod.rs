@@ -149,7 +149,7 @@ impl Mount {
                 }
                 None => Err(Error::Stale),
             },
-            None => Err(Error::Stale),
+            Some(Bound::Replaced) | None => Err(Error::Stale),
         }
     }
 

@@ -86,7 +86,11 @@ impl Mount {
             let core = shared.core.read();
             let contents = core.files.values().filter(|file| file.lock().is_unsaved()).count();
             let conflicts = core.tree.contested_dirs().map_or(0, |dirs| dirs.len() as u64);
-            (core.head.manifest.id.0, (core.unsaved.len() + contents) as u64, conflicts)
+            (
+                core.head.manifest.id.0,
+                (core.unsaved.len() + contents + core.in_flight) as u64,
+                conflicts,
+            )
         };
         let report = shared.report.lock();
         let unsaved_bytes = shared.unsaved_bytes();

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use cairnfs_merge::{
     Child, Content, Displaced, Edited, IndexEdits, Kind, Name, Node, NodeEdits, NodeId, Overlay,
-    Reg, Tree, derive,
+    Tree, derive,
 };
 use cairnfs_store::{BlobRef, map::Root};
 
@@ -84,10 +84,15 @@ impl LiveTree {
         Ok(())
     }
 
-    /// Gives a changed node back the content it had.
-    pub(crate) fn restore_content(&mut self, id: &NodeId, content: Reg<Content<Data>>) {
-        if let Some(Some(node)) = self.live.nodes.get_mut(id) {
-            Arc::make_mut(node).content = content;
+    /// Where a changed node holds `sealed`, gives it the bytes back that it had `before`.
+    pub(crate) fn untell(&mut self, id: &NodeId, sealed: &Data, before: &Content<Data>) {
+        let Some(Some(node)) = self.live.nodes.get_mut(id) else { return };
+        if let Some((&op, value)) = node.content.last()
+            && value.body == *sealed
+        {
+            let (hist, auto) = (value.hist.clone(), value.auto);
+            let value = Content { hist, auto, ..before.clone() };
+            Arc::make_mut(node).content.set(op, value);
         }
     }
 

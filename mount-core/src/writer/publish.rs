@@ -10,9 +10,13 @@
 //! Step 1 is repeated for what changed meanwhile, so that a version is a consistent snapshot unless
 //! files are written to without a pause while it is made; then it holds their last sealed state.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
-use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Reg, Tree};
+use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Tree};
 use cairnfs_store::{BlobRef, Kind as BlobKind};
 
 use super::{
@@ -31,8 +35,18 @@ use crate::{
     vault::Sealer,
 };
 
-/// A node, and the content that it held before it was told of a sealed one.
-type Told = (NodeId, Reg<Value<Data>>);
+/// The newest snapshot of each content that was sealed. By content and not by node: a content may be
+/// renamed to another node meanwhile, and must not be taken for two.
+type Sealed = HashMap<*const File, Snapshot>;
+
+/// A content that the tree was told of.
+struct Told {
+    file: *const File,
+    /// What its node held before.
+    before: Option<Value<Data>>,
+    /// What it was sealed into.
+    sealed: Data,
+}
 
 /// Contents written into the tree under one taking of the lock.
 const TOLD_AT_ONCE: usize = 256;
@@ -66,7 +80,7 @@ impl Writer {
         let mut sealed = HashMap::new();
         let mut told = Vec::new();
         let result = self.seal_contents(&mut sealed).and_then(|()| {
-            let frozen = shared.freeze(&sealed, &mut told)?;
+            let frozen = shared.freeze(&mut sealed, &mut told)?;
             let result = self.write_version(&frozen);
             shared.unfreeze(frozen, result.is_ok());
             result
@@ -90,7 +104,7 @@ impl Writer {
     }
 
     /// Step 1: seals the contents that the tree does not hold.
-    fn seal_contents(&mut self, sealed: &mut HashMap<NodeId, Snapshot>) -> Result<()> {
+    fn seal_contents(&mut self, sealed: &mut Sealed) -> Result<()> {
         for _ in 0..SEAL_ROUNDS_MAX {
             let dirty = self.shared.unsealed(sealed);
             if dirty.is_empty() {
@@ -113,12 +127,11 @@ impl Writer {
                     }
                 }
                 // Should the version fail, what the older snapshot took is unsaved too.
-                if let Some(older) =
-                    sealed.get(&id).filter(|old| Arc::ptr_eq(&old.file, &snapshot.file))
-                {
+                let key = Arc::as_ptr(&snapshot.file);
+                if let Some(older) = sealed.get(&key) {
                     snapshot.content.not_saved(&older.content);
                 }
-                sealed.insert(id, snapshot);
+                sealed.insert(key, snapshot);
             }
         }
         Ok(())
@@ -175,11 +188,11 @@ impl Shared {
     }
 
     /// The contents that the tree does not hold and that are not sealed as they are now.
-    fn unsealed(&self, sealed: &HashMap<NodeId, Snapshot>) -> Vec<(NodeId, Arc<File>)> {
+    fn unsealed(&self, sealed: &Sealed) -> Vec<(NodeId, Arc<File>)> {
         let core = self.core.read();
-        let dirty = core.files.iter().filter(|(shown, file)| {
+        let dirty = core.files.iter().filter(|(_, file)| {
             let content = file.lock();
-            let is_new = !sealed.get(&shown.node).is_some_and(|old| Arc::ptr_eq(&old.file, file));
+            let is_new = !sealed.contains_key(&Arc::as_ptr(file));
             content.is_changed() && (is_new || content.is_unsaved())
         });
         dirty.map(|(shown, file)| (shown.node, Arc::clone(file))).collect()
@@ -187,23 +200,32 @@ impl Shared {
 
     /// Step 2: the tree learns of the sealed contents, and its changes are frozen. What the nodes
     /// held before goes to `told`.
-    fn freeze(&self, sealed: &HashMap<NodeId, Snapshot>, told: &mut Vec<Told>) -> Result<Frozen> {
-        let ids: Vec<NodeId> = sealed.keys().copied().collect();
+    fn freeze(&self, sealed: &mut Sealed, told: &mut Vec<Told>) -> Result<Frozen> {
+        let ids: Vec<NodeId> = self.core.read().files.keys().map(|shown| shown.node).collect();
         for slice in ids.chunks(TOLD_AT_ONCE) {
             self.tell(slice, sealed, told)?;
         }
         let mut guard = self.core.write();
         let core = &mut *guard;
-        let carried = core.files.iter().filter_map(|(shown, file)| {
-            let known = sealed.get(&shown.node).is_some_and(|old| Arc::ptr_eq(&old.file, file));
-            let mut content = file.lock();
-            let content = (content.is_changed() && !known).then(|| content.snapshot())?;
-            Some(Snapshot { id: Some(shown.node), file: Arc::clone(file), content, base: None })
-        });
-        let carried = carried.collect();
+        let mut carried = Vec::new();
+        let known: HashSet<*const File> = told.iter().map(|told| told.file).collect();
+        for (shown, file) in &core.files {
+            let key = Arc::as_ptr(file);
+            if known.contains(&key) || !file.lock().is_changed() {
+                continue;
+            }
+            let mut content = file.lock().snapshot();
+            // Sealed, but renamed before the tree was told: it must not be taken for published.
+            if let Some(older) = sealed.remove(&key) {
+                content.not_saved(&older.content);
+            }
+            let file = Arc::clone(file);
+            carried.push(Snapshot { id: Some(shown.node), file, content, base: None });
+        }
         let op = core.op;
         core.op.lamport += 1;
         core.next_n = 0;
+        core.in_flight += core.unsaved.len();
         core.unsaved.clear();
         self.inodes.lock().grown_up();
         let (parent, next_op) = (core.head.clone(), core.op);
@@ -211,27 +233,17 @@ impl Shared {
     }
 
     /// Writes the sealed contents of the nodes `ids` into the tree.
-    fn tell(
-        &self,
-        ids: &[NodeId],
-        sealed: &HashMap<NodeId, Snapshot>,
-        told: &mut Vec<Told>,
-    ) -> Result<()> {
+    fn tell(&self, ids: &[NodeId], sealed: &Sealed, told: &mut Vec<Told>) -> Result<()> {
         let mut guard = self.core.write();
         let core = &mut *guard;
         let mut edit = Edit::new(&core.tree, core.op);
         for id in ids {
-            let (Some(snapshot), Some(file)) = (sealed.get(id), core.files.get(&Shown::node(*id)))
-            else {
-                continue;
-            };
-            let (true, Some(base)) = (Arc::ptr_eq(&snapshot.file, file), &snapshot.base) else {
-                continue;
-            };
-            if let Some(node) = core.tree.node(id)? {
-                told.push((*id, node.content.clone()));
-                self.write_content(&mut edit, *id, snapshot, base)?;
-            }
+            let Some(file) = core.files.get(&Shown::node(*id)) else { continue };
+            let Some(snapshot) = sealed.get(&Arc::as_ptr(file)) else { continue };
+            let (Some(base), Some(node)) = (&snapshot.base, core.tree.node(id)?) else { continue };
+            let before = node.content.last().map(|(_, value)| value.clone());
+            self.write_content(&mut edit, *id, snapshot, base)?;
+            told.push(Told { file: Arc::as_ptr(file), before, sealed: base.data.clone() });
         }
         let edited = edit.finish();
         core.unsaved.extend(edited.nodes.keys());
@@ -258,11 +270,12 @@ impl Shared {
     }
 
     /// Step 4.
-    fn stand_on(&self, head: HeadState, base: BaseTree, sealed: HashMap<NodeId, Snapshot>) {
+    fn stand_on(&self, head: HeadState, base: BaseTree, sealed: Sealed) {
         let mut core = self.core.write();
         core.tree.settle(base);
         core.head = head;
         core.saving = false;
+        core.in_flight = 0;
         for Snapshot { file, content, base, .. } in sealed.into_values() {
             let mut live = file.lock();
             self.account(live.saved(&content, base));
@@ -290,16 +303,22 @@ impl Shared {
 
     /// The version failed: what was sealed for it is gone with its batch, so that the tree must
     /// not name it.
-    fn unseal(&self, sealed: HashMap<NodeId, Snapshot>, told: Vec<Told>) {
-        let mut core = self.core.write();
-        for (id, content) in told {
-            core.tree.restore_content(&id, content);
+    fn unseal(&self, sealed: Sealed, told: Vec<Told>) {
+        let mut guard = self.core.write();
+        let core = &mut *guard;
+        for told in told {
+            // By now the content may belong to another node.
+            let holder = core.files.iter().find(|(_, file)| Arc::as_ptr(file) == told.file);
+            if let (Some((shown, _)), Some(before)) = (holder, told.before) {
+                core.tree.untell(&shown.node, &told.sealed, &before);
+            }
         }
         for snapshot in sealed.into_values() {
             snapshot.file.lock().not_saved(&snapshot.content);
         }
         core.saving = false;
-        drop(core);
+        core.in_flight = 0;
+        drop(guard);
         self.changed();
     }
 }

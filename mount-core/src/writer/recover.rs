@@ -43,6 +43,7 @@ pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered
         files: HashMap::new(),
         unsaved: BTreeSet::new(),
         saving: false,
+        in_flight: 0,
         op: first.op,
         next_n: 0,
         head: HeadState {

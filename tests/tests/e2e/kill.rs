@@ -181,7 +181,10 @@ fn step(writer: &Mutex<Writer>, save: Save) -> io::Result<()> {
         4 => {
             let mut state = old.expect("there is a file").to_vec();
             let place = lock.rng.index(state.len().max(1));
-            let piece = &bytes[..bytes.len().min(4_096).min(state.len() - place)];
+            // Within one page: the kernel may hand over a write in parts, cut between pages, and
+            // then a crash may keep the first of them.
+            let in_page = 4_096 - place % 4_096;
+            let piece = &bytes[..bytes.len().min(in_page).min(state.len() - place)];
             state[place..place + piece.len()].copy_from_slice(piece);
             lock.begin(slot, "overwrite", Some(Arc::new(state)), Between::Nothing);
             drop(lock);
