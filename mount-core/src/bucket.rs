@@ -164,7 +164,8 @@ impl Bucket {
         keyfile::create(&RealDisk, &dir.join("key"), &key)?;
         keyfile::create(&RealDisk, &dir.join("id"), format!("{id}\n").as_bytes())?;
         let (appender, blobs) = store::create(Arc::new(RealDisk), dir, keys, store_options(dir))?;
-        begin(dir, device, id, appender, blobs)?;
+        let owner = fs::metadata(dir).map_err(|err| io_error("read", dir, &err))?;
+        begin((owner.uid(), owner.gid()), device, id, appender, blobs)?;
         Ok(id)
     }
 
@@ -221,15 +222,14 @@ impl Bucket {
     }
 }
 
-/// Publishes the first version: a root directory that belongs to whoever made the bucket.
-fn begin(
-    dir: &Path,
+/// Publishes the first version: a root directory that belongs to `owner`, a user and a group.
+pub(crate) fn begin(
+    owner: (u32, u32),
     device: &DeviceKey,
     bucket: BucketId,
     mut appender: Appender,
     blobs: Arc<Blobs>,
 ) -> Result<()> {
-    let owner = fs::metadata(dir).map_err(|err| io_error("read", dir, &err))?;
     let author = device_id(&device.public(), 0);
     let op = OpId { lamport: 1, device: author };
     let vault = Arc::new(Vault::new(blobs, 1 << 20));
@@ -238,8 +238,8 @@ fn begin(
     let now = Time::now();
     for (key, value) in [
         (attrs::mode_key(), attrs::number(0o755)),
-        (attrs::uid_key(), attrs::number(owner.uid())),
-        (attrs::gid_key(), attrs::number(owner.gid())),
+        (attrs::uid_key(), attrs::number(owner.0)),
+        (attrs::gid_key(), attrs::number(owner.1)),
         (attrs::times_key(), attrs::encode(&Times::born(now))),
     ] {
         edit.set_attr(&NodeId::Root, key, Some(value))?;

@@ -5,6 +5,8 @@
 //! root lists the differences. Nothing here knows FUSE, sockets or the command line.
 
 mod bucket;
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod file;
 mod handles;
