@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::error::Unspecified;
 use serde::Serialize;
 
 /// MiB per second of one core, on pieces of 64 KiB.
@@ -43,7 +44,7 @@ impl Cipher {
     }
 
     fn new(algorithm: &'static Algorithm) -> Result<Self> {
-        let key = UnboundKey::new(algorithm, &[7; 32]).map_err(|_| anyhow!("bad key length"))?;
+        let key = UnboundKey::new(algorithm, &[7; 32]).map_err(unspecified)?;
         Ok(Self { key: LessSafeKey::new(key) })
     }
 
@@ -55,8 +56,13 @@ impl Cipher {
     pub fn seal(&self, data: &mut [u8]) -> Result<()> {
         let nonce = Nonce::assume_unique_for_key([0; 12]);
         let sealed = self.key.seal_in_place_separate_tag(nonce, Aad::empty(), data);
-        sealed.map(drop).map_err(|_| anyhow!("too long to be sealed"))
+        sealed.map(drop).map_err(unspecified)
     }
+}
+
+/// `ring` says no more than that it failed, and implements no `Error` without its own std feature.
+fn unspecified(err: Unspecified) -> anyhow::Error {
+    anyhow!("the cipher failed: {err}")
 }
 
 /// Measures for about half a second: the best of several rounds, as nothing but disturbance makes

@@ -7,11 +7,14 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
+use cairnfs_mount_core::{Mount, Options};
+use cairnfs_store::{DeviceKey, disk::RealDisk};
 
 use crate::{
     bucket::{Ask, Places},
@@ -94,6 +97,16 @@ impl Home {
             thread::sleep(Duration::from_millis(5));
         }
         Ok(Served { home: self, daemon })
+    }
+
+    /// Serves the bucket without FUSE, by this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`bucket::open`](crate::bucket::open); a missing device key.
+    pub fn core(&self, options: Options) -> Result<Mount> {
+        let device = DeviceKey::load(&RealDisk, &self.home.join("device.key"))?;
+        crate::bucket::open(&self.home.join("buckets/b"), &Arc::new(device), options)
     }
 
     fn is_mounted(&self) -> Result<bool> {
@@ -206,6 +219,44 @@ impl MountedFile {
     #[must_use]
     pub const fn ask(&self) -> Ask {
         self.ask
+    }
+}
+
+/// Makes one empty file after the other in a directory.
+#[derive(Debug)]
+pub struct MountedDir {
+    name: String,
+    path: PathBuf,
+    n: u32,
+}
+
+impl MountedDir {
+    /// A new directory at `path` with `count` empty files in it.
+    ///
+    /// # Errors
+    ///
+    /// What the mount says.
+    pub fn new(name: impl Into<String>, path: PathBuf, count: u32) -> Result<Self> {
+        fs::create_dir(&path)?;
+        let mut dir = Self { name: name.into(), path, n: 0 };
+        while dir.n < count {
+            dir.run(&[])?;
+        }
+        Ok(dir)
+    }
+}
+
+impl Subject for MountedDir {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, _: &[u8]) -> Result<Duration> {
+        self.n += 1;
+        let path = self.path.join(format!("file-{}", self.n));
+        let start = Instant::now();
+        close(File::create(path)?)?;
+        Ok(start.elapsed())
     }
 }
 

@@ -50,10 +50,11 @@ impl Table {
             out.push_str("|\n");
             if number == 0 {
                 for (at, width) in widths.iter().enumerate() {
-                    out.push_str(if at == 0 { "|" } else { ":|" });
-                    out.push_str(&"-".repeat(width + if at == 0 { 2 } else { 1 }));
+                    out.push('|');
+                    out.push_str(&"-".repeat(width + 1));
+                    out.push(if at == 0 { '-' } else { ':' });
                 }
-                out.push_str(":|\n");
+                out.push_str("|\n");
             }
         }
         out

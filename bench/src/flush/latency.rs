@@ -29,6 +29,7 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Group
     let mut subjects: Vec<Box<dyn Subject>> = vec![
         Box::new(Plain::new(dir, Form::Overwrite, CHANGE_BYTES)?),
         Box::new(Plain::new(dir, Form::Append, CHANGE_BYTES)?),
+        Box::new(Plain::new(dir, Form::Log, CHANGE_BYTES)?),
     ];
     let data = vec![1; CHANGE_BYTES];
     let mut cores = Vec::new();
@@ -58,9 +59,9 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Group
         core.stop()?;
     }
     let group = Group::new("A changed 4 KiB file, saved", &names, &samples, |at| {
-        if at < 2 { Vec::new() } else { vec![0, 1] }
+        if at < 3 { Vec::new() } else { vec![0, 1, 2] }
     });
-    group.print(&["x overwrite (spread)", "x append (spread)", "p99 x overwrite (spread)"]);
+    group.print(&["x overwrite (spread)", "x append", "x log", "p99 x overwrite"]);
     Ok(group)
 }
 

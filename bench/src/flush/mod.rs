@@ -64,6 +64,14 @@ impl Extent {
         }
     }
 
+    /// Files made through a mount that no version holds yet.
+    const fn made(self) -> [u32; 3] {
+        match self {
+            Self::Quick => [10, 300, 1_000],
+            Self::Usual | Self::Full => [10, 1_000, 4_000],
+        }
+    }
+
     /// Files that are changed and in no version yet.
     const fn unpublished(self) -> [u32; 3] {
         [10, 1_000, 10_000]
@@ -109,6 +117,7 @@ pub fn run(dir: Option<&Path>, extent: Extent, json: Option<&PathBuf>) -> Result
     groups.push(growth::directories(&binary, &sub("dirs")?, extent)?);
     groups.push(growth::files(&binary, &sub("files")?, extent)?);
     groups.push(growth::unpublished(&sub("unpublished")?, extent)?);
+    groups.push(growth::making(&binary, &sub("making")?, extent)?);
     let rates = writers::measure(&binary, &sub("writers")?, extent)?;
     let costs = space::measure(&binary, &sub("space")?, extent)?;
     let extent = format!("{extent:?}").to_lowercase();

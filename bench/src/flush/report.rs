@@ -75,7 +75,7 @@ impl Group {
             ];
             cells.extend(row.ratios.iter().map(|ratio| ratio.median.to_string()));
             if let Some(first) = row.ratios.first() {
-                cells.resize(3 + columns.len(), "-".into());
+                cells.resize(heads.len() - 1, String::new());
                 cells.push(first.p99.to_string());
             }
             table.row(cells);

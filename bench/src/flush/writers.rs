@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use cairnfs_mount_core::{Ino, Mount, Options};
 use serde::Serialize;
 
@@ -181,7 +181,7 @@ fn rate(writers: &mut [Box<dyn Subject + Send>], time: Duration) -> Result<(u64,
         enough.store(true, Ordering::Relaxed);
         let mut saves = 0;
         for thread in running {
-            let result = thread.join().map_err(|_| anyhow!("a writer panicked"))?;
+            let Ok(result) = thread.join() else { bail!("a writer panicked") };
             saves += result.context("a writer")?;
         }
         Ok(saves)
