@@ -7,6 +7,8 @@
 mod bucket;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod decoder_tests;
 mod error;
 mod file;
 mod handles;
