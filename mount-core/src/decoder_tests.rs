@@ -97,6 +97,6 @@ proptest! {
         }
         prop_assert!(Manifest::open(&bytes).is_err());
         drop((keys::parse_child(&NodeId::Root, &bytes), keys::parse_contested(&bytes)));
-        drop((keys::parse_only_node(&bytes), keys::parse_kind(&bytes)));
+        let (_node, _kind) = (keys::parse_only_node(&bytes), keys::parse_kind(&bytes));
     }
 }
