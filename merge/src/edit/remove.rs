@@ -23,7 +23,6 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.act(|edit| {
             edit.hold(&entry.dirs)?;
             let rivals = edit.rivals(entry)?;
-            edit.part_names(entry)?;
             edit.pin_all(&rivals)?;
             edit.drop_shown(entry)
         })
@@ -60,30 +59,11 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         })
     }
 
-    /// Takes a name from files that have others: those are to show what they show.
-    fn part_names(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
-        for id in entry.owners.keys() {
-            let links = self.links(id, entry)?;
-            let Some(node) = self.node(id)?.filter(|_| !links.elsewhere.is_empty()) else {
-                continue;
-            };
-            // Touching it writes places or contents again, under a later operation.
-            let rewritten = node.is_weak() || node.content.is_empty();
-            if rewritten || self.tree.displaced(id)?.is_some() {
-                self.leave_lost_names(id, entry)?;
-            }
-            if node.content.len() > 1 && !entry.is_copy() {
-                self.part(id, &links, entry)?;
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn drop_shown(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
         if entry.kind.is_dir() {
             return Err(EditError::IsADirectory);
         }
-        self.drop_owners(entry, None)
+        Ok(self.drop_owners(entry, None)?)
     }
 
     pub(super) fn drop_empty_dir(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {

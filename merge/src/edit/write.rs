@@ -69,16 +69,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let shown = winner.content.as_ref().ok_or(EditError::IsADirectory)?;
         let id = winner.id();
         let rivals = self.rivals(winner)?;
-        for loser in rivals.copies.iter().chain(&rivals.absorbed).chain([winner]) {
-            for owner in loser.owners.keys().filter(|owner| **owner != id) {
-                let links = self.links(owner, loser)?;
-                if links.elsewhere.is_empty() {
-                    self.drop_owner(owner, &loser.owners[owner], loser)?;
-                } else {
-                    self.drop_links(owner, &links.here)?;
-                }
-            }
+        for loser in rivals.copies.iter().chain(&rivals.absorbed) {
+            self.drop_owners(loser, None)?;
         }
+        self.drop_owners(winner, Some(&id))?;
         self.settle(&id)?;
         let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
         content.hist = self.hist_of(winner, shown);
@@ -119,7 +113,6 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         }
         let owned = entry.owners.get(&id).cloned().unwrap_or_default();
         self.drop_owners(entry, Some(&id))?;
-        self.write_through(&id, entry)?;
         self.settle(&id)?;
         let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
         let op = self.op;
@@ -132,40 +125,6 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.put(id, node);
         self.touch_above(&id)?;
         Ok(id)
-    }
-
-    /// Prepares the other names of a file for new bytes: those that it holds show them too.
-    fn write_through(&mut self, id: &NodeId, entry: &Entry<B>) -> EditResult<(), T::Error> {
-        self.leave_lost_names(id, entry)?;
-        for (dirs, slot) in self.links(id, entry)?.elsewhere {
-            let winner = self.view().slot(&dirs, &slot)?.into_winner();
-            if let Some(winner) = winner.filter(|winner| winner.id() == *id) {
-                self.drop_owners(&winner, Some(id))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a file from the names, other than that of `entry`, that others hold: a later
-    /// operation would win them.
-    pub(super) fn leave_lost_names(
-        &mut self,
-        id: &NodeId,
-        entry: &Entry<B>,
-    ) -> EditResult<(), T::Error> {
-        for (dirs, slot) in self.links(id, entry)?.elsewhere {
-            let mut slot = self.view().slot(&dirs, &slot)?;
-            let mut shown = slot.take_losers();
-            match slot.into_winner() {
-                Some(winner) if winner.id() == *id => continue,
-                winner => shown.extend(winner),
-            }
-            if let Some(lost) = shown.iter().find(|lost| lost.owners.contains_key(id)) {
-                let links = self.links(id, lost)?;
-                self.part(id, &links, lost)?;
-            }
-        }
-        Ok(())
     }
 
     /// Touches the directories above a node that is settled.
