@@ -18,7 +18,7 @@ pub enum Form {
     Append,
     /// Over what stands at the beginning: nothing but the data need be written.
     Overwrite,
-    /// As a log does it: with [`LOG_EXTRA_BYTES`] more, one behind the other over zeros that were
+    /// As a log does it: with `LOG_EXTRA_BYTES` more, one behind the other over zeros that were
     /// written before, so that most writes touch two pages. What cairnfs takes beyond this is not
     /// the disk's.
     Log,
@@ -27,7 +27,7 @@ pub enum Form {
 /// What a save of cairnfs writes besides the content, about.
 const LOG_EXTRA_BYTES: usize = 300;
 /// Zeros written ahead of the log at a time.
-const ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// A plain file that is written and synced.
 #[derive(Debug)]

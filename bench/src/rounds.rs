@@ -28,6 +28,10 @@ pub struct Plan {
     pub runs: usize,
     /// Operations of each subject before the first round.
     pub warm_up: usize,
+    /// Operations that a subject does one after the other when it is its turn. With 1 each finds its
+    /// threads asleep and its memory out of the processor's caches, as an editor's save does; with
+    /// many it is warm, as a database's commit is.
+    pub burst: usize,
     /// Bytes that each operation gets.
     pub data_bytes: usize,
 }
@@ -48,14 +52,17 @@ pub fn interleave(plan: Plan, subjects: &mut [Box<dyn Subject>]) -> Result<Vec<S
         if !warm_up {
             samples.iter_mut().for_each(Samples::begin_round);
         }
-        for _ in 0..if warm_up { plan.warm_up } else { plan.runs } {
+        let turns = if warm_up { plan.warm_up } else { plan.runs } / plan.burst.max(1);
+        for _ in 0..turns {
             noise.shuffle(&mut order);
             for &index in &order {
-                noise.fill(&mut data);
-                let subject = &mut subjects[index];
-                let time = subject.run(&data).with_context(|| subject.name().to_owned())?;
-                if !warm_up {
-                    samples[index].push(time);
+                for _ in 0..plan.burst {
+                    noise.fill(&mut data);
+                    let subject = &mut subjects[index];
+                    let time = subject.run(&data).with_context(|| subject.name().to_owned())?;
+                    if !warm_up {
+                        samples[index].push(time);
+                    }
                 }
             }
         }

@@ -26,6 +26,17 @@ pub fn new(dir: Option<&Path>) -> Result<TempDir> {
         .with_context(|| format!("cannot make a directory in {}", parent.display()))
 }
 
+/// As [`new`], but in memory where there is a place for that: for what has nothing to do with the
+/// speed of the disk.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn in_memory() -> Result<TempDir> {
+    let shared = Path::new("/dev/shm");
+    new(shared.is_dir().then_some(shared))
+}
+
 fn beside_program() -> Result<PathBuf> {
     let exe = env::current_exe()?;
     Ok(exe.parent().context("a program lies in a directory")?.to_owned())

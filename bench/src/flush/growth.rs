@@ -115,6 +115,31 @@ pub(super) fn unpublished(dir: &Path, extent: Extent) -> Result<Group> {
     Ok(group)
 }
 
+/// With more and more places of one file that were changed since the last version: what a database
+/// does to its own next commits.
+pub(super) fn extents(dir: &Path, extent: Extent) -> Result<Group> {
+    ui::progress("growth: places in a file that no version holds yet");
+    let hour = std::time::Duration::from_secs(3600);
+    let options = Options { publish_quiet: hour, publish_max: hour, ..Options::default() };
+    let (mount, _) = bucket::create(&dir.join("core"), options)?;
+    let mut core: Vec<Box<dyn Subject>> = Vec::new();
+    for count in extent.unpublished() {
+        let ino = bucket::put(&mount, Ino::ROOT, &format!("f{count}"), &[1; CHANGE_BYTES])?;
+        let fh = mount.open(ino, bucket::WRITING)?;
+        for n in 1..=u64::from(count) {
+            bucket::wait(|done| mount.write(ino, fh, n * 8192, &[2; 100], false, done))?;
+        }
+        bucket::wait(|done| mount.release(ino, fh, done))?;
+        let name = format!("core: {count} places changed since the last version");
+        core.push(Box::new(CoreFile::open(name, &mount, ino, CHANGE_BYTES as u64, Ask::Close)?));
+    }
+    bucket::wait(|done| mount.save(done))?;
+    let title = "4 KiB of a file, saved, while no version holds changes elsewhere in it yet";
+    let group = compare(title, dir, extent, vec![core])?;
+    mount.stop()?;
+    Ok(group)
+}
+
 /// Making a file through a mount, with more and more others in the directory that no version holds
 /// yet.
 pub(super) fn making(binary: &Path, dir: &Path, extent: Extent) -> Result<Group> {

@@ -9,7 +9,8 @@ use super::{CHANGE_BYTES, Extent, Group};
 use crate::{
     bucket::{self, Ask, CoreFile},
     plain::{Form, Plain},
-    rounds::{Subject, interleave},
+    rounds::{Plan, Subject, interleave},
+    sample::Samples,
     served::{Home, MountedFile},
     ui,
 };
@@ -24,7 +25,7 @@ const WAYS: [(&str, Ask); 5] = [
     ("interval:10s", Ask::Close),
 ];
 
-pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Group> {
+pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Vec<Group>> {
     ui::progress("latency: 4 KiB under each policy, beside the limit");
     let mut subjects: Vec<Box<dyn Subject>> = vec![
         Box::new(Plain::new(dir, Form::Overwrite, CHANGE_BYTES)?),
@@ -51,18 +52,25 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Group
         subjects.push(Box::new(MountedFile::new(name, path, len, ask)?));
         mounts.push(served);
     }
-    let samples = interleave(extent.plan(), &mut subjects)?;
+    let alone = interleave(extent.plan(), &mut subjects)?;
+    let plan = Plan { burst: 20, ..extent.plan() };
+    let together = interleave(plan, &mut subjects)?;
     let names: Vec<String> = subjects.iter().map(|subject| subject.name().to_owned()).collect();
     drop(subjects);
     drop(mounts);
     for core in cores {
         core.stop()?;
     }
-    let group = Group::new("A changed 4 KiB file, saved", &names, &samples, |at| {
-        if at < 3 { Vec::new() } else { vec![0, 1, 2] }
-    });
-    group.print(&["x overwrite (spread)", "x append", "x log", "p99 x overwrite"]);
-    Ok(group)
+    let group = |title: &str, samples: &[Samples]| {
+        let bases = |at| if at < 3 { Vec::new() } else { vec![0, 1, 2] };
+        let group = Group::new(title, &names, samples, bases);
+        group.print(&["x overwrite (spread)", "x append", "x log", "p99 x overwrite"]);
+        group
+    };
+    Ok(vec![
+        group("A changed 4 KiB file, saved now and then", &alone),
+        group("A changed 4 KiB file, saved 20 times without a pause", &together),
+    ])
 }
 
 const fn what(ask: Ask) -> &'static str {

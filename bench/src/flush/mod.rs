@@ -44,7 +44,7 @@ impl Extent {
             Self::Quick => (3, 60, 20),
             Self::Usual | Self::Full => (7, 200, 50),
         };
-        Plan { rounds, runs, warm_up, data_bytes: CHANGE_BYTES }
+        Plan { rounds, runs, warm_up, burst: 1, data_bytes: CHANGE_BYTES }
     }
 
     /// Files in the directories compared.
@@ -72,7 +72,7 @@ impl Extent {
         }
     }
 
-    /// Files that are changed and in no version yet.
+    /// Files, and places in one file, that are changed and in no version yet.
     const fn unpublished(self) -> [u32; 3] {
         [10, 1_000, 10_000]
     }
@@ -113,10 +113,11 @@ pub fn run(dir: Option<&Path>, extent: Extent, json: Option<&PathBuf>) -> Result
         std::fs::create_dir(&dir)?;
         Ok(dir)
     };
-    let mut groups = vec![latency::measure(&binary, &sub("latency")?, extent)?];
+    let mut groups = latency::measure(&binary, &sub("latency")?, extent)?;
     groups.push(growth::directories(&binary, &sub("dirs")?, extent)?);
     groups.push(growth::files(&binary, &sub("files")?, extent)?);
     groups.push(growth::unpublished(&sub("unpublished")?, extent)?);
+    groups.push(growth::extents(&sub("extents")?, extent)?);
     groups.push(growth::making(&binary, &sub("making")?, extent)?);
     let rates = writers::measure(&binary, &sub("writers")?, extent)?;
     let costs = space::measure(&binary, &sub("space")?, extent)?;

@@ -1,16 +1,14 @@
 //! Sealing, and what the cipher and the hash take of it on this CPU.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench stops at the first surprise")]
-
 use std::{hint::black_box, sync::Arc};
 
 use cairnfs_bench::{cipher::Cipher, noise::Noise, workplace};
 use cairnfs_store::{KeyRing, Kind, Options, create, disk::RealDisk};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput};
 
 const LEN: usize = 64 << 10;
 
-fn limits(c: &mut Criterion) {
+pub(crate) fn limits(c: &mut Criterion) {
     let mut group = c.benchmark_group("sealing/limit, 64 KiB");
     group.throughput(Throughput::Bytes(LEN as u64));
     let mut data = Noise::new(1).bytes(LEN);
@@ -23,8 +21,8 @@ fn limits(c: &mut Criterion) {
 
 /// Through the store's own door, without a barrier: name, try to compress, encrypt, checksum,
 /// buffer, and hand over to the kernel.
-fn sealing(c: &mut Criterion) {
-    let dir = workplace::new(None).unwrap();
+pub(crate) fn sealing(c: &mut Criterion) {
+    let dir = workplace::in_memory().unwrap();
     let keys = KeyRing::generate().unwrap();
     let disk = Arc::new(RealDisk);
     let (mut appender, blobs) = create(disk, dir.path(), keys, Options::default()).unwrap();
@@ -69,6 +67,3 @@ fn sealing(c: &mut Criterion) {
     });
     group.finish();
 }
-
-criterion_group!(benches, limits, sealing);
-criterion_main!(benches);

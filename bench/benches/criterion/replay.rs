@@ -1,9 +1,12 @@
 //! Opening a bucket: after a clean stop, and after a crash with saves that no version and no index
 //! knows.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench stops at the first surprise")]
-
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cairnfs_bench::{
     bucket::{self, Ask, CoreFile},
@@ -12,7 +15,7 @@ use cairnfs_bench::{
 };
 use cairnfs_mount_core::{Ino, Options};
 use cairnfs_store::DeviceKey;
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
@@ -51,12 +54,18 @@ fn crashed(dir: &Path, saves: u32) -> Arc<DeviceKey> {
     device
 }
 
-fn opening(c: &mut Criterion) {
+pub(crate) fn opening(c: &mut Criterion) {
     let dir = workplace::new(None).unwrap();
     let mut group = c.benchmark_group("replay");
     group.sample_size(10);
+    // Ending it again is not timed.
     let start = |bucket: &Path, device: &Arc<DeviceKey>| {
-        bucket::open(bucket, device, Options { read_only: true, ..Options::default() }).unwrap()
+        let options = Options { read_only: true, ..Options::default() };
+        let start = Instant::now();
+        let mount = bucket::open(bucket, device, options).unwrap();
+        let took = start.elapsed();
+        mount.stop().unwrap();
+        took
     };
     for saves in [100, 1_000, 10_000] {
         let place = dir.path().join(saves.to_string());
@@ -64,28 +73,26 @@ fn opening(c: &mut Criterion) {
         let device = crashed(&place, saves);
         let mut n = 0;
         group.bench_function(BenchmarkId::new("clean stop after saves", saves), |b| {
-            b.iter_with_large_drop(|| start(&place.join("live"), &device));
+            b.iter_custom(|count| (0..count).map(|_| start(&place.join("live"), &device)).sum());
         });
         for (what, index) in [("crash after saves", true), ("crash and no index, saves", false)] {
             group.bench_function(BenchmarkId::new(what, saves), |b| {
-                b.iter_batched(
-                    || {
+                b.iter_custom(|count| {
+                    let mut took = Duration::ZERO;
+                    for _ in 0..count {
                         n += 1;
                         let copied = place.join(n.to_string());
                         copy(&place.join("crashed"), &copied);
                         if !index {
                             fs::remove_file(copied.join("index.redb")).unwrap();
                         }
-                        copied
-                    },
-                    |copied| start(&copied, &device),
-                    BatchSize::PerIteration,
-                );
+                        took += start(&copied, &device);
+                        fs::remove_dir_all(copied).unwrap();
+                    }
+                    took
+                });
             });
         }
     }
     group.finish();
 }
-
-criterion_group!(benches, opening);
-criterion_main!(benches);

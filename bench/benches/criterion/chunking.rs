@@ -1,7 +1,5 @@
 //! Cutting content into chunks, alone and on the way of a large file into a bucket.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench stops at the first surprise")]
-
 use std::hint::black_box;
 
 use cairnfs_bench::{
@@ -10,13 +8,13 @@ use cairnfs_bench::{
     workplace,
 };
 use cairnfs_mount_core::{Ino, Options};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use fastcdc::v2020::{FastCDC, Normalization};
 
 const LEN: usize = 16 << 20;
 
 /// As the format has it (mount-core, `file/cut.rs`): 16, 64 and 256 KiB, level 1.
-fn cutting(c: &mut Criterion) {
+pub(crate) fn cutting(c: &mut Criterion) {
     let data = Noise::new(1).bytes(LEN);
     let mut group = c.benchmark_group("chunking");
     group.throughput(Throughput::Bytes(LEN as u64));
@@ -33,12 +31,12 @@ fn cutting(c: &mut Criterion) {
             cut.count()
         });
     });
-    let dir = workplace::new(None).unwrap();
+    let dir = workplace::in_memory().unwrap();
     let (mount, _) = bucket::create(&dir.path().join("bucket"), Options::default()).unwrap();
     let mut noise = Noise::new(2);
     let (attr, fh) = mount.create(CALLER, Ino::ROOT, b"large", 0o644, WRITING).unwrap();
     group.sample_size(20);
-    group.bench_function("write 16 MiB and fsync: cut, seal, append, barrier", |b| {
+    group.bench_function("write 16 MiB and fsync, in memory: cut, seal, append", |b| {
         b.iter_batched(
             || noise.bytes(LEN),
             |data| {
@@ -53,6 +51,3 @@ fn cutting(c: &mut Criterion) {
     group.finish();
     mount.stop().unwrap();
 }
-
-criterion_group!(benches, cutting);
-criterion_main!(benches);

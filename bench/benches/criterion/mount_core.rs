@@ -1,7 +1,5 @@
 //! `mount-core` without FUSE: what `flush` takes, by bytes changed and by writers.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench stops at the first surprise")]
-
 use std::{
     sync::Barrier,
     thread,
@@ -14,7 +12,7 @@ use cairnfs_bench::{
     workplace,
 };
 use cairnfs_mount_core::{Ino, Mount, Options, SavePolicy};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 
 const FILE_BYTES: usize = 4 << 20;
 
@@ -23,7 +21,7 @@ fn file(mount: &Mount, name: &str, len: usize, ask: Ask) -> CoreFile {
     CoreFile::open(name, mount, ino, len as u64, ask).unwrap()
 }
 
-fn by_bytes(c: &mut Criterion) {
+pub(crate) fn by_bytes(c: &mut Criterion) {
     let dir = workplace::new(None).unwrap();
     let mut noise = Noise::new(1);
     for (policy, ask) in [
@@ -54,7 +52,7 @@ fn by_bytes(c: &mut Criterion) {
 }
 
 /// The time for one save of each of so many writers.
-fn by_writers(c: &mut Criterion) {
+pub(crate) fn by_writers(c: &mut Criterion) {
     let dir = workplace::new(None).unwrap();
     let (mount, _) = bucket::create(&dir.path().join("bucket"), Options::default()).unwrap();
     let mut group = c.benchmark_group("mount-core/flush of 4 KiB, writers");
@@ -95,6 +93,3 @@ fn together(files: &mut [CoreFile], count: u64) -> Duration {
         start.elapsed()
     })
 }
-
-criterion_group!(benches, by_bytes, by_writers);
-criterion_main!(benches);

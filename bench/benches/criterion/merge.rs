@@ -1,15 +1,13 @@
 //! Merging: heads that are equal or one behind the other, and ten changes on each side of a large
 //! tree.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench stops at the first surprise")]
-
 use std::{convert::Infallible, hint::black_box, sync::Arc};
 
 use cairnfs_merge::{
     Carry, Content, ContentId, DeviceId, Edit, Indexed, Kind, LinkId, Name, Node, NodeId, OpId,
     Place, Reg, Relation, Side, SmallMap, State, lookup, merge,
 };
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion};
 
 const A: DeviceId = DeviceId([1; 16]);
 const B: DeviceId = DeviceId([2; 16]);
@@ -59,7 +57,7 @@ fn write(tree: &mut Indexed<u8>, op: OpId, dir: &str, file: &str, value: u8) {
     tree.vv_mut().learn(&op);
 }
 
-fn merging(c: &mut Criterion) {
+pub(crate) fn merging(c: &mut Criterion) {
     let mut group = c.benchmark_group("merge/ten changes on each side, files in the tree");
     for files in [1_000, 10_000, 100_000] {
         let base = forest(files / 100, 100);
@@ -89,7 +87,7 @@ fn merging(c: &mut Criterion) {
 }
 
 /// Nothing to merge: decided by the version vectors alone.
-fn relating(c: &mut Criterion) {
+pub(crate) fn relating(c: &mut Criterion) {
     let base = forest(10, 10);
     let mut ahead = base.clone();
     write(&mut ahead, op(2, B), "d1", "f1", 1);
@@ -99,6 +97,3 @@ fn relating(c: &mut Criterion) {
     group.bench_function("dominated", |b| b.iter(|| Relation::of(black_box(old), black_box(new))));
     group.finish();
 }
-
-criterion_group!(benches, relating, merging);
-criterion_main!(benches);

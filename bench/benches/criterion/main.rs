@@ -1,0 +1,28 @@
+//! The criterion benches: `cargo bench -p cairnfs-bench`, or a part of them with `-- NAME`.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench stops at the first surprise")]
+
+mod chunking;
+mod merge;
+mod mount_core;
+mod replay;
+mod sealing;
+mod store;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(
+    benches,
+    store::saving,
+    store::putting,
+    store::map,
+    sealing::limits,
+    sealing::sealing,
+    chunking::cutting,
+    mount_core::by_bytes,
+    mount_core::by_writers,
+    replay::opening,
+    merge::relating,
+    merge::merging,
+);
+criterion_main!(benches);
