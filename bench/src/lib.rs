@@ -11,6 +11,7 @@
 //!   sample -> table, JSON
 //! ```
 
+pub mod awake;
 pub mod binary;
 pub mod bucket;
 pub mod cipher;

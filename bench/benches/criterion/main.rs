@@ -9,7 +9,8 @@ mod replay;
 mod sealing;
 mod store;
 
-use criterion::{criterion_group, criterion_main};
+use cairnfs_bench::{awake::Awake, workplace};
+use criterion::{Criterion, criterion_group};
 
 criterion_group!(
     benches,
@@ -25,4 +26,11 @@ criterion_group!(
     merge::relating,
     merge::merging,
 );
-criterion_main!(benches);
+
+fn main() {
+    let place = workplace::new(None).unwrap();
+    let awake = Awake::if_needed(place.path()).unwrap();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    drop(awake);
+}

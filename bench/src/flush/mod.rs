@@ -17,6 +17,7 @@ pub use space::Cost;
 pub use writers::Rate;
 
 use crate::{
+    awake::Awake,
     binary,
     cipher::{self, Speeds},
     machine::{self, Machine},
@@ -83,6 +84,7 @@ impl Extent {
 pub struct Report {
     machine: Machine,
     load_at_the_end: String,
+    processors_kept_awake: bool,
     extent: String,
     cipher: Speeds,
     groups: Vec<Group>,
@@ -103,6 +105,7 @@ pub fn run(dir: Option<&Path>, extent: Extent, json: Option<&PathBuf>) -> Result
     if machine.is_in_memory() {
         ui::line("NOTE: this is no disk: barriers cost nothing here. Give --dir on a real one.");
     }
+    let awake = Awake::if_needed(place.path())?;
     let cipher = cipher::speeds()?;
     ui::line(&format!(
         "one core: AES-256-GCM {:.0} MiB/s, ChaCha20-Poly1305 {:.0}, BLAKE3 {:.0}\n",
@@ -123,6 +126,16 @@ pub fn run(dir: Option<&Path>, extent: Extent, json: Option<&PathBuf>) -> Result
     let costs = space::measure(&binary, &sub("space")?, extent)?;
     let extent = format!("{extent:?}").to_lowercase();
     let load_at_the_end = machine::load()?;
-    let report = Report { machine, load_at_the_end, extent, cipher, groups, rates, costs };
+    let processors_kept_awake = awake.is_some();
+    let report = Report {
+        machine,
+        load_at_the_end,
+        processors_kept_awake,
+        extent,
+        cipher,
+        groups,
+        rates,
+        costs,
+    };
     workplace::save_json(&report, "flush", json.map(PathBuf::as_path))
 }
