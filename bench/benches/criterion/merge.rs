@@ -57,21 +57,27 @@ fn write(tree: &mut Indexed<u8>, op: OpId, dir: &str, file: &str, value: u8) {
     tree.vv_mut().learn(&op);
 }
 
+/// Two trees of `files` files with ten changes each since they were one.
+fn diverged(files: u32) -> (Indexed<u8>, Indexed<u8>) {
+    let dirs = files / 100;
+    let base = forest(dirs, 100);
+    let (mut ours, mut theirs) = (base.clone(), base);
+    for n in 0..10 {
+        write(&mut ours, op(2, B), &format!("d{}", n % dirs), &format!("f{n}"), 1);
+        write(&mut theirs, op(2, C), &format!("d{}", (n + 5) % dirs), &format!("f{n}"), 2);
+    }
+    (ours, theirs)
+}
+
 pub(crate) fn merging(c: &mut Criterion) {
     let mut group = c.benchmark_group("merge/ten changes on each side, files in the tree");
     for files in [1_000, 10_000, 100_000] {
-        let base = forest(files / 100, 100);
-        let (mut ours, mut theirs) = (base.clone(), base);
-        let dirs = files / 100;
-        for n in 0..10 {
-            write(&mut ours, op(2, B), &format!("d{}", n % dirs), &format!("f{n}"), 1);
-            write(&mut theirs, op(2, C), &format!("d{}", (n + 5) % dirs), &format!("f{n}"), 2);
-        }
-        let (left, right) = (ours.state(), theirs.state());
-        // A store finds these by the diff of two maps; see the store's bench for its cost.
-        let differ = |id: &&NodeId| left.nodes.get(id) != right.nodes.get(id);
-        let ids: Vec<NodeId> = left.nodes.keys().filter(differ).copied().collect();
         group.bench_function(BenchmarkId::from_parameter(files), |b| {
+            let (ours, theirs) = diverged(files);
+            let (left, right) = (ours.state(), theirs.state());
+            // A store finds these by the diff of two maps; see the store's bench for its cost.
+            let differ = |id: &&NodeId| left.nodes.get(id) != right.nodes.get(id);
+            let ids: Vec<NodeId> = left.nodes.keys().filter(differ).copied().collect();
             b.iter(|| {
                 let find = |state: &State<u8>, id| state.nodes.get(id).cloned();
                 let items = ids
