@@ -112,27 +112,46 @@ pub fn protect(
     secrets: &[(u16, Secret)],
     protection: &Protection<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let mut salt = [0; 16];
+    let mut nonce = [0; 12];
+    random(&mut salt)?;
+    random(&mut nonce)?;
+    seal_with(plain_of(secrets), protection, salt, nonce)
+}
+
+fn plain_of(secrets: &[(u16, Secret)]) -> Zeroizing<Vec<u8>> {
     let mut plain = Zeroizing::new(Vec::with_capacity(secrets.len().saturating_mul(34)));
     for (epoch, secret) in secrets {
         plain.extend_from_slice(&epoch.to_le_bytes());
         plain.extend_from_slice(secret.expose());
     }
-    let mut salt = [0; 16];
-    let mut nonce = [0; 12];
-    random(&mut salt)?;
-    random(&mut nonce)?;
-    seal_with(plain, protection, salt, nonce)
+    plain
 }
 
 pub(crate) fn seal_with(
-    mut plain: Zeroizing<Vec<u8>>,
+    plain: Zeroizing<Vec<u8>>,
     protection: &Protection<'_>,
     salt: [u8; 16],
     nonce: [u8; 12],
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    let (tag, cost, sealed_len) = match protection {
-        Protection::Passphrase { cost, .. } => (1, *cost, plain.len().saturating_add(16)),
-        Protection::None => (0, Cost { memory_kib: 0, passes: 0, lanes: 0 }, plain.len()),
+    match protection {
+        Protection::Passphrase { passphrase, cost } => {
+            let key = stretch(passphrase, &salt, *cost)?;
+            encode(plain, Some((&key, *cost)), salt, nonce)
+        }
+        Protection::None => encode(plain, None, salt, nonce),
+    }
+}
+
+fn encode(
+    mut plain: Zeroizing<Vec<u8>>,
+    key: Option<(&LessSafeKey, Cost)>,
+    salt: [u8; 16],
+    nonce: [u8; 12],
+) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let (tag, cost, sealed_len) = match key {
+        Some((_, cost)) => (1, cost, plain.len().saturating_add(16)),
+        None => (0, Cost { memory_kib: 0, passes: 0, lanes: 0 }, plain.len()),
     };
     let mut out = Zeroizing::new(Vec::with_capacity(sealed_len.saturating_add(HEADER_BYTES)));
     out.extend_from_slice(MAGIC);
@@ -144,14 +163,13 @@ pub(crate) fn seal_with(
     out.extend_from_slice(&salt);
     out.extend_from_slice(&nonce);
     out.extend_from_slice(&len32(sealed_len).to_le_bytes());
-    if let Protection::Passphrase { passphrase, cost } = protection {
-        stretch(passphrase, &salt, *cost)?
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(out.as_slice()),
-                &mut *plain,
-            )
-            .map_err(|ring::error::Unspecified| KeyFileError::Corrupt)?;
+    if let Some((key, _)) = key {
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(out.as_slice()),
+            &mut *plain,
+        )
+        .map_err(|ring::error::Unspecified| KeyFileError::Corrupt)?;
     }
     out.extend_from_slice(&plain);
     let check = check8(&out);
@@ -172,23 +190,42 @@ pub fn needs_passphrase(bytes: &[u8]) -> Result<bool, KeyFileError> {
 ///
 /// # Errors
 ///
+/// As [`unlock`].
+pub fn open(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<Vec<(u16, Secret)>, KeyFileError> {
+    unlock(bytes, passphrase).map(|(secrets, _)| secrets)
+}
+
+/// As [`open`], with what makes the file anew once there are more secrets.
+///
+/// # Errors
+///
 /// - [`KeyFileError::WrongPassphrase`], [`KeyFileError::NeedsPassphrase`]
 /// - [`KeyFileError::Corrupt`] if any byte of the file was changed, [`KeyFileError::Newer`]
-pub fn open(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<Vec<(u16, Secret)>, KeyFileError> {
+pub fn unlock(
+    bytes: &[u8],
+    passphrase: Option<&[u8]>,
+) -> Result<(Vec<(u16, Secret)>, Rewrap), KeyFileError> {
     let header = Header::decode(bytes)?;
     let mut sealed = Zeroizing::new(header.sealed.to_vec());
-    let plain = match header.cost {
-        None => sealed.as_slice(),
+    let rewrap = match header.cost {
+        None => Rewrap { salt: header.salt, key: None },
         Some(cost) => {
             let passphrase = passphrase.ok_or(KeyFileError::NeedsPassphrase)?;
-            stretch(passphrase, &header.salt, cost)?
-                .open_in_place(
-                    Nonce::assume_unique_for_key(header.nonce),
-                    Aad::from(header.bytes),
-                    &mut sealed,
-                )
-                .map_err(|ring::error::Unspecified| KeyFileError::WrongPassphrase)?
+            Rewrap {
+                salt: header.salt,
+                key: Some((stretch(passphrase, &header.salt, cost)?, cost)),
+            }
         }
+    };
+    let plain = match &rewrap.key {
+        None => sealed.as_slice(),
+        Some((key, _)) => key
+            .open_in_place(
+                Nonce::assume_unique_for_key(header.nonce),
+                Aad::from(header.bytes),
+                &mut sealed,
+            )
+            .map_err(|ring::error::Unspecified| KeyFileError::WrongPassphrase)?,
     };
     let (entries, rest) = plain.as_chunks::<34>();
     if entries.is_empty() || !rest.is_empty() {
@@ -201,7 +238,35 @@ pub fn open(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<Vec<(u16, Secret)
         let secret = reader.array().ok_or(KeyFileError::Corrupt)?;
         secrets.push((epoch, Secret::new(secret)));
     }
-    Ok(secrets)
+    Ok((secrets, rewrap))
+}
+
+/// Makes a key file anew under the passphrase it was opened with, which is not kept: only the key
+/// that was stretched from it.
+pub struct Rewrap {
+    salt: [u8; 16],
+    /// `None`: not protected.
+    key: Option<(LessSafeKey, Cost)>,
+}
+
+impl std::fmt::Debug for Rewrap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rewrap")
+    }
+}
+
+impl Rewrap {
+    /// The content of the new key file.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError::Store`] if the system gives no random numbers.
+    pub fn protect(&self, secrets: &[(u16, Secret)]) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+        let mut nonce = [0; 12];
+        random(&mut nonce)?;
+        let key = self.key.as_ref().map(|(key, cost)| (key, *cost));
+        encode(plain_of(secrets), key, self.salt, nonce)
+    }
 }
 
 /// Writes a key file of mode 0600 that was not there; durable when this returns.
@@ -319,6 +384,20 @@ mod tests {
 
     fn protected(passphrase: &[u8]) -> Zeroizing<Vec<u8>> {
         protect(&secrets(), &Protection::Passphrase { passphrase, cost: CHEAP }).unwrap()
+    }
+
+    #[test]
+    fn a_key_file_takes_in_another_secret_under_the_same_passphrase() {
+        for bytes in [protected(b"word"), protect(&secrets(), &Protection::None).unwrap()] {
+            let (mut known, rewrap) = unlock(&bytes, Some(b"word")).unwrap();
+            known.push((4, Secret::new([3; 32])));
+            let anew = rewrap.protect(&known).unwrap();
+            assert_eq!(open(&anew, Some(b"word")).unwrap(), known);
+            assert_eq!(needs_passphrase(&anew).unwrap(), needs_passphrase(&bytes).unwrap());
+        }
+        let anew = unlock(&protected(b"word"), Some(b"word")).unwrap().1.protect(&secrets());
+        let wrong = open(&anew.unwrap(), Some(b"other"));
+        assert!(matches!(wrong, Err(KeyFileError::WrongPassphrase)));
     }
 
     #[test]

@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+
 use super::Secret;
 use crate::{BlobId, Error, Result};
 
@@ -31,14 +33,26 @@ pub struct KeyRing {
 
 #[derive(Debug)]
 struct Keys {
-    /// Epoch to the bucket's own secret, as it goes into the key file.
-    secrets: BTreeMap<u16, Secret>,
-    /// Epoch to the key that seals.
-    seal: BTreeMap<u16, Secret>,
-    current: u16,
+    /// The secret of epoch 0, from which everything that names derives.
+    root: Secret,
+    epochs: RwLock<BTreeMap<u16, Epoch>>,
     name: Secret,
     hash: Secret,
     tag: [u8; 16],
+}
+
+#[derive(Debug)]
+struct Epoch {
+    /// The bucket's own secret, as it goes into the key file.
+    secret: Secret,
+    /// What seals.
+    seal: Secret,
+}
+
+impl From<Secret> for Epoch {
+    fn from(secret: Secret) -> Self {
+        Self { seal: derive(SEAL, &secret), secret }
+    }
 }
 
 impl KeyRing {
@@ -48,18 +62,17 @@ impl KeyRing {
     ///
     /// [`Error::UnknownEpoch`] if epoch 0, which names everything, is missing.
     pub fn new(secrets: impl IntoIterator<Item = (u16, Secret)>) -> Result<Self> {
-        let secrets: BTreeMap<u16, Secret> = secrets.into_iter().collect();
-        let root = secrets.get(&0).ok_or(Error::UnknownEpoch { epoch: 0 })?;
-        let seal = secrets.iter().map(|(&epoch, secret)| (epoch, derive(SEAL, secret))).collect();
+        let epochs = secrets.into_iter().map(|(epoch, secret)| (epoch, Epoch::from(secret)));
+        let epochs: BTreeMap<u16, Epoch> = epochs.collect();
+        let root = epochs.get(&0).ok_or(Error::UnknownEpoch { epoch: 0 })?.secret.clone();
         let mut tag = [0; 16];
-        tag.copy_from_slice(&derive(TAG, root).expose()[..16]);
+        tag.copy_from_slice(&derive(TAG, &root).expose()[..16]);
         let keys = Keys {
-            current: secrets.keys().next_back().copied().unwrap_or(0),
-            name: derive(NAME, root),
-            hash: derive(HASH, root),
+            name: derive(NAME, &root),
+            hash: derive(HASH, &root),
             tag,
-            seal,
-            secrets,
+            epochs: RwLock::new(epochs),
+            root,
         };
         Ok(Self { keys: Arc::new(keys) })
     }
@@ -76,13 +89,29 @@ impl KeyRing {
     /// The epoch that seals what is new.
     #[must_use]
     pub fn current_epoch(&self) -> u16 {
-        self.keys.current
+        self.keys.epochs.read().keys().next_back().copied().unwrap_or(0)
     }
 
     /// The secrets by epoch, for the key file and for a device that joins.
     #[must_use]
     pub fn secrets(&self) -> Vec<(u16, Secret)> {
-        self.keys.secrets.iter().map(|(&epoch, secret)| (epoch, secret.clone())).collect()
+        let epochs = self.keys.epochs.read();
+        epochs.iter().map(|(&number, epoch)| (number, epoch.secret.clone())).collect()
+    }
+
+    /// Takes in a secret for this ring and all its clones; from then on the highest epoch seals
+    /// what is new. Says whether it was new: a secret that is known is never replaced.
+    ///
+    /// Whoever seals under it must have written it to the key file before.
+    #[must_use = "a known epoch keeps the secret it had"]
+    pub fn learn(&self, epoch: u16, secret: Secret) -> bool {
+        match self.keys.epochs.write().entry(epoch) {
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(Epoch::from(secret));
+                true
+            }
+            std::collections::btree_map::Entry::Occupied(_) => false,
+        }
     }
 
     /// The name of this plaintext. Costs one pass of BLAKE3.
@@ -92,14 +121,9 @@ impl KeyRing {
     }
 
     /// A key for a purpose of the caller, the same on every device and in every epoch.
-    ///
-    /// # Panics
-    ///
-    /// Never: a ring without epoch 0 cannot be made.
     #[must_use]
     pub fn derive(&self, context: &str) -> Secret {
-        let root = self.keys.secrets.get(&0).expect("because `new` refuses a ring without epoch 0");
-        derive(&format!("{CALLER}{context}"), root)
+        derive(&format!("{CALLER}{context}"), &self.keys.root)
     }
 
     /// A keyed hash of `bytes` that means nothing outside of `domain` and of this bucket.
@@ -119,11 +143,12 @@ impl KeyRing {
 
     /// The key that seals exactly one piece of content: from the epoch, the name and the cipher.
     pub(crate) fn seal_key(&self, epoch: u16, id: &BlobId, purpose: u8) -> Result<Secret> {
-        let epoch = self.keys.seal.get(&epoch).ok_or(Error::UnknownEpoch { epoch })?;
+        let epochs = self.keys.epochs.read();
+        let seal = &epochs.get(&epoch).ok_or(Error::UnknownEpoch { epoch })?.seal;
         let mut input = [0; 33];
         input[..32].copy_from_slice(&id.0);
         input[32] = purpose;
-        Ok(Secret::new(*blake3::keyed_hash(epoch.expose(), &input).as_bytes()))
+        Ok(Secret::new(*blake3::keyed_hash(seal.expose(), &input).as_bytes()))
     }
 }
 
@@ -148,6 +173,16 @@ mod tests {
         assert_ne!(rotated.seal_key(0, &id, 0).unwrap(), rotated.seal_key(7, &id, 0).unwrap());
         assert_ne!(rotated.seal_key(0, &id, 0).unwrap(), rotated.seal_key(0, &id, 1).unwrap());
         assert!(matches!(first.seal_key(7, &id, 0), Err(Error::UnknownEpoch { epoch: 7 })));
+    }
+
+    #[test]
+    fn a_secret_that_is_learnt_seals_from_then_on_in_all_clones() {
+        let ring = KeyRing::new([(0, Secret::new([1; 32]))]).unwrap();
+        let clone = ring.clone();
+        assert!(ring.learn(9, Secret::new([2; 32])));
+        assert!(!ring.learn(9, Secret::new([3; 32])), "a known secret stays");
+        assert_eq!(clone.current_epoch(), 9);
+        assert_eq!(clone.secrets(), [(0, Secret::new([1; 32])), (9, Secret::new([2; 32]))]);
     }
 
     #[test]
