@@ -158,7 +158,8 @@ impl Content {
     /// What is needed to read `offset..offset + len`, without the lock.
     pub(crate) fn extract(&self, offset: u64, len: u64) -> Extract {
         let end = offset.saturating_add(len).min(self.len).max(offset);
-        let pieces = self.pieces.part(offset, end);
+        // Whether there is data at the offset depends on all of its block.
+        let pieces = self.pieces.part(block_start(offset), end);
         Extract { base: self.base.clone(), pieces, len: self.len, offset, end }
     }
 

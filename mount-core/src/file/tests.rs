@@ -248,3 +248,15 @@ fn a_small_change_of_a_large_file_seals_few_chunks() {
     assert!(written < 600_000, "{written} bytes for 7");
     assert!(matches!(bench.published.data, Data::Map { .. }));
 }
+
+#[test]
+fn data_early_in_a_block_is_found_from_a_later_byte_of_it() {
+    let mut bench = Bench::new();
+    let _grown = bench.file.lock().write(172_032, &[1], Time::default()).unwrap();
+    let _grown = bench.file.lock().write(166_990, &[2; 947], Time::default()).unwrap();
+    let extract = bench.file.lock().extract(167_937, u64::MAX);
+    assert_eq!(extract.seek(&bench.vault, Whence::Data).unwrap(), 167_937);
+    bench.fold(Tail::Seal);
+    let extract = bench.file.lock().extract(167_937, u64::MAX);
+    assert_eq!(extract.seek(&bench.vault, Whence::Data).unwrap(), 167_937);
+}
