@@ -49,7 +49,9 @@ fn errno(err: &Error) -> Errno {
         // What the kernel itself answers for a mount whose daemon is gone.
         Error::Stopped => Errno::ENOTCONN,
         // Of opening a bucket; no call of a mount ends in these.
-        Error::Locked { .. }
+        Error::Rejected { .. }
+        | Error::MissingSecret { .. }
+        | Error::Locked { .. }
         | Error::NoBucket(_)
         | Error::WrongPassphrase
         | Error::NeedsPassphrase

@@ -19,15 +19,18 @@ use std::{
 
 use cairnfs_merge::{Edit, NodeId, OpId, VersionVector};
 use cairnfs_store::{
-    self as store, Appender, Blobs, DeviceKey, KeyRing, Kind as BlobKind,
+    self as store, Appender, Blobs, DeviceKey, KeyRing, Kind as BlobKind, Secret,
     disk::{Disk, RealDisk},
     keys::keyfile::{self, KeyFileError},
     map::Root,
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
     Error, Result, Time,
-    manifest::{Manifest, Member, Role, device_id},
+    charter::Charter,
+    manifest::{Manifest, device_id},
     tree::{
         LiveTree,
         attrs::{self, Times},
@@ -111,6 +114,25 @@ pub struct Bucket {
     pub(crate) blobs: Arc<Blobs>,
     /// What was saved since the last version.
     pub(crate) saves: Vec<Vec<u8>>,
+    /// Where new secrets go; none where the keys are in memory only.
+    pub(crate) key_file: Option<KeyFile>,
+}
+
+/// A bucket's key file, to be made anew when there are more secrets.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    rewrap: keyfile::Rewrap,
+}
+
+impl KeyFile {
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub(crate) fn replace(&self, secrets: &[(u16, Secret)]) -> Result<()> {
+        let bytes = self.rewrap.protect(secrets)?;
+        Ok(keyfile::replace(&RealDisk, &self.path, &bytes)?)
+    }
 }
 
 impl Bucket {
@@ -120,53 +142,40 @@ impl Bucket {
     ///
     /// [`Error::Exists`] if `dir` exists; errors of the disk. Nothing is left behind on failure.
     pub fn create(dir: &Path, device: &DeviceKey, protection: Protection<'_>) -> Result<BucketId> {
-        if fs::symlink_metadata(dir).is_ok() {
-            return Err(Error::Exists);
-        }
-        let unfinished = unfinished(dir)?;
-        let made = Self::create_in(&unfinished, device, protection).and_then(|id| {
-            fs::rename(&unfinished, dir).map_err(|err| io_error("rename", &unfinished, &err))?;
-            Ok(id)
-        });
-        match made {
-            Ok(id) => {
-                if let Some(parent) = dir.parent() {
-                    RealDisk.sync_dir(parent).map_err(|err| io_error("sync", parent, &err))?;
-                }
-                Ok(id)
-            }
-            Err(err) => {
-                if let Err(left) = fs::remove_dir_all(&unfinished) {
-                    log::warn!("create left-behind reason={left}");
-                }
-                Err(err)
-            }
-        }
+        let keys = KeyRing::generate()?;
+        let id = id_of(&keys);
+        make(dir, |unfinished| {
+            let (appender, blobs) = lay_out(unfinished, id, keys, protection)?;
+            let owner =
+                fs::metadata(unfinished).map_err(|err| io_error("read", unfinished, &err))?;
+            begin((owner.uid(), owner.gid()), device, id, appender, blobs)
+        })?;
+        Ok(id)
     }
 
-    fn create_in(dir: &Path, device: &DeviceKey, protection: Protection<'_>) -> Result<BucketId> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|err| io_error("create", dir, &err))?;
-        let keys = KeyRing::generate()?;
-        let mut id = BucketId([0; 16]);
-        id.0.copy_from_slice(&keys.hash("bucket id", &[])[..16]);
-        let protection = match protection {
-            Protection::Passphrase(passphrase) => keyfile::Protection::Passphrase {
-                passphrase,
-                cost: keyfile::Cost::for_this_machine(),
-            },
-            Protection::KeyFile => keyfile::Protection::None,
-        };
-        let key = keyfile::protect(&keys.secrets(), &protection)?;
-        keyfile::create(&RealDisk, &dir.join("key"), &key)?;
-        keyfile::create(&RealDisk, &dir.join("id"), format!("{id}\n").as_bytes())?;
-        let (appender, blobs) = store::create(Arc::new(RealDisk), dir, keys, store_options(dir))?;
-        let owner = fs::metadata(dir).map_err(|err| io_error("read", dir, &err))?;
-        begin((owner.uid(), owner.gid()), device, id, appender, blobs)?;
-        Ok(id)
+    /// Makes the bucket `id` in the new directory `dir` for a device that another member invited,
+    /// with the secrets it was given. There is no tree in it before the first merge.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bucket::create`]; [`Error::Invalid`] if these are not the secrets of that bucket.
+    pub fn join(
+        dir: &Path,
+        device: &DeviceKey,
+        protection: Protection<'_>,
+        id: BucketId,
+        secrets: &[(u16, Zeroizing<[u8; 32]>)],
+    ) -> Result<()> {
+        let secrets = secrets.iter().map(|(epoch, secret)| (*epoch, Secret::new(**secret)));
+        let keys = KeyRing::new(secrets)
+            .map_err(|_source| Error::Invalid("the first secret of the bucket is missing"))?;
+        if id_of(&keys) != id {
+            return Err(Error::Invalid("these are the secrets of another bucket"));
+        }
+        make(dir, |unfinished| {
+            let (mut appender, _) = lay_out(unfinished, id, keys, protection)?;
+            begin_unknown(device, id, &mut appender)
+        })
     }
 
     /// Reads what can be told without the key.
@@ -200,7 +209,7 @@ impl Bucket {
     /// [`Error::Locked`], [`Error::Damaged`], [`Error::Newer`], [`Error::Io`].
     pub fn open(dir: &Path, device: Arc<DeviceKey>, unlock: Unlock<'_>) -> Result<Self> {
         let Description { id, .. } = Self::describe(dir)?;
-        let keys = Self::unlock(dir, unlock)?;
+        let (keys, key_file) = Self::unlock(dir, unlock)?;
         let store::Opened { appender, blobs, saves, report } =
             store::open(Arc::new(RealDisk), dir, keys, store_options(dir))?;
         log::info!(
@@ -209,17 +218,100 @@ impl Bucket {
             report.cut_bytes,
             saves.len()
         );
-        Ok(Self { id, device, appender, blobs, saves })
+        Ok(Self { id, device, appender, blobs, saves, key_file: Some(key_file) })
     }
 
-    fn unlock(dir: &Path, unlock: Unlock<'_>) -> Result<KeyRing> {
-        let key = keyfile::read(&RealDisk, &dir.join("key"))?;
+    fn unlock(dir: &Path, unlock: Unlock<'_>) -> Result<(KeyRing, KeyFile)> {
+        let path = dir.join("key");
+        let key = keyfile::read(&RealDisk, &path)?;
         let passphrase = match unlock {
             Unlock::Passphrase(passphrase) => Some(passphrase),
             Unlock::KeyFile => None,
         };
-        Ok(KeyRing::new(keyfile::open(&key, passphrase)?)?)
+        let (secrets, rewrap) = keyfile::unlock(&key, passphrase)?;
+        Ok((KeyRing::new(secrets)?, KeyFile { path, rewrap }))
     }
+}
+
+/// Has `fill` put a bucket together, and gives it its name once it is whole.
+fn make(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if fs::symlink_metadata(dir).is_ok() {
+        return Err(Error::Exists);
+    }
+    let unfinished = unfinished(dir)?;
+    let made = fill(&unfinished).and_then(|()| {
+        fs::rename(&unfinished, dir).map_err(|err| io_error("rename", &unfinished, &err))
+    });
+    if let Err(err) = made {
+        if let Err(left) = fs::remove_dir_all(&unfinished) {
+            log::warn!("create left-behind reason={left}");
+        }
+        return Err(err);
+    }
+    match dir.parent() {
+        Some(parent) => RealDisk.sync_dir(parent).map_err(|err| io_error("sync", parent, &err)),
+        None => Ok(()),
+    }
+}
+
+/// The files of a new bucket, but for what is in the log.
+fn lay_out(
+    dir: &Path,
+    id: BucketId,
+    keys: KeyRing,
+    protection: Protection<'_>,
+) -> Result<(Appender, Arc<Blobs>)> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|err| io_error("create", dir, &err))?;
+    let protection = match protection {
+        Protection::Passphrase(passphrase) => {
+            keyfile::Protection::Passphrase { passphrase, cost: keyfile::Cost::for_this_machine() }
+        }
+        Protection::KeyFile => keyfile::Protection::None,
+    };
+    let key = keyfile::protect(&keys.secrets(), &protection)?;
+    keyfile::create(&RealDisk, &dir.join("key"), &key)?;
+    keyfile::create(&RealDisk, &dir.join("id"), format!("{id}\n").as_bytes())?;
+    Ok(store::create(Arc::new(RealDisk), dir, keys, store_options(dir))?)
+}
+
+fn id_of(keys: &KeyRing) -> BucketId {
+    let mut id = BucketId([0; 16]);
+    id.0.copy_from_slice(&keys.hash("bucket id", &[])[..16]);
+    id
+}
+
+/// Begins the log of a device that has joined: it stands on a version that knows nothing, so that
+/// every other follows from it.
+pub(crate) fn begin_unknown(
+    device: &DeviceKey,
+    bucket: BucketId,
+    appender: &mut Appender,
+) -> Result<()> {
+    let manifest = Manifest {
+        bucket,
+        author: device.public(),
+        incarnation: 0,
+        parents: Vec::new(),
+        vv: VersionVector::default(),
+        root: Root::EMPTY,
+        ops: 0,
+        time: Time::now(),
+        charter: Charter::unknown(),
+    };
+    let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
+    let me = device_id(&device.public(), 0);
+    let record = SaveRecord {
+        head: Some(Head { manifest: blob, devices: Vec::new(), incarnation: 0 }),
+        op: OpId { lamport: 1, device: me },
+        nodes: Vec::new(),
+        files: Vec::new(),
+    };
+    appender.save(&record.encode(), true)?;
+    Ok(())
 }
 
 /// Publishes the first version: a root directory that belongs to `owner`, a user and a group.
@@ -250,7 +342,6 @@ pub(crate) fn begin(
     let mut sealer = Sealer::new(&mut appender, &vault);
     let edits: BTreeMap<_, _> = map_edits(&layer, |long| sealer.put_node(long))?;
     let root = sealer.apply(Root::EMPTY, edits)?;
-    let member = Member { key: device.public(), role: Role::Owner, name: String::new() };
     let manifest = Manifest {
         bucket,
         author: device.public(),
@@ -260,7 +351,7 @@ pub(crate) fn begin(
         root,
         ops: op.lamport,
         time: now,
-        members: vec![member],
+        charter: Charter::begin(device.public(), op),
     };
     let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
     let record = SaveRecord {

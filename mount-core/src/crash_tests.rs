@@ -51,6 +51,7 @@ fn mount(disk: &sim::SimDisk, device: &Arc<DeviceKey>) -> Result<Mount> {
         appender: opened.appender,
         blobs: opened.blobs,
         saves: opened.saves,
+        key_file: None,
     };
     let options = Options {
         // Versions are made all the time, so that cuts fall into them too.

@@ -5,7 +5,8 @@ use cairnfs_store::{BlobId, BlobRef, DeviceKey, Secret, map::Root};
 use proptest::prelude::*;
 
 use crate::{
-    BucketId, Member, Role, Time,
+    BucketId, Time,
+    charter::Charter,
     file::{Base, Data, File},
     manifest::{Manifest, device_id},
     tree::keys,
@@ -23,7 +24,7 @@ fn manifest(key: &DeviceKey) -> Manifest {
         root: Root::EMPTY,
         ops: 1,
         time: Time::default(),
-        members: vec![Member { key: key.public(), role: Role::Owner, name: "here".into() }],
+        charter: Charter::begin(key.public(), cairnfs_merge::OpId { lamport: 1, device: author }),
     }
 }
 

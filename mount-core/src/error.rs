@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cairnfs_merge::{BadName, EditError};
+use cairnfs_merge::{BadName, EditError, MergeError};
 
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -83,6 +83,18 @@ pub enum Error {
     /// The mount has been stopped.
     #[error("the mount is stopping")]
     Stopped,
+    /// What a peer gave is not to be believed.
+    #[error("rejected: {why}")]
+    Rejected {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A peer sealed something under a secret that is not here yet.
+    #[error("sealed under a secret that this device does not have (epoch {epoch})")]
+    MissingSecret {
+        /// Which secret.
+        epoch: u16,
+    },
     /// Another process has the bucket open.
     #[error("the bucket is in use by process {pid}")]
     Locked {
@@ -119,6 +131,15 @@ impl From<EditError<Self>> for Error {
             EditError::NotEmpty => Self::NotEmpty,
             EditError::IntoSelf => Self::Invalid("a directory cannot be moved into itself"),
             EditError::NoContent => Self::Invalid("a leaf needs a content"),
+        }
+    }
+}
+
+impl From<MergeError<Self>> for Error {
+    fn from(err: MergeError<Self>) -> Self {
+        match err {
+            MergeError::Tree(err) => err,
+            MergeError::Clock(_) => Self::TooLarge,
         }
     }
 }

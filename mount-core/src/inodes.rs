@@ -169,6 +169,24 @@ impl Inodes {
         self.by_shown.insert(to, ino);
     }
 
+    /// The nameless file known as `ino` has become `to`.
+    pub(crate) fn adopt(&mut self, ino: Ino, to: Shown) {
+        let told = self.bound.get(&ino).map_or(0, |(_, told)| *told);
+        self.bound.insert(ino, (Bound::Shown(to), told));
+        self.by_shown.insert(to, ino);
+    }
+
+    /// The numbers under which the kernel may know `node`.
+    pub(crate) fn numbers_of(&mut self, node: &NodeId) -> Vec<Ino> {
+        let mut numbers = vec![self.number(Shown::node(*node))];
+        let copies = self.by_shown.iter().filter(|(shown, _)| shown.node == *node);
+        numbers.extend(copies.map(|(_, ino)| *ino));
+        numbers.extend(self.pack(&Shown::node(*node)));
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
     /// What was shown has lost its last name while it is open.
     pub(crate) fn orphan(&mut self, shown: Shown, orphan: Orphan) {
         let ino = self.number(shown);

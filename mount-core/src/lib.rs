@@ -5,29 +5,42 @@
 //! root lists the differences. Nothing here knows FUSE, sockets or the command line.
 
 mod bucket;
+mod charter;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod decoder_tests;
 mod error;
+mod fetch;
 mod file;
+mod follow;
 mod handles;
 mod inodes;
 mod manifest;
 mod mount;
 mod options;
+mod peers;
 mod places;
 mod shared;
+#[cfg(test)]
+mod sync_tests;
+mod text;
 mod tree;
 mod types;
 mod vault;
+mod versions;
 mod writer;
 
 pub use bucket::{Bucket, BucketId, Description, Protection, Unlock};
 pub use error::{Error, Result};
+pub use fetch::{Fetch, FetchProgress};
 pub use manifest::{Member, Role};
 pub use mount::{Mount, Version};
 pub use options::{Limits, Options, ParsePolicyError, SavePolicy};
+pub use peers::{
+    ConflictInfo, ConflictSide, Keep, MergeOutcome, MergeStep, Observer, Outdated,
+    ParseStrategyError, Settings, Strategy, VersionId,
+};
 pub use types::{
     Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, Health, Ino, Kind, OpenFlags,
     PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,

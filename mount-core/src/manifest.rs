@@ -5,21 +5,21 @@
 //! 1. A manifest is announced only after the barrier that made it durable.
 //! 2. It is believed only after its signature and its bounds were checked.
 
-use cairnfs_merge::{DeviceId, VersionVector};
+use cairnfs_merge::{DeviceId, OpId, VersionVector};
 use cairnfs_store::{BlobId, DeviceKey, keys, map::Root};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::{BucketId, Error, Result, Time};
+use crate::{BucketId, Error, Result, Time, charter::Charter};
 
 /// The format that this program writes.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// The format of the versions that knew members but no settings, which is read still.
+const FORMAT_MEMBERS: u32 = 1;
 /// More parents than any merge has.
 const PARENTS_MAX: usize = 64;
-/// More devices than anybody has.
-const MEMBERS_MAX: usize = 256;
-/// What a signature is for, so that it cannot be taken for one of another kind.
-const SIGNED: &[u8] = b"cairnfs manifest 1\0";
+/// More devices, incarnations included, than ever wrote to a bucket.
+const DEVICES_MAX: usize = 4096;
 
 /// What a member may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -59,8 +59,21 @@ pub(crate) struct Manifest {
     /// How many operations of the author's this version adds.
     pub(crate) ops: u64,
     pub(crate) time: Time,
-    /// Sorted by key.
-    pub(crate) members: Vec<Member>,
+    pub(crate) charter: Charter,
+}
+
+/// The body of [`FORMAT_MEMBERS`].
+#[derive(Deserialize)]
+struct WithMembers {
+    bucket: BucketId,
+    author: [u8; 32],
+    incarnation: u32,
+    parents: Vec<BlobId>,
+    vv: VersionVector,
+    root: Root,
+    ops: u64,
+    time: Time,
+    members: Vec<Member>,
 }
 
 /// A manifest as it is stored and sent.
@@ -87,7 +100,7 @@ impl Manifest {
     pub(crate) fn seal(&self, key: &DeviceKey) -> Vec<u8> {
         assert_eq!(self.author, key.public(), "a device signs only what it wrote itself");
         let body = postcard::to_stdvec(self).expect("because manifests always encode");
-        let signature = ByteArray::new(key.sign(&signed_bytes(&body)));
+        let signature = ByteArray::new(key.sign(&signed_bytes(FORMAT, &body)));
         postcard::to_stdvec(&Signed { format: FORMAT, body, signature })
             .expect("because signed manifests always encode")
     }
@@ -101,26 +114,53 @@ impl Manifest {
     pub(crate) fn open(bytes: &[u8]) -> Result<Self> {
         let bad = |what: &str| Error::Damaged { what: format!("a version's manifest: {what}") };
         let signed: Signed = postcard::from_bytes(bytes).map_err(|err| bad(&err.to_string()))?;
-        if signed.format != FORMAT {
-            return Err(Error::Newer { found: signed.format, known: FORMAT });
+        let body = &signed.body;
+        let manifest = match signed.format {
+            FORMAT => postcard::from_bytes(body).map_err(|err| bad(&err.to_string()))?,
+            FORMAT_MEMBERS => Self::from(
+                postcard::from_bytes::<WithMembers>(body).map_err(|err| bad(&err.to_string()))?,
+            ),
+            found => return Err(Error::Newer { found, known: FORMAT }),
+        };
+        let within = manifest.parents.len() <= PARENTS_MAX
+            && manifest.vv.len() <= DEVICES_MAX
+            && manifest.charter.is_sound();
+        if !within || !manifest.parents.is_sorted_by(|one, next| one < next) {
+            return Err(bad("parents, devices or members out of bounds"));
         }
-        let manifest: Self =
-            postcard::from_bytes(&signed.body).map_err(|err| bad(&err.to_string()))?;
-        let sorted = manifest.parents.is_sorted()
-            && manifest.members.is_sorted_by(|one, next| one.key < next.key);
-        if manifest.parents.len() > PARENTS_MAX || manifest.members.len() > MEMBERS_MAX || !sorted {
-            return Err(bad("parents or members out of bounds"));
-        }
-        let message = signed_bytes(&signed.body);
+        let message = signed_bytes(signed.format, body);
         if !keys::verify(&manifest.author, &message, signed.signature.as_slice()) {
             return Err(bad("not signed by its author"));
         }
         Ok(manifest)
     }
+
+    /// The name under which its author wrote.
+    pub(crate) fn device(&self) -> DeviceId {
+        device_id(&self.author, self.incarnation)
+    }
 }
 
-fn signed_bytes(body: &[u8]) -> Vec<u8> {
-    [SIGNED, body].concat()
+impl From<WithMembers> for Manifest {
+    fn from(old: WithMembers) -> Self {
+        let at = OpId { lamport: 0, device: DeviceId([0; 16]) };
+        Self {
+            bucket: old.bucket,
+            author: old.author,
+            incarnation: old.incarnation,
+            parents: old.parents,
+            vv: old.vv,
+            root: old.root,
+            ops: old.ops,
+            time: old.time,
+            charter: Charter::of_members(old.members, at),
+        }
+    }
+}
+
+/// What is signed: with what it is for, so that a signature cannot be taken for one of another kind.
+fn signed_bytes(format: u32, body: &[u8]) -> Vec<u8> {
+    [format!("cairnfs manifest {format}\0").as_bytes(), body].concat()
 }
 
 #[cfg(test)]
@@ -137,7 +177,10 @@ mod tests {
             root: Root::EMPTY,
             ops: 1,
             time: Time::default(),
-            members: vec![Member { key: key.public(), role: Role::Owner, name: "here".into() }],
+            charter: Charter::begin(
+                key.public(),
+                OpId { lamport: 1, device: device_id(&key.public(), 0) },
+            ),
         }
     }
 

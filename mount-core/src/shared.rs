@@ -21,11 +21,11 @@ use cairnfs_store::BlobRef;
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Done, Error, Health, Options, Result, Time,
+    BucketId, Done, Error, Health, Observer, Options, Outdated, Result, Role, Time,
+    charter::Charter,
     file::{Content, Data, File, Growth},
     handles::Handles,
     inodes::{Inodes, Shown},
-    manifest::Member,
     tree::LiveTree,
     vault::Vault,
     writer::save::Snapshot,
@@ -42,6 +42,9 @@ const SAVE_OVERHEAD_BYTES: i64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    pub(crate) bucket: BucketId,
+    /// This device's public key.
+    pub(crate) key: [u8; 32],
     pub(crate) vault: Arc<Vault>,
     pub(crate) core: RwLock<Core>,
     pub(crate) inodes: Mutex<Inodes>,
@@ -49,7 +52,18 @@ pub(crate) struct Shared {
     pub(crate) report: Mutex<Report>,
     accounts: Accounts,
     throttled: Mutex<Throttled>,
+    observers: Mutex<Observers>,
     started: Instant,
+}
+
+/// Those who hear of versions and merges.
+#[derive(Default)]
+struct Observers(Vec<Arc<dyn Observer>>);
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Observers({})", self.0.len())
+    }
 }
 
 /// Writes of so many bytes that wait for room.
@@ -76,6 +90,8 @@ pub(crate) struct Core {
     pub(crate) in_flight: usize,
     /// The operation that changes are made under; the next version publishes it.
     pub(crate) op: OpId,
+    /// The next operation is at least this late: a merge is about to need earlier ones.
+    pub(crate) clock_floor: u64,
     /// Counts what this operation has created.
     pub(crate) next_n: u32,
     pub(crate) head: HeadState,
@@ -86,7 +102,7 @@ pub(crate) struct Core {
 pub(crate) struct HeadState {
     pub(crate) manifest: BlobRef,
     pub(crate) vv: VersionVector,
-    pub(crate) members: Vec<Member>,
+    pub(crate) charter: Charter,
     pub(crate) incarnation: u32,
 }
 
@@ -118,6 +134,12 @@ struct Accounts {
     /// Whether somebody was refused space since some was last looked for.
     starved: AtomicBool,
     read_only: AtomicBool,
+    /// Whether the bucket's members let this device write.
+    may_write: AtomicBool,
+    /// Fetches under way: what they brought is referred to by nothing yet.
+    fetches: AtomicU64,
+    /// Whether peers wait for versions.
+    awaited: AtomicBool,
 }
 
 /// Everything that one save makes durable.
@@ -130,6 +152,7 @@ pub(crate) struct Batch {
 impl Shared {
     pub(crate) fn new(
         options: Options,
+        (bucket, key): (BucketId, [u8; 32]),
         vault: Arc<Vault>,
         core: Core,
         inodes: Inodes,
@@ -140,8 +163,11 @@ impl Shared {
         let held: u64 = core.files.values().map(|file| file.lock().held_bytes()).sum();
         accounts.held.store(held.cast_signed(), Ordering::Relaxed);
         accounts.read_only.store(options.read_only, Ordering::Relaxed);
+        accounts.may_write.store(may_write(&core, &key), Ordering::Relaxed);
         Self {
             options,
+            bucket,
+            key,
             vault,
             core: RwLock::new(core),
             inodes: Mutex::new(inodes),
@@ -156,6 +182,7 @@ impl Shared {
             }),
             accounts,
             throttled: Mutex::default(),
+            observers: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -171,11 +198,59 @@ impl Shared {
                 if poisoned { "an earlier write or barrier failed" } else { "mounted read-only" };
             return Err(Error::ReadOnly { reason });
         }
+        if !self.accounts.may_write.load(Ordering::Relaxed) {
+            return Err(Error::ReadOnly { reason: "this device may only read the bucket" });
+        }
         Ok(())
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
         self.accounts.read_only.load(Ordering::Relaxed)
+            || !self.accounts.may_write.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of what the members of the version we stand on let this device do.
+    pub(crate) fn note_rights(&self, core: &Core) {
+        self.accounts.may_write.store(may_write(core, &self.key), Ordering::Relaxed);
+    }
+
+    pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
+        self.observers.lock().0.push(observer);
+    }
+
+    /// Tells the observers of the version we stand on.
+    pub(crate) fn tell_head(&self) {
+        let head = self.core.read().head.manifest.id.0;
+        let observers = self.observers.lock().0.clone();
+        observers.iter().for_each(|observer| observer.head_changed(head));
+    }
+
+    /// Tells the observers what is no longer as it was.
+    pub(crate) fn tell_outdated(&self, outdated: &[Outdated]) {
+        if !outdated.is_empty() {
+            let observers = self.observers.lock().0.clone();
+            observers.iter().for_each(|observer| observer.outdated(outdated.to_vec()));
+        }
+    }
+
+    pub(crate) fn fetch_begins(&self) {
+        self.accounts.fetches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fetch_ends(&self) {
+        self.accounts.fetches.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.accounts.fetches.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn set_awaited(&self, awaited: bool) {
+        self.accounts.awaited.store(awaited, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.accounts.awaited.load(Ordering::Relaxed)
     }
 
     /// Takes note of a change; `true` if the writer must be told that the clock is running.
@@ -355,4 +430,8 @@ impl Shared {
     pub(crate) fn stopped(&self) {
         self.accounts.stopped.store(true, Ordering::Relaxed);
     }
+}
+
+fn may_write(core: &Core, key: &[u8; 32]) -> bool {
+    core.head.charter.role(key).is_some_and(|role| role >= Role::Writer)
 }

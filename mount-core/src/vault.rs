@@ -151,7 +151,7 @@ fn offset_key(offset: u64) -> [u8; 8] {
 }
 
 #[allow(clippy::big_endian_bytes, reason = "keys sort as bytes")]
-fn parse_extent(key: &[u8], value: &[u8]) -> Result<Extent> {
+pub(crate) fn parse_extent(key: &[u8], value: &[u8]) -> Result<Extent> {
     let bad = || Error::Damaged { what: "the map of a file's chunks".into() };
     let start = u64::from_be_bytes(key.try_into().map_err(|_length| bad())?);
     let blob: BlobRef = postcard::from_bytes(value).map_err(|_malformed| bad())?;

@@ -29,26 +29,56 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         attrs: impl IntoIterator<Item = (AttrKey, AttrValue)>,
     ) -> EditResult<(), T::Error> {
         self.act(|edit| {
-            let dir = edit.home(dirs)?;
             edit.must_be_free(dirs, &name)?;
-            if id == NodeId::Root || edit.node(&id)?.is_some() {
-                return Err(EditError::Exists);
-            }
-            let op = edit.op;
-            let mut node = Node::empty(kind);
-            node.places = SmallMap::one(LinkId::FIRST, Reg::one(op, Place::new(dir, name)));
-            match content {
-                Some(_) if kind.is_dir() => return Err(EditError::IsADirectory),
-                None if !kind.is_dir() => return Err(EditError::NoContent),
-                Some(content) => node.content = Reg::one(op, content),
-                None => (),
-            }
-            let attrs = attrs.into_iter().map(|(key, value)| (key, Reg::one(op, Some(value))));
-            node.attrs = attrs.collect();
-            node.live = Reg::one(op, Carry::Same);
-            edit.put(id, node);
-            Ok(edit.climb(dir)?)
+            edit.create_node(id, dirs, name, kind, content, attrs)
         })
+    }
+
+    /// As [`Self::create`], even where the name is shown already: the name is contested then, as if
+    /// two devices had created it, and what is created now has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`], but for the name.
+    pub fn create_beside(
+        &mut self,
+        id: NodeId,
+        dirs: &[NodeId],
+        name: Name,
+        kind: Kind,
+        content: Option<Content<B>>,
+        attrs: impl IntoIterator<Item = (AttrKey, AttrValue)>,
+    ) -> EditResult<(), T::Error> {
+        self.act(|edit| edit.create_node(id, dirs, name, kind, content, attrs))
+    }
+
+    fn create_node(
+        &mut self,
+        id: NodeId,
+        dirs: &[NodeId],
+        name: Name,
+        kind: Kind,
+        content: Option<Content<B>>,
+        attrs: impl IntoIterator<Item = (AttrKey, AttrValue)>,
+    ) -> EditResult<(), T::Error> {
+        let dir = self.home(dirs)?;
+        if id == NodeId::Root || self.node(&id)?.is_some() {
+            return Err(EditError::Exists);
+        }
+        let op = self.op;
+        let mut node = Node::empty(kind);
+        node.places = SmallMap::one(LinkId::FIRST, Reg::one(op, Place::new(dir, name)));
+        match content {
+            Some(_) if kind.is_dir() => return Err(EditError::IsADirectory),
+            None if !kind.is_dir() => return Err(EditError::NoContent),
+            Some(content) => node.content = Reg::one(op, content),
+            None => (),
+        }
+        let attrs = attrs.into_iter().map(|(key, value)| (key, Reg::one(op, Some(value))));
+        node.attrs = attrs.collect();
+        node.live = Reg::one(op, Carry::Same);
+        self.put(id, node);
+        Ok(self.climb(dir)?)
     }
 
     /// Gives the leaf `entry` another name; `link` must be new.

@@ -31,8 +31,9 @@ use crate::{
     Error, Fallocate, Result, Time, Whence,
     file::{
         pieces::{Pieces, to_usize},
-        view::View,
+        view::{View, block_start},
     },
+    follow::Claim,
     vault::{Sealer, Vault},
 };
 
@@ -63,6 +64,8 @@ pub(crate) struct Content {
     changed: bool,
     /// Whether the next save record must say where the base lies.
     base_unsaved: bool,
+    /// What must happen before it is written to.
+    claim: Option<Claim>,
 }
 
 /// How much memory a change took, to be told to the accounts (negative: freed).
@@ -87,6 +90,7 @@ impl File {
                 unsaved: false,
                 changed: false,
                 base_unsaved: false,
+                claim: None,
             }),
             handles: AtomicU32::new(0),
         }
@@ -107,6 +111,20 @@ impl Content {
     /// Where the sealed content lies.
     pub(crate) fn sealed(&self) -> &Data {
         &self.base.data
+    }
+
+    /// Length of the sealed content in bytes.
+    pub(crate) fn sealed_len(&self) -> u64 {
+        self.base.sealed_len
+    }
+
+    /// What must happen before it is written to.
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    pub(crate) fn set_claim(&mut self, claim: Option<Claim>) {
+        self.claim = claim;
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairnfs_merge::{Edit, Entry, Node, Tree, View, spots};
+use cairnfs_merge::{Entry, Node, Tree};
 
 use super::{Mount, Target};
 use crate::{
@@ -176,9 +176,9 @@ impl Mount {
 
     /// Cuts or extends a file.
     pub(super) fn set_len(&self, ino: Ino, fh: Option<Fh>, len: u64) -> Result<()> {
-        let cut = |file: &File| file.lock().set_len(len, Time::now());
+        let cut = |content: &mut Content| content.set_len(len, Time::now());
         let grown = match fh {
-            Some(fh) => cut(&self.shared().handles.file(fh)?.file),
+            Some(fh) => self.write_to(ino, &self.shared().handles.file(fh)?.file, cut)?,
             None => self.with_content(ino, cut)?,
         };
         self.shared().account(grown?);
@@ -187,10 +187,38 @@ impl Mount {
     }
 
     /// Changes the content behind `ino`, or opens it, while it cannot be dropped from the table.
-    pub(super) fn with_content<R>(&self, ino: Ino, change: impl FnOnce(&File) -> R) -> Result<R> {
+    pub(super) fn with_content<R>(
+        &self,
+        ino: Ino,
+        change: impl FnOnce(&mut Content) -> R,
+    ) -> Result<R> {
         let mut core = self.shared().core.write();
         let file = self.load_for_writing(&mut core, ino)?;
-        Ok(change(&file))
+        let outdated = self.shared().claim(&mut core, ino, &file)?;
+        let result = change(&mut file.lock());
+        drop(core);
+        self.shared().tell_outdated(&outdated);
+        Ok(result)
+    }
+
+    /// Changes the open content `file`, known as `ino`; what a merge has parted from its name
+    /// becomes a file of its own first.
+    pub(super) fn write_to<R>(
+        &self,
+        ino: Ino,
+        file: &Arc<File>,
+        change: impl FnOnce(&mut Content) -> R,
+    ) -> Result<R> {
+        loop {
+            let mut content = file.lock();
+            if content.claim().is_none() {
+                return Ok(change(&mut content));
+            }
+            drop(content);
+            let outdated = self.shared().claim(&mut self.shared().core.write(), ino, file)?;
+            self.shared().tell_outdated(&outdated);
+            self.changed();
+        }
     }
 
     /// The content behind `ino`, to be changed before `core` is let go.
@@ -201,43 +229,12 @@ impl Mount {
                 Err(Error::Invalid("not a regular file"))
             }
             Target::Named(shown, node) => {
-                let shown = self.own_copy(core, ino, shown)?;
+                let shown = self.shared().own_copy(core, ino, shown)?;
                 Self::load(core, shown, &node)
             }
             Target::Nameless(orphan) => Ok(orphan.file),
             Target::RemovedDir(..) => Err(Error::IsDir),
         }
-    }
-
-    /// A conflict copy that is about to be changed becomes a file of its own; anything else stays
-    /// what it is. The inode number goes with it.
-    fn own_copy(&self, core: &mut Core, ino: Ino, shown: Shown) -> Result<Shown> {
-        let Some(copy) = shown.copy else { return Ok(shown) };
-        let mut edit = Edit::new(&core.tree, core.op);
-        let mut pinned = None;
-        let node = core.tree.node(&shown.node)?.ok_or(Error::Stale)?;
-        for spot in spots(&node, core.tree.displaced(&shown.node)?.as_ref()) {
-            let dirs = places::group(&core.tree, &spot.parent)?;
-            let copies = View::new(&core.tree).copies(&dirs, &spot.name)?;
-            let this = |entry: &&Entry<Data>| {
-                entry.ids.contains(&shown.node)
-                    && entry.content.as_ref().is_some_and(|content| content.id == copy)
-            };
-            if let Some(entry) = copies.iter().find(this) {
-                pinned = Some(edit.pin(entry)?);
-                break;
-            }
-        }
-        let pinned = Shown::node(pinned.ok_or(Error::Stale)?);
-        let edited = edit.finish();
-        core.unsaved.extend(edited.nodes.keys());
-        core.tree.apply(edited);
-        if let Some(file) = core.files.remove(&shown) {
-            file.lock().must_record_all();
-            core.files.insert(pinned, file);
-        }
-        self.shared().inodes.lock().rebind(ino, shown, pinned);
-        Ok(pinned)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use super::{Mount, Target};
 use crate::{
     Done, Error, Fallocate, Fh, Ino, Kind, OpenFlags, Result, SavePolicy, Time, Whence,
-    file::{Base, File},
+    file::{Base, Content, File},
     handles::FileHandle,
     shared::Core,
     writer::Command,
@@ -38,7 +38,7 @@ impl Mount {
         };
         let fh = self.shared().handles.open_file(Arc::clone(&file), flags);
         if flags.truncate {
-            let cut = file.lock().set_len(0, Time::now())?;
+            let cut = self.write_to(ino, &file, |content| content.set_len(0, Time::now()))??;
             self.shared().account(cut);
             self.changed();
         }
@@ -117,14 +117,17 @@ impl Mount {
         self.reserve(u64::from(len))?;
         let (grown, sync) = match shared.handles.file(fh) {
             Ok(handle) => {
-                let mut content = handle.file.lock();
                 let append = handle.flags.append && !cached;
-                let offset = if append { content.len() } else { offset };
-                (content.write(offset, data, Time::now())?, handle.flags.sync && !cached)
+                let write = |content: &mut Content| {
+                    let offset = if append { content.len() } else { offset };
+                    content.write(offset, data, Time::now())
+                };
+                let grown = self.write_to(ino, &handle.file, write)??;
+                (grown, handle.flags.sync && !cached)
             }
             // The page cache may be written back through any handle, or none that is left.
             Err(_) if cached => {
-                let write = |file: &File| file.lock().write(offset, data, Time::now());
+                let write = |content: &mut Content| content.write(offset, data, Time::now());
                 (self.with_content(ino, write)??, false)
             }
             Err(err) => return Err(err),
@@ -217,7 +220,6 @@ impl Mount {
         offset: u64,
         len: u64,
     ) -> Result<()> {
-        let _ino = ino;
         self.shared().writable()?;
         if len == 0 {
             return Err(Error::Invalid("an empty range"));
@@ -226,7 +228,8 @@ impl Mount {
         if let Fallocate::Allocate { .. } = mode {
             self.reserve(len)?;
         }
-        let grown = handle.file.lock().allocate(mode, offset, len, Time::now())?;
+        let allocate = |content: &mut Content| content.allocate(mode, offset, len, Time::now());
+        let grown = self.write_to(ino, &handle.file, allocate)??;
         self.shared().account(grown);
         self.changed();
         Ok(())

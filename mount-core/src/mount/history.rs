@@ -1,6 +1,9 @@
 //! Versions: listing them, and verifying all that they hold.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::SystemTime,
+};
 
 use cairnfs_merge::{Node, NodeId, Tree, spots};
 use cairnfs_store::{BlobId, map::Root};
@@ -29,32 +32,57 @@ impl Mount {
         limit: usize,
         max_changes: usize,
     ) -> Result<Vec<Version>> {
-        let mut next = Some(self.shared().core.read().head.manifest.id);
+        let mut history = self.history();
         let mut versions = Vec::new();
-        while let Some(id) = next.filter(|_| versions.len() < limit) {
-            let manifest = self.manifest(&id)?;
-            next = self.kept_parent(&manifest)?;
-            let before = next.map(|parent| self.manifest(&parent)).transpose()?;
-            let before = before.map_or(Root::EMPTY, |parent| parent.root);
+        while versions.len() < limit {
+            let Some((id, manifest)) = history.next().transpose()? else { break };
             let mut changes = Vec::new();
             let mut more_changes = false;
-            self.changes(before, manifest.root, &mut |change| {
-                let wanted = path.is_none_or(|path| is_within(&change.path, path));
-                if wanted && changes.len() < max_changes.max(1) {
-                    changes.push(change);
-                } else {
-                    more_changes |= wanted;
-                }
-                !more_changes
-            })?;
+            if let Some(before) = self.root_before(&manifest)? {
+                self.changes(before, manifest.root, &mut |change| {
+                    let wanted = path.is_none_or(|path| is_within(&change.path, path));
+                    if wanted && changes.len() < max_changes.max(1) {
+                        changes.push(change);
+                    } else {
+                        more_changes |= wanted;
+                    }
+                    !more_changes
+                })?;
+            }
             if path.is_some() && changes.is_empty() {
                 continue;
             }
             changes.truncate(max_changes);
             let (time, author) = (manifest.time.into(), manifest.author);
-            versions.push(Version { id: id.0, time, author, changes, more_changes });
+            let parents = manifest.parents.iter().map(|id| id.0).collect();
+            versions.push(Version { id: id.0, time, author, parents, changes, more_changes });
         }
         Ok(versions)
+    }
+
+    /// The newest version and those before it, as far as they are kept: each after all that follow
+    /// from it.
+    fn history(&self) -> History<'_> {
+        let head = self.shared().core.read().head.manifest.id;
+        let seen = HashSet::new();
+        History { mount: self, first: Some(head), seen, waiting: BTreeMap::new() }
+    }
+
+    /// The tree that a version was made of, if both are here; none for a merge.
+    fn root_before(&self, manifest: &Manifest) -> Result<Option<Root>> {
+        let is_here = |root: Root| match root.0 {
+            Some(root) => self.shared().vault.blobs().contains(&root.id),
+            None => Ok(true),
+        };
+        let before = match manifest.parents.as_slice() {
+            [] => Root::EMPTY,
+            [parent] if self.shared().vault.blobs().contains(parent)? => {
+                self.manifest(parent)?.root
+            }
+            [_] => Root::EMPTY,
+            _ => return Ok(None),
+        };
+        Ok((is_here(before)? && is_here(manifest.root)?).then_some(before))
     }
 
     fn manifest(&self, id: &BlobId) -> Result<Manifest> {
@@ -198,23 +226,57 @@ impl Mount {
         Ok(damage)
     }
 
-    /// Follows the versions back to the first that is kept.
+    /// Follows the versions back to the first that are kept.
     fn check_history(&self, found: &mut dyn FnMut(Option<&[u8]>, &str)) {
-        let mut next = Some(self.shared().core.read().head.manifest.id);
-        while let Some(id) = next {
-            match self.manifest(&id).and_then(|manifest| self.kept_parent(&manifest)) {
-                Ok(parent) => next = parent,
-                Err(err) => return found(None, &format!("version {id}: {err}")),
+        for version in self.history() {
+            if let Err(err) = version {
+                found(None, &format!("the versions: {err}"));
             }
         }
     }
+}
 
-    /// The version before; none where older versions were given up for space.
-    fn kept_parent(&self, manifest: &Manifest) -> Result<Option<BlobId>> {
-        match manifest.parents.first() {
-            Some(parent) if self.shared().vault.blobs().contains(parent)? => Ok(Some(*parent)),
-            _ => Ok(None),
+/// See [`Mount::history`]. Ends after the first error.
+struct History<'a> {
+    mount: &'a Mount,
+    first: Option<BlobId>,
+    seen: HashSet<BlobId>,
+    /// By how much they know: a version knows more than those it follows from.
+    waiting: BTreeMap<(u64, SystemTime, BlobId), Manifest>,
+}
+
+impl History<'_> {
+    fn wait_for(&mut self, id: BlobId) -> Result<()> {
+        // Older versions may have been given up for space.
+        if self.seen.insert(id) && self.mount.shared().vault.blobs().contains(&id)? {
+            let manifest = self.mount.manifest(&id)?;
+            let time = SystemTime::from(manifest.time);
+            self.waiting.insert((manifest.vv.max_lamport(), time, id), manifest);
         }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<(BlobId, Manifest)>> {
+        if let Some(first) = self.first.take() {
+            self.wait_for(first)?;
+        }
+        let Some(((.., id), manifest)) = self.waiting.pop_last() else { return Ok(None) };
+        for parent in &manifest.parents {
+            self.wait_for(*parent)?;
+        }
+        Ok(Some((id, manifest)))
+    }
+}
+
+impl Iterator for History<'_> {
+    type Item = Result<(BlobId, Manifest)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.waiting.clear();
+        }
+        step.transpose()
     }
 }
 

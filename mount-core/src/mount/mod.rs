@@ -4,10 +4,12 @@
 //! what it shows, and changing the tree.
 
 mod attrs;
+mod conflicts;
 mod dirs;
 mod files;
 mod history;
 mod names;
+mod sync;
 mod whole;
 mod xattrs;
 
@@ -19,8 +21,9 @@ use parking_lot::Mutex;
 
 pub use self::whole::Version;
 use crate::{
-    Done, Error, Ino, Kind, Result, Time,
+    Done, Error, Ino, Kind, Outdated, Result, Time,
     file::{Base, Data, File},
+    follow::{OpenVersion, open_versions},
     inodes::{Bound, Orphan, Shown},
     places,
     shared::{Core, Shared},
@@ -93,8 +96,12 @@ impl Mount {
             match refused.into_inner() {
                 Command::Save(done) => done(Err(Error::Stopped)),
                 Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
+                Command::Keep(_, reply) => drop(reply.send(Err(Error::Stopped))),
+                Command::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
+                Command::Charter(_, reply) => drop(reply.send(Err(Error::Stopped))),
+                Command::Learn(_, reply) => drop(reply.send(Err(Error::Stopped))),
                 Command::Stop(reply) => drop(reply.send(Ok(()))),
-                Command::Dirty | Command::Relieve | Command::MakeRoom(_) => (),
+                Command::Dirty | Command::Wake | Command::Relieve | Command::MakeRoom(_) => (),
             }
         }
     }
@@ -142,6 +149,10 @@ impl Mount {
             Some(Bound::Orphan(orphan)) => Ok(Target::Nameless(orphan)),
             Some(Bound::RemovedDir(shown, node)) => Ok(Target::RemovedDir(shown, node)),
             Some(Bound::Shown(shown)) => match core.tree.node(&shown.node)? {
+                // A conflict copy that has been settled since.
+                Some(node) if shown.copy.is_some() && !has_version(&node, &shown) => {
+                    Err(Error::Stale)
+                }
                 Some(node) => Ok(Target::Named(shown, node)),
                 // The root has a node only once it has attributes.
                 None if shown.node == NodeId::Root => {
@@ -179,13 +190,17 @@ impl Mount {
     }
 
     /// What an entry is to be known as.
-    fn shown(entry: &Entry<Data>) -> Shown {
+    pub(crate) fn shown(entry: &Entry<Data>) -> Shown {
         let copy = entry.content.as_ref().filter(|_| entry.is_copy());
         Shown { node: entry.id(), copy: copy.map(|content| content.id) }
     }
 
     /// The version of `node` that `shown` shows.
-    fn value(core: &Core, shown: &Shown, node: &Node<Data>) -> Result<Option<Value<Data>>> {
+    pub(crate) fn value(
+        core: &Core,
+        shown: &Shown,
+        node: &Node<Data>,
+    ) -> Result<Option<Value<Data>>> {
         let contents = node.contents();
         if let Some(copy) = shown.copy {
             let found = contents.into_iter().find(|(_, content)| content.id == copy);
@@ -236,12 +251,35 @@ impl Mount {
         };
         let result = change(&mut context)?;
         let edited = context.edit.finish();
+        let contested: Vec<_> = edited.index.contested.keys().cloned().collect();
+        let open = if contested.is_empty() { Vec::new() } else { touched(core, &contested)? };
         core.unsaved.extend(edited.nodes.keys());
         core.tree.apply(edited);
         let result = then(core, result);
+        let outdated = self.settle_contested(core, &contested, open);
         drop(guard);
         self.changed();
+        self.shared().tell_outdated(&outdated);
         result
+    }
+
+    /// Names that are or were contested show other things now than the kernel believes.
+    fn settle_contested(
+        &self,
+        core: &mut Core,
+        contested: &[(NodeId, Name)],
+        open: Vec<OpenVersion>,
+    ) -> Vec<Outdated> {
+        let mut outdated = self.shared().follow(core, open);
+        for (dir, name) in contested {
+            let names = places::group(&core.tree, dir)
+                .and_then(|dirs| self.shared().names_outdated(&core.tree, &dirs, name));
+            match names {
+                Ok(names) => outdated.extend(names),
+                Err(err) => log::warn!("contested reason={err}"),
+            }
+        }
+        outdated
     }
 
     /// An entry has lost a name; if it was the last one, its open content lives on without.
@@ -267,4 +305,18 @@ impl Mount {
             self.shared().account_dropped(&mut file.lock());
         }
     }
+}
+
+/// Whether `node` holds the version that is shown as a copy.
+fn has_version(node: &Node<Data>, shown: &Shown) -> bool {
+    node.contents().iter().any(|(_, content)| Some(content.id) == shown.copy)
+}
+
+/// What is open of the contested names.
+fn touched(core: &Core, contested: &[(NodeId, Name)]) -> Result<Vec<OpenVersion>> {
+    open_versions(core, |_, spots| {
+        spots.iter().any(|spot| {
+            contested.iter().any(|(dir, name)| *dir == spot.parent && *name == spot.name)
+        })
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread, time::SystemTime};
 
-use cairnfs_merge::Tree;
+use cairnfs_merge::{View, conflicts};
 use parking_lot::Mutex;
 
 use super::{Inner, Mount};
@@ -28,7 +28,10 @@ pub struct Version {
     pub time: SystemTime,
     /// The public key of the author's device.
     pub author: [u8; 32],
-    /// What changed against its first parent; empty where that was not asked for.
+    /// The versions it follows from; several for a merge.
+    pub parents: Vec<[u8; 32]>,
+    /// What changed against its parent; empty for a merge, where that was not asked for, and where
+    /// the tree of one of the two is not here.
     pub changes: Vec<ChangedPath>,
     /// Whether `changes` was cut short.
     pub more_changes: bool,
@@ -43,14 +46,21 @@ impl Mount {
     pub fn start(bucket: Bucket, options: Options) -> Result<Self> {
         let vault = Arc::new(Vault::new(bucket.blobs, options.limits.cache_bytes));
         let Recovered { core, inodes, published, unpublished } = recover(&bucket.saves, &vault)?;
-        let shared =
-            Arc::new(Shared::new(options, vault, core, inodes, published.into(), unpublished));
+        let shared = Arc::new(Shared::new(
+            options,
+            (bucket.id, bucket.device.public()),
+            vault,
+            core,
+            inodes,
+            published.into(),
+            unpublished,
+        ));
         let (inbox, commands) = crossbeam_channel::bounded(INBOX_LEN);
         let writer = Writer::new(
             Arc::clone(&shared),
             bucket.appender,
             bucket.device,
-            bucket.id,
+            bucket.key_file,
             unpublished,
         );
         let thread = thread::Builder::new()
@@ -85,7 +95,7 @@ impl Mount {
         let (head, unsaved_changes, conflicts) = {
             let core = shared.core.read();
             let contents = core.files.values().filter(|file| file.lock().is_unsaved()).count();
-            let conflicts = core.tree.contested_dirs().map_or(0, |dirs| dirs.len() as u64);
+            let conflicts = conflicts(&View::new(&core.tree)).map_or(0, |found| found.len() as u64);
             (
                 core.head.manifest.id.0,
                 (core.unsaved.len() + contents + core.in_flight) as u64,

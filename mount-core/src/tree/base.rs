@@ -58,6 +58,11 @@ impl BaseTree {
         if tag == BLOB { postcard::from_bytes(blob).ok() } else { None }
     }
 
+    /// Reads a node that lies in a blob of its own.
+    pub(crate) fn decode_long(bytes: &[u8]) -> Result<Arc<Node<Data>>> {
+        decode_node(bytes)
+    }
+
     pub(crate) fn decode(&self, value: &[u8]) -> Result<Arc<Node<Data>>> {
         match value.split_first() {
             Some((&IN_PLACE, bytes)) => decode_node(bytes),

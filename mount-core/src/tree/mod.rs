@@ -16,8 +16,8 @@ pub(crate) mod keys;
 use std::{collections::BTreeMap, sync::Arc};
 
 use cairnfs_merge::{
-    Child, Content, Displaced, Edited, IndexEdits, Kind, Name, Node, NodeEdits, NodeId, Overlay,
-    Tree, derive,
+    Carry, Child, Content, Displaced, Edited, IndexEdits, Kind, Name, Node, NodeEdits, NodeId,
+    Overlay, Tree, derive,
 };
 use cairnfs_store::{BlobRef, map::Root};
 
@@ -25,6 +25,15 @@ pub(crate) use base::BaseTree;
 
 pub(crate) use crate::file::Data;
 use crate::{Error, Result, vault::Vault};
+
+/// The contents in a node's register, and those that writers carried.
+pub(crate) fn contents(node: &Node<Data>) -> impl Iterator<Item = &Content<Data>> {
+    let carried = node.live.iter().filter_map(|(_, carry)| match carry {
+        Carry::Was(was) => was.content.as_ref(),
+        Carry::Same => None,
+    });
+    node.content.iter().map(|(_, content)| content).chain(carried)
+}
 
 /// Changed nodes, and what follows for the indexes.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +136,16 @@ impl LiveTree {
         let layer = Arc::new(std::mem::take(&mut self.live));
         self.frozen = Some(Arc::clone(&layer));
         layer
+    }
+
+    /// The tree that stands on another version, with other changes on it.
+    pub(crate) fn over(base: BaseTree, live: Layer) -> Self {
+        Self { base, frozen: None, live }
+    }
+
+    /// The changes since the last version was begun.
+    pub(crate) fn live(&self) -> &Layer {
+        &self.live
     }
 
     /// The frozen layer has become part of the version `root`.

@@ -17,6 +17,9 @@
 //! 2. A save holds the whole tree at one moment, and every content at one moment not before it.
 //! 3. No lock is held during a write to the log or a barrier.
 
+mod landing;
+mod merge;
+mod peers;
 mod publish;
 mod reclaim;
 pub(crate) mod record;
@@ -30,11 +33,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_store::{Appender, DeviceKey};
+use cairnfs_merge::OpId;
+use cairnfs_store::{Appender, DeviceKey, SealedBlob, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use self::schedule::Schedule;
-use crate::{BucketId, Done, Error, Health, Result, shared::Shared};
+use crate::{
+    Done, Error, Fetch, Health, MergeOutcome, Result, bucket::KeyFile, charter::Charter,
+    shared::Shared,
+};
 
 /// Commands taken into one group commit at the most.
 const BATCH_COMMANDS_MAX: usize = 1024;
@@ -51,8 +58,29 @@ pub(crate) enum Command {
     MakeRoom(Sender<Infallible>),
     /// Seal what there is as a version; answers with its id.
     Publish(Sender<Result<[u8; 32]>>),
+    /// Keep what a peer sent, if it is what it claims.
+    Keep(Vec<SealedBlob>, Sender<Result<()>>),
+    /// Merge a version that was fetched.
+    Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
+    /// Publish a version with other members or settings.
+    Charter(CharterChange, Sender<Result<()>>),
+    /// Keep secrets that another member gave.
+    Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
+    /// Look at the clock again.
+    Wake,
     /// Save, publish and end.
     Stop(Sender<Result<()>>),
+}
+
+/// What a charter is to become, under an operation of this device.
+pub(crate) type CharterChange = Box<dyn Fn(&mut Charter, OpId) -> Result<()> + Send>;
+
+/// What peers and members asked for; done one after the other, each after a save.
+enum Errand {
+    Keep(Vec<SealedBlob>, Sender<Result<()>>),
+    Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
+    Charter(CharterChange, Sender<Result<()>>),
+    Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
 }
 
 /// The state that belongs to the writer thread alone.
@@ -60,10 +88,11 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) appender: Appender,
     pub(crate) device: Arc<DeviceKey>,
-    pub(crate) bucket: BucketId,
+    key_file: Option<KeyFile>,
     pub(crate) schedule: Schedule,
     waiting: Vec<Done>,
     publishers: Vec<Sender<Result<[u8; 32]>>>,
+    errands: Vec<Errand>,
     relieve: bool,
     starving: Vec<Sender<Infallible>>,
     /// When space was last looked for.
@@ -75,7 +104,7 @@ impl Writer {
         shared: Arc<Shared>,
         appender: Appender,
         device: Arc<DeviceKey>,
-        bucket: BucketId,
+        key_file: Option<KeyFile>,
         unpublished: bool,
     ) -> Self {
         let schedule = Schedule::new(&shared.options, unpublished, Instant::now());
@@ -84,10 +113,11 @@ impl Writer {
             shared,
             appender,
             device,
-            bucket,
+            key_file,
             schedule,
             waiting,
             publishers,
+            errands: Vec::new(),
             relieve: false,
             starving: Vec::new(),
             reclaimed_at: None,
@@ -97,6 +127,7 @@ impl Writer {
     /// The thread's life.
     pub(crate) fn run(mut self, inbox: &Receiver<Command>) {
         loop {
+            self.schedule.hurry(self.shared.is_awaited());
             let first = match self.schedule.deadline(self.shared.last_change()) {
                 Some(deadline) => inbox.recv_deadline(deadline),
                 None => inbox.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
@@ -120,6 +151,7 @@ impl Writer {
                 }
             }
             if let Some(reply) = stop {
+                self.run_errands();
                 let result = self.finish();
                 self.refuse_rest(inbox);
                 let _gone = reply.send(result).is_err();
@@ -137,6 +169,11 @@ impl Writer {
             Command::Relieve => self.relieve = true,
             Command::MakeRoom(reply) => self.starving.push(reply),
             Command::Publish(reply) => self.publishers.push(reply),
+            Command::Keep(blobs, reply) => self.errands.push(Errand::Keep(blobs, reply)),
+            Command::Merge(fetch, reply) => self.errands.push(Errand::Merge(fetch, reply)),
+            Command::Charter(change, reply) => self.errands.push(Errand::Charter(change, reply)),
+            Command::Learn(secrets, reply) => self.errands.push(Errand::Learn(secrets, reply)),
+            Command::Wake => (),
             Command::Stop(reply) => return Some(reply),
         }
         None
@@ -157,6 +194,7 @@ impl Writer {
         if std::mem::take(&mut self.relieve) || self.shared.is_pressed() {
             self.relieve();
         }
+        self.run_errands();
         if wants_publish || self.schedule.publish_due(now, last_change) {
             let result = self.publish();
             for reply in self.publishers.drain(..) {
@@ -196,14 +234,31 @@ impl Writer {
         published.map(drop)
     }
 
+    /// Does what peers and members asked for.
+    fn run_errands(&mut self) {
+        for errand in std::mem::take(&mut self.errands) {
+            // Whoever asked may have gone.
+            let _gone = match errand {
+                Errand::Keep(blobs, reply) => reply.send(self.keep(&blobs)).is_err(),
+                Errand::Merge(fetch, reply) => reply.send(self.merge(&fetch)).is_err(),
+                Errand::Charter(change, reply) => reply.send(self.change_charter(&change)).is_err(),
+                Errand::Learn(secrets, reply) => reply.send(self.learn(secrets)).is_err(),
+            };
+        }
+    }
+
     /// Answers what was sent while the last save ran, and whatever may still come.
     fn refuse_rest(&self, inbox: &Receiver<Command>) {
         self.shared.stopped();
         for command in inbox.try_iter() {
             match command {
-                Command::Dirty | Command::Relieve | Command::MakeRoom(_) => (),
+                Command::Dirty | Command::Wake | Command::Relieve | Command::MakeRoom(_) => (),
                 Command::Save(done) => done(Err(Error::Stopped)),
                 Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
+                Command::Keep(_, reply) | Command::Charter(_, reply) | Command::Learn(_, reply) => {
+                    drop(reply.send(Err(Error::Stopped)));
+                }
+                Command::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
                 Command::Stop(reply) => drop(reply.send(Ok(()))),
             }
         }

@@ -20,7 +20,7 @@ use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Tree};
 use cairnfs_store::{BlobRef, Kind as BlobKind};
 
 use super::{
-    Writer,
+    CharterChange, Writer,
     record::{Head, SaveRecord},
     save::Snapshot,
 };
@@ -70,9 +70,19 @@ impl Writer {
     ///
     /// A full disk, a failed write or barrier: nothing is lost, and a later attempt holds it all.
     pub(super) fn publish(&mut self) -> Result<[u8; 32]> {
+        self.publish_with(None)
+    }
+
+    /// As [`Writer::publish`], with another charter, if there is one: then also if nothing else has
+    /// changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::publish`]; what `change` fails with.
+    pub(super) fn publish_with(&mut self, change: Option<&CharterChange>) -> Result<[u8; 32]> {
         let started = Instant::now();
         let shared = Arc::clone(&self.shared);
-        if shared.is_read_only() || !shared.has_unpublished() {
+        if shared.is_read_only() || (change.is_none() && !shared.has_unpublished()) {
             self.schedule.published();
             return Ok(shared.core.read().head.manifest.id.0);
         }
@@ -81,7 +91,7 @@ impl Writer {
         let mut told = Vec::new();
         let result = self.seal_contents(&mut sealed).and_then(|()| {
             let frozen = shared.freeze(&mut sealed, &mut told)?;
-            let result = self.write_version(&frozen);
+            let result = self.write_version(&frozen, change);
             shared.unfreeze(frozen, result.is_ok());
             result
         });
@@ -89,6 +99,7 @@ impl Writer {
             Ok((head, base)) => {
                 let id = head.manifest.id;
                 shared.stand_on(head, base, sealed);
+                shared.tell_head();
                 self.schedule.published();
                 self.note(&Ok(()));
                 log::debug!("publish version={id} us={}", started.elapsed().as_micros());
@@ -138,7 +149,11 @@ impl Writer {
     }
 
     /// Step 3: the new version, durable.
-    fn write_version(&mut self, frozen: &Frozen) -> Result<(HeadState, BaseTree)> {
+    fn write_version(
+        &mut self,
+        frozen: &Frozen,
+        change: Option<&CharterChange>,
+    ) -> Result<(HeadState, BaseTree)> {
         let shared = Arc::clone(&self.shared);
         let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
         let edits = map_edits(&frozen.layer, |long| sealer.put_node(long))?;
@@ -146,8 +161,12 @@ impl Writer {
         let root = sealer.apply(old_root, edits)?;
         let mut vv = frozen.parent.vv.clone();
         vv.learn(&frozen.op);
+        let mut charter = frozen.parent.charter.clone();
+        if let Some(change) = change {
+            change(&mut charter, frozen.op)?;
+        }
         let manifest = Manifest {
-            bucket: self.bucket,
+            bucket: shared.bucket,
             author: self.device.public(),
             incarnation: frozen.parent.incarnation,
             parents: vec![frozen.parent.manifest.id],
@@ -155,7 +174,7 @@ impl Writer {
             root,
             ops: frozen.op.lamport.saturating_sub(frozen.parent.vv.max_lamport()),
             time: Time::now(),
-            members: frozen.parent.members.clone(),
+            charter: charter.clone(),
         };
         let bytes = manifest.seal(&self.device);
         let blob: BlobRef = self.appender.put(BlobKind::Manifest, &bytes)?;
@@ -172,8 +191,8 @@ impl Writer {
         self.append(&record, true)?;
         shared.note_publish(manifest.time);
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
-        let HeadState { members, incarnation, .. } = frozen.parent.clone();
-        Ok((HeadState { manifest: blob, vv, members, incarnation }, base))
+        let incarnation = frozen.parent.incarnation;
+        Ok((HeadState { manifest: blob, vv, charter, incarnation }, base))
     }
 }
 
@@ -182,7 +201,7 @@ fn carried_record(snapshot: &Snapshot) -> Option<(NodeId, FileRecord)> {
 }
 
 impl Shared {
-    fn has_unpublished(&self) -> bool {
+    pub(super) fn has_unpublished(&self) -> bool {
         let core = self.core.read();
         core.tree.changed_count() > 0 || core.files.values().any(|file| file.lock().is_changed())
     }
@@ -223,7 +242,7 @@ impl Shared {
             carried.push(Snapshot { id: Some(shown.node), file, content, base: None });
         }
         let op = core.op;
-        core.op.lamport += 1;
+        core.op.lamport = core.clock_floor.max(core.op.lamport + 1);
         core.next_n = 0;
         core.in_flight += core.unsaved.len();
         core.unsaved.clear();

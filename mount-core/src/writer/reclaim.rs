@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_merge::{Carry, Node};
+use cairnfs_merge::Node;
 use cairnfs_store::{BlobId, BlobRef};
 
 use super::{Writer, record::SaveRecord};
@@ -18,7 +18,7 @@ use crate::{
     Result,
     file::Data,
     shared::Shared,
-    tree::{BaseTree, keys},
+    tree::{BaseTree, contents, keys},
     vault::Vault,
 };
 
@@ -73,7 +73,7 @@ impl Live {
     /// Everything that a node may be asked to show, now or once its registers are merged.
     fn add_node(&mut self, vault: &Vault, node: &Node<Data>) -> Result<()> {
         for content in contents(node) {
-            self.add_content(vault, content)?;
+            self.add_content(vault, &content.body)?;
         }
         Ok(())
     }
@@ -98,6 +98,10 @@ impl Writer {
     /// Gives up what only older versions hold, if the disk is low and it is time to look.
     pub(super) fn reclaim_if_low(&mut self) {
         let pause = if self.shared.is_starved() { STARVED_PAUSE } else { LOW_PAUSE };
+        // What is being fetched is referred to by nothing yet; if it is what fills the disk, it ends.
+        if self.shared.is_fetching() {
+            return;
+        }
         let too_soon = self.reclaimed_at.is_some_and(|at| at.elapsed() < pause);
         if too_soon || self.appender.poisoned() || !self.is_low() {
             return;
@@ -135,23 +139,18 @@ impl Writer {
     }
 }
 
-/// The contents in a node's register, and those that writers carried.
-fn contents(node: &Node<Data>) -> impl Iterator<Item = &Data> {
-    let carried = node.live.iter().filter_map(|(_, carry)| match carry {
-        Carry::Was(was) => was.content.as_ref(),
-        Carry::Same => None,
-    });
-    node.content.iter().map(|(_, content)| content).chain(carried).map(|content| &content.body)
-}
-
 impl Shared {
     /// Everything that must stay.
     fn live(&self) -> Result<Live> {
         let (base, head, unpublished) = {
             let core = self.core.read();
             // Changes that no version holds yet, and contents that are open or changed.
-            let mut unpublished: Vec<Data> =
-                core.tree.changed_nodes().flat_map(|node| contents(node)).cloned().collect();
+            let mut unpublished: Vec<Data> = core
+                .tree
+                .changed_nodes()
+                .flat_map(|node| contents(node))
+                .map(|it| it.body.clone())
+                .collect();
             for file in core.files.values().cloned().chain(self.inodes.lock().orphans()) {
                 unpublished.push(file.lock().sealed().clone());
             }

@@ -45,11 +45,12 @@ pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered
         saving: false,
         in_flight: 0,
         op: first.op,
+        clock_floor: 0,
         next_n: 0,
         head: HeadState {
             manifest: head.manifest,
             vv: manifest.vv,
-            members: manifest.members,
+            charter: manifest.charter,
             incarnation: head.incarnation,
         },
     };

@@ -4,11 +4,17 @@ use std::time::{Duration, Instant};
 
 use crate::Options;
 
+/// Time without a change after which a version is published while a peer waits for it: long enough
+/// for a program that writes several files at once.
+const HURRY_QUIET: Duration = Duration::from_millis(100);
+
 /// The clock of the writer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     save_after: Duration,
     publish_quiet: Duration,
+    /// Whether somebody waits for versions.
+    hurry: bool,
     publish_max: Duration,
     unsaved_since: Option<Instant>,
     /// Since when there is something saved that no version holds.
@@ -22,12 +28,18 @@ impl Schedule {
         Self {
             save_after: options.policy.max_age(),
             publish_quiet: options.publish_quiet,
+            hurry: false,
             publish_max: options.publish_max,
             unsaved_since: None,
             unpublished_since: unpublished.then_some(now),
             not_before: None,
             given_up: false,
         }
+    }
+
+    /// Somebody waits for versions, or nobody does.
+    pub(crate) fn hurry(&mut self, hurry: bool) {
+        self.hurry = hurry;
     }
 
     /// Something has changed.
@@ -67,7 +79,9 @@ impl Schedule {
 
     fn publish_at(&self, last_change: Instant) -> Option<Instant> {
         let since = self.unpublished_since?;
-        let at = (last_change.max(since) + self.publish_quiet).min(since + self.publish_max);
+        let quiet =
+            if self.hurry { self.publish_quiet.min(HURRY_QUIET) } else { self.publish_quiet };
+        let at = (last_change.max(since) + quiet).min(since + self.publish_max);
         Some(self.not_before.map_or(at, |earliest| earliest.max(at)))
     }
 
@@ -134,6 +148,17 @@ mod tests {
         assert!(schedule.publish_due(late, late), "somebody is always writing");
         schedule.published();
         assert_eq!(schedule.deadline(late), None);
+    }
+
+    #[test]
+    fn a_version_is_published_sooner_while_a_peer_waits_for_it() {
+        let start = Instant::now();
+        let mut schedule = schedule(SavePolicy::Flush, start);
+        schedule.saved(start, true);
+        schedule.hurry(true);
+        assert_eq!(schedule.deadline(start), Some(start + HURRY_QUIET));
+        schedule.hurry(false);
+        assert_eq!(schedule.deadline(start), Some(start + SECOND));
     }
 
     #[test]

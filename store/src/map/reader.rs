@@ -150,6 +150,31 @@ impl MapReader {
         self.range(root, Bound::Included(prefix), to)
     }
 
+    /// Whether the node `node` of `level` that begins with the key `first` is a part of the map
+    /// `root`. Costs one node per level above it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn holds(&self, root: &Root, node: &BlobRef, level: u8, first: &[u8]) -> Result<bool> {
+        let Some(mut at) = root.0 else { return Ok(false) };
+        loop {
+            if at == *node {
+                return Ok(true);
+            }
+            let loaded = self.load(&at)?;
+            if loaded.level() <= level {
+                return Ok(false);
+            }
+            let behind = (0..loaded.len()).find(|&index| loaded.key(index) > first);
+            let below = behind.unwrap_or(loaded.len()).checked_sub(1);
+            match below.and_then(|index| loaded.child(index)) {
+                Some(child) => at = child,
+                None => return Ok(false),
+            }
+        }
+    }
+
     /// What differs from `old` to `new`, ascending by key. Reads only nodes that are not in both.
     #[must_use]
     pub fn diff(&self, old: &Root, new: &Root) -> Diff {

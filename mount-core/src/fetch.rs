@@ -1,0 +1,478 @@
+//! Fetching a version: what to ask a peer for, and what becomes of its answers.
+//!
+//! ```text
+//!   1  versions     the head, and those before it back to what is known here; verified
+//!   2  the tree     map nodes from the root down, but not below what our own version has;
+//!                   then what its entries lie in: long nodes, the maps of files, chunks
+//! ```
+//!
+//! Pure but for reading the store: whoever drives it has the connection.
+//!
+//! # Invariants
+//!
+//! 1. What a peer sent is kept only after it was opened and found to be what its name says.
+//! 2. A part of the tree is passed over only if it is a part of our own version, which is whole; or
+//!    if it is a chunk that is here. So a fetch that ends is complete, however often one before it
+//!    was cut off.
+//! 3. Nothing is believed of a version before it was verified against its parents.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fmt,
+    sync::Arc,
+};
+
+use cairnfs_merge::{NodeId, VersionVector, verify};
+use cairnfs_store::{BlobId, BlobRef, SealedBlob, map::MapNode, map::Root};
+use crossbeam_channel::{Sender, bounded};
+
+use crate::{
+    Error, Result, VersionId,
+    file::{Data, FILE_BYTES_MAX},
+    manifest::Manifest,
+    shared::Shared,
+    tree::{BaseTree, contents, keys},
+    vault::parse_extent,
+    versions::{self, Known},
+    writer::Command,
+};
+
+/// More versions than are ever fetched at once.
+const VERSIONS_MAX: usize = 1 << 20;
+
+/// A version that is being fetched. Drive it with [`Fetch::wanted`] and [`Fetch::supply`] until
+/// [`Fetch::is_complete`], then hand it to [`Mount::merge_from`](crate::Mount::merge_from).
+///
+/// What was supplied is kept: a fetch that is dropped and begun again asks only for the rest.
+pub struct Fetch {
+    shared: Arc<Shared>,
+    inbox: Sender<Command>,
+    head: BlobId,
+    /// Our own version when the fetch began.
+    ours: BaseTree,
+    known: VersionVector,
+    phase: Phase,
+    /// To be looked at; the last one first.
+    todo: Vec<Need>,
+    /// Lacking, and not handed out yet.
+    ready: VecDeque<BlobId>,
+    /// Lacking, with what each is needed for.
+    lacking: HashMap<BlobId, Vec<Need>>,
+    /// Versions that are not covered by what is known here.
+    versions: HashMap<BlobId, Arc<Manifest>>,
+    /// Versions before them that nobody has any more.
+    given_up: HashSet<BlobId>,
+    /// Nodes of files' maps that were looked at.
+    walked: HashSet<BlobId>,
+    progress: FetchProgress,
+}
+
+/// How far a fetch has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FetchProgress {
+    /// Blobs that have come.
+    pub blobs: u64,
+    /// Their bytes, as they were sent.
+    pub bytes: u64,
+    /// Blobs that are known to be lacking still; more may turn up.
+    pub lacking: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Versions,
+    Tree,
+}
+
+/// A blob, and what it is needed for.
+#[derive(Clone, Debug)]
+enum Need {
+    Version(BlobId),
+    TreeNode(Place),
+    /// Of a file's map; `ours` is the map of the same file in our version.
+    FileNode(Place, Root),
+    /// A node of the tree that is too long for the map.
+    LongNode(BlobRef, NodeId),
+    Chunk(BlobRef),
+}
+
+/// A map node, with what its parent says of it.
+#[derive(Clone, Debug)]
+struct Place {
+    blob: BlobRef,
+    /// Level and first key; none for a root.
+    under: Option<(u8, Vec<u8>)>,
+}
+
+impl Need {
+    fn id(&self) -> BlobId {
+        match self {
+            Self::Version(id) => *id,
+            Self::TreeNode(place) | Self::FileNode(place, _) => place.blob.id,
+            Self::LongNode(blob, _) | Self::Chunk(blob) => blob.id,
+        }
+    }
+
+    /// The length that whoever refers to it says it has.
+    fn len(&self) -> Option<u32> {
+        match self {
+            Self::Version(_) => None,
+            Self::TreeNode(place) | Self::FileNode(place, _) => Some(place.blob.len),
+            Self::LongNode(blob, _) | Self::Chunk(blob) => Some(blob.len),
+        }
+    }
+}
+
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetch")
+            .field("head", &self.head)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fetch {
+    pub(crate) fn begin(shared: Arc<Shared>, inbox: Sender<Command>, head: VersionId) -> Self {
+        let (ours, known) = {
+            let core = shared.core.read();
+            (core.tree.base().clone(), core.head.vv.clone())
+        };
+        shared.fetch_begins();
+        Self {
+            shared,
+            inbox,
+            head: BlobId(head),
+            ours,
+            known,
+            phase: Phase::Versions,
+            todo: vec![Need::Version(BlobId(head))],
+            ready: VecDeque::new(),
+            lacking: HashMap::new(),
+            versions: HashMap::new(),
+            given_up: HashSet::new(),
+            walked: HashSet::new(),
+            progress: FetchProgress::default(),
+        }
+    }
+
+    /// The version it is about.
+    #[must_use]
+    pub fn head(&self) -> VersionId {
+        self.head.0
+    }
+
+    /// Versions that come before the head, as the peer says: asked for all at once, rather than
+    /// one after the other. Only a hint; what is not an ancestor is not merged.
+    pub fn expect_ancestors(&mut self, ids: &[VersionId]) {
+        if self.phase == Phase::Versions && !self.is_first() {
+            let room = VERSIONS_MAX.saturating_sub(self.todo.len());
+            self.todo.extend(ids.iter().take(room).map(|id| Need::Version(BlobId(*id))));
+        }
+    }
+
+    /// Blobs to ask the peer for, at most `max`; each is handed out once. Empty while everything
+    /// that is known to be lacking has been asked for, and when the fetch is complete.
+    ///
+    /// # Errors
+    ///
+    /// Damage, [`Error::Io`], [`Error::Rejected`].
+    pub fn wanted(&mut self, max: usize) -> Result<Vec<[u8; 32]>> {
+        while self.ready.len() < max {
+            match self.todo.pop() {
+                Some(need) => self.look_at(need)?,
+                None if self.phase == Phase::Versions && self.lacking.is_empty() => {
+                    self.begin_tree()?;
+                }
+                None => break,
+            }
+        }
+        let count = max.min(self.ready.len());
+        self.progress.lacking = self.lacking.len() as u64;
+        Ok(self.ready.drain(..count).map(|id| id.0).collect())
+    }
+
+    /// Takes blobs that the peer sent, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] for what was not asked for, is not what it claims, or makes no sense;
+    /// [`Error::MissingSecret`] if it is sealed under a secret that is not here: ask for it, and
+    /// supply the same again; [`Error::NoSpace`], [`Error::Io`], [`Error::Stopped`].
+    pub fn supply(&mut self, blobs: &[Vec<u8>]) -> Result<()> {
+        let mut sealed = Vec::with_capacity(blobs.len());
+        for bytes in blobs {
+            let blob = SealedBlob::from_bytes(bytes.clone())
+                .map_err(|_source| rejected("a blob that is no intact record"))?;
+            let claims = blob.claims();
+            let Some(needs) = self.lacking.get(&claims.id) else {
+                return Err(rejected("a blob that was not asked for"));
+            };
+            if needs.iter().filter_map(Need::len).any(|len| len != claims.len) {
+                return Err(rejected("a blob of another length than the one referred to"));
+            }
+            sealed.push(blob);
+        }
+        let came: Vec<BlobId> = sealed.iter().map(|blob| blob.claims().id).collect();
+        let bytes: usize = blobs.iter().map(Vec::len).sum();
+        let (reply, answer) = bounded(1);
+        self.inbox.send(Command::Keep(sealed, reply)).map_err(|_ended| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))?;
+        for id in came {
+            self.todo.extend(self.lacking.remove(&id).unwrap_or_default());
+        }
+        self.progress.blobs += blobs.len() as u64;
+        self.progress.bytes += bytes as u64;
+        self.progress.lacking = self.lacking.len() as u64;
+        Ok(())
+    }
+
+    /// The peer does not have these. Versions long past may be lacking, nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] if the version cannot be had without.
+    pub fn unavailable(&mut self, ids: &[[u8; 32]]) -> Result<()> {
+        for id in ids {
+            let id = BlobId(*id);
+            match self.lacking.remove(&id).as_deref() {
+                Some([Need::Version(_), ..]) if id != self.head => {
+                    self.given_up.insert(id);
+                }
+                Some(_) => return Err(rejected("its peer does not have all of it")),
+                None => return Err(rejected("an answer to what was not asked")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything is here.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.phase == Phase::Tree && self.todo.is_empty() && self.lacking.is_empty()
+    }
+
+    /// How far it has got.
+    #[must_use]
+    pub fn progress(&self) -> FetchProgress {
+        self.progress
+    }
+
+    /// Whether nothing is known here yet: the device has just joined.
+    pub(crate) fn is_first(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// The head, once it is here and verified.
+    pub(crate) fn manifest(&self) -> Option<Arc<Manifest>> {
+        self.versions.get(&self.head).cloned()
+    }
+
+    /// What the versions that were fetched know.
+    pub(crate) fn versions(&self) -> &HashMap<BlobId, Arc<Manifest>> {
+        &self.versions
+    }
+
+    fn look_at(&mut self, need: Need) -> Result<()> {
+        match &need {
+            Need::Version(id) if self.versions.contains_key(id) || self.given_up.contains(id) => {
+                return Ok(());
+            }
+            Need::TreeNode(place) if self.is_ours(self.ours.root, place)? => return Ok(()),
+            Need::FileNode(place, ours) => {
+                if self.walked.contains(&place.blob.id) || self.is_ours(*ours, place)? {
+                    return Ok(());
+                }
+            }
+            Need::Version(_) | Need::TreeNode(_) | Need::LongNode(..) | Need::Chunk(_) => (),
+        }
+        let id = need.id();
+        if self.shared.vault.blobs().contains(&id)? {
+            return self.expand(need);
+        }
+        let needs = self.lacking.entry(id).or_insert_with(|| {
+            self.ready.push_back(id);
+            Vec::new()
+        });
+        needs.push(need);
+        Ok(())
+    }
+
+    /// Whether this node is a part of our own map `root`, which is whole.
+    fn is_ours(&self, root: Root, place: &Place) -> Result<bool> {
+        let Some((level, first)) = &place.under else { return Ok(root.0 == Some(place.blob)) };
+        Ok(self.shared.vault.maps().holds(&root, &place.blob, *level, first)?)
+    }
+
+    /// Looks into what is here for what else is needed.
+    fn expand(&mut self, need: Need) -> Result<()> {
+        let vault = Arc::clone(&self.shared.vault);
+        match need {
+            Need::Version(id) => self.expand_version(id),
+            Need::TreeNode(place) => {
+                let node = self.load(&place)?;
+                if node.level() > 0 {
+                    self.todo.extend(children(&node)?.map(Need::TreeNode));
+                    return Ok(());
+                }
+                for index in 0..node.len() {
+                    self.expand_entry(node.key(index), node.value(index))?;
+                }
+                Ok(())
+            }
+            Need::FileNode(place, ours) => {
+                self.walked.insert(place.blob.id);
+                let node = self.load(&place)?;
+                if node.level() > 0 {
+                    self.todo.extend(children(&node)?.map(|place| Need::FileNode(place, ours)));
+                    return Ok(());
+                }
+                for index in 0..node.len() {
+                    let extent = parse_extent(node.key(index), node.value(index))
+                        .map_err(|_source| rejected("a file's map makes no sense"))?;
+                    self.todo.push(Need::Chunk(extent.blob));
+                }
+                Ok(())
+            }
+            Need::LongNode(blob, id) => {
+                let bytes = vault.chunk(&blob)?;
+                let node = BaseTree::decode_long(&bytes).map_err(distrust)?;
+                self.expand_node(&id, &node)
+            }
+            Need::Chunk(_) => Ok(()),
+        }
+    }
+
+    fn load(&self, place: &Place) -> Result<Arc<MapNode>> {
+        let node = self.shared.vault.maps().load(&place.blob).map_err(Error::from);
+        let node = node.map_err(distrust)?;
+        let fits = match &place.under {
+            Some((level, first)) => {
+                node.level() == *level && node.len() > 0 && node.key(0) == *first
+            }
+            None => true,
+        };
+        if fits { Ok(node) } else { Err(rejected("a map node that is not where it belongs")) }
+    }
+
+    fn expand_version(&mut self, id: BlobId) -> Result<()> {
+        let blobs = self.shared.vault.blobs();
+        let (_, blob) = blobs.describe(&id)?;
+        let manifest = Manifest::open(&blobs.get(&blob)?).map_err(distrust)?;
+        if manifest.bucket != self.shared.bucket {
+            return Err(rejected("a version of another bucket"));
+        }
+        // What is covered was verified when it came, and so was all before it.
+        if id != self.head && self.known.dominates(&manifest.vv) {
+            return Ok(());
+        }
+        if self.versions.len() >= VERSIONS_MAX {
+            return Err(rejected("more versions than any bucket has"));
+        }
+        // A device that has just joined believes who invited it, and needs no history.
+        if !self.is_first() {
+            self.todo.extend(manifest.parents.iter().map(|id| Need::Version(*id)));
+        }
+        self.versions.insert(id, Arc::new(manifest));
+        Ok(())
+    }
+
+    fn begin_tree(&mut self) -> Result<()> {
+        let head = self.manifest().ok_or_else(|| rejected("there is no such version"))?;
+        let known = Known { new: &self.versions, shared: &self.shared };
+        if self.is_first() {
+            versions::verify_first(&head, &self.shared.key)?;
+        } else {
+            for manifest in self.versions.values() {
+                versions::verify(manifest, &known)?;
+            }
+        }
+        self.phase = Phase::Tree;
+        let root = head.root.0.map(|blob| Place { blob, under: None });
+        self.todo.extend(root.map(Need::TreeNode));
+        Ok(())
+    }
+
+    /// An entry of the tree's map.
+    fn expand_entry(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if !key.starts_with(&keys::all_nodes()) {
+            // The indexes follow from the nodes, which is checked when it is merged.
+            return Ok(());
+        }
+        let id = keys::parse_only_node(key).filter(|id| keys::node(id) == key);
+        let id = id.ok_or_else(|| rejected("a key of the tree makes no sense"))?;
+        let ours = self.shared.vault.get(self.ours.root, key)?;
+        if ours.is_some_and(|ours| *ours == *value) {
+            return Ok(());
+        }
+        match BaseTree::outside(value) {
+            Some(blob) => self.todo.push(Need::LongNode(blob, id)),
+            None => {
+                let node = self.ours.decode(value).map_err(distrust)?;
+                self.expand_node(&id, &node)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expand_node(&mut self, id: &NodeId, node: &cairnfs_merge::Node<Data>) -> Result<()> {
+        let vv = self.manifest().map(|head| head.vv.clone()).unwrap_or_default();
+        verify::node(&vv, id, node).map_err(|reject| rejected(&reject.to_string()))?;
+        let ours = cairnfs_merge::Tree::node(&self.ours, id)?;
+        let our_maps: Vec<Root> = ours
+            .iter()
+            .flat_map(|node| contents(node))
+            .filter_map(|content| match content.body {
+                Data::Map { root, .. } => Some(root),
+                _ => None,
+            })
+            .collect();
+        for content in contents(node) {
+            match &content.body {
+                Data::Inline(bytes) if bytes.len() as u64 == content.len => (),
+                Data::Device(_) => (),
+                Data::Chunk(blob) if u64::from(blob.len) == content.len => {
+                    self.todo.push(Need::Chunk(*blob));
+                }
+                Data::Map { root, .. } if content.len <= FILE_BYTES_MAX => {
+                    let ours = our_maps.first().copied().unwrap_or(Root::EMPTY);
+                    if let Some(blob) = root.0.filter(|_| !our_maps.contains(root)) {
+                        self.todo.push(Need::FileNode(Place { blob, under: None }, ours));
+                    }
+                }
+                _ => return Err(rejected("a content that makes no sense")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.shared.fetch_ends();
+    }
+}
+
+/// The children of an inner node.
+fn children(node: &MapNode) -> Result<impl Iterator<Item = Place> + use<>> {
+    let below = node.level().checked_sub(1).ok_or_else(|| rejected("a leaf with children"))?;
+    let mut places = Vec::with_capacity(node.len());
+    for index in 0..node.len() {
+        let blob = node.child(index).ok_or_else(|| rejected("a map node without a child"))?;
+        places.push(Place { blob, under: Some((below, node.key(index).to_vec())) });
+    }
+    // The last is looked at first: so from left to right.
+    Ok(places.into_iter().rev())
+}
+
+pub(crate) fn rejected(why: &str) -> Error {
+    Error::Rejected { why: why.to_owned() }
+}
+
+/// What makes no sense came from a peer.
+pub(crate) fn distrust(err: Error) -> Error {
+    match err {
+        Error::Damaged { what } => Error::Rejected { why: what },
+        err => err,
+    }
+}

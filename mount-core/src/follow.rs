@@ -1,0 +1,317 @@
+//! Open contents when what their names show changes under them: by a merge, or by a change of a
+//! contested name.
+//!
+//! A handle keeps the bytes it was opened on. If these are shown under another name now, as a
+//! conflict copy for one, handle and inode number follow them there. If no name shows them any
+//! more, they stay with the handle alone; the first write through it makes them a file again,
+//! beside what has the name now: nothing that is written may be lost.
+
+use std::sync::Arc;
+
+use cairnfs_merge::{
+    AttrKey, AttrValue, Content as Value, ContentId, Edit, Entry, Name, Node, NodeId, Spot, Tree,
+    View, spots,
+};
+
+use crate::{
+    Error, Ino, Kind, Outdated, Result,
+    file::{Data, File},
+    inodes::{Bound, Orphan, Shown},
+    mount::Mount,
+    places,
+    shared::{Core, Shared},
+    tree::LiveTree,
+};
+
+/// What must happen to a content before it is written to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Claim {
+    /// It is shown as a conflict copy: the copy becomes a file of its own.
+    Copy,
+    /// No name shows it: it becomes a new file of this name.
+    Anew {
+        /// The directory it was in.
+        parent: NodeId,
+        /// What it was called.
+        name: Name,
+    },
+}
+
+/// A content that is open or dirty, and the version it began with.
+pub(crate) struct OpenVersion {
+    shown: Shown,
+    content: ContentId,
+    spot: Option<Spot>,
+    node: Arc<Node<Data>>,
+}
+
+/// The open or dirty contents of nodes that `is_touched` says of, given where the node hangs.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn open_versions(
+    core: &Core,
+    is_touched: impl Fn(&NodeId, &[Spot]) -> bool,
+) -> Result<Vec<OpenVersion>> {
+    let mut open = Vec::new();
+    for shown in core.files.keys() {
+        let Some(node) = core.tree.node(&shown.node)? else { continue };
+        let spots = spots(&node, core.tree.displaced(&shown.node)?.as_ref());
+        if !is_touched(&shown.node, &spots) {
+            continue;
+        }
+        if let Some(value) = Mount::value(core, shown, &node)? {
+            let spot = spots.into_iter().next();
+            open.push(OpenVersion { shown: *shown, content: value.id, spot, node });
+        }
+    }
+    Ok(open)
+}
+
+impl Shared {
+    /// Has the contents `open` follow their bytes in the tree as it is now. What of them is dirty
+    /// and not shown as a file of its own is made one at once.
+    ///
+    /// Damage met on the way is logged; the handles keep their bytes.
+    pub(crate) fn follow(&self, core: &mut Core, open: Vec<OpenVersion>) -> Vec<Outdated> {
+        // All are taken out first: one may take the place of another.
+        let mut taken = Vec::new();
+        for version in open {
+            if let Some(file) = core.files.remove(&version.shown) {
+                let now = self.now_shown(&core.tree, &version);
+                taken.push((version, file, now));
+            }
+        }
+        let mut unclaimed = Vec::new();
+        for (version, file, now) in taken {
+            match now.filter(|now| !core.files.contains_key(now)) {
+                Some(now) => {
+                    let mut content = file.lock();
+                    content.must_record_base();
+                    content.set_claim(now.copy.map(|_| Claim::Copy));
+                    let is_changed = content.is_changed();
+                    drop(content);
+                    let mut inodes = self.inodes.lock();
+                    let ino = inodes.number(version.shown);
+                    if now != version.shown {
+                        inodes.rebind(ino, version.shown, now);
+                    }
+                    core.files.insert(now, Arc::clone(&file));
+                    if is_changed && now.copy.is_some() {
+                        unclaimed.push((ino, file));
+                    }
+                }
+                None => unclaimed.extend(self.part(version, file)),
+            }
+        }
+        let mut outdated = Vec::new();
+        for (ino, file) in unclaimed {
+            match self.claim(core, ino, &file) {
+                Ok(names) => outdated.extend(names),
+                Err(err) => log::error!("claim ino={} reason={err}", ino.0),
+            }
+        }
+        outdated
+    }
+
+    fn now_shown(&self, tree: &LiveTree, version: &OpenVersion) -> Option<Shown> {
+        let found = shown_as(tree, version.shown.node, &version.content).and_then(|found| {
+            match (found, &version.spot) {
+                (None, Some(spot)) => split_off(tree, spot, &version.content),
+                (found, _) => Ok(found),
+            }
+        });
+        found.unwrap_or_else(|err| {
+            log::warn!("follow node={} reason={err}", version.shown.node);
+            None
+        })
+    }
+
+    /// A content that no name shows stays with those who have it open; comes back if it must be
+    /// claimed at once.
+    fn part(&self, version: OpenVersion, file: Arc<File>) -> Option<(Ino, Arc<File>)> {
+        let is_changed = file.lock().is_changed();
+        if !file.is_open() && !is_changed {
+            self.account_dropped(&mut file.lock());
+            return None;
+        }
+        let OpenVersion { shown, spot, node, .. } = version;
+        let claim = spot.map(|spot| Claim::Anew { parent: spot.parent, name: spot.name });
+        file.lock().set_claim(claim);
+        let mut inodes = self.inodes.lock();
+        let ino = inodes.number(shown);
+        inodes.orphan(shown, Orphan { node, file: Arc::clone(&file) });
+        is_changed.then_some((ino, file))
+    }
+
+    /// Makes the content behind `ino` one that may be written to; says what the kernel must no
+    /// longer believe.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the tree; [`Error::Stale`].
+    pub(crate) fn claim(
+        &self,
+        core: &mut Core,
+        ino: Ino,
+        file: &Arc<File>,
+    ) -> Result<Vec<Outdated>> {
+        let claim = file.lock().claim().cloned();
+        match claim {
+            None => Ok(Vec::new()),
+            Some(Claim::Copy) => {
+                let bound = self.inodes.lock().resolve(ino);
+                if let Some(Bound::Shown(shown)) = bound {
+                    self.own_copy(core, ino, shown)?;
+                }
+                file.lock().set_claim(None);
+                Ok(Vec::new())
+            }
+            Some(Claim::Anew { parent, name }) => {
+                let bound = self.inodes.lock().resolve(ino);
+                let Some(Bound::Orphan(orphan)) = bound else { return Err(Error::Stale) };
+                self.make_anew(core, ino, &orphan, &parent, &name)
+            }
+        }
+    }
+
+    /// Makes the nameless `orphan` a new file `name` in `parent`, whatever has that name now: the
+    /// newest keeps it, the other is shown as its conflict copy.
+    fn make_anew(
+        &self,
+        core: &mut Core,
+        ino: Ino,
+        orphan: &Orphan,
+        parent: &NodeId,
+        name: &Name,
+    ) -> Result<Vec<Outdated>> {
+        let alive = *parent == NodeId::Root || core.tree.node(parent)?.is_some();
+        let parent = if alive { *parent } else { NodeId::Root };
+        let dirs = places::group(&core.tree, &parent)?;
+        let others = open_versions(core, |_, spots| {
+            spots.iter().any(|spot| dirs.contains(&spot.parent) && spot.name == *name)
+        })?;
+        core.next_n += 1;
+        let id = NodeId::Born { op: core.op, n: core.next_n };
+        let (data, len) = {
+            let content = orphan.file.lock();
+            (content.sealed().clone(), content.sealed_len())
+        };
+        // A name that no history holds: until it is published the file would else be hidden behind
+        // whoever has replaced these very bytes.
+        let named = postcard::to_stdvec(&id).expect("because node ids always encode");
+        let unique = ContentId(self.vault.blobs().keys().hash("content to come", &named));
+        let attrs: Vec<(AttrKey, AttrValue)> = orphan
+            .node
+            .effective_attrs()
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let mut edit = Edit::new(&core.tree, core.op);
+        let value = Value::new(unique, len, data);
+        edit.create_beside(id, &dirs, name.clone(), Kind::File, Some(value), attrs)?;
+        let edited = edit.finish();
+        core.unsaved.extend(edited.nodes.keys());
+        core.tree.apply(edited);
+        let shown = Shown::node(id);
+        {
+            let mut content = orphan.file.lock();
+            content.must_record_all();
+            content.set_claim(None);
+        }
+        core.files.insert(shown, Arc::clone(&orphan.file));
+        self.inodes.lock().adopt(ino, shown);
+        let mut outdated = self.follow(core, others);
+        outdated.extend(self.names_outdated(&core.tree, &dirs, name)?);
+        Ok(outdated)
+    }
+
+    /// A conflict copy that is about to be changed becomes a file of its own; anything else stays
+    /// what it is. The inode number goes with it.
+    pub(crate) fn own_copy(&self, core: &mut Core, ino: Ino, shown: Shown) -> Result<Shown> {
+        let Some(copy) = shown.copy else { return Ok(shown) };
+        let mut edit = Edit::new(&core.tree, core.op);
+        let mut pinned = None;
+        let node = core.tree.node(&shown.node)?.ok_or(Error::Stale)?;
+        for spot in spots(&node, core.tree.displaced(&shown.node)?.as_ref()) {
+            let dirs = places::group(&core.tree, &spot.parent)?;
+            let copies = View::new(&core.tree).copies(&dirs, &spot.name)?;
+            let this = |entry: &&Entry<Data>| {
+                entry.ids.contains(&shown.node)
+                    && entry.content.as_ref().is_some_and(|content| content.id == copy)
+            };
+            if let Some(entry) = copies.iter().find(this) {
+                pinned = Some(edit.pin(entry)?);
+                break;
+            }
+        }
+        let pinned = Shown::node(pinned.ok_or(Error::Stale)?);
+        let edited = edit.finish();
+        core.unsaved.extend(edited.nodes.keys());
+        core.tree.apply(edited);
+        if let Some(file) = core.files.remove(&shown) {
+            file.lock().must_record_all();
+            core.files.insert(pinned, file);
+        }
+        self.inodes.lock().rebind(ino, shown, pinned);
+        Ok(pinned)
+    }
+
+    /// The name `name` in `dirs` and those of its copies.
+    pub(crate) fn names_outdated(
+        &self,
+        tree: &LiveTree,
+        dirs: &[NodeId],
+        name: &Name,
+    ) -> Result<Vec<Outdated>> {
+        let copies = View::new(tree).copies(dirs, name)?;
+        let names: Vec<Name> =
+            copies.into_iter().map(|copy| copy.name).chain([name.clone()]).collect();
+        let mut inodes = self.inodes.lock();
+        let mut outdated = Vec::new();
+        for dir in dirs {
+            let dir = inodes.number(Shown::node(*dir));
+            outdated.extend(
+                names.iter().map(|name| Outdated::Name { dir, name: name.as_bytes().to_vec() }),
+            );
+            outdated.push(Outdated::Inode(dir));
+        }
+        Ok(outdated)
+    }
+}
+
+/// What shows the version `content` of `node`, if anything does.
+fn shown_as(tree: &LiveTree, node: NodeId, content: &ContentId) -> Result<Option<Shown>> {
+    let Some(found) = tree.node(&node)? else { return Ok(None) };
+    for spot in spots(&found, tree.displaced(&node)?.as_ref()) {
+        let dirs = places::group(tree, &spot.parent)?;
+        let view = View::new(tree);
+        let copies = view.copies(&dirs, &spot.name)?;
+        let mut entries = view.lookup(&dirs, &spot.name)?.into_iter().chain(copies);
+        let this = |entry: &Entry<Data>| {
+            entry.ids.contains(&node)
+                && entry.content.as_ref().is_some_and(|value| value.id == *content)
+        };
+        if let Some(entry) = entries.find(this) {
+            return Ok(Some(Mount::shown(&entry)));
+        }
+    }
+    Ok(None)
+}
+
+/// The file that a conflict copy of the name at `spot` has become, if it holds `content`.
+fn split_off(tree: &LiveTree, spot: &Spot, content: &ContentId) -> Result<Option<Shown>> {
+    let dirs = places::group(tree, &spot.parent)?;
+    let split = tree.changed_ids().filter(|id| matches!(id, NodeId::Split(_)));
+    for id in split.copied().collect::<Vec<_>>() {
+        let Some(node) = tree.node(&id)? else { continue };
+        let here = spots(&node, tree.displaced(&id)?.as_ref());
+        if here.iter().any(|at| dirs.contains(&at.parent))
+            && node.contents().iter().any(|(_, value)| value.id == *content)
+        {
+            return shown_as(tree, id, content);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,167 @@
+//! Conflicts: what there are, and settling them.
+
+use std::collections::BTreeMap;
+
+use cairnfs_merge::{Conflict, ConflictVersion, DeviceId, View, conflicts};
+
+use super::{Change, Mount};
+use crate::{
+    ConflictInfo, ConflictSide, Error, Keep, Result, file::Data, manifest::device_id, shared::Core,
+    tree::attrs::Meta,
+};
+
+type Authors = BTreeMap<DeviceId, ([u8; 32], String)>;
+
+impl Mount {
+    /// What conflicts, sorted by path: all, or what is at `path` or below it.
+    ///
+    /// # Errors
+    ///
+    /// Damage, [`Error::Io`].
+    pub fn conflicts(&self, path: Option<&[u8]>) -> Result<Vec<ConflictInfo>> {
+        let core = self.shared().core.read();
+        let authors = core.head.charter.authors();
+        let found = conflicts(&View::new(&core.tree))?;
+        let wanted = found.into_iter().filter(|conflict| match path {
+            Some(path) => is_at_or_below(conflict, path),
+            None => true,
+        });
+        wanted.map(|conflict| self.info(&core, &conflict, &authors)).collect()
+    }
+
+    fn info(
+        &self,
+        core: &Core,
+        conflict: &Conflict<Data>,
+        authors: &Authors,
+    ) -> Result<ConflictInfo> {
+        let sides =
+            conflict.versions.iter().map(|version| self.side(core, conflict, version, authors));
+        Ok(ConflictInfo {
+            path: conflict.path.clone(),
+            kind: conflict.kind.to_string(),
+            sides: sides.collect::<Result<_>>()?,
+        })
+    }
+
+    fn side(
+        &self,
+        core: &Core,
+        conflict: &Conflict<Data>,
+        version: &ConflictVersion<Data>,
+        authors: &Authors,
+    ) -> Result<ConflictSide> {
+        let author = authors.get(&version.author());
+        let node = cairnfs_merge::Tree::node(&core.tree, &version.entry.id())?;
+        let content = version.entry.content.as_ref();
+        Ok(ConflictSide {
+            path: shown_path(conflict, version),
+            id: content.map_or([0; 32], |content| content.id.0),
+            author: author.map(|(key, _)| *key),
+            author_name: author.map_or_else(String::new, |(_, name)| name.clone()),
+            ours: author.is_some_and(|(key, _)| *key == self.shared().key),
+            time: node.map_or_else(Default::default, |node| Meta::of(&node).times.mtime).into(),
+            len: content.map_or(0, |content| content.len),
+        })
+    }
+
+    /// Settles the conflict of the contested name `path`, or of which `path` is a copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if nothing conflicts there, or the version to keep takes no part;
+    /// [`Error::ReadOnly`], damage.
+    pub fn resolve(&self, path: &[u8], keep: &Keep) -> Result<()> {
+        // What is written but not published is part of what is decided on.
+        self.publish()?;
+        let me = {
+            let core = self.shared().core.read();
+            device_id(&self.shared().key, core.head.incarnation)
+        };
+        self.change(|change| {
+            let found = conflicts(&change.edit.view())?;
+            let mut found = found.into_iter().filter(|conflict| {
+                conflict.path == path
+                    || conflict.versions.iter().any(|it| shown_path(conflict, it) == path)
+            });
+            let conflict = found.next().ok_or(Error::NotFound)?;
+            settle(change, &conflict, keep, &me)
+        })
+    }
+}
+
+fn settle(
+    change: &mut Change<'_>,
+    conflict: &Conflict<Data>,
+    keep: &Keep,
+    me: &DeviceId,
+) -> Result<()> {
+    let latest = |wanted: &dyn Fn(&ConflictVersion<Data>) -> bool| {
+        conflict.versions.iter().filter(|version| wanted(version)).max_by_key(|it| it.op)
+    };
+    let kept = match keep {
+        Keep::Both => {
+            for version in conflict.versions.iter().filter(|it| it.entry.is_copy()) {
+                change.edit.pin(&version.entry)?;
+            }
+            // The version that has the name is written anew, so that nothing is undecided.
+            conflict.versions.first()
+        }
+        Keep::Ours => latest(&|version| version.author() == *me),
+        Keep::Theirs => latest(&|version| version.author() != *me),
+        Keep::Shown => conflict.versions.first(),
+        Keep::Version(prefix) => {
+            let prefix = prefix.to_ascii_lowercase();
+            let mut matching = conflict.versions.iter().filter(|version| {
+                let content = version.entry.content.as_ref();
+                content.is_some_and(|content| hex(&content.id.0).starts_with(&prefix))
+            });
+            let one = matching.next();
+            if matching.next().is_some() {
+                return Err(Error::Invalid("several versions begin with these digits"));
+            }
+            one
+        }
+    };
+    let kept = kept.ok_or(Error::NotFound)?;
+    let winner = &conflict.versions.first().ok_or(Error::NotFound)?.entry;
+    match &kept.entry.content {
+        Some(content) if winner.content.is_some() => {
+            let mut content = content.clone();
+            content.auto = false;
+            let winner = change.lookup(&winner.dirs, &winner.name)?.ok_or(Error::NotFound)?;
+            change.edit.resolve(&winner, content)?;
+        }
+        // A directory has the name: what lost it becomes a file of its own, or goes.
+        _ => {
+            for version in conflict.versions.iter().filter(|it| it.entry.is_copy()) {
+                if version.op == kept.op {
+                    change.edit.pin(&version.entry)?;
+                } else {
+                    change.edit.unlink(&version.entry)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path under which a version is shown.
+fn shown_path(conflict: &Conflict<Data>, version: &ConflictVersion<Data>) -> Vec<u8> {
+    let dir = conflict.path.len().saturating_sub(conflict.slot.as_bytes().len());
+    let mut path = conflict.path.get(..dir).unwrap_or_default().to_vec();
+    path.extend_from_slice(version.entry.name.as_bytes());
+    path
+}
+
+fn is_at_or_below(conflict: &Conflict<Data>, path: &[u8]) -> bool {
+    let within = |shown: &[u8]| match shown.strip_prefix(path) {
+        Some(rest) => rest.is_empty() || path.is_empty() || rest.starts_with(b"/"),
+        None => false,
+    };
+    within(&conflict.path) || conflict.versions.iter().any(|it| within(&shown_path(conflict, it)))
+}
+
+fn hex(id: &[u8; 32]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}

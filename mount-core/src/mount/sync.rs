@@ -1,0 +1,225 @@
+//! Calls of those who sync: versions to give, versions to fetch, merging, members and settings.
+
+use std::{collections::HashMap, sync::Arc};
+
+use cairnfs_store::{BlobId, Secret};
+use crossbeam_channel::{Sender, bounded};
+use zeroize::Zeroizing;
+
+use super::Mount;
+use crate::{
+    BucketId, Error, Fetch, MergeOutcome, Observer, Result, Role, Settings, VersionId,
+    manifest::Member,
+    versions::Known,
+    writer::{CharterChange, Command},
+};
+
+impl Mount {
+    /// The bucket's name for life.
+    #[must_use]
+    pub fn bucket_id(&self) -> BucketId {
+        self.shared().bucket
+    }
+
+    /// Something that only who has the bucket's secret can compute: to recognise each other
+    /// without naming the bucket. `challenge` must be fresh for each connection.
+    #[must_use]
+    pub fn recognise(&self, challenge: &[u8]) -> [u8; 32] {
+        self.shared().vault.blobs().keys().hash("recognise", challenge)
+    }
+
+    /// The version this device stands on. `None` as long as a device that has joined has not
+    /// merged its first version: there is nothing to announce.
+    #[must_use]
+    pub fn head(&self) -> Option<VersionId> {
+        let core = self.shared().core.read();
+        (!core.head.vv.is_empty()).then_some(core.head.manifest.id.0)
+    }
+
+    /// Tells `observer` what happens from now on.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.shared().observe(observer);
+    }
+
+    /// Publishes sooner after a change as long as somebody waits for versions.
+    pub fn peers_wait(&self, waiting: bool) {
+        self.shared().set_awaited(waiting);
+        self.send(Command::Wake);
+    }
+
+    /// Whether all that the version `id` knows is known here; `false` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// Damage, [`Error::Io`].
+    pub fn covers(&self, id: &VersionId) -> Result<bool> {
+        if self.shared().core.read().head.manifest.id.0 == *id {
+            return Ok(true);
+        }
+        let none = HashMap::new();
+        let known = Known { new: &none, shared: self.shared() };
+        match known.find(&BlobId(*id))? {
+            Some(theirs) => self.shared().knows_all_of(&theirs),
+            None => Ok(false),
+        }
+    }
+
+    /// The versions from `head` back, newest first, up to those that are in `have` or that were
+    /// given up; at most `max`. For a peer that lacks them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if `head` is not here, damage, [`Error::Io`].
+    pub fn ancestry(
+        &self,
+        head: &VersionId,
+        have: &[VersionId],
+        max: usize,
+    ) -> Result<Vec<VersionId>> {
+        let none = HashMap::new();
+        let known = Known { new: &none, shared: self.shared() };
+        let head = BlobId(*head);
+        let mut known_there = cairnfs_merge::VersionVector::new();
+        for id in have {
+            if let Some(manifest) = known.find(&BlobId(*id))? {
+                known_there.join(&manifest.vv);
+            }
+        }
+        let mut found = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut todo = std::collections::VecDeque::from([head]);
+        while let Some(id) = todo.pop_front().filter(|_| found.len() < max) {
+            if !seen.insert(id) {
+                continue;
+            }
+            match known.find(&id)? {
+                Some(manifest) if known_there.dominates(&manifest.vv) => (),
+                Some(manifest) => {
+                    found.push(id.0);
+                    todo.extend(&manifest.parents);
+                }
+                None if id == head => return Err(Error::NotFound),
+                None => (),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A blob as it is stored, to be given to a member; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// Damage, [`Error::Io`].
+    pub fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>> {
+        let blobs = self.shared().vault.blobs();
+        let id = BlobId(*id);
+        if !blobs.contains(&id)? {
+            return Ok(None);
+        }
+        Ok(Some(blobs.get_sealed(&id)?.into()))
+    }
+
+    /// Begins to fetch the version `head`; see [`Fetch`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`].
+    pub fn fetch(&self, head: VersionId) -> Result<Fetch> {
+        Ok(Fetch::begin(Arc::clone(&self.inner.shared), self.inner.inbox.clone(), head))
+    }
+
+    /// Merges what was fetched: saves and publishes what was changed here, then merges, and returns
+    /// when the result is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] if the version is not to be believed; nothing has changed then.
+    /// [`Error::NoSpace`], [`Error::Poisoned`], [`Error::Stopped`], damage.
+    pub fn merge_from(&self, fetched: Fetch) -> Result<MergeOutcome> {
+        self.ask(|reply| Command::Merge(Box::new(fetched), reply))
+    }
+
+    /// Whether this device has joined but not merged its first version: the tree is not there yet.
+    #[must_use]
+    pub fn awaits_first_version(&self) -> bool {
+        self.head().is_none()
+    }
+
+    /// The devices that have the bucket, by key.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.shared().core.read().head.charter.members()
+    }
+
+    /// What this device may do; `None` if it has been removed.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.shared().core.read().head.charter.role(&self.shared().key)
+    }
+
+    /// Adds the device `key` or changes what it may do; with `None` removes it, and seals what is
+    /// new under a secret that it does not have. Durable and published when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`] unless this device is an owner, and for the last owner;
+    /// [`Error::NotFound`] if who is to be removed is no member; as [`Mount::publish`].
+    pub fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
+        let name = name.to_owned();
+        let change: CharterChange =
+            Box::new(move |charter, op| charter.set_member(key, &name, role, op));
+        self.ask(|reply| Command::Charter(change, reply))
+    }
+
+    /// The bucket's secrets whose epochs are not in `have`, for another member.
+    #[must_use]
+    pub fn secrets(&self, have: &[u16]) -> Vec<(u16, Zeroizing<[u8; 32]>)> {
+        let secrets = self.shared().vault.blobs().keys().secrets();
+        let lacking = secrets.into_iter().filter(|(epoch, _)| !have.contains(epoch));
+        lacking.map(|(epoch, secret)| (epoch, Zeroizing::new(*secret.expose()))).collect()
+    }
+
+    /// The epochs of the secrets that this device has.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<u16> {
+        let secrets = self.shared().vault.blobs().keys().secrets();
+        secrets.into_iter().map(|(epoch, _)| epoch).collect()
+    }
+
+    /// Keeps secrets that another member gave, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub fn learn_secrets(&self, secrets: Vec<(u16, Zeroizing<[u8; 32]>)>) -> Result<()> {
+        let secrets = secrets.into_iter().map(|(epoch, secret)| (epoch, Secret::new(*secret)));
+        let secrets = secrets.collect();
+        self.ask(|reply| Command::Learn(secrets, reply))
+    }
+
+    /// How conflicts are treated.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.shared().core.read().head.charter.settings().clone()
+    }
+
+    /// Changes how conflicts are treated, for all devices. Durable and published when this
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`] unless this device is an owner; [`Error::Invalid`] for a glob that
+    /// is none; as [`Mount::publish`].
+    pub fn set_settings(&self, settings: Settings) -> Result<()> {
+        let change: CharterChange =
+            Box::new(move |charter, op| charter.set_settings(settings.clone(), op));
+        self.ask(|reply| Command::Charter(change, reply))
+    }
+
+    /// Has the writer do something and waits for its answer.
+    fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        self.send(command(reply));
+        answer.recv().unwrap_or(Err(Error::Stopped))
+    }
+}

@@ -1,0 +1,391 @@
+//! Merging: a version of a peer's becomes part of the live mount.
+//!
+//! ```text
+//!   1  save and publish what was changed here       so that nothing of it can be lost
+//!   2  join, verify, ask the resolver, sign         no lock; on the published tree, which nobody changes
+//!   3  one barrier
+//!   4  land: the live changes since step 1 are put on the new version      lock, short
+//!   5  tell the kernel and the peers                by those who observe
+//! ```
+//!
+//! Changes that are made while step 2 runs are made under an operation later than all that the
+//! merge knows (see [`Shared::raise_clock`]), so that joining them in step 4 is a merge like any
+//! other, and small.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use cairnfs_merge::{
+    Context, DeviceId, IndexEdits, NodeEdits, OpId, Overlay, Policy, Relation, Side, VersionVector,
+    View, conflicts, derive, merge, resolve, verify,
+};
+use cairnfs_store::{BlobId, Kind as BlobKind};
+
+use super::{
+    Writer,
+    landing::Landing,
+    record::{Head, SaveRecord},
+    save::Snapshot,
+};
+use crate::{
+    Error, MergeOutcome, MergeStep, Result, Role, Strategy, Time,
+    charter::resolver,
+    fetch::{Fetch, distrust, rejected},
+    file::{Data, FileRecord},
+    manifest::{Manifest, device_id},
+    shared::{HeadState, Shared},
+    text::Texts,
+    tree::{BaseTree, Layer, keys, map_edits},
+    vault::Sealer,
+    versions::{self, Known},
+};
+
+/// How often what was changed here is published before a merge, while it goes on changing.
+const SETTLE_ROUNDS_MAX: usize = 4;
+/// Operations that a merge itself may need: one to restore, one to resolve.
+const OWN_OPS: u64 = 3;
+
+/// What differs between our version and theirs.
+struct Difference {
+    nodes: Vec<cairnfs_merge::Differing<Data>>,
+    /// The entries of the indexes.
+    others: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+/// What a merge comes to, before it is written.
+struct Joined {
+    layer: Layer,
+    vv: VersionVector,
+}
+
+impl Writer {
+    /// Merges a version that was fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] if it is not to be believed; a full disk, a failed write or barrier.
+    /// Nothing has changed then, but that local changes were saved and published.
+    pub(super) fn merge(&mut self, fetched: &Fetch) -> Result<MergeOutcome> {
+        let started = Instant::now();
+        let theirs = fetched.manifest().filter(|_| fetched.is_complete());
+        let theirs = theirs.ok_or_else(|| rejected("it was not fetched whole"))?;
+        let shared = Arc::clone(&self.shared);
+        if shared.knows_all_of(&theirs)? {
+            return shared.outcome(MergeStep::Nothing);
+        }
+        self.settle_local(theirs.vv.max_lamport().saturating_add(OWN_OPS))?;
+        let (ours, base) = {
+            let core = shared.core.read();
+            (core.head.clone(), core.tree.base().clone())
+        };
+        self.check_own(fetched, &ours)?;
+        let step = match Relation::of(&ours.vv, &theirs.vv) {
+            Relation::Same if theirs.root != base.root => {
+                return Err(rejected(versions::WRITTEN_TWICE));
+            }
+            Relation::Same | Relation::Ahead => return shared.outcome(MergeStep::Nothing),
+            Relation::Behind => MergeStep::FastForward,
+            Relation::Concurrent => MergeStep::Merged,
+        };
+        let may_write = ours.charter.role(&shared.key).is_some_and(|role| role >= Role::Writer);
+        if step == MergeStep::Merged && !may_write {
+            // Somebody who may write will merge the two.
+            return shared.outcome(MergeStep::Nothing);
+        }
+        let result = self.join_and_write(fetched, &theirs, &ours, &base, step);
+        if result.is_err() {
+            self.drop_batch();
+        }
+        let (landing, carried) = result?;
+        shared.carried(carried);
+        let outdated = shared.land(landing, self.device_id(&ours))?;
+        shared.note_publish(theirs.time.max(ours_time(&shared)));
+        if shared.has_unpublished() {
+            self.schedule.dirty(Instant::now());
+            shared.changed();
+        }
+        shared.tell_outdated(&outdated);
+        shared.tell_head();
+        let outcome = shared.outcome(step)?;
+        log::info!(
+            "merge step={step:?} version={} conflicts={} us={}",
+            hex8(&outcome.head),
+            outcome.conflicts,
+            started.elapsed().as_micros()
+        );
+        Ok(outcome)
+    }
+
+    /// Step 1. Afterwards changes are made under an operation of at least `clock`.
+    fn settle_local(&mut self, clock: u64) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            shared.core.write().clock_floor = clock;
+            self.save()?;
+            self.publish()?;
+            if shared.raise_clock(clock) {
+                return Ok(());
+            }
+        }
+        // Only where publishing is refused although there is something to publish.
+        Err(Error::ReadOnly { reason: "changes made before cannot be published" })
+    }
+
+    fn device_id(&self, head: &HeadState) -> DeviceId {
+        device_id(&self.device.public(), head.incarnation)
+    }
+
+    /// That they know nothing of this device that it does not know itself.
+    fn check_own(&self, fetched: &Fetch, ours: &HeadState) -> Result<()> {
+        let me = self.device_id(ours);
+        let known = Known { new: fetched.versions(), shared: &self.shared };
+        let own = versions::own(ours.manifest.id, &self.device.public(), &me, &known)?;
+        versions::of_this_device(BlobId(fetched.head()), &me, own, &known)
+    }
+
+    /// Steps 2 and 3.
+    fn join_and_write(
+        &mut self,
+        fetched: &Fetch,
+        theirs: &Manifest,
+        ours: &HeadState,
+        base: &BaseTree,
+        step: MergeStep,
+    ) -> Result<(Landing, Vec<Snapshot>)> {
+        let shared = Arc::clone(&self.shared);
+        let their_tree = BaseTree::open(Arc::clone(&shared.vault), theirs.root)?;
+        let (_, their_blob) = shared.vault.blobs().describe(&BlobId(fetched.head()))?;
+        // A device that has just joined has nothing to compare with, and believes who invited it.
+        let first = ours.vv.is_empty();
+        let difference = if first { Difference::none() } else { difference(base, &their_tree)? };
+        let index = if first { IndexEdits::default() } else { difference.verify(base)? };
+        if step == MergeStep::FastForward {
+            let head = HeadState {
+                manifest: their_blob,
+                vv: theirs.vv.clone(),
+                charter: theirs.charter.clone(),
+                incarnation: ours.incarnation,
+            };
+            let carried = self.write_head(&head)?;
+            let nodes = difference.edits();
+            return Ok((Landing { head, base: their_tree, nodes, index, first }, carried));
+        }
+        let known = Known { new: fetched.versions(), shared: &shared };
+        if let Some(parents) = versions::known_to_parents(theirs, &known)? {
+            verify::no_new_cycle(&their_tree, &parents)?
+                .map_err(|reject| rejected(&reject.to_string()))?;
+        }
+        let charter = versions::joined(&ours.charter, &theirs.charter);
+        let joined = self.join(ours, theirs, base, &their_tree, difference, &charter)?;
+        let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
+        let edits = map_edits(&joined.layer, |long| sealer.put_node(long))?;
+        let root = sealer.apply(base.root, edits)?;
+        let mut parents = vec![ours.manifest.id, their_blob.id];
+        parents.sort_unstable();
+        let before = ours.vv.max_lamport().max(theirs.vv.max_lamport());
+        let manifest = Manifest {
+            bucket: shared.bucket,
+            author: self.device.public(),
+            incarnation: ours.incarnation,
+            parents,
+            vv: joined.vv.clone(),
+            root,
+            ops: joined.vv.max_lamport() - before,
+            time: Time::now(),
+            charter: charter.clone(),
+        };
+        let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
+        let head =
+            HeadState { manifest: blob, vv: joined.vv, charter, incarnation: ours.incarnation };
+        let carried = self.write_head(&head)?;
+        let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
+        let Layer { nodes, index } = joined.layer;
+        Ok((Landing { head, base, nodes, index, first }, carried))
+    }
+
+    /// The join, and what the resolver makes of its conflicts.
+    fn join(
+        &mut self,
+        ours: &HeadState,
+        theirs: &Manifest,
+        base: &BaseTree,
+        their_tree: &BaseTree,
+        difference: Difference,
+        charter: &crate::charter::Charter,
+    ) -> Result<Joined> {
+        let me = self.device_id(ours);
+        let merged = merge(
+            Side { tree: base, vv: &ours.vv },
+            Side { tree: their_tree, vv: &theirs.vv },
+            difference.nodes.into_iter().map(Ok),
+            me,
+        )?;
+        let (mut layer, mut vv) = (Layer { nodes: merged.nodes, index: merged.index }, merged.vv);
+        if let Some((op, nodes)) = &merged.restored {
+            log::info!("restored op={} nodes={}", op.lamport, nodes.len());
+        }
+        let settings = charter.settings();
+        let decides =
+            |strategy: &Strategy| !matches!(strategy, Strategy::ConflictFile | Strategy::Fork);
+        if decides(&settings.strategy) || settings.rules.iter().any(|(_, rule)| decides(rule)) {
+            let op = vv.next_op(me).map_err(|_exhausted| Error::TooLarge)?;
+            let tree = Overlay::over(base, &layer.nodes, &layer.index);
+            let shared = Arc::clone(&self.shared);
+            let found = conflicts(&View::new(&tree))?;
+            let texts = Texts::new(&shared, &mut self.appender, ours.manifest.id, &found)?;
+            let resolved = resolve(
+                &tree,
+                Policy::default(),
+                op,
+                &ours.vv,
+                &resolver(settings)?,
+                &Context { text: Some(&texts) },
+            )
+            .map_err(|err| Error::Rejected { why: err.to_string() })?;
+            if !resolved.edited.nodes.is_empty() {
+                log::info!("resolved op={} discarded={}", op.lamport, resolved.discarded.len());
+                layer.nodes.extend(resolved.edited.nodes);
+                layer.index.then(resolved.edited.index);
+                vv.learn(&op);
+            }
+        }
+        Ok(Joined { layer, vv })
+    }
+
+    /// Step 3: from the next opening on, the bucket stands on `head`. What is changed but in no
+    /// version is carried over, and comes back to be accounted for.
+    fn write_head(&mut self, head: &HeadState) -> Result<Vec<Snapshot>> {
+        let shared = Arc::clone(&self.shared);
+        let (op, carried) = {
+            let core = shared.core.read();
+            let changed = core.files.iter().filter(|(_, file)| file.lock().is_changed());
+            let carried = changed.map(|(shown, file)| Snapshot {
+                id: Some(shown.node),
+                content: file.lock().snapshot(),
+                file: Arc::clone(file),
+                base: None,
+            });
+            (core.op, carried.collect::<Vec<_>>())
+        };
+        let files = carried.iter().filter_map(|it| Some((it.id?, it.content.whole_record())));
+        let record = SaveRecord {
+            head: Some(Head {
+                manifest: head.manifest,
+                devices: shared.inodes.lock().devices().to_vec(),
+                incarnation: head.incarnation,
+            }),
+            op,
+            nodes: Vec::new(),
+            files: files.collect::<Vec<(_, FileRecord)>>(),
+        };
+        let result = self.append(&record, true).map(drop);
+        self.note(&result);
+        if result.is_err() {
+            for Snapshot { file, content, .. } in &carried {
+                file.lock().not_saved(content);
+            }
+        }
+        result.map(|()| carried)
+    }
+}
+
+impl Difference {
+    fn none() -> Self {
+        Self { nodes: Vec::new(), others: BTreeMap::new() }
+    }
+
+    fn edits(&self) -> NodeEdits<Data> {
+        self.nodes.iter().map(|(id, _, theirs)| (*id, theirs.clone())).collect()
+    }
+
+    /// That their indexes are those of their nodes: given that ours are, what differs must be what
+    /// follows from the nodes that differ.
+    fn verify(&self, base: &BaseTree) -> Result<IndexEdits> {
+        let index = derive(base, &self.edits())?;
+        let layer = Layer { nodes: NodeEdits::new(), index };
+        let expected = map_edits(&layer, |_| Err(rejected("a node among the indexes")))?;
+        let wrong = || rejected("its indexes are not those of its nodes");
+        for (key, value) in &expected {
+            let is_there = match self.others.get(key) {
+                Some(theirs) => theirs == value,
+                None => base.vault.get(base.root, key)?.as_deref() == value.as_deref(),
+            };
+            if !is_there {
+                return Err(wrong());
+            }
+        }
+        if self.others.keys().any(|key| !expected.contains_key(key)) {
+            return Err(wrong());
+        }
+        Ok(layer.index)
+    }
+}
+
+/// Every entry in which two trees differ.
+fn difference(ours: &BaseTree, theirs: &BaseTree) -> Result<Difference> {
+    let nodes = keys::all_nodes();
+    let mut difference = Difference::none();
+    for change in ours.vault.maps().diff(&ours.root, &theirs.root) {
+        let change = change?;
+        if !change.key.starts_with(&nodes) {
+            difference.others.insert(change.key.to_vec(), change.new.map(|value| value.to_vec()));
+            continue;
+        }
+        let id = keys::parse_only_node(&change.key);
+        let id = id.ok_or_else(|| rejected("a key of the tree makes no sense"))?;
+        let was = change.old.as_deref().map(|value| ours.decode(value)).transpose()?;
+        let is = change.new.as_deref().map(|value| theirs.decode(value)).transpose();
+        difference.nodes.push((id, was, is.map_err(distrust)?));
+    }
+    Ok(difference)
+}
+
+fn ours_time(shared: &Shared) -> Time {
+    shared.report.lock().last_publish.map_or_else(Time::default, Time::from)
+}
+
+fn hex8(id: &[u8; 32]) -> String {
+    id[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Shared {
+    /// Sees to it that changes are made under an operation of at least `clock`; `false` if there
+    /// are changes under an earlier one.
+    fn raise_clock(&self, clock: u64) -> bool {
+        let mut core = self.core.write();
+        if core.op.lamport >= clock {
+            return true;
+        }
+        if core.tree.changed_count() > 0 {
+            return false;
+        }
+        core.op = OpId { lamport: clock, ..core.op };
+        core.next_n = 0;
+        true
+    }
+
+    /// Whether the version we stand on holds all that `theirs` does.
+    pub(crate) fn knows_all_of(&self, theirs: &Manifest) -> Result<bool> {
+        let core = self.core.read();
+        match Relation::of(&core.head.vv, &theirs.vv) {
+            // Where the same is known but something else is shown, somebody wrote one operation
+            // twice: never to be taken for agreement.
+            Relation::Same => Ok(core.tree.base().root == theirs.root),
+            Relation::Ahead => Ok(true),
+            Relation::Behind | Relation::Concurrent => Ok(false),
+        }
+    }
+
+    /// What was carried over is durable.
+    fn carried(&self, carried: Vec<Snapshot>) {
+        for Snapshot { file, content, .. } in carried {
+            let growth = file.lock().saved(&content, None);
+            self.account(growth);
+        }
+    }
+
+    fn outcome(&self, step: MergeStep) -> Result<MergeOutcome> {
+        let core = self.core.read();
+        let conflicts = conflicts(&View::new(&core.tree))?.len() as u64;
+        Ok(MergeOutcome { head: core.head.manifest.id.0, step, conflicts })
+    }
+}

@@ -1,0 +1,107 @@
+//! What peers and members ask of the writer besides a merge.
+
+use cairnfs_store::{Error as StoreError, SealedBlob, Secret};
+
+use super::{CharterChange, Writer, record::SaveRecord};
+use crate::{Error, Result, Role, fetch::rejected};
+
+/// What was fetched is made durable when there is so much of it, so that a fetch that is cut off
+/// need not begin anew.
+const KEPT_BYTES: u64 = 32 << 20;
+
+impl Writer {
+    /// Keeps what a peer sent: durable with the next save, or once there is much of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] if a blob is not what it claims, [`Error::MissingSecret`],
+    /// [`Error::NoSpace`], [`Error::Io`], [`Error::Poisoned`].
+    pub(super) fn keep(&mut self, blobs: &[SealedBlob]) -> Result<()> {
+        for blob in blobs {
+            self.appender.put_sealed(blob).map_err(|err| match err {
+                StoreError::UnknownEpoch { epoch } => Error::MissingSecret { epoch },
+                StoreError::Forged { .. } => rejected("a blob that is not what its name says"),
+                err => err.into(),
+            })?;
+        }
+        if self.appender.batch_bytes() >= KEPT_BYTES {
+            let op = self.shared.core.read().op;
+            let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() };
+            let result = self.append(&record, false).map(drop);
+            self.note(&result);
+            if result.is_err() {
+                self.drop_batch();
+            }
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a version with other members or settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`] unless this device is an owner; what `change` fails with, and
+    /// nothing has changed then; as [`Writer::publish`].
+    pub(super) fn change_charter(&mut self, change: &CharterChange) -> Result<()> {
+        self.shared.writable()?;
+        let (mut charter, op) = {
+            let core = self.shared.core.read();
+            (core.head.charter.clone(), core.op)
+        };
+        if charter.role(&self.shared.key) != Some(Role::Owner) {
+            return Err(Error::NotPermitted);
+        }
+        let before = charter.clone();
+        change(&mut charter, op)?;
+        let lost = before.members().iter().any(|member| charter.role(&member.key).is_none());
+        if lost {
+            self.rotate()?;
+        }
+        self.save()?;
+        self.publish_with(Some(change))?;
+        self.shared.note_rights(&self.shared.core.read());
+        Ok(())
+    }
+
+    /// Has everything new sealed under a secret that only the present members get.
+    fn rotate(&mut self) -> Result<()> {
+        let keys = self.shared.vault.blobs().keys();
+        // Two owners may do this without knowing of each other, and must not give one number to
+        // two secrets.
+        let secret = Secret::random()?;
+        let [skip, ..] = *blake3::hash(secret.expose()).as_bytes();
+        let epoch = keys.current_epoch().checked_add(1 + u16::from(skip));
+        let epoch = epoch.ok_or(Error::Invalid("its secret was changed too often"))?;
+        self.learn(vec![(epoch, secret)])
+    }
+
+    /// Keeps secrets: in the key file first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub(super) fn learn(&mut self, secrets: Vec<(u16, Secret)>) -> Result<()> {
+        let keys = self.shared.vault.blobs().keys().clone();
+        let mut all = keys.secrets();
+        let before = all.len();
+        for (epoch, secret) in &secrets {
+            if all.iter().all(|(known, _)| known != epoch) {
+                all.push((*epoch, secret.clone()));
+            }
+        }
+        if all.len() == before {
+            return Ok(());
+        }
+        all.sort_by_key(|(epoch, _)| *epoch);
+        if let Some(key_file) = &self.key_file {
+            key_file.replace(&all)?;
+        }
+        for (epoch, secret) in secrets {
+            if keys.learn(epoch, secret) {
+                log::info!("secret epoch={epoch}");
+            }
+        }
+        Ok(())
+    }
+}
