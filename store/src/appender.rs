@@ -6,6 +6,8 @@
 //! 2. What is written is written at the log's end; behind the end there is nothing but zeros.
 //! 3. A save is one write, where the batch fits the buffer, and one barrier.
 //! 4. `poisoned` never goes back to `false`.
+//! 5. Zeros are written by themselves only while no batch is open, so that what they share a
+//!    barrier with is durable already.
 
 mod ahead;
 mod batch;
@@ -109,7 +111,7 @@ impl Appender {
     ///
     /// Costs one write and one barrier where the batch fits the buffer. `checkpoint` says that
     /// recovery needs none of the saves before this one. On average a save writes no more
-    /// than 300 bytes besides its content, and as many zeros ahead of the log as content.
+    /// than 300 bytes besides its content; see also [`Self::write_ahead`].
     ///
     /// # Errors
     ///
@@ -139,6 +141,33 @@ impl Appender {
             }
             other => other,
         }
+    }
+
+    /// Whether [`Self::write_ahead`] would spare saves to come some time.
+    #[must_use]
+    pub fn wants_ahead(&self) -> bool {
+        let open = !self.batch.is_empty() || self.batch_bytes > 0;
+        !open && !self.poisoned && self.ahead.is_short(self.written)
+    }
+
+    /// Writes zeros ahead of the log, durably, so that the next saves do not make the file longer:
+    /// in all as many as small saves have brought, and never more than 1 MiB ahead. For when
+    /// nobody waits for a save; does nothing unless [`Self::wants_ahead`].
+    ///
+    /// Costs a write of up to 1 MiB and a barrier.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the write or the barrier failed; the log is poisoned then, although
+    /// everything that was saved is durable. A full disk is no error.
+    pub fn write_ahead(&mut self) -> Result<()> {
+        if !self.wants_ahead() {
+            return Ok(());
+        }
+        let outcome = self.ahead.extend(&*self.file, self.written);
+        let path = self.blobs.packs.path(self.pack);
+        self.judge(outcome.at("write", &path))?;
+        self.barrier()
     }
 
     fn try_save(&mut self, payload: &[u8], checkpoint: bool) -> Result<Seq> {

@@ -74,6 +74,8 @@ impl Model {
                     open = Save::default();
                 }
                 13 => appender.flush_index()?,
+                // While a batch is open it must do nothing, and it is refused no room.
+                14 => appender.write_ahead()?,
                 _ => {
                     let size = if rng.below(8) == 0 { 30_000 } else { 200 };
                     open.payload =

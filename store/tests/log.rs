@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -146,6 +147,57 @@ fn one_save_is_one_write_and_one_barrier_and_few_bytes() {
 }
 
 #[test]
+fn zeros_written_ahead_spare_the_saves_behind_them_from_lengthening_the_file() {
+    let disk = SimDisk::new(1);
+    let (mut appender, _blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let pack = Path::new(DIR).join("packs/00000001.pack");
+    let len = || disk.content(&pack).unwrap().len();
+    assert!(!appender.wants_ahead(), "a bucket that is not used pays nothing");
+    let mut grown = 0;
+    for n in 0..1000 {
+        appender.put(Kind::Chunk, &noise(n, 4096)).unwrap();
+        assert!(!appender.wants_ahead(), "a batch is open");
+        let before = len();
+        appender.save(&noise(n, 60), false).unwrap();
+        grown += usize::from(len() != before);
+        if appender.wants_ahead() {
+            let start = disk.counters();
+            appender.write_ahead().unwrap();
+            assert_eq!(disk.counters().barriers - start.barriers, 1);
+            assert!(!appender.wants_ahead(), "once is enough");
+        }
+        assert!(len() < 2 * 4500 * (usize::try_from(n).unwrap() + 3), "twice the log at the most");
+    }
+    assert!(grown <= 2, "{grown} saves made the file longer");
+    let opened = open(Arc::new(disk.crash(1)), Path::new(DIR), keys(), options()).unwrap();
+    assert_eq!(opened.appender.seq(), Seq(1000));
+}
+
+#[test]
+fn zeros_that_find_no_room_hurt_nobody_and_a_failed_barrier_of_theirs_poisons() {
+    let disk = SimDisk::new(1);
+    let (mut appender, _blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let mut seq = 0;
+    for (fault, ok) in [(ErrorKind::StorageFull, true), (ErrorKind::Other, false)] {
+        while !appender.wants_ahead() {
+            seq += 1;
+            appender.put(Kind::Chunk, &noise(seq, 4096)).unwrap();
+            appender.save(b"", false).unwrap();
+        }
+        let call = if ok { Call::Write } else { Call::Barrier };
+        disk.inject(Fault::Fail { call, nth: 1, kind: fault });
+        assert_eq!(appender.write_ahead().is_ok(), ok);
+        assert_eq!(appender.poisoned(), !ok);
+    }
+    for seed in 0..20 {
+        let opened = open(Arc::new(disk.crash(seed)), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(opened.appender.seq(), Seq(seq), "what was saved is durable all the same");
+    }
+}
+
+#[test]
 fn after_a_failed_barrier_nothing_is_written_any_more() {
     for call in [Call::Barrier, Call::Write] {
         let disk = SimDisk::new(1);
@@ -154,7 +206,7 @@ fn after_a_failed_barrier_nothing_is_written_any_more() {
         let a = appender.put(Kind::Chunk, b"saved").unwrap();
         appender.save(b"1", false).unwrap();
         appender.put(Kind::Chunk, b"lost").unwrap();
-        disk.inject(Fault::Fail { call, nth: 1, kind: std::io::ErrorKind::Other });
+        disk.inject(Fault::Fail { call, nth: 1, kind: ErrorKind::Other });
         assert!(matches!(appender.save(b"2", false), Err(Error::Io { .. })));
         assert!(appender.poisoned());
         let before = disk.counters();

@@ -46,6 +46,10 @@ use crate::{
 /// Commands taken into one group commit at the most.
 const BATCH_COMMANDS_MAX: usize = 1024;
 
+/// So long after the last command zeros are written ahead of the log, if more are wanted: who saves
+/// again and again without a pause need not wait for them.
+const AHEAD_AFTER: Duration = Duration::from_millis(1);
+
 /// What the writer can be asked to do.
 pub(crate) enum Command {
     /// Something has become dirty: the clock is running.
@@ -128,7 +132,9 @@ impl Writer {
     pub(crate) fn run(mut self, inbox: &Receiver<Command>) {
         loop {
             self.schedule.hurry(self.shared.is_awaited());
-            let first = match self.schedule.deadline(self.shared.last_change()) {
+            let ahead = self.appender.wants_ahead().then(|| Instant::now() + AHEAD_AFTER);
+            let due = self.schedule.deadline(self.shared.last_change());
+            let first = match due.into_iter().chain(ahead).min() {
                 Some(deadline) => inbox.recv_deadline(deadline),
                 None => inbox.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
             };
@@ -141,7 +147,7 @@ impl Writer {
                         stop = self.take(command).or(stop);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Timeout) => self.write_ahead(),
                 // Every handle of the mount is gone: nobody can be told, but nothing may be lost.
                 Err(RecvTimeoutError::Disconnected) => {
                     if let Err(err) = self.finish() {
@@ -204,6 +210,13 @@ impl Writer {
             self.reclaim_if_low();
             // Whoever asked looks for space again once its channel is closed.
             self.starving.clear();
+        }
+    }
+
+    /// Prepares the log for the saves to come, as nobody waits for anything.
+    fn write_ahead(&mut self) {
+        if let Err(err) = self.appender.write_ahead() {
+            self.note(&Err(err.into()));
         }
     }
 
