@@ -97,7 +97,7 @@ impl Shared {
                     if now != version.shown {
                         inodes.rebind(ino, version.shown, now);
                     }
-                    core.files.insert(now, Arc::clone(&file));
+                    core.files.put(now, Arc::clone(&file));
                     if is_changed && now.copy.is_some() {
                         unclaimed.push((ino, file));
                     }
@@ -220,7 +220,7 @@ impl Shared {
             content.must_record_all();
             content.set_claim(None);
         }
-        core.files.insert(shown, Arc::clone(&orphan.file));
+        core.files.put(shown, Arc::clone(&orphan.file));
         self.inodes.lock().adopt(ino, shown);
         let mut outdated = self.follow(core, others);
         outdated.extend(self.names_outdated(&core.tree, &dirs, name)?);
@@ -250,9 +250,8 @@ impl Shared {
         let edited = edit.finish();
         core.unsaved.extend(edited.nodes.keys());
         core.tree.apply(edited);
-        if let Some(file) = core.files.remove(&shown) {
+        if let Some(file) = core.files.rename(&shown, pinned) {
             file.lock().must_record_all();
-            core.files.insert(pinned, file);
         }
         self.inodes.lock().rebind(ino, shown, pinned);
         Ok(pinned)

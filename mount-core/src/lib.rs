@@ -13,6 +13,7 @@ mod decoder_tests;
 mod error;
 mod fetch;
 mod file;
+mod files;
 mod follow;
 mod handles;
 mod inodes;

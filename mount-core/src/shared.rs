@@ -2,12 +2,13 @@
 //!
 //! # Lock order
 //!
-//! A directory handle's listing, then `core`, then `inodes`, then a [`File`]'s content, then `throttled` or `report`. `handles` is
-//! taken alone. No lock is held while the disk works, except that looking names up and changing
-//! them may read map nodes under `core`.
+//! A directory handle's listing, then `core`, then `inodes`, then a [`File`](crate::file::File)'s
+//! content, then the list of unsaved ones, `throttled` or `report`. `handles` is taken alone. No
+//! lock is held while the disk works, except that looking names up and changing them may read map
+//! nodes under `core`.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc,
@@ -23,9 +24,10 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     BucketId, Done, Error, Health, Observer, Options, Outdated, Result, Role, Time,
     charter::Charter,
-    file::{Content, Data, File, Growth},
+    file::{Content, Data, Growth},
+    files::Files,
     handles::Handles,
-    inodes::{Inodes, Shown},
+    inodes::Inodes,
     tree::LiveTree,
     vault::Vault,
     writer::save::Snapshot,
@@ -81,7 +83,7 @@ impl fmt::Debug for Throttled {
 pub(crate) struct Core {
     pub(crate) tree: LiveTree,
     /// Contents that are open or hold what the tree does not.
-    pub(crate) files: HashMap<Shown, Arc<File>>,
+    pub(crate) files: Files,
     /// Nodes changed since the last save was begun.
     pub(crate) unsaved: BTreeSet<NodeId>,
     /// Whether a save was begun and has not ended.
@@ -349,7 +351,8 @@ impl Shared {
         self.accounts.space.store(0, Ordering::Relaxed);
     }
 
-    /// Takes everything that no save has covered; `None` if there is nothing.
+    /// Takes everything that no save has covered; `None` if there is nothing. Costs what it takes,
+    /// however much is loaded.
     pub(crate) fn begin_save(&self) -> Option<Batch> {
         self.accounts.dirty.store(false, Ordering::Release);
         let mut core = self.core.write();
@@ -357,16 +360,17 @@ impl Shared {
             .into_iter()
             .filter_map(|id| Some((id, core.tree.changed(&id)?)))
             .collect();
-        let orphans = self.inodes.lock().orphans();
-        let named = core.files.iter().map(|(shown, file)| (Some(shown.node), Arc::clone(file)));
-        // What has no name need not survive, but its memory must be freed.
-        let nameless = orphans.into_iter().map(|file| (None, file));
-        let files: Vec<Snapshot> = named
-            .chain(nameless)
-            .filter_map(|(id, file)| {
+        let files: Vec<Snapshot> = core
+            .files
+            .take_unsaved()
+            .into_iter()
+            .filter_map(|(shown, file)| {
                 let mut content = file.lock();
-                let wanted = content.is_unsaved() && (id.is_some() || self.is_pressed());
+                content.unlist();
+                // What has no name need not survive, but its memory must be freed.
+                let wanted = content.is_unsaved() && (shown.is_some() || self.is_pressed());
                 let content = wanted.then(|| content.snapshot())?;
+                let id = shown.map(|shown| shown.node);
                 Some(Snapshot { id, file: Arc::clone(&file), content, base: None })
             })
             .collect();

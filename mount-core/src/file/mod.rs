@@ -19,7 +19,13 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -33,6 +39,7 @@ use crate::{
         pieces::{Pieces, to_usize},
         view::{View, block_start},
     },
+    files::Unsaved,
     follow::Claim,
     vault::{Sealer, Vault},
 };
@@ -46,6 +53,17 @@ pub(crate) struct File {
     content: Mutex<Content>,
     /// Handles that are open. Changed only under the lock of the table of files.
     pub(crate) handles: AtomicU32,
+    /// Whether it is in `unsaved`. Changed only under the lock of the content.
+    listed: AtomicBool,
+    me: Weak<Self>,
+    unsaved: Weak<Unsaved>,
+}
+
+/// A locked content. It is listed when it is let go if something in it is unsaved.
+#[derive(Debug)]
+pub(crate) struct ContentGuard<'f> {
+    content: MutexGuard<'f, Content>,
+    file: &'f File,
 }
 
 /// The parts of a content, changed together.
@@ -78,7 +96,17 @@ pub(crate) struct Growth {
 }
 
 impl File {
+    /// A content that no save knows of.
     pub(crate) fn new(base: Base) -> Self {
+        Self::of(base, Weak::new(), Weak::new())
+    }
+
+    /// A content that puts itself into `unsaved` whenever it becomes unsaved.
+    pub(crate) fn listed_in(base: Base, unsaved: &Arc<Unsaved>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self::of(base, Weak::clone(me), Arc::downgrade(unsaved)))
+    }
+
+    fn of(base: Base, me: Weak<Self>, unsaved: Weak<Unsaved>) -> Self {
         let len = base.sealed_len;
         Self {
             content: Mutex::new(Content {
@@ -93,17 +121,53 @@ impl File {
                 claim: None,
             }),
             handles: AtomicU32::new(0),
+            listed: AtomicBool::new(false),
+            me,
+            unsaved,
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Content> {
-        self.content.lock()
+    pub(crate) fn lock(&self) -> ContentGuard<'_> {
+        ContentGuard { content: self.content.lock(), file: self }
     }
 
     /// Whether any handle is open.
     pub(crate) fn is_open(&self) -> bool {
         // Only read under the lock that changes it.
         self.handles.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl ContentGuard<'_> {
+    /// A save looks at this content; whatever it leaves unsaved is listed again.
+    pub(crate) fn unlist(&mut self) {
+        self.file.listed.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for ContentGuard<'_> {
+    fn drop(&mut self) {
+        // Before the lock goes with the field: whoever saw the change sees the list with it.
+        if self.content.unsaved
+            && !self.file.listed.swap(true, Ordering::Relaxed)
+            && let Some(unsaved) = self.file.unsaved.upgrade()
+        {
+            unsaved.push(Weak::clone(&self.file.me));
+        }
+    }
+}
+
+impl Deref for ContentGuard<'_> {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
+impl DerefMut for ContentGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.content
     }
 }
 

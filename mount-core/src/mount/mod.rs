@@ -220,12 +220,11 @@ impl Mount {
         }
         let value = Self::value(core, &shown, node)?;
         let base = value.map_or_else(Base::empty, |value| Base::new(value.body, value.len));
-        let file = Arc::new(File::new(base));
+        let file = core.files.load(shown, base);
         if node.content.len() > 1 {
             // Which of the versions was written to cannot be told from the node alone.
             file.lock().must_record_base();
         }
-        core.files.insert(shown, Arc::clone(&file));
         Ok(file)
     }
 

@@ -340,9 +340,8 @@ impl Mount {
             self.set_adrift(to, old, file);
         }
         self.shared().inodes.lock().replace(from, to);
-        if let Some(file) = core.files.remove(&from) {
+        if let Some(file) = core.files.rename(&from, to) {
             file.lock().must_record_all();
-            core.files.insert(to, file);
         }
         Ok(())
     }

@@ -228,7 +228,7 @@ impl Shared {
         let core = &mut *guard;
         let mut carried = Vec::new();
         let known: HashSet<*const File> = told.iter().map(|told| told.file).collect();
-        for (shown, file) in &core.files {
+        for (shown, file) in core.files.iter() {
             let key = Arc::as_ptr(file);
             if known.contains(&key) || !file.lock().is_changed() {
                 continue;

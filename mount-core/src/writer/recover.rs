@@ -1,7 +1,7 @@
 //! Bringing back what was saved after the last version.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -10,7 +10,8 @@ use cairnfs_merge::{NodeId, Tree};
 use super::record::SaveRecord;
 use crate::{
     Error, Result, Time,
-    file::{Base, File},
+    file::Base,
+    files::Files,
     inodes::{Inodes, Shown},
     manifest::Manifest,
     shared::{Core, HeadState},
@@ -40,7 +41,7 @@ pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered
     let manifest = Manifest::open(&vault.chunk(&head.manifest)?)?;
     let mut core = Core {
         tree: LiveTree::open(Arc::clone(vault), manifest.root)?,
-        files: HashMap::new(),
+        files: Files::default(),
         unsaved: BTreeSet::new(),
         saving: false,
         in_flight: 0,
@@ -88,9 +89,7 @@ fn replay(core: &mut Core, record: SaveRecord) -> Result<()> {
             None => {
                 let value = node.contents().last().map(|(_, value)| (*value).clone());
                 let base = value.map_or_else(Base::empty, |value| Base::new(value.body, value.len));
-                let loaded = Arc::new(File::new(base));
-                core.files.insert(shown, Arc::clone(&loaded));
-                loaded
+                core.files.load(shown, base)
             }
         };
         loaded.lock().apply(file)?;
