@@ -193,6 +193,11 @@ fn one_cut(seed: u64) -> usize {
         if step(&mounted, &mut states, &mut rng).is_err() {
             break;
         }
+        let dirs = states.now().values().filter(|content| content.is_none()).count();
+        // It may have to be read, and the power may be off by now.
+        if let Ok(attr) = mounted.getattr(Ino::ROOT, None) {
+            assert_eq!(usize::try_from(attr.nlink).unwrap(), 2 + dirs, "seed {seed}");
+        }
         if rng.below(3) == 0 {
             if save(&mounted).is_err() {
                 break;

@@ -12,6 +12,7 @@
 pub(crate) mod attrs;
 mod base;
 pub(crate) mod keys;
+mod subdirs;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,6 +23,7 @@ use cairnfs_merge::{
 use cairnfs_store::{BlobRef, map::Root};
 
 pub(crate) use base::BaseTree;
+use subdirs::Subdirs;
 
 pub(crate) use crate::file::Data;
 use crate::{Error, Result, vault::Vault};
@@ -65,11 +67,13 @@ pub(crate) struct LiveTree {
     base: BaseTree,
     frozen: Option<Arc<Layer>>,
     live: Layer,
+    subdirs: Subdirs,
 }
 
 impl LiveTree {
     pub(crate) fn open(vault: Arc<Vault>, root: Root) -> Result<Self> {
-        Ok(Self { base: BaseTree::open(vault, root)?, frozen: None, live: Layer::default() })
+        let base = BaseTree::open(vault, root)?;
+        Ok(Self { base, frozen: None, live: Layer::default(), subdirs: Subdirs::default() })
     }
 
     /// The last version.
@@ -79,6 +83,7 @@ impl LiveTree {
 
     /// Puts in what an [`Edit`](cairnfs_merge::Edit) of this tree has changed.
     pub(crate) fn apply(&mut self, edited: Edited<Data>) {
+        self.follow_subdirs(&edited.index);
         self.live.put(edited.nodes, edited.index);
     }
 
@@ -89,6 +94,7 @@ impl LiveTree {
     /// Damage met on the way to the indexes; nothing has changed then.
     pub(crate) fn replay(&mut self, nodes: NodeEdits<Data>) -> Result<()> {
         let index = derive(self, &nodes)?;
+        self.follow_subdirs(&index);
         self.live.put(nodes, index);
         Ok(())
     }
@@ -152,6 +158,7 @@ impl LiveTree {
     pub(crate) fn settle(&mut self, base: BaseTree) {
         self.base = base;
         self.frozen = None;
+        self.subdirs.forget();
     }
 
     /// The frozen layer could not be published: its changes are live again, below newer ones.
@@ -162,39 +169,6 @@ impl LiveTree {
             layer.put(newer.nodes, newer.index);
             self.live = layer;
         }
-    }
-
-    /// How many directories lie in `dir`.
-    ///
-    /// Costs as many reads as there are directories in it, however many files.
-    ///
-    /// # Errors
-    ///
-    /// Damage in the map.
-    pub(crate) fn count_subdirs(&self, dir: &NodeId) -> Result<u64> {
-        let prefix = keys::subdirs(dir);
-        let vault = &self.base.vault;
-        let mut count = 0_u64;
-        for entry in vault.scan(self.base.root, &prefix, &keys::end(&prefix)) {
-            entry?;
-            count += 1;
-        }
-        // The layers say which children came and went since; a directory has one name.
-        let mut changed: BTreeMap<(&Name, &NodeId), bool> = BTreeMap::new();
-        for layer in self.frozen.as_deref().into_iter().chain([&self.live]) {
-            for (name, id, kind) in layer.children_of(dir) {
-                changed.insert((name, id), kind.is_some_and(Kind::is_dir));
-            }
-        }
-        let mut is_dir: BTreeMap<&NodeId, bool> = BTreeMap::new();
-        for ((_, id), now) in changed {
-            *is_dir.entry(id).or_default() |= now;
-        }
-        for (id, now) in is_dir {
-            let before = vault.get(self.base.root, &keys::subdir(dir, id))?.is_some();
-            count = count.saturating_add(u64::from(now)).saturating_sub(u64::from(before));
-        }
-        Ok(count)
     }
 }
 

@@ -1,0 +1,209 @@
+//! How many directories lie in each directory that was asked for: `stat` wants to know.
+//!
+//! The kernel asks for the attributes of a directory after each change in it. So a count, once made,
+//! is kept and follows the changes; only directories that come or go change it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cairnfs_merge::{IndexEdits, Kind, NodeId};
+use parking_lot::Mutex;
+
+use super::{LiveTree, keys};
+use crate::Result;
+
+/// Directories whose count is kept: some 300 KiB.
+const COUNTS_MAX: usize = 4096;
+
+/// The counts, by directory. Its lock is taken under that of the tree and last.
+#[derive(Debug, Default)]
+pub(super) struct Subdirs(Mutex<HashMap<NodeId, u64>>);
+
+impl Subdirs {
+    /// The tree is another one now.
+    pub(super) fn forget(&mut self) {
+        self.0.get_mut().clear();
+    }
+
+    fn keep(&self, dir: NodeId, count: u64) {
+        let mut counts = self.0.lock();
+        if counts.len() >= COUNTS_MAX {
+            counts.clear();
+        }
+        counts.insert(dir, count);
+    }
+
+    fn change(&self, dir: &NodeId, before: bool, now: bool) {
+        if let Some(count) = self.0.lock().get_mut(dir) {
+            *count = count.saturating_add(u64::from(now)).saturating_sub(u64::from(before));
+        }
+    }
+
+    fn knows(&self, dir: &NodeId) -> bool {
+        self.0.lock().contains_key(dir)
+    }
+}
+
+impl LiveTree {
+    /// How many directories lie in `dir`.
+    ///
+    /// Costs nothing where it was asked for since the last version; else one read for each
+    /// directory in it, and a look at each child that changed since that version.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the map.
+    pub(crate) fn count_subdirs(&self, dir: &NodeId) -> Result<u64> {
+        if let Some(count) = self.subdirs.0.lock().get(dir) {
+            return Ok(*count);
+        }
+        let count = self.recount_subdirs(dir)?;
+        self.subdirs.keep(*dir, count);
+        Ok(count)
+    }
+
+    pub(super) fn recount_subdirs(&self, dir: &NodeId) -> Result<u64> {
+        let prefix = keys::subdirs(dir);
+        let vault = &self.base.vault;
+        let mut count = 0_u64;
+        for entry in vault.scan(self.base.root, &prefix, &keys::end(&prefix)) {
+            entry?;
+            count += 1;
+        }
+        // The layers say which children came and went since; a directory has one name.
+        let mut changed = BTreeMap::new();
+        for layer in self.frozen.as_deref().into_iter().chain([&self.live]) {
+            for (name, id, kind) in layer.children_of(dir) {
+                // Only a directory that comes, or something unknown that goes, can matter.
+                if kind.is_none_or(Kind::is_dir) {
+                    changed.insert((name, id), kind.is_some());
+                }
+            }
+        }
+        let mut is_dir: BTreeMap<&NodeId, bool> = BTreeMap::new();
+        for ((_, id), now) in changed {
+            *is_dir.entry(id).or_default() |= now;
+        }
+        for (id, now) in is_dir {
+            let before = vault.get(self.base.root, &keys::subdir(dir, id))?.is_some();
+            count = count.saturating_add(u64::from(now)).saturating_sub(u64::from(before));
+        }
+        Ok(count)
+    }
+
+    /// Has the counts follow `edits`, before these are put into the live layer.
+    pub(super) fn follow_subdirs(&self, edits: &IndexEdits) {
+        // Renamed within one directory: one name goes, another comes, in whatever order.
+        let mut touched: BTreeMap<(&NodeId, &NodeId), (bool, bool)> = BTreeMap::new();
+        for (key, kind) in &edits.children {
+            let (dir, _, id) = key;
+            if kind.is_some_and(|kind| !kind.is_dir()) || !self.subdirs.knows(dir) {
+                continue;
+            }
+            match self.shows_dir(key) {
+                Ok(before) => {
+                    let seen = touched.entry((dir, id)).or_default();
+                    *seen = (seen.0 | before, seen.1 | kind.is_some());
+                }
+                // It is counted when it is asked for, and whoever asks hears of the damage.
+                Err(_) => drop(self.subdirs.0.lock().remove(dir)),
+            }
+        }
+        for ((dir, _), (before, now)) in touched {
+            self.subdirs.change(dir, before, now);
+        }
+    }
+
+    /// Whether this child is there now, and is a directory.
+    fn shows_dir(&self, key: &(NodeId, cairnfs_merge::Name, NodeId)) -> Result<bool> {
+        for layer in [&self.live].into_iter().chain(self.frozen.as_deref()) {
+            if let Some(kind) = layer.index.children.get(key) {
+                return Ok(kind.is_some_and(Kind::is_dir));
+            }
+        }
+        // Under this very name: it may have been moved away and come back under another one.
+        let (dir, name, id) = key;
+        let kind = self.base.vault.get(self.base.root, &keys::child(dir, name, id))?;
+        Ok(kind.is_some_and(|kind| keys::parse_kind(&kind).is_some_and(Kind::is_dir)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cairnfs_store::DeviceKey;
+    use proptest::prelude::*;
+
+    use crate::{
+        Bucket, Caller, Ino, Kind, Mount, Options, Protection, RenameMode, Result, Unlock,
+    };
+
+    const ME: Caller = Caller { uid: 0, gid: 0 };
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Make(Kind),
+        Remove,
+        Move,
+        Swap,
+        Publish,
+    }
+
+    fn step() -> impl Strategy<Value = (Step, usize, usize, u8, u8)> {
+        let step = prop_oneof![
+            4 => Just(Step::Make(Kind::Dir)),
+            2 => Just(Step::Make(Kind::File)),
+            3 => Just(Step::Remove),
+            4 => Just(Step::Move),
+            2 => Just(Step::Swap),
+            1 => Just(Step::Publish),
+        ];
+        (step, 0..3_usize, 0..3_usize, b'a'..b'd', b'a'..b'd')
+    }
+
+    /// Directories that `ls` shows in `dir`.
+    fn listed(mount: &Mount, dir: Ino) -> Result<u32> {
+        let fh = mount.opendir(dir)?;
+        let mut count = 0;
+        mount.readdir(dir, fh, 0, false, &mut |entry| {
+            let dots = matches!(entry.name.as_slice(), b"." | b"..");
+            count += u32::from(entry.kind == Kind::Dir && !dots);
+            true
+        })?;
+        Ok(count)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn counts_follow_every_change(steps in prop::collection::vec(step(), 1..40)) {
+            let place = tempfile::tempdir().unwrap();
+            let path = place.path().join("bucket");
+            let device = Arc::new(DeviceKey::generate().unwrap());
+            Bucket::create(&path, &device, Protection::KeyFile).unwrap();
+            let bucket = Bucket::open(&path, device, Unlock::KeyFile).unwrap();
+            let mount = Mount::start(bucket, Options::default()).unwrap();
+            let dirs = [Ino::ROOT, mount.mkdir(ME, Ino::ROOT, b"x", 0o755).unwrap().ino,
+                mount.mkdir(ME, Ino::ROOT, b"y", 0o755).unwrap().ino];
+            for (step, from, to, name, other) in steps {
+                let (from, to) = (dirs[from], dirs[to]);
+                // Many are refused: no such name, not empty, of another kind.
+                let _refused = match step {
+                    Step::Make(Kind::Dir) =>
+                        mount.mkdir(ME, from, &[name], 0o755).map(drop),
+                    Step::Make(kind) => mount.mknod(ME, from, &[name], kind, 0o644, 0).map(drop),
+                    Step::Remove =>
+                        mount.rmdir(from, &[name]).or_else(|_| mount.unlink(from, &[name])),
+                    Step::Move => mount.rename(from, &[name], to, &[other], RenameMode::Replace),
+                    Step::Swap => mount.rename(from, &[name], to, &[other], RenameMode::Exchange),
+                    Step::Publish => mount.publish().map(drop),
+                };
+                for dir in dirs {
+                    let links = mount.getattr(dir, None).unwrap().nlink;
+                    prop_assert_eq!(links, 2 + listed(&mount, dir).unwrap());
+                }
+            }
+            mount.stop().unwrap();
+        }
+    }
+}
