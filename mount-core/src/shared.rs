@@ -30,7 +30,7 @@ use crate::{
     inodes::Inodes,
     tree::LiveTree,
     vault::Vault,
-    writer::save::Snapshot,
+    writer::save::{JOURNAL_BYTES_MAX, Snapshot},
 };
 
 /// Memory that may be held before the writer begins to free some, as a part of the limit.
@@ -369,7 +369,12 @@ impl Shared {
                 content.unlist();
                 // What has no name need not survive, but its memory must be freed.
                 let wanted = content.is_unsaved() && (shown.is_some() || self.is_pressed());
-                let content = wanted.then(|| content.snapshot())?;
+                let journaled = content.unsaved_bytes() <= JOURNAL_BYTES_MAX;
+                let content = match wanted {
+                    true if journaled => content.snapshot_to_record(),
+                    true => content.snapshot(),
+                    false => return None,
+                };
                 let id = shown.map(|shown| shown.node);
                 Some(Snapshot { id, file: Arc::clone(&file), content, base: None })
             })

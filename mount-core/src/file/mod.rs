@@ -84,6 +84,8 @@ pub(crate) struct Content {
     base_unsaved: bool,
     /// What must happen before it is written to.
     claim: Option<Claim>,
+    /// Whether this is a snapshot with nothing in it but what is to be journaled.
+    partial: bool,
 }
 
 /// How much memory a change took, to be told to the accounts (negative: freed).
@@ -119,6 +121,7 @@ impl File {
                 changed: false,
                 base_unsaved: false,
                 claim: None,
+                partial: false,
             }),
             handles: AtomicU32::new(0),
             listed: AtomicBool::new(false),
@@ -318,14 +321,36 @@ impl Content {
         }))
     }
 
-    /// A cheap copy to fold or to record without the lock. What becomes of it is told with
-    /// [`Content::saved`] or [`Content::not_saved`].
+    /// A copy to fold or to record without the lock; it shares the bytes. What becomes of it is told
+    /// with [`Content::saved`] or [`Content::not_saved`].
     pub(crate) fn snapshot(&mut self) -> Self {
         let snapshot = self.clone();
+        self.taken();
+        snapshot
+    }
+
+    /// As [`Content::snapshot`], but not to be folded: costs what was changed since the last one,
+    /// not what was changed since the last version.
+    pub(crate) fn snapshot_to_record(&mut self) -> Self {
+        if self.base_unsaved {
+            return self.snapshot();
+        }
+        let snapshot = Self {
+            base: self.base.clone(),
+            pieces: self.pieces.unsaved_part(),
+            partial: true,
+            claim: None,
+            ..*self
+        };
+        self.taken();
+        snapshot
+    }
+
+    /// Everything is in a snapshot.
+    fn taken(&mut self) {
         self.unsaved = false;
         self.cut = None;
         self.base_unsaved = false;
-        snapshot
     }
 
     /// Seals what is dirty in this snapshot; see [`fold::fold`].
@@ -333,7 +358,12 @@ impl Content {
     /// # Errors
     ///
     /// Damage in a chunk that must be read; a failed write.
+    ///
+    /// # Panics
+    ///
+    /// If this is a snapshot to record: its view would lack what was saved before.
     pub(crate) fn fold(&self, vault: &Vault, sealer: &mut Sealer<'_>, tail: Tail) -> Result<Base> {
+        assert!(!self.partial, "only a whole snapshot is folded");
         fold::fold(&self.view(vault), sealer, tail)
     }
 

@@ -6,7 +6,7 @@
 //! every change gives a piece a new stamp.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -63,6 +63,8 @@ pub(crate) struct Pieces {
     bytes: u64,
     /// The part of `bytes` that no barrier covers.
     unsaved_bytes: u64,
+    /// Where the pieces start that no barrier covers.
+    unsaved: BTreeSet<u64>,
 }
 
 impl Pieces {
@@ -106,6 +108,17 @@ impl Pieces {
     pub(crate) fn part(&self, start: u64, end: u64) -> Self {
         let by_start = self.over(start, end).map(|(at, piece)| (at, piece.clone())).collect();
         Self { by_start, ..Self::default() }
+    }
+
+    /// The pieces that no barrier covers. Costs what they are, however many others there are.
+    pub(crate) fn unsaved_part(&self) -> Self {
+        let piece = |start: &u64| {
+            let piece = self.by_start.get(start).expect("because unsaved pieces are pieces");
+            (*start, piece.clone())
+        };
+        let by_start = self.unsaved.iter().map(piece).collect();
+        let (bytes, unsaved) = (self.unsaved_bytes, self.unsaved.clone());
+        Self { by_start, bytes, unsaved_bytes: bytes, unsaved }
     }
 
     /// Puts `data` at `offset`, over whatever was there.
@@ -208,6 +221,7 @@ impl Pieces {
                 && !piece.saved
             {
                 piece.saved = true;
+                self.unsaved.remove(start);
                 if let Fill::Bytes(bytes) = &piece.fill {
                     self.unsaved_bytes -= bytes.len() as u64;
                 }
@@ -234,6 +248,9 @@ impl Pieces {
             self.bytes += bytes.len() as u64;
             self.unsaved_bytes += if saved { 0 } else { bytes.len() as u64 };
         }
+        if !saved {
+            self.unsaved.insert(start);
+        }
         let piece = Piece { fill, saved, stamp: fresh_stamp() };
         let before = self.by_start.insert(start, piece);
         debug_assert!(before.is_none(), "the range was cleared first");
@@ -241,6 +258,7 @@ impl Pieces {
 
     fn remove(&mut self, start: u64) -> Piece {
         let piece = self.by_start.remove(&start).expect("because the caller just found it there");
+        self.unsaved.remove(&start);
         if let Fill::Bytes(bytes) = &piece.fill {
             self.bytes -= bytes.len() as u64;
             self.unsaved_bytes -= if piece.saved { 0 } else { bytes.len() as u64 };
@@ -310,6 +328,7 @@ mod tests {
             let mut pieces = Pieces::default();
             let mut model: Vec<Option<u8>> = vec![None; 128];
             let mut sealed_view: Option<(Pieces, Vec<Option<u8>>)> = None;
+            let mut to_save: Option<Pieces> = None;
             for step in steps {
                 match step {
                     Step::Write(at, data) => {
@@ -332,8 +351,20 @@ mod tests {
                         model[to_usize(end)..].fill(None);
                         sealed_view = None;
                     }
-                    Step::Snapshot => sealed_view = Some((pieces.clone(), vec![None; 128])),
-                    Step::Saved => if let Some((snap, _)) = &sealed_view { pieces.mark_saved(snap); },
+                    Step::Snapshot => {
+                        sealed_view = Some((pieces.clone(), vec![None; 128]));
+                        to_save = Some(pieces.unsaved_part());
+                    }
+                    Step::Saved => if let (Some((all, _)), Some(part)) = (&sealed_view, &to_save) {
+                        let mut by_all = pieces.clone();
+                        by_all.mark_saved(all);
+                        pieces.mark_saved(part);
+                        let saved = |pieces: &Pieces| -> Vec<bool> {
+                            pieces.iter().map(|(_, piece)| piece.saved).collect()
+                        };
+                        prop_assert_eq!(saved(&by_all), saved(&pieces), "the part is enough");
+                        prop_assert_eq!(by_all.unsaved_bytes(), pieces.unsaved_bytes());
+                    },
                     Step::Sealed(end) => if let Some((snap, changed)) = sealed_view.take() {
                         let before = flat(&snap, 128);
                         pieces.remove_sealed(&snap, end);
@@ -355,6 +386,10 @@ mod tests {
                 }).sum();
                 prop_assert_eq!(held, pieces.bytes());
                 prop_assert!(pieces.unsaved_bytes() <= held);
+                let part = pieces.unsaved_part();
+                let unsaved = pieces.iter().filter(|(_, piece)| !piece.saved);
+                prop_assert!(unsaved.map(|(start, _)| start).eq(part.iter().map(|(start, _)| start)));
+                prop_assert_eq!(part.unsaved_bytes(), pieces.unsaved_bytes());
             }
         }
     }

@@ -128,7 +128,7 @@ impl Bench {
     }
 
     fn save(&mut self) {
-        let snapshot = self.file.lock().snapshot();
+        let snapshot = self.file.lock().snapshot_to_record();
         self.records.push(snapshot.record());
         let _ = self.file.lock().saved(&snapshot, None);
         assert_eq!(self.file.lock().unsaved_bytes(), 0);

@@ -146,7 +146,7 @@ impl LiveTree {
 
     /// The tree that stands on another version, with other changes on it.
     pub(crate) fn over(base: BaseTree, live: Layer) -> Self {
-        Self { base, frozen: None, live }
+        Self { base, frozen: None, live, subdirs: Subdirs::default() }
     }
 
     /// The changes since the last version was begun.

@@ -14,7 +14,7 @@ use crate::{
 
 /// A file with more unsaved bytes is cut into chunks at once, rather than journaled first and cut
 /// later: its bytes are written once.
-const JOURNAL_BYTES_MAX: u64 = 256 << 10;
+pub(crate) const JOURNAL_BYTES_MAX: u64 = 256 << 10;
 
 /// What may be saved from the reserve.
 const URGENT_BYTES_MAX: u64 = 128 << 10;
