@@ -1,10 +1,15 @@
 //! What a save costs, and what it buys: the reports, one command each.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use cairnfs_bench::flush::{self, Extent};
-use clap::{Args, Parser, Subcommand};
+use cairnfs_bench::{
+    compare,
+    flush::{self, Extent},
+    output::Output,
+    ui,
+};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 /// Measures what a save costs, beside what the disk asks for it.
 #[derive(Parser, Debug)]
@@ -24,12 +29,17 @@ enum Report {
         #[arg(long, conflicts_with = "quick")]
         full: bool,
     },
+    /// The same work on cairnfs, on what lies below, and on other encrypted file systems
+    Compare {
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 #[derive(Args, Debug)]
 struct Common {
     /// A directory on the disk to measure [default: beside this program]
-    #[arg(long)]
+    #[arg(long, value_parser = directory)]
     dir: Option<PathBuf>,
     /// A first look, in a minute or so
     #[arg(long)]
@@ -37,17 +47,66 @@ struct Common {
     /// Where the figures go [default: bench/REPORT.json beside this program]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where what is printed goes besides; into its place, if the file has one
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().report {
+impl Common {
+    fn output(&self, html: Option<PathBuf>) -> Output {
+        Output { json: self.json.clone(), markdown: self.markdown.clone(), html }
+    }
+}
+
+/// Checked before anything is measured.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("there is no such directory".to_owned()) }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => return refuse(&err),
+    };
+    match run(&cli.report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            ui::progress(&format!("{err:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(report: &Report) -> Result<()> {
+    match report {
         Report::Flush { common, full } => {
             let extent = match (common.quick, full) {
                 (true, _) => Extent::Quick,
                 (_, true) => Extent::Full,
                 _ => Extent::Usual,
             };
-            flush::run(common.dir.as_deref(), extent, common.json.as_ref())
+            flush::run(common.dir.as_deref(), extent, &common.output(None))
+        }
+        Report::Compare { common } => {
+            compare::run(common.dir.as_deref(), common.quick, &common.output(None))
         }
     }
+}
+
+/// Help and version go to stdout; what is wrong is said in one line.
+fn refuse(err: &clap::Error) -> ExitCode {
+    if matches!(err.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        ui::line(err.to_string().trim_end());
+        return ExitCode::SUCCESS;
+    }
+    let text = err.to_string();
+    let said = match err.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            "say which report: flush or compare"
+        }
+        _ => text.lines().next().unwrap_or("").trim_start_matches("error: "),
+    };
+    ui::progress(&format!("{said} (see --help)"));
+    ExitCode::from(2)
 }

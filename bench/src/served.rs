@@ -261,7 +261,11 @@ impl Subject for MountedDir {
 }
 
 /// `close`, with its error, which dropping a file does not tell.
-fn close(file: File) -> Result<()> {
+///
+/// # Errors
+///
+/// What the file system says.
+pub fn close(file: File) -> Result<()> {
     nix::unistd::close(file).context("close")
 }
 

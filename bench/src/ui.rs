@@ -2,6 +2,17 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one module that prints")]
 
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+/// All that was printed so far.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
 /// Says on stderr what is being done.
 pub fn progress(what: &str) {
     eprintln!("bench: {what}");
@@ -10,6 +21,59 @@ pub fn progress(what: &str) {
 /// A line of the report.
 pub fn line(text: &str) {
     println!("{text}");
+    let mut said = SAID.lock();
+    said.push_str(text);
+    said.push('\n');
+}
+
+/// The report so far, as it was printed.
+#[must_use]
+pub fn said() -> String {
+    SAID.lock().clone()
+}
+
+/// How far a long measurement has come: a bar on a terminal, elsewhere a line now and then.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    title: &'static str,
+    steps: usize,
+    shown: bool,
+}
+
+impl Progress {
+    /// Of `steps` steps.
+    #[must_use]
+    pub fn new(title: &'static str, steps: usize) -> Self {
+        let shown = io::stderr().is_terminal();
+        let bar = if shown { ProgressBar::new(steps as u64) } else { ProgressBar::hidden() };
+        let style =
+            ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, {eta} left: {msg}");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        if shown {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self { bar, title, steps, shown }
+    }
+
+    /// One more step begins.
+    pub fn step(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        self.bar.inc(1);
+        let done = usize::try_from(self.bar.position()).unwrap_or(usize::MAX);
+        let tenth = (self.steps / 10).max(1);
+        if !self.shown && (done % tenth == 0 || done == self.steps) {
+            progress(&format!("{} {done}/{}: {what}", self.title, self.steps));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Rows of text in columns; the first column is flush left, the others flush right.
@@ -62,7 +126,7 @@ impl Table {
 
     /// Prints it.
     pub fn print(&self) {
-        print!("{}", self.render());
+        line(self.render().trim_end());
     }
 }
 

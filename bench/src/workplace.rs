@@ -42,6 +42,17 @@ fn beside_program() -> Result<PathBuf> {
     Ok(exe.parent().context("a program lies in a directory")?.to_owned())
 }
 
+/// Where reports go unless they are to go elsewhere: a directory `bench` beside this program.
+///
+/// # Errors
+///
+/// What the disk says.
+pub fn results() -> Result<PathBuf> {
+    let dir = beside_program()?.join("bench");
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
 /// Writes a report as JSON to `path`, or to `bench/NAME.json` beside this program.
 ///
 /// # Errors
@@ -50,11 +61,8 @@ fn beside_program() -> Result<PathBuf> {
 pub fn save_json(report: &impl Serialize, name: &str, path: Option<&Path>) -> Result<()> {
     let path = match path {
         Some(path) => path.to_owned(),
-        None => beside_program()?.join("bench").join(name).with_extension("json"),
+        None => results()?.join(name).with_extension("json"),
     };
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
     fs::write(&path, serde_json::to_string_pretty(report)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     ui::progress(&format!("figures in {}", path.display()));

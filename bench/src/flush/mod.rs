@@ -21,6 +21,7 @@ use crate::{
     binary,
     cipher::{self, Speeds},
     machine::{self, Machine},
+    output::Output,
     rounds::Plan,
     ui, workplace,
 };
@@ -97,7 +98,7 @@ pub struct Report {
 /// # Errors
 ///
 /// What the disk, the mount or cairnfs says.
-pub fn run(dir: Option<&Path>, extent: Extent, json: Option<&PathBuf>) -> Result<()> {
+pub fn run(dir: Option<&Path>, extent: Extent, output: &Output) -> Result<()> {
     let binary = binary::path()?;
     let place = workplace::new(dir)?;
     let machine = Machine::here(place.path())?;
@@ -137,5 +138,5 @@ pub fn run(dir: Option<&Path>, extent: Extent, json: Option<&PathBuf>) -> Result
         rates,
         costs,
     };
-    workplace::save_json(&report, "flush", json.map(PathBuf::as_path))
+    output.save("flush", &report, None)
 }
