@@ -7,7 +7,7 @@ use cairnfs_bench::{
     compare,
     flush::{self, Extent},
     output::Output,
-    ui,
+    policies, ui,
 };
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
@@ -28,6 +28,14 @@ enum Report {
         /// With a file of 10 GiB
         #[arg(long, conflicts_with = "quick")]
         full: bool,
+    },
+    /// What each save policy costs for real kinds of work, and what a crash takes under it
+    Policies {
+        #[command(flatten)]
+        common: Common,
+        /// Where the page goes [default: bench/policies.html beside this program]
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// The same work on cairnfs, on what lies below, and on other encrypted file systems
     Compare {
@@ -88,6 +96,9 @@ fn run(report: &Report) -> Result<()> {
             };
             flush::run(common.dir.as_deref(), extent, &common.output(None))
         }
+        Report::Policies { common, html } => {
+            policies::run(common.dir.as_deref(), common.quick, &common.output(html.clone()))
+        }
         Report::Compare { common } => {
             compare::run(common.dir.as_deref(), common.quick, &common.output(None))
         }
@@ -103,7 +114,7 @@ fn refuse(err: &clap::Error) -> ExitCode {
     let text = err.to_string();
     let said = match err.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "say which report: flush or compare"
+            "say which report: flush, policies or compare"
         }
         _ => text.lines().next().unwrap_or("").trim_start_matches("error: "),
     };

@@ -54,6 +54,18 @@ impl Plain {
 }
 
 impl Plain {
+    /// Writes `data` to the end without a barrier.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn write(&mut self, data: &[u8]) -> Result<Duration> {
+        let start = Instant::now();
+        self.file.write_all_at(data, self.end)?;
+        self.end += data.len() as u64;
+        Ok(start.elapsed())
+    }
+
     fn log(&mut self, data: &[u8]) -> Result<Duration> {
         let mut record = data.to_vec();
         record.resize(data.len() + LOG_EXTRA_BYTES, 2);

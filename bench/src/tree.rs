@@ -57,10 +57,26 @@ impl Tree {
         &self.archive
     }
 
-    /// The directory.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// All files, by their paths below the tree, in order.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut files = Vec::new();
+        let mut dirs = vec![self.dir.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    dirs.push(path);
+                } else {
+                    files.push((path.strip_prefix(&self.dir)?.to_owned(), fs::read(&path)?));
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// Of all files.

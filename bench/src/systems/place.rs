@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -37,14 +37,23 @@ impl Place {
     ///
     /// What its program says.
     pub fn new(which: Which, program: &Path, base: &Path) -> Result<Self> {
+        let mut place = Self::create(which, program, base)?;
+        place.mount()?;
+        Ok(place)
+    }
+
+    /// Makes it in the new directory `base`.
+    ///
+    /// # Errors
+    ///
+    /// What its program says.
+    pub fn create(which: Which, program: &Path, base: &Path) -> Result<Self> {
         let layout = Layout::new(base)?;
         for mut command in recipe::create(which, program, &layout)? {
             let done = command.status().with_context(|| format!("making {which}"))?;
             ensure!(done.success(), "making {which}: {done}: {}", tail(&layout.log));
         }
-        let mut place = Self { which, program: program.to_owned(), layout, process: None };
-        place.mount()?;
-        Ok(place)
+        Ok(Self { which, program: program.to_owned(), layout, process: None })
     }
 
     /// What it is.
@@ -65,6 +74,25 @@ impl Place {
         self.process.as_ref()
     }
 
+    /// The directory that holds its store.
+    #[must_use]
+    pub fn store(&self) -> &Path {
+        &self.layout.store
+    }
+
+    /// What the program says to this, on stdout.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn ask(&self, args: &[&str]) -> Result<Vec<u8>> {
+        let mut command = self.layout.command(&self.program)?;
+        let out = command.args(args).stdout(Stdio::piped()).output()?;
+        let what = args.join(" ");
+        ensure!(out.status.success(), "{what}: {}: {}", out.status, tail(&self.layout.log));
+        Ok(out.stdout)
+    }
+
     /// What all this is in.
     #[must_use]
     pub fn base(&self) -> &Path {
@@ -78,8 +106,7 @@ impl Place {
     /// What it says.
     pub fn settle(&self) -> Result<()> {
         if let Which::Cairnfs(_) = self.which {
-            let done = self.layout.command(&self.program)?.args(["publish", "b"]).status()?;
-            ensure!(done.success(), "cairnfs publish: {done}: {}", tail(&self.layout.log));
+            self.ask(&["publish", "b"])?;
         }
         Ok(())
     }
@@ -97,7 +124,12 @@ impl Place {
         self.mount()
     }
 
-    fn mount(&mut self) -> Result<()> {
+    /// Mounts it.
+    ///
+    /// # Errors
+    ///
+    /// What its program says.
+    pub fn mount(&mut self) -> Result<()> {
         if self.which == Which::Plain {
             return Ok(());
         }
