@@ -12,7 +12,7 @@ use cairnfs_mount_core::{
 };
 use cairnfs_store::DeviceKey;
 
-use crate::rounds::Subject;
+use crate::{interrupt, rounds::Subject};
 
 /// Who all files belong to.
 pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
@@ -175,6 +175,7 @@ pub fn directory(mount: &Mount, name: &str, count: u32, len: usize) -> Result<In
     let dir = mount.mkdir(CALLER, Ino::ROOT, name.as_bytes(), 0o755)?.ino;
     let mut noise = crate::noise::Noise::new(u64::from(count));
     for n in 1..count {
+        interrupt::check()?;
         put(mount, dir, &format!("file-{n}"), &noise.bytes(100)).context("filling a directory")?;
     }
     put(mount, dir, "measured", &noise.bytes(len))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::{noise::Noise, sample::Samples};
+use crate::{interrupt, noise::Noise, sample::Samples};
 
 /// Something that can be asked to do one operation.
 pub trait Subject {
@@ -41,7 +41,7 @@ pub struct Plan {
 ///
 /// # Errors
 ///
-/// The first error of a subject.
+/// The first error of a subject; Ctrl-C.
 pub fn interleave(plan: Plan, subjects: &mut [Box<dyn Subject>]) -> Result<Vec<Samples>> {
     let mut noise = Noise::new(1);
     let mut samples = vec![Samples::default(); subjects.len()];
@@ -56,6 +56,7 @@ pub fn interleave(plan: Plan, subjects: &mut [Box<dyn Subject>]) -> Result<Vec<S
         for _ in 0..turns {
             noise.shuffle(&mut order);
             for &index in &order {
+                interrupt::check()?;
                 for _ in 0..plan.burst {
                     noise.fill(&mut data);
                     let subject = &mut subjects[index];

@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
-    os::unix::fs::FileExt,
+    os::unix::{fs::FileExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -86,7 +86,9 @@ impl Home {
         let mut args =
             vec![OsStr::new("mount"), OsStr::new("b"), self.point.as_os_str(), OsStr::new("-f")];
         args.extend(options.iter().map(OsStr::new));
-        let mut daemon = self.command(&args).spawn().context("starting cairnfs")?;
+        // Its own group, so that Ctrl-C ends the work and not what it is done on.
+        let daemon = self.command(&args).process_group(0).spawn();
+        let mut daemon = daemon.context("starting cairnfs")?;
         let start = Instant::now();
         while !self.is_mounted()? {
             if let Some(status) = daemon.try_wait()? {

@@ -68,8 +68,16 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
         ui::progress(&format!("making and mounting {which}"));
         let base = place.path().join(which.to_string().replace([' ', ':'], "-"));
         fs::create_dir(&base)?;
+        match Place::new(which, &program, &base) {
+            Ok(place) => places.push(place),
+            // One of the others that does not come up here is no reason to have no figures.
+            Err(err) if Which::OTHERS.contains(&which) && !interrupt::came() => {
+                ui::line(&format!("NOTE: {which} is left out: {err:#}"));
+                continue;
+            }
+            Err(err) => return Err(err),
+        }
         versions.push((which.to_string(), which.version(&program)));
-        places.push(Place::new(which, &program, &base)?);
     }
     let measured = measure(place.path(), &mut places, &amount, &tree)?;
     let mut syncs = Vec::new();

@@ -20,6 +20,7 @@ use crate::{
     awake::Awake,
     binary,
     cipher::{self, Speeds},
+    interrupt,
     machine::{self, Machine},
     output::Output,
     rounds::Plan,
@@ -99,6 +100,7 @@ pub struct Report {
 ///
 /// What the disk, the mount or cairnfs says.
 pub fn run(dir: Option<&Path>, extent: Extent, output: &Output) -> Result<()> {
+    interrupt::watch()?;
     let binary = binary::path()?;
     let place = workplace::new(dir)?;
     let machine = Machine::here(place.path())?;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{CHANGE_BYTES, Extent};
 use crate::{
     bucket::{self, CALLER, WRITING, wait},
+    interrupt,
     noise::Noise,
     plain::{Form, Plain},
     rounds::Subject,
@@ -227,6 +228,7 @@ fn cost(
     let mut n = 0;
     place.publish()?;
     for _ in 0..rounds {
+        interrupt::check()?;
         let start = account.written_bytes()?;
         for _ in 0..SAVES {
             let data = noise.bytes(work.bytes());

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{CHANGE_BYTES, Extent};
 use crate::{
     bucket::{self, Ask, CoreFile},
+    interrupt,
     noise::Noise,
     plain::{Form, Plain},
     rounds::Subject,
@@ -82,6 +83,7 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Vec<R
     };
     for _ in 0..rounds {
         for level in &mut levels {
+            interrupt::check()?;
             level.round(time)?;
         }
     }

@@ -77,14 +77,12 @@ fn one(
     seed: u64,
 ) -> Result<Crashed> {
     fs::create_dir(base)?;
-    let mut place = Place::create(Which::Cairnfs(policy), binary, base)?;
-    let bucket = place.store().join("buckets/b");
+    let place = Place::create(Which::Cairnfs(policy), binary, base)?;
     let device = losses::device(place.store())?;
-    let sim = Sim::over(&bucket, seed)?;
-    // Field order is no help here: the place is unmounted before its disk, on errors too.
-    let done = worked(kind, &mut place, &sim, tree, cuts, seed);
-    drop(place);
-    drop(sim);
+    let sim = Sim::over(&place.store().join("buckets/b"), seed)?;
+    let mut rig = Rig { place, sim };
+    let done = worked(kind, &mut rig, tree, cuts, seed);
+    drop(rig);
     let Worked { log, images, written_bytes } =
         done.with_context(|| format!("{kind} under {policy}"))?;
     let mut found = Vec::new();
@@ -97,6 +95,13 @@ fn one(
     Ok(Crashed { cuts: found, written_bytes, saved_bytes })
 }
 
+/// cairnfs over a simulated disk.
+struct Rig {
+    // Field order is drop order: it is unmounted before its disk goes.
+    place: Place,
+    sim: Sim,
+}
+
 /// What was done, and what the cuts found.
 struct Worked {
     log: Log,
@@ -107,8 +112,7 @@ struct Worked {
 /// Works for the time, in one thread, while another one cuts.
 fn worked(
     kind: Kind,
-    place: &mut Place,
-    sim: &Sim,
+    Rig { place, sim }: &mut Rig,
     tree: &Tree,
     cuts: Cuts,
     seed: u64,
@@ -119,6 +123,7 @@ fn worked(
     let mut job = kind.begin(&root, tree, LARGE_BYTES)?;
     // What was there at the beginning is not in question.
     place.settle()?;
+    let sim = &*sim;
     let before = sim.counters().written_bytes;
     let start = Instant::now();
     let (log, images) = thread::scope(|scope| -> Result<_> {

