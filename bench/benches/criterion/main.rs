@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench stops at the first surprise")]
 
 mod chunking;
+mod flush;
+mod level;
 mod merge;
-mod mount_core;
 mod replay;
 mod sealing;
 mod store;
@@ -15,13 +16,15 @@ use criterion::{Criterion, criterion_group};
 criterion_group!(
     benches,
     store::saving,
+    store::by_bytes,
     store::putting,
     store::map,
     sealing::limits,
     sealing::sealing,
     chunking::cutting,
-    mount_core::by_bytes,
-    mount_core::by_writers,
+    flush::by_bytes,
+    flush::by_writers,
+    flush::by_size,
     replay::opening,
     merge::relating,
     merge::merging,

@@ -59,6 +59,28 @@ pub(crate) fn saving(c: &mut Criterion) {
     group.finish();
 }
 
+/// A save record of as many bytes as were changed: what `flush` comes down to.
+pub(crate) fn by_bytes(c: &mut Criterion) {
+    let dir = workplace::new(None).unwrap();
+    let (mut appender, _blobs) = store(&dir.path().join("store"));
+    let mut noise = Noise::new(6);
+    let mut group = c.benchmark_group("store/save, bytes changed");
+    group.sample_size(30);
+    for len in [0, 100, 4 << 10, 64 << 10, 1 << 20] {
+        if len > 0 {
+            group.throughput(Throughput::Bytes(len as u64));
+        }
+        group.bench_function(BenchmarkId::from_parameter(len), |b| {
+            b.iter_batched(
+                || noise.bytes(len),
+                |data| appender.save(&data, false).unwrap(),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
 /// Without a barrier: hash, compress, seal, checksum.
 pub(crate) fn putting(c: &mut Criterion) {
     let dir = workplace::in_memory().unwrap();
