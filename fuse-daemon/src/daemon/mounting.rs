@@ -45,7 +45,7 @@ impl Daemon {
         };
         // The receiver goes only with the process.
         let ended = move || drop(happenings.send(Happening::SessionEnded(serial)));
-        let session = match Session::start(spec, Box::new(ended)) {
+        let session = match Session::start(&spec, Box::new(ended)) {
             Ok(session) => session,
             Err(err) => {
                 give_up(&mount);

@@ -3,7 +3,7 @@
 //! One `impl` cannot be split, and signatures are most of it: whatever is more than unpacking is in
 //! [`convert`], [`answer`] and [`xattr`].
 
-use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::SystemTime};
 
 use cairnfs_mount_core::{Error, Fh, Ino, Mount, Result, SetAttr};
 use fuser::{
@@ -14,7 +14,7 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
-use super::{answer, convert, negotiate, set_id, xattr};
+use super::{answer, convert, negotiate, notify::Outbox, set_id, xattr};
 use crate::errno;
 
 /// The most that one call copies: the answer has 32 bits for the count.
@@ -24,11 +24,23 @@ const COPY_BYTES_MAX: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct Adapter {
     mount: Mount,
+    outbox: Arc<Outbox>,
 }
 
 impl Adapter {
-    pub(super) fn new(mount: Mount) -> Self {
-        Self { mount }
+    /// Serves `mount`, of whose changes from outside the kernel hears through `outbox`.
+    pub(super) fn new(mount: Mount, outbox: Arc<Outbox>) -> Self {
+        Self { mount, outbox }
+    }
+
+    /// How a file is opened. Pages stay valid from one open to the next, unless the kernel is yet
+    /// to be told what has changed. A handle that cannot write has nothing to flush, so closing it
+    /// need not ask.
+    fn handle_flags(&self, write: bool) -> FopenFlags {
+        let mut flags = FopenFlags::empty();
+        flags.set(FopenFlags::FOPEN_KEEP_CACHE, !self.outbox.is_behind());
+        flags.set(FopenFlags::FOPEN_NOFLUSH, !write);
+        flags
     }
 
     /// Clears the set-id bits of a file that is about to be written to.
@@ -167,7 +179,7 @@ impl Filesystem for Adapter {
         let (caller, parent) = (convert::caller(req), convert::ino(parent));
         let (mode, flags) = (mode & convert::MODE_BITS, convert::open_flags(flags));
         let result = self.mount.create(caller, parent, name.as_bytes(), mode, flags);
-        answer::created(reply, result, handle_flags(flags.write));
+        answer::created(reply, result, self.handle_flags(flags.write));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -214,7 +226,7 @@ impl Filesystem for Adapter {
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let flags = convert::open_flags(flags.0);
         let result = self.mount.open(convert::ino(ino), flags);
-        answer::opened("open", reply, result, handle_flags(flags.write));
+        answer::opened("open", reply, result, self.handle_flags(flags.write));
     }
 
     fn read(
@@ -483,15 +495,5 @@ impl Filesystem for Adapter {
         reply: ReplyPoll,
     ) {
         reply.error(Errno::ENOSYS);
-    }
-}
-
-/// Pages stay valid from one open to the next. A handle that cannot write has nothing to flush, so
-/// closing it need not ask.
-fn handle_flags(write: bool) -> FopenFlags {
-    if write {
-        FopenFlags::FOPEN_KEEP_CACHE
-    } else {
-        FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
     }
 }

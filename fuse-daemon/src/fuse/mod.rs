@@ -14,11 +14,13 @@
 //! |---|---|---|
 //! | `fuse` | waits for the four below, then calls `ended` | with the kernel's connection |
 //! | `fuser-0` .. `fuser-3` | read requests, each through a device descriptor of its own | as above |
+//! | `notify` | tells the kernel what merges have changed ([`notify`]) | as above |
 //!
 //! # What the kernel may remember
 //!
 //! Names, absent names, attributes, link targets and pages, for [`negotiate::TTL`]: only this daemon
-//! changes a bucket. What the kernel changed itself it knows to look up again.
+//! changes a bucket. What the kernel changed itself it knows to look up again; what a merge changed
+//! it is told. It never remembers the list of a directory.
 //!
 //! # Around fuser 0.18
 //!
@@ -38,6 +40,7 @@ mod detach;
 mod error;
 mod mountinfo;
 mod negotiate;
+mod notify;
 mod options;
 mod point;
 mod session;

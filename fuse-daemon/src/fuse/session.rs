@@ -3,9 +3,11 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
+use cairnfs_mount_core::{Ino, Mount};
 use fuser::SessionACL;
 
 use super::{
@@ -14,6 +16,7 @@ use super::{
     attach,
     detach::{self, Mode},
     mountinfo::{self, Entry},
+    notify::{self, Outbox},
     options::Options,
     point,
 };
@@ -25,7 +28,7 @@ const THREADS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct MountSpec {
     /// The file system to show.
-    pub(crate) mount: cairnfs_mount_core::Mount,
+    pub(crate) mount: Mount,
     /// The bucket's name, shown in the table of mounts.
     pub(crate) bucket: String,
     /// Where to; absolute.
@@ -60,10 +63,10 @@ impl Session {
     /// whoever ended it; no request comes after that. Calls that the kernel waited for may then
     /// still be unanswered, and not every handle need have been released.
     pub(crate) fn start(
-        spec: MountSpec,
+        spec: &MountSpec,
         ended: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, MountError> {
-        let options = Options::of(&spec)?;
+        let options = Options::of(spec)?;
         let dir = point::prepare(&spec.dir)?;
         let device = attach::attach(&dir, &options)?;
         let io = |doing, source| MountError::Io { doing, dir: dir.clone(), source };
@@ -75,9 +78,18 @@ impl Session {
         config.n_threads = Some(THREADS);
         // Where only fusermount3 may open the device, the threads share the one descriptor.
         config.clone_fd = attach::can_open_device();
-        let started = fuser::Session::from_fd(Adapter::new(spec.mount), device, acl, config)
-            .and_then(|session| run(session, ended));
+        let (outbox, woken) = Outbox::new();
+        let adapter = Adapter::new(spec.mount.clone(), Arc::clone(&outbox));
+        let started = fuser::Session::from_fd(adapter, device, acl, config).and_then(|session| {
+            let (mount, notifier) = (spec.mount.clone(), session.notifier());
+            let is_alive = move |ino| has_name(&mount, ino);
+            notify::start(Arc::clone(&outbox), woken, notifier, is_alive)?;
+            // Before the kernel can have been answered anything.
+            spec.mount.observe(outbox.clone());
+            run(session, Arc::clone(&outbox), ended)
+        });
         if let Err(source) = started {
+            outbox.close();
             // The device is closed by now, and a dead mount is left.
             if let Err(err) = detach::unmount(&entry, Mode::Lazy) {
                 log::warn!("detach id={} reason={err}", entry.id);
@@ -122,12 +134,25 @@ fn find(dir: &Path, source: &str) -> io::Result<Entry> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the mount is gone again"))
 }
 
+/// Whether something leads to an inode; if that cannot be told, the kernel may think so.
+fn has_name(mount: &Mount, ino: Ino) -> bool {
+    match mount.getattr(ino, None) {
+        Ok(attr) => attr.nlink > 0,
+        Err(err) => !matches!(err, cairnfs_mount_core::Error::Stale),
+    }
+}
+
 /// Serves the connection until it is over.
-fn run(session: fuser::Session<Adapter>, ended: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+fn run(
+    session: fuser::Session<Adapter>,
+    outbox: Arc<Outbox>,
+    ended: Box<dyn FnOnce() + Send>,
+) -> io::Result<()> {
     let serve = move || {
         if let Err(err) = session.run() {
             log::error!("fuse session ended reason={err}");
         }
+        outbox.close();
         ended();
     };
     thread::Builder::new().name("fuse".to_owned()).spawn(serve)?;
