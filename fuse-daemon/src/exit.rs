@@ -17,7 +17,7 @@ pub(crate) enum Code {
     Usage,
     /// No such bucket, mount or device.
     NotFound,
-    /// Wrong passphrase or key.
+    /// Wrong passphrase, key or ticket.
     WrongKey,
     /// In use by another process.
     InUse,
@@ -29,6 +29,10 @@ pub(crate) enum Code {
     Damage,
     /// Unsaved data remains.
     Unsaved,
+    /// Conflicts remain.
+    Conflicts,
+    /// No peer can be reached.
+    NoPeer,
     /// No space left.
     NoSpace,
     /// Written by a newer version.
@@ -50,6 +54,8 @@ impl Code {
             Self::NoFuse => 7,
             Self::Damage => 8,
             Self::Unsaved => 9,
+            Self::Conflicts => 10,
+            Self::NoPeer => 11,
             Self::NoSpace => 12,
             Self::Newer => 13,
             Self::Interrupted => 130,
@@ -68,6 +74,8 @@ impl Code {
             Self::NoFuse,
             Self::Damage,
             Self::Unsaved,
+            Self::Conflicts,
+            Self::NoPeer,
             Self::NoSpace,
             Self::Newer,
             Self::Interrupted,

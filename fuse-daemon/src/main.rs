@@ -23,6 +23,7 @@ mod home;
 mod interrupt;
 mod lock;
 mod logger;
+mod net;
 mod passphrase;
 mod place;
 mod secret;
