@@ -14,6 +14,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     env, fmt, fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -24,6 +25,7 @@ use cairnfs_mount_core::{Limits, Options, SavePolicy};
 use crate::{
     exit::{Failure, Result},
     home::{BucketName, Home},
+    net::NetOptions,
     values::{Size, Span, Switch},
 };
 
@@ -41,7 +43,7 @@ pub(crate) struct Key {
 }
 
 /// All of them, in the order in which they are shown.
-pub(crate) const KEYS: [Key; 11] = [
+pub(crate) const KEYS: [Key; 13] = [
     key::<SavePolicy>("save", "CAIRNFS_SAVE", "flush"),
     key::<Size>("cache", "CAIRNFS_CACHE", "32MiB"),
     key::<Size>("dirty", "CAIRNFS_DIRTY", "32MiB"),
@@ -52,6 +54,8 @@ pub(crate) const KEYS: [Key; 11] = [
     key::<String>("passphrase_command", "CAIRNFS_PASSPHRASE_COMMAND", ""),
     key::<Span>("timeout", "CAIRNFS_TIMEOUT", ""),
     key::<String>("device_name", "CAIRNFS_DEVICE_NAME", ""),
+    key::<SocketAddr>("listen", "CAIRNFS_LISTEN", ""),
+    key::<Switch>("discovery", "CAIRNFS_DISCOVERY", "true"),
     key::<log::LevelFilter>("log", "CAIRNFS_LOG", ""),
 ];
 
@@ -179,6 +183,21 @@ impl Settings {
         let (text, _) = self.text(name, bucket);
         // Checked when it was read, and the defaults by a test.
         if text.is_empty() { None } else { text.parse().ok() }
+    }
+
+    /// What this device is called, as others are told.
+    pub(crate) fn device_name(&self) -> String {
+        self.get("device_name", None)
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+    }
+
+    /// How this device is to be reached if no flag says otherwise.
+    pub(crate) fn net(&self) -> NetOptions {
+        NetOptions {
+            listen: self.get("listen", None),
+            discovery: self.get("discovery", None) == Some(Switch(true)),
+            device_name: self.device_name(),
+        }
     }
 
     /// How the bucket is to be served if no flag says otherwise.

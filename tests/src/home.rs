@@ -100,6 +100,8 @@ impl Home {
             }
         }
         command.env("CAIRNFS_HOME", &self.home);
+        // Tests run beside each other, and beside whatever else is on this network.
+        command.env("CAIRNFS_LISTEN", "127.0.0.1:0").env("CAIRNFS_DISCOVERY", "false");
         command
     }
 

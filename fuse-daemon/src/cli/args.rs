@@ -1,7 +1,7 @@
 //! The arguments of each verb.
 #![allow(clippy::doc_markdown, reason = "these comments are the help texts, which are plain")]
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use cairnfs_mount_core::SavePolicy;
 use clap::Args;
@@ -114,6 +114,14 @@ pub(crate) struct UmountArgs {
 /// `daemon`
 #[derive(Args, Debug)]
 pub(crate) struct DaemonArgs {
+    /// Where other devices reach this one [env: CAIRNFS_LISTEN] [default: all addresses, a port
+    /// that stays the same]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Neither look for other devices on the local network nor be found there
+    /// [env: CAIRNFS_DISCOVERY=false]
+    #[arg(long)]
+    pub(crate) no_discovery: bool,
     /// Leave the terminal and tell stdout when ready: how other verbs start it.
     #[arg(long, hide = true)]
     pub(crate) detach: bool,

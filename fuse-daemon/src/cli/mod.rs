@@ -54,7 +54,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  cairnfs umount ~/photos --timeout 30s")]
     Umount(UmountArgs),
     /// Serve all mounts of this home, in the foreground; others start it when they need it
-    #[command(after_help = "Example:\n  cairnfs daemon")]
+    #[command(after_help = "Example:\n  cairnfs daemon --listen 192.0.2.7:7117 --no-discovery")]
     Daemon(DaemonArgs),
     /// Stop the daemon: save, publish, unmount everything
     #[command(after_help = "Example:\n  cairnfs stop")]

@@ -76,6 +76,7 @@ impl Daemon {
     pub(super) fn session_ended(&self, serial: u64) {
         let Some(served) = self.table.leave_serial(serial) else { return };
         log::info!("unmounted serial={serial} by=others");
+        self.net.withdraw(&served.bucket);
         if let Err(err) = served.mount.stop() {
             log::error!("stop serial={serial} reason=\"{err}\"");
         }
@@ -126,6 +127,7 @@ impl Daemon {
                 say(Event::Note(err.to_string()));
             }
         }
+        self.net.withdraw(&served.bucket);
         let stopped = served.mount.stop();
         self.table.gone(served);
         say(Event::Note(format!("unmounted {}", served.dir.display())));

@@ -55,6 +55,7 @@ use crate::{
     exit::{Code, Failure, Result},
     home::{BucketName, Home},
     lock::{Holder, LockFile},
+    net::{Net, NetOptions},
 };
 
 use table::Table;
@@ -80,6 +81,7 @@ enum Happening {
 struct Daemon {
     home: Home,
     device: Arc<DeviceKey>,
+    net: Arc<Net>,
     table: Table,
     happenings: Sender<Happening>,
     /// Connections served now. Counts only; nothing else is ordered by it.
@@ -105,8 +107,8 @@ pub(crate) enum Until {
 }
 
 impl Running {
-    /// Takes the home and opens the socket; none if another process has it.
-    pub(crate) fn start(home: Home) -> Result<Result<Self, Holder>> {
+    /// Takes the home and opens the sockets; none if another process has it.
+    pub(crate) fn start(home: Home, net: NetOptions) -> Result<Result<Self, Holder>> {
         home.prepare()?;
         let lock = match LockFile::take(&home.daemon_lock())? {
             Ok(lock) => lock,
@@ -117,12 +119,14 @@ impl Running {
         watch_signals(happenings.clone())
             .map_err(|err| Failure::io("cannot watch for signals", &err))?;
         let device = Arc::new(home.device_key()?);
+        let net = Net::start(&home, Arc::clone(&device), net)?;
         let run_dir = home.run_dir();
         let listener = Listener::bind(&run_dir)
             .map_err(|err| Failure::file("open the socket in", &run_dir, &err))?;
         let shared = Arc::new(Daemon {
             home,
             device,
+            net,
             table: Table::default(),
             happenings,
             connections: AtomicUsize::new(0),
@@ -191,6 +195,7 @@ impl Running {
             }
             true
         });
+        self.shared.net.stop();
         // The socket stays: only the holder of the lock may remove it, and the next one does.
         log::info!("daemon-ended saved={}", ended.is_ok());
         if let Some(sender) = listener {

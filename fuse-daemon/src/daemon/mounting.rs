@@ -52,8 +52,12 @@ impl Daemon {
                 return Err(refused(&err));
             }
         };
-        let mounted = Mounted { serial, mount, session, allow_other: request.how.allow_other };
+        let mounted =
+            Mounted { serial, mount: mount.clone(), session, allow_other: request.how.allow_other };
+        // While the place is claimed, so that whoever unmounts it withdraws it afterwards.
+        self.net.serve(bucket, &mount);
         if let Err(served) = claim.fill(mounted) {
+            self.net.withdraw(bucket);
             if let Err(err) = served.session.unmount() {
                 log::warn!("unmount bucket={} reason={err}", served.serial);
             }

@@ -12,8 +12,11 @@ use crate::{
 };
 
 pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<()> {
-    let started =
-        Running::start(context.home.clone()).and_then(|started| started.map_err(already_served));
+    let mut net = context.settings.net();
+    net.listen = args.listen.or(net.listen);
+    net.discovery &= !args.no_discovery;
+    let started = Running::start(context.home.clone(), net)
+        .and_then(|started| started.map_err(already_served));
     if args.detach {
         tell_ready(started.as_ref().map(drop));
     }

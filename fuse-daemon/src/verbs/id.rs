@@ -12,10 +12,7 @@ struct Id {
 }
 
 pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
-    let name = context
-        .settings
-        .get("device_name", None)
-        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let name = context.settings.device_name();
     let id = Id { name, key: hex(&context.home.device_key()?.public()) };
     if args.json {
         return ui::json(&id);

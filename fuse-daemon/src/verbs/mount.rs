@@ -119,7 +119,7 @@ fn in_foreground(
     request: MountRequest,
     source: Option<Source>,
 ) -> Result<()> {
-    match Running::start(context.home.clone())? {
+    match Running::start(context.home.clone(), context.settings.net())? {
         Ok(daemon) => {
             interrupt::hand_over();
             daemon.mount_at_start(Some(&args.bucket));
