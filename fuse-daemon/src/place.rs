@@ -36,6 +36,17 @@ pub(crate) fn resolve(dir: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The path with no symlink on the way to its last name, which stays as it is.
+pub(crate) fn resolve_parent(path: &Path) -> Result<PathBuf> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            resolve(parent).map(|parent| parent.join(name))
+        }
+        _ => resolve(path),
+    }
+}
+
 /// Refuses what can be refused before anybody types a passphrase.
 pub(crate) fn examine(dir: &Path) -> Result<()> {
     let refuse = |why: &str| {

@@ -4,6 +4,7 @@ mod args;
 mod helper;
 mod mount_options;
 mod refusal;
+mod sharing;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -14,6 +15,7 @@ pub(crate) use args::{
     ManArgs, MountArgs, PassphraseArgs, PublishArgs, StatusArgs, UmountArgs,
 };
 pub(crate) use mount_options::MountOptions;
+pub(crate) use sharing::{ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, StrategyArgs};
 
 use crate::exit::Failure;
 
@@ -74,6 +76,23 @@ pub(crate) enum Verb {
     /// Read and verify everything in a bucket
     #[command(after_help = "Example:\n  cairnfs check photos")]
     Check(CheckArgs),
+    /// List what was changed on two devices in different ways; exits with 10 if there is any
+    #[command(after_help = "Example:\n  cairnfs conflicts photos")]
+    Conflicts(ConflictsArgs),
+    /// Settle a conflict: say which version is to stay
+    #[command(after_help = "Example:\n  cairnfs resolve ~/photos/notes.txt --keep theirs\n  \
+                            cairnfs resolve ~/photos --all --keep both --dry-run")]
+    Resolve(ResolveArgs),
+    /// Show or set how conflicts are treated
+    #[command(after_help = "Example:\n  cairnfs strategy photos conflict-file --rule \
+                            '*.md=merge-text'")]
+    Strategy(StrategyArgs),
+    /// List the devices that have a bucket
+    #[command(after_help = "Example:\n  cairnfs members photos")]
+    Members(MembersArgs),
+    /// Take a bucket from a device: it gets nothing that is written from now on
+    #[command(after_help = "Example:\n  cairnfs remove photos old-laptop")]
+    Remove(RemoveArgs),
     /// Show this device's name and key
     #[command(after_help = "Example:\n  cairnfs id")]
     Id(JsonArgs),

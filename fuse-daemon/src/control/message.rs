@@ -5,9 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use cairnfs_mount_core::{Health, Options, PathChange, SavePolicy, Status, Version};
+use cairnfs_mount_core::{
+    ConflictInfo, Health, Options, PathChange, SavePolicy, Settings, Status, Version,
+};
 use serde::{Deserialize, Serialize};
 
+use super::sharing::{MembersReport, RemoveRequest, ResolveRequest, Resolved, SettingsRequest};
 use crate::{exit::Failure, home::BucketName, secret::Secret};
 
 /// What a verb asks of the daemon.
@@ -32,6 +35,18 @@ pub(crate) enum Request {
     Publish(Opening),
     /// Verify a bucket.
     Check(CheckRequest),
+    /// What conflicts in a bucket.
+    Conflicts(Opening),
+    /// Settle conflicts.
+    Resolve(ResolveRequest),
+    /// How are conflicts treated?
+    Settings(Opening),
+    /// Treat them so.
+    SetSettings(SettingsRequest),
+    /// Who has a bucket?
+    Members(Opening),
+    /// Take a bucket from a device.
+    Remove(RemoveRequest),
 }
 
 /// A bucket and what opens it, if it is not open.
@@ -153,6 +168,8 @@ pub(crate) enum Event {
     Version(VersionReport),
     /// Something damaged: the path, unless no path leads to it, and what is wrong.
     Damage(Option<Vec<u8>>, String),
+    /// Something that conflicts.
+    Conflict(Box<ConflictInfo>),
     /// Nothing follows.
     End(Result<Answer, Failure>),
 }
@@ -185,6 +202,12 @@ pub(crate) enum Answer {
     Status(Vec<MountReport>),
     /// The id of the version.
     Published([u8; 32]),
+    /// What became of conflicts.
+    Resolved(Resolved),
+    /// How conflicts are treated.
+    Settings(Settings),
+    /// Who has the bucket.
+    Members(MembersReport),
 }
 
 /// A mount as `status` and `list` show it.

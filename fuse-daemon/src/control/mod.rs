@@ -11,6 +11,7 @@
 mod client;
 mod launch;
 mod message;
+mod sharing;
 mod socket;
 mod wire;
 
@@ -20,5 +21,6 @@ pub(crate) use message::{
     Answer, CheckRequest, Event, How, LogRequest, MountReport, MountRequest, Opening, Progress,
     Request, Trouble, UnmountRequest, VersionReport,
 };
+pub(crate) use sharing::{MembersReport, RemoveRequest, ResolveRequest, Resolved, SettingsRequest};
 pub(crate) use socket::Listener;
 pub(crate) use wire::{Channel, Hello};

@@ -29,6 +29,7 @@ mod ending;
 mod mounting;
 mod repairing;
 mod serve;
+mod sharing;
 mod supervisor;
 mod table;
 mod visiting;

@@ -13,7 +13,7 @@ use crate::{
 impl Daemon {
     /// Calls `work` with the bucket's file system: the mounted one, or one that is opened for the
     /// while.
-    fn visit<T>(
+    pub(super) fn visit<T>(
         &self,
         opening: &Opening,
         doing: &'static str,

@@ -1,13 +1,10 @@
 //! `cairnfs log`: the versions of a bucket, newest first.
 
-use std::{
-    os::unix::ffi::OsStrExt,
-    path::{Component, Path},
-};
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Context, show};
+use super::{Context, show, target::joined};
 use crate::{
     cli::LogArgs,
     control::{Client, Event, LogRequest, Request, VersionReport},
@@ -86,23 +83,7 @@ fn inside(context: &Context, args: &LogArgs, path: &Path) -> Result<Vec<u8>> {
     let dir = mounts.iter().find(|mount| mount.bucket == args.bucket).map(|mount| &mount.dir);
     let resolved = if path.is_absolute() { place::resolve(path)? } else { path.to_owned() };
     let below = dir.and_then(|dir| resolved.strip_prefix(dir).ok()).unwrap_or(path);
-    let mut inside = Vec::new();
-    for part in below.components() {
-        match part {
-            Component::Normal(name) => {
-                if !inside.is_empty() {
-                    inside.push(b'/');
-                }
-                inside.extend_from_slice(name.as_bytes());
-            }
-            Component::RootDir | Component::CurDir => (),
-            Component::ParentDir | Component::Prefix(_) => {
-                let message = format!("{}: write the path without '..'", path.display());
-                return Err(Failure::usage(message));
-            }
-        }
-    }
-    Ok(inside)
+    joined(below, path)
 }
 
 fn document(version: &VersionReport, device: [u8; 32]) -> Version {

@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod conflicts;
 mod create;
 mod daemon;
 mod demo;
@@ -9,10 +10,14 @@ mod doctor;
 mod id;
 mod list;
 mod log;
+mod members;
 mod mount;
 mod pages;
 mod publish;
+mod resolve;
 mod status;
+mod strategy;
+mod target;
 mod umount;
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
@@ -99,6 +104,11 @@ impl Context {
             Verb::Log(args) => log::run(self, &args),
             Verb::Publish(args) => publish::run(self, &args),
             Verb::Check(args) => check::run(self, &args),
+            Verb::Conflicts(args) => conflicts::run(self, &args),
+            Verb::Resolve(args) => resolve::run(self, &args),
+            Verb::Strategy(args) => strategy::run(self, &args),
+            Verb::Members(args) => members::run(self, &args),
+            Verb::Remove(args) => members::remove(self, &args),
             Verb::Id(args) => id::run(self, &args),
             Verb::Config(args) => config::run(self, &args),
             Verb::Doctor => doctor::run(self),
@@ -174,6 +184,6 @@ fn show(line: &mut ProgressLine, event: Event) {
             line.clear();
             ui::note(text);
         }
-        Event::Version(_) | Event::Damage(..) | Event::End(_) => (),
+        Event::Version(_) | Event::Damage(..) | Event::Conflict(_) | Event::End(_) => (),
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, need, peer::BUCKET, process, run};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 21] = [
     "create",
     "mount",
     "umount",
@@ -15,6 +15,11 @@ const VERBS: [&str; 16] = [
     "log",
     "publish",
     "check",
+    "conflicts",
+    "resolve",
+    "strategy",
+    "members",
+    "remove",
     "demo",
     "doctor",
     "id",

@@ -1,0 +1,106 @@
+//! Conflicts, how they are treated, and members.
+
+use cairnfs_mount_core::{Error as CoreError, Mount, Options, Settings};
+
+use super::Daemon;
+use crate::{
+    control::{
+        Event, MembersReport, Opening, RemoveRequest, ResolveRequest, Resolved, SettingsRequest,
+    },
+    exit::{Code, Failure, Result},
+    ui,
+};
+
+impl Daemon {
+    /// Says what conflicts in a bucket.
+    pub(super) fn conflicts(
+        &self,
+        opening: &Opening,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let found = self.look(opening, |mount| {
+            mount.conflicts(None).map_err(|err| Failure::bucket(&opening.bucket, &err))
+        })?;
+        for one in found {
+            if !say(Event::Conflict(Box::new(one))) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles conflicts; what cannot be settled in the way that was asked for is left.
+    pub(super) fn resolve(&self, request: &ResolveRequest) -> Result<Resolved> {
+        let opening = &request.opening;
+        self.visit(opening, "being resolved", Options::default(), |mount| {
+            let mut resolved = Resolved::default();
+            for path in &request.paths {
+                match mount.resolve(path, &request.keep) {
+                    Ok(()) => resolved.settled += 1,
+                    // Settled together with another one, or none of its versions qualifies.
+                    Err(CoreError::NotFound) => (),
+                    Err(err) => {
+                        let failure = Failure::bucket(&opening.bucket, &err);
+                        let message = format!("{}: {}", ui::shown(path), failure.message);
+                        return Err(Failure::new(failure.code, message));
+                    }
+                }
+            }
+            let left = mount.conflicts(None);
+            let mut left = left.map_err(|err| Failure::bucket(&opening.bucket, &err))?;
+            left.retain(|conflict| request.paths.contains(&conflict.path));
+            resolved.left = left;
+            Ok(resolved)
+        })
+    }
+
+    pub(super) fn settings(&self, opening: &Opening) -> Result<Settings> {
+        self.look(opening, |mount| Ok(mount.settings()))
+    }
+
+    pub(super) fn set_settings(&self, request: &SettingsRequest) -> Result<()> {
+        let bucket = &request.opening.bucket;
+        self.visit(&request.opening, "being changed", Options::default(), |mount| {
+            mount.set_settings(request.settings.clone()).map_err(|err| match err {
+                CoreError::NotPermitted => only_owners(mount, bucket, "change its strategy"),
+                err => Failure::bucket(bucket, &err),
+            })
+        })
+    }
+
+    pub(super) fn members(&self, opening: &Opening) -> Result<MembersReport> {
+        self.look(opening, |mount| {
+            Ok(MembersReport { members: mount.members(), role: mount.role() })
+        })
+    }
+
+    pub(super) fn remove(&self, request: &RemoveRequest) -> Result<()> {
+        let (bucket, member) = (&request.opening.bucket, &request.member);
+        self.visit(&request.opening, "being changed", Options::default(), |mount| {
+            mount.set_member(member.key, &member.name, None).map_err(|err| match err {
+                CoreError::NotPermitted => only_owners(mount, bucket, "remove a device"),
+                CoreError::NotFound => Failure::new(
+                    Code::NotFound,
+                    format_args!("that device is no member of bucket '{bucket}' any more"),
+                ),
+                err => Failure::bucket(bucket, &err),
+            })
+        })
+    }
+
+    /// Calls `work` with the bucket's file system, which it does not change.
+    fn look<T>(&self, opening: &Opening, work: impl FnOnce(&Mount) -> Result<T>) -> Result<T> {
+        let options = Options { read_only: true, ..Options::default() };
+        self.visit(opening, "being read", options, work)
+    }
+}
+
+fn only_owners(mount: &Mount, bucket: &crate::home::BucketName, what: &str) -> Failure {
+    let role = mount.role();
+    let message = if role == Some(cairnfs_mount_core::Role::Owner) {
+        format!("bucket '{bucket}' must keep an owner")
+    } else {
+        format!("only an owner of bucket '{bucket}' can {what}")
+    };
+    Failure::new(Code::Failed, message)
+}

@@ -1,0 +1,168 @@
+//! `cairnfs members` and `cairnfs remove`: who has a bucket.
+
+use cairnfs_mount_core::{Member, Role};
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    cli::{MembersArgs, RemoveArgs},
+    control::{Answer, Client, MembersReport, Opening, RemoveRequest, Request},
+    exit::{Code, Failure, Result},
+    ui,
+    values::hex,
+};
+
+/// Fewer digits than these do not name a device.
+const KEY_DIGITS_MIN: usize = 4;
+
+#[derive(Serialize)]
+struct Members {
+    bucket: String,
+    members: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    name: String,
+    key: String,
+    role: &'static str,
+    this_device: bool,
+}
+
+pub(super) fn run(context: &Context, args: &MembersArgs) -> Result<()> {
+    let opening = context.opening(&args.bucket, &args.passphrase)?;
+    let report = ask(context, opening)?;
+    let device = context.home.device_key()?.public();
+    if args.json {
+        let members = report.members.iter().map(|member| Shown {
+            name: member.name.clone(),
+            key: hex(&member.key),
+            role: word(member.role),
+            this_device: member.key == device,
+        });
+        return ui::json(&Members { bucket: args.bucket.to_string(), members: members.collect() });
+    }
+    let width = report.members.iter().map(|member| called(member).chars().count()).max();
+    for member in &report.members {
+        let this = if member.key == device { "  this device" } else { "" };
+        ui::result(format_args!(
+            "{:<width$}  {:<6}  {}{this}",
+            called(member),
+            word(member.role),
+            hex(&member.key[..8]),
+            width = width.unwrap_or(0),
+        ));
+    }
+    if report.role.is_none() {
+        ui::note(format_args!("this device is no member of bucket '{}' any more", args.bucket));
+    }
+    Ok(())
+}
+
+pub(super) fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
+    let opening = context.opening(&args.bucket, &args.passphrase)?;
+    let report = ask(context, opening.clone())?;
+    let member = find(&report.members, &args.device, args)?;
+    let is_owner = |member: &&Member| member.role == Role::Owner;
+    if is_owner(&member) && report.members.iter().filter(is_owner).count() == 1 {
+        let message = format!(
+            "{} is the last owner of bucket '{}', who cannot be removed",
+            called(member),
+            args.bucket
+        );
+        return Err(Failure::new(Code::Failed, message));
+    }
+    if report.role != Some(Role::Owner) {
+        let message = format!("only an owner of bucket '{}' can remove a device", args.bucket);
+        return Err(Failure::new(Code::Failed, message));
+    }
+    let who = format!("{} ({}, {})", called(member), word(member.role), hex(&member.key[..8]));
+    if args.dry_run {
+        ui::result(format_args!("would remove {who} from bucket '{}'", args.bucket));
+        return Ok(());
+    }
+    let request = Request::Remove(RemoveRequest { opening, member: member.clone() });
+    let client = Client::connect_or_start(&context.home, None)?;
+    client.ask(&request, &mut |_| ())?;
+    ui::note(format_args!(
+        "removed {who} from bucket '{}': it keeps what it has, and gets nothing new",
+        args.bucket
+    ));
+    Ok(())
+}
+
+fn ask(context: &Context, opening: Opening) -> Result<MembersReport> {
+    let client = Client::connect_or_start(&context.home, None)?;
+    match client.ask(&Request::Members(opening), &mut |_| ())? {
+        Answer::Members(report) => Ok(report),
+        _ => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+    }
+}
+
+/// The member of this name, or whose key begins so.
+fn find<'a>(members: &'a [Member], device: &str, args: &RemoveArgs) -> Result<&'a Member> {
+    let named: Vec<_> = members.iter().filter(|member| member.name == device).collect();
+    let digits = device.to_ascii_lowercase();
+    let found = if named.is_empty() && digits.len() >= KEY_DIGITS_MIN {
+        members.iter().filter(|member| hex(&member.key).starts_with(&digits)).collect()
+    } else {
+        named
+    };
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Failure::new(
+            Code::NotFound,
+            format_args!(
+                "no member of bucket '{0}' is called '{device}' ('cairnfs members {0}' lists them)",
+                args.bucket
+            ),
+        )),
+        _ => Err(Failure::usage(format_args!(
+            "more than one member is called '{device}': name it by its key, as 'cairnfs members \
+             {}' shows it",
+            args.bucket
+        ))),
+    }
+}
+
+fn called(member: &Member) -> String {
+    if member.name.is_empty() { "-".to_owned() } else { ui::shown(member.name.as_bytes()) }
+}
+
+/// What a role is called.
+pub(super) fn word(role: Role) -> &'static str {
+    match role {
+        Role::Reader => "reader",
+        Role::Writer => "writer",
+        Role::Owner => "owner",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::PassphraseArgs;
+
+    #[test]
+    fn a_device_is_found_by_name_or_by_how_its_key_begins() {
+        let member = |key: u8, name: &str| Member {
+            key: [key; 32],
+            role: Role::Writer,
+            name: name.to_owned(),
+        };
+        let members = [member(0xab, "laptop"), member(0xac, "laptop"), member(0xcd, "nas")];
+        let args = RemoveArgs {
+            bucket: "b".parse().unwrap(),
+            device: String::new(),
+            dry_run: false,
+            passphrase: PassphraseArgs::default(),
+        };
+        let found = |device: &str| find(&members, device, &args).map(|found| found.key[0]);
+        assert_eq!(found("nas"), Ok(0xcd));
+        assert_eq!(found("ABAB"), Ok(0xab));
+        assert_eq!(found("laptop").unwrap_err().code, Code::Usage);
+        for nobody in ["", "aba", "phone", "abac"] {
+            assert_eq!(found(nobody).unwrap_err().code, Code::NotFound, "{nobody}");
+        }
+    }
+}
