@@ -44,7 +44,7 @@ impl Source {
     pub(crate) fn find(
         flags: &PassphraseArgs,
         settings: &Settings,
-        bucket: &BucketName,
+        bucket: Option<&BucketName>,
     ) -> Result<Option<Self>> {
         let file = |path: PathBuf| {
             std::path::absolute(&path)
@@ -57,11 +57,11 @@ impl Source {
         if let Some(command) = &flags.passphrase_command {
             return Ok(Some(Self::PassphraseCommand(command.clone())));
         }
-        let path = settings.get::<PathBuf>("passphrase_file", Some(bucket));
+        let path = settings.get::<PathBuf>("passphrase_file", bucket);
         if let Some(path) = path {
             return file(path).map(Some);
         }
-        if let Some(command) = settings.get("passphrase_command", Some(bucket)) {
+        if let Some(command) = settings.get("passphrase_command", bucket) {
             return Ok(Some(Self::PassphraseCommand(command)));
         }
         let credential = env::var_os("CREDENTIALS_DIRECTORY")
@@ -86,17 +86,18 @@ impl Source {
     }
 }
 
-/// The passphrase of a new bucket: typed ones are asked for twice.
+/// The passphrase of a new bucket, whose name need not be known: typed ones are asked for twice.
 pub(crate) fn for_new(
     flags: &PassphraseArgs,
     settings: &Settings,
-    bucket: &BucketName,
+    bucket: Option<&BucketName>,
 ) -> Result<Secret> {
     if let Some(source) = Source::find(flags, settings, bucket)? {
         return source.read();
     }
     let no_terminal = format!("{USE_WHAT}, or --no-passphrase for a key file only");
-    let first = ask(&format!("New passphrase for bucket '{bucket}': "), &no_terminal)?;
+    let whose = bucket.map_or_else(|| "the bucket".to_owned(), |name| format!("bucket '{name}'"));
+    let first = ask(&format!("New passphrase for {whose}: "), &no_terminal)?;
     let second = ask("The same again: ", &no_terminal)?;
     if first != second {
         return Err(Failure::usage("the two passphrases differ: nothing was made"));
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_settings() {
         let flags = PassphraseArgs { passphrase_file: Some("/a".into()), passphrase_command: None };
-        let found = Source::find(&flags, &Settings::default(), &"b".parse().unwrap()).unwrap();
+        let found = Source::find(&flags, &Settings::default(), None).unwrap();
         assert_eq!(found, Some(Source::PassphraseFile("/a".into())));
     }
 }

@@ -64,13 +64,14 @@ impl Size {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Span(pub(crate) Duration);
 
-const SPAN_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const SPAN_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 impl FromStr for Span {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        let bad = || BadValue::new(text, "a time: write 500ms, 5s, 10m or 2h");
+        let bad = || BadValue::new(text, "a time: write 500ms, 5s, 10m, 2h or 7d");
         let (count, unit) = split(text).ok_or_else(bad)?;
         let (_, millis) = SPAN_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
         count.checked_mul(*millis).map(|all| Self(Duration::from_millis(all))).ok_or_else(bad)
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn times_read_back_as_they_are_written() {
-        for text in ["500ms", "5s", "10m", "2h", "90s"] {
+        for text in ["500ms", "5s", "10m", "2h", "90s", "7d"] {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
         }
     }
@@ -155,7 +156,7 @@ mod tests {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         let err = "5".parse::<Span>().unwrap_err().to_string();
-        assert_eq!(err, "\"5\" is not a time: write 500ms, 5s, 10m or 2h");
+        assert_eq!(err, "\"5\" is not a time: write 500ms, 5s, 10m, 2h or 7d");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod args;
 mod helper;
+mod joining;
 mod mount_options;
 mod refusal;
 mod sharing;
@@ -14,6 +15,7 @@ pub(crate) use args::{
     CheckArgs, CompletionsArgs, ConfigArgs, CreateArgs, DaemonArgs, DemoArgs, JsonArgs, LogArgs,
     ManArgs, MountArgs, PassphraseArgs, PublishArgs, StatusArgs, UmountArgs,
 };
+pub(crate) use joining::{InviteArgs, JoinArgs, SyncArgs};
 pub(crate) use mount_options::MountOptions;
 pub(crate) use sharing::{ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, StrategyArgs};
 
@@ -87,6 +89,18 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  cairnfs strategy photos conflict-file --rule \
                             '*.md=merge-text'")]
     Strategy(StrategyArgs),
+    /// Print a ticket with which another device joins a bucket
+    #[command(after_help = "Example:\n  cairnfs invite photos --for 10m")]
+    Invite(InviteArgs),
+    /// Become a member of a bucket of another device, and bring it here
+    #[command(after_help = "Example:\n  cairnfs join TICKET --name photos")]
+    Join(JoinArgs),
+    /// Show which devices are connected
+    #[command(after_help = "Example:\n  cairnfs peers")]
+    Peers(JsonArgs),
+    /// Wait until everything published here and on the devices that can be reached has met
+    #[command(after_help = "Example:\n  cairnfs sync photos --timeout 1m")]
+    Sync(SyncArgs),
     /// List the devices that have a bucket
     #[command(after_help = "Example:\n  cairnfs members photos")]
     Members(MembersArgs),

@@ -6,12 +6,20 @@ use std::{
 };
 
 use cairnfs_mount_core::{
-    ConflictInfo, Health, Options, PathChange, SavePolicy, Settings, Status, Version,
+    ConflictInfo, Health, Mount, Options, PathChange, Role, SavePolicy, Settings, Version,
 };
 use serde::{Deserialize, Serialize};
 
-use super::sharing::{MembersReport, RemoveRequest, ResolveRequest, Resolved, SettingsRequest};
-use crate::{exit::Failure, home::BucketName, secret::Secret};
+use super::sharing::{
+    InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest, ResolveRequest,
+    Resolved, SettingsRequest, SyncRequest,
+};
+use crate::{
+    exit::Failure,
+    home::BucketName,
+    net::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress},
+    secret::Secret,
+};
 
 /// What a verb asks of the daemon.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +55,14 @@ pub(crate) enum Request {
     Members(Opening),
     /// Take a bucket from a device.
     Remove(RemoveRequest),
+    /// Invite a device.
+    Invite(InviteRequest),
+    /// Take an invitation.
+    Join(JoinRequest),
+    /// Which devices are there?
+    Peers,
+    /// Wait until what is here and there has met.
+    Sync(SyncRequest),
 }
 
 /// A bucket and what opens it, if it is not open.
@@ -191,6 +207,10 @@ pub(crate) enum Progress {
         /// Bytes in all.
         total: u64,
     },
+    /// Becoming a member.
+    Joining(JoinProgress),
+    /// Meeting others.
+    Syncing(SyncProgress),
 }
 
 /// What a request comes to.
@@ -199,7 +219,7 @@ pub(crate) enum Answer {
     /// It is done.
     Done,
     /// The mounts there are.
-    Status(Vec<MountReport>),
+    Status(StatusReport),
     /// The id of the version.
     Published([u8; 32]),
     /// What became of conflicts.
@@ -208,6 +228,23 @@ pub(crate) enum Answer {
     Settings(Settings),
     /// Who has the bucket.
     Members(MembersReport),
+    /// The invitation.
+    Invite(Invite),
+    /// What the bucket is called here.
+    Joined(BucketName),
+    /// The devices there are.
+    Peers(PeersReport),
+    /// With whom all has met.
+    Synced(SyncOutcome),
+}
+
+/// All mounts, and who else is there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct StatusReport {
+    /// By bucket.
+    pub(crate) mounts: Vec<MountReport>,
+    /// Connected or not.
+    pub(crate) peers: Vec<PeerReport>,
 }
 
 /// A mount as `status` and `list` show it.
@@ -225,6 +262,10 @@ pub(crate) struct MountReport {
     pub(crate) policy: String,
     /// Whether changes are refused.
     pub(crate) read_only: bool,
+    /// What this device may do; none if it is no member any more.
+    pub(crate) role: Option<Role>,
+    /// Devices that have the bucket, this one included.
+    pub(crate) members: u32,
     /// Bytes not durable yet.
     pub(crate) unsaved_bytes: u64,
     /// Changes not durable yet.
@@ -260,22 +301,34 @@ pub(crate) enum Trouble {
     SaveFailed(String),
 }
 
+/// What the kernel was told when it mounted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct KernelOptions {
+    /// Refuse every change.
+    pub(crate) read_only: bool,
+    /// Let other users in.
+    pub(crate) allow_other: bool,
+}
+
 impl MountReport {
     /// The report of one mount.
     pub(crate) fn new(
         bucket: BucketName,
         dir: PathBuf,
         detached: bool,
-        allow_other: bool,
-        status: &Status,
+        kernel: KernelOptions,
+        mount: &Mount,
     ) -> Self {
+        let (status, role) = (mount.status(), mount.role());
         Self {
             bucket,
             dir,
             detached,
-            allow_other,
+            allow_other: kernel.allow_other,
             policy: status.policy.to_string(),
-            read_only: status.read_only,
+            read_only: status.read_only || kernel.read_only,
+            role,
+            members: u32::try_from(mount.members().len()).unwrap_or(u32::MAX),
             unsaved_bytes: status.unsaved_bytes,
             unsaved_changes: status.unsaved_changes,
             unsaved_since: status.unsaved_since,
@@ -309,14 +362,17 @@ pub(crate) struct VersionReport {
     pub(crate) time: SystemTime,
     /// The key of the device that published it.
     pub(crate) author: [u8; 32],
+    /// What that device is called, if it is a member and has a name.
+    pub(crate) author_name: String,
     /// `+` added, `~` changed, `-` removed, and the path.
     pub(crate) changes: Vec<(char, Vec<u8>)>,
     /// Whether there are more.
     pub(crate) more_changes: bool,
 }
 
-impl From<Version> for VersionReport {
-    fn from(version: Version) -> Self {
+impl VersionReport {
+    /// The report of one version, whose author is called `author_name`.
+    pub(crate) fn new(version: Version, author_name: String) -> Self {
         let changes = version.changes.into_iter().map(|changed| {
             let sign = match changed.change {
                 PathChange::Added => '+',
@@ -329,6 +385,7 @@ impl From<Version> for VersionReport {
             id: version.id,
             time: version.time,
             author: version.author,
+            author_name,
             changes: changes.collect(),
             more_changes: version.more_changes,
         }

@@ -18,9 +18,12 @@ mod wire;
 pub(crate) use client::{Client, stop_by_signal};
 pub(crate) use launch::{detach, tell_ready};
 pub(crate) use message::{
-    Answer, CheckRequest, Event, How, LogRequest, MountReport, MountRequest, Opening, Progress,
-    Request, Trouble, UnmountRequest, VersionReport,
+    Answer, CheckRequest, Event, How, KernelOptions, LogRequest, MountReport, MountRequest,
+    Opening, Progress, Request, StatusReport, Trouble, UnmountRequest, VersionReport,
 };
-pub(crate) use sharing::{MembersReport, RemoveRequest, ResolveRequest, Resolved, SettingsRequest};
+pub(crate) use sharing::{
+    InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest, ResolveRequest,
+    Resolved, SettingsRequest, SyncRequest,
+};
 pub(crate) use socket::Listener;
 pub(crate) use wire::{Channel, Hello};

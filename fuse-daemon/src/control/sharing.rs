@@ -1,9 +1,12 @@
 //! What is said about conflicts, members and peers.
 
+use std::{net::SocketAddr, time::Duration};
+
 use cairnfs_mount_core::{ConflictInfo, Keep, Member, Role, Settings};
 use serde::{Deserialize, Serialize};
 
 use super::Opening;
+use crate::{home::BucketName, net::PeerReport, secret::Secret};
 
 /// A conflict to settle, or many.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,4 +53,46 @@ pub(crate) struct Resolved {
     pub(crate) settled: u32,
     /// What conflicts still, of all that was named.
     pub(crate) left: Vec<ConflictInfo>,
+}
+
+/// An invitation to make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InviteRequest {
+    /// A bucket that is mounted.
+    pub(crate) bucket: BucketName,
+    /// What the other device may do.
+    pub(crate) role: Role,
+    /// For how long it is good.
+    pub(crate) lifetime: Duration,
+    /// How many devices may use it.
+    pub(crate) uses: u32,
+}
+
+/// An invitation to take.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JoinRequest {
+    /// The ticket.
+    pub(crate) ticket: Secret,
+    /// What to call the bucket here; what it is called there, if nobody says.
+    pub(crate) name: Option<BucketName>,
+    /// The passphrase that is to protect it here; none for a key file.
+    pub(crate) secret: Option<Secret>,
+}
+
+/// Peers to meet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SyncRequest {
+    /// One bucket and what opens it; all that are mounted, if nobody says.
+    pub(crate) opening: Option<Opening>,
+    /// Give up after this long.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// The devices that share something with this one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PeersReport {
+    /// Where this device is reached, if it is.
+    pub(crate) listening: Option<SocketAddr>,
+    /// All of them, connected or not.
+    pub(crate) peers: Vec<PeerReport>,
 }

@@ -210,12 +210,14 @@ fn what_is_unsaved(mount: &Mount) -> String {
 }
 
 /// What nobody listens to goes to the log.
-pub(super) fn log_event(event: &Event) {
+#[allow(clippy::needless_pass_by_value, reason = "takes the place of one who listens")]
+pub(super) fn logged(event: Event) -> bool {
     match event {
         Event::Progress(Progress::Saving { unsaved_bytes, .. }) => {
             log::info!("saving unsaved_bytes={unsaved_bytes}");
         }
-        Event::Note(line) => log::info!("ending note={line:?}"),
+        Event::Note(line) => log::info!("note={line:?}"),
         _ => (),
     }
+    true
 }

@@ -26,6 +26,7 @@
 //! 3. What was written is saved before a mount is given up, or its owner is told what is lost.
 
 mod ending;
+mod meeting;
 mod mounting;
 mod repairing;
 mod serve;
@@ -140,7 +141,7 @@ impl Running {
 
     /// Mounts one bucket.
     pub(crate) fn mount(&self, request: &MountRequest) -> Result<()> {
-        self.shared.mount(request)
+        self.shared.mount(request, &mut ending::logged)
     }
 
     /// Mounts what is to be mounted at start, but not `except`. What fails is logged: the others
@@ -151,7 +152,9 @@ impl Running {
             Err(failure) => return log::error!("at-start reason={:?}", failure.message),
         };
         for one in remembered.iter().filter(|one| Some(one.bucket()) != except) {
-            if let Err(failure) = one.request().and_then(|request| self.shared.mount(&request)) {
+            if let Err(failure) =
+                one.request().and_then(|request| self.shared.mount(&request, &mut ending::logged))
+            {
                 log::error!("at-start mounted=no reason={:?}", failure.message);
             }
         }
@@ -192,7 +195,7 @@ impl Running {
             match listener {
                 // Whoever stopped listening does not stop the end.
                 Some(sender) => drop(sender.send(event)),
-                None => ending::log_event(&event),
+                None => return ending::logged(event),
             }
             true
         });

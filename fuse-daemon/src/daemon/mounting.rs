@@ -11,10 +11,11 @@ use cairnfs_mount_core::{Bucket, Error as CoreError, Mount, Options, Unlock};
 
 use super::{
     Daemon, Happening,
+    meeting::may_write,
     table::{Mounted, SETTLE},
 };
 use crate::{
-    control::{MountRequest, Opening},
+    control::{Event, KernelOptions, MountRequest, Opening},
     exit::{Code, Failure, Result},
     fuse::{MountError, MountSpec, Session},
 };
@@ -24,7 +25,11 @@ const RETRY: Duration = Duration::from_millis(10);
 
 impl Daemon {
     /// Mounts a bucket; returns when the mount can be used.
-    pub(super) fn mount(&self, request: &MountRequest) -> Result<()> {
+    pub(super) fn mount(
+        &self,
+        request: &MountRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
         let bucket = &request.opening.bucket;
         let claim = self.table.claim(bucket, "being mounted")?;
         self.refuse_dir(&request.dir)?;
@@ -32,39 +37,56 @@ impl Daemon {
         // What is behind the kernel's read-only must not change by itself either.
         options.read_only |= request.how.fuse.iter().any(|option| option == "ro");
         let mount = self.open(&request.opening, options)?;
+        // While the place is claimed, so that whoever unmounts it withdraws it afterwards.
+        self.net.serve(bucket, &mount);
+        let shown = self.bring_first_version(bucket, &mount, say).and_then(|()| {
+            let mut read_only = options.read_only;
+            if !read_only && !may_write(mount.role()) {
+                // The kernel's refusal is the clearest. What others change still comes in.
+                read_only = true;
+                say(Event::Note(format!(
+                    "mounted read-only: this device may only read bucket '{bucket}'"
+                )));
+            }
+            let allow_other = request.how.allow_other;
+            self.show(request, &mount, KernelOptions { read_only, allow_other })
+        });
+        let filled = shown.and_then(|mounted| {
+            claim.fill(mounted).map_err(|served| {
+                if let Err(err) = served.session.unmount() {
+                    log::warn!("unmount serial={} reason={err}", served.serial);
+                }
+                Failure::new(Code::Failed, "the daemon is ending")
+            })
+        });
+        if filled.is_err() {
+            self.net.withdraw(bucket);
+            give_up(&mount);
+        }
+        filled
+    }
 
+    /// Has the kernel show what is served.
+    fn show(
+        &self,
+        request: &MountRequest,
+        mount: &Mount,
+        kernel: KernelOptions,
+    ) -> Result<Mounted> {
         let serial = self.table.next_serial();
         let happenings = self.happenings.clone();
         let spec = MountSpec {
             mount: mount.clone(),
-            bucket: bucket.to_string(),
+            bucket: request.opening.bucket.to_string(),
             dir: request.dir.clone(),
-            read_only: options.read_only,
-            allow_other: request.how.allow_other,
+            read_only: kernel.read_only,
+            allow_other: kernel.allow_other,
             options: request.how.fuse.clone(),
         };
         // The receiver goes only with the process.
         let ended = move || drop(happenings.send(Happening::SessionEnded(serial)));
-        let session = match Session::start(&spec, Box::new(ended)) {
-            Ok(session) => session,
-            Err(err) => {
-                give_up(&mount);
-                return Err(refused(&err));
-            }
-        };
-        let mounted =
-            Mounted { serial, mount: mount.clone(), session, allow_other: request.how.allow_other };
-        // While the place is claimed, so that whoever unmounts it withdraws it afterwards.
-        self.net.serve(bucket, &mount);
-        if let Err(served) = claim.fill(mounted) {
-            self.net.withdraw(bucket);
-            if let Err(err) = served.session.unmount() {
-                log::warn!("unmount bucket={} reason={err}", served.serial);
-            }
-            give_up(&served.mount);
-            return Err(Failure::new(Code::Failed, "the daemon is ending"));
-        }
-        Ok(())
+        let session = Session::start(&spec, Box::new(ended)).map_err(|err| refused(&err))?;
+        Ok(Mounted { serial, mount: mount.clone(), session, kernel })
     }
 
     /// Opens a bucket and starts its file system. The caller holds the bucket's place.

@@ -12,7 +12,9 @@ use crossbeam_channel::bounded;
 
 use super::{Daemon, Happening, table::Served};
 use crate::{
-    control::{Answer, Channel, Event, Hello, Listener, MountReport, Request, Trouble},
+    control::{
+        Answer, Channel, Event, Hello, Listener, MountReport, Request, StatusReport, Trouble,
+    },
     exit::{Code, Failure, Result, plain},
 };
 
@@ -119,8 +121,11 @@ fn stop(daemon: &Daemon, channel: &mut Channel) -> io::Result<()> {
 impl Daemon {
     fn answer(&self, request: Request, say: &mut dyn FnMut(Event) -> bool) -> Result<Answer> {
         match request {
-            Request::Status { save } => Ok(Answer::Status(self.status(save))),
-            Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
+            Request::Status { save } => {
+                let (mounts, peers) = (self.status(save), self.net.peers());
+                Ok(Answer::Status(StatusReport { mounts, peers }))
+            }
+            Request::Mount(request) => self.mount(&request, say).map(|()| Answer::Done),
             Request::AwaitEnd(bucket) => {
                 if let Some(served) = self.table.find(&bucket) {
                     let ended = served.ended.clone();
@@ -140,6 +145,10 @@ impl Daemon {
             Request::SetSettings(request) => self.set_settings(&request).map(|()| Answer::Done),
             Request::Members(opening) => self.members(&opening).map(Answer::Members),
             Request::Remove(request) => self.remove(&request).map(|()| Answer::Done),
+            Request::Invite(request) => self.invite(&request).map(Answer::Invite),
+            Request::Join(request) => self.join(&request, say).map(Answer::Joined),
+            Request::Peers => Ok(Answer::Peers(self.peers())),
+            Request::Sync(request) => self.sync(&request, say).map(Answer::Synced),
             Request::Stop => unreachable!("answered by the main thread"),
         }
     }

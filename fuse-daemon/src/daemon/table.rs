@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    control::MountReport,
+    control::{KernelOptions, MountReport},
     exit::{Code, Failure, Result},
     fuse::Session,
     home::BucketName,
@@ -35,7 +35,7 @@ pub(super) struct Served {
     pub(super) dir: PathBuf,
     pub(super) mount: Mount,
     pub(super) session: Session,
-    pub(super) allow_other: bool,
+    pub(super) kernel: KernelOptions,
     /// Disconnected when the mount has ended.
     pub(super) ended: Receiver<()>,
     end: Mutex<Option<Sender<()>>>,
@@ -43,13 +43,12 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) fn report(&self) -> MountReport {
-        let status = self.mount.status();
         MountReport::new(
             self.bucket.clone(),
             self.dir.clone(),
             !self.session.is_mounted(),
-            self.allow_other,
-            &status,
+            self.kernel,
+            &self.mount,
         )
     }
 }
@@ -231,7 +230,7 @@ impl Claim<'_> {
             dir: mounted.session.dir().to_owned(),
             mount: mounted.mount,
             session: mounted.session,
-            allow_other: mounted.allow_other,
+            kernel: mounted.kernel,
             ended,
             end: Mutex::new(Some(end)),
         };
@@ -250,7 +249,7 @@ pub(super) struct Mounted {
     pub(super) serial: u64,
     pub(super) mount: Mount,
     pub(super) session: Session,
-    pub(super) allow_other: bool,
+    pub(super) kernel: KernelOptions,
 }
 
 impl Drop for Claim<'_> {

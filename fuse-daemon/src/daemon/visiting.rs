@@ -38,13 +38,15 @@ impl Daemon {
         let options = Options { read_only: true, ..Options::default() };
         let failed = |err| Failure::bucket(&request.opening.bucket, &err);
         let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        let versions = self.visit(&request.opening, "being read", options, |mount| {
-            mount
-                .log(request.path.as_deref(), count(request.limit), count(request.max_changes))
-                .map_err(failed)
+        let (limit, max_changes) = (count(request.limit), count(request.max_changes));
+        let (versions, members) = self.visit(&request.opening, "being read", options, |mount| {
+            let versions = mount.log(request.path.as_deref(), limit, max_changes);
+            Ok((versions.map_err(failed)?, mount.members()))
         })?;
         for version in versions {
-            if !say(Event::Version(VersionReport::from(version))) {
+            let author = members.iter().find(|member| member.key == version.author);
+            let name = author.map_or_else(String::new, |member| member.name.clone());
+            if !say(Event::Version(VersionReport::new(version, name))) {
                 break;
             }
         }

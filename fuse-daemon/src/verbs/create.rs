@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let secret = if args.no_passphrase {
         None
     } else {
-        Some(passphrase::for_new(&args.passphrase, &context.settings, name)?)
+        Some(passphrase::for_new(&args.passphrase, &context.settings, Some(name))?)
     };
     let device = context.home.device_key()?;
     let protection = match &secret {

@@ -26,6 +26,7 @@ struct Version {
     id: String,
     time: String,
     author: String,
+    author_name: String,
     this_device: bool,
     changes: Vec<Change>,
     more_changes: bool,
@@ -100,6 +101,7 @@ fn document(version: &VersionReport, device: [u8; 32]) -> Version {
         id: hex(&version.id),
         time: when::rfc3339(version.time),
         author: hex(&version.author),
+        author_name: version.author_name.clone(),
         this_device: version.author == device,
         changes: changes.collect(),
         more_changes: version.more_changes,
@@ -109,6 +111,8 @@ fn document(version: &VersionReport, device: [u8; 32]) -> Version {
 fn print(version: &VersionReport, device: [u8; 32]) {
     let author = if version.author == device {
         "this device".to_owned()
+    } else if !version.author_name.is_empty() {
+        ui::shown(version.author_name.as_bytes())
     } else {
         format!("device {}", hex(&version.author[..4]))
     };

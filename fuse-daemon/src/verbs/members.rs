@@ -63,20 +63,17 @@ pub(super) fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
     let opening = context.opening(&args.bucket, &args.passphrase)?;
     let report = ask(context, opening.clone())?;
     let member = find(&report.members, &args.device, args)?;
+    let who = format!("{} ({}, {})", called(member), word(member.role), hex(&member.key[..8]));
     let is_owner = |member: &&Member| member.role == Role::Owner;
     if is_owner(&member) && report.members.iter().filter(is_owner).count() == 1 {
-        let message = format!(
-            "{} is the last owner of bucket '{}', who cannot be removed",
-            called(member),
-            args.bucket
-        );
+        let message =
+            format!("{who} is the last owner of bucket '{}', and cannot be removed", args.bucket);
         return Err(Failure::new(Code::Failed, message));
     }
     if report.role != Some(Role::Owner) {
         let message = format!("only an owner of bucket '{}' can remove a device", args.bucket);
         return Err(Failure::new(Code::Failed, message));
     }
-    let who = format!("{} ({}, {})", called(member), word(member.role), hex(&member.key[..8]));
     if args.dry_run {
         ui::result(format_args!("would remove {who} from bucket '{}'", args.bucket));
         return Ok(());

@@ -8,15 +8,19 @@ mod daemon;
 mod demo;
 mod doctor;
 mod id;
+mod invite;
+mod join;
 mod list;
 mod log;
 mod members;
 mod mount;
 mod pages;
+mod peers;
 mod publish;
 mod resolve;
 mod status;
 mod strategy;
+mod sync;
 mod target;
 mod umount;
 
@@ -27,11 +31,12 @@ use cairnfs_mount_core::{Bucket, Description};
 
 use crate::{
     cli::{Cli, MountOptions, PassphraseArgs, Verb},
-    control::{self, Client, Event, Opening, Progress},
+    control::{self, Client, Event, Opening, Progress, StatusReport},
     exit::{Failure, Result},
     footprint,
     home::{BucketName, Home},
     interrupt, logger,
+    net::{JoinProgress, SyncProgress},
     passphrase::{self, Source},
     settings::Settings,
     ui::{self, ProgressLine},
@@ -107,6 +112,10 @@ impl Context {
             Verb::Conflicts(args) => conflicts::run(self, &args),
             Verb::Resolve(args) => resolve::run(self, &args),
             Verb::Strategy(args) => strategy::run(self, &args),
+            Verb::Invite(args) => invite::run(self, &args),
+            Verb::Join(args) => join::run(self, &args),
+            Verb::Peers(args) => peers::run(self, &args),
+            Verb::Sync(args) => sync::run(self, &args),
             Verb::Members(args) => members::run(self, &args),
             Verb::Remove(args) => members::remove(self, &args),
             Verb::Id(args) => id::run(self, &args),
@@ -132,7 +141,7 @@ impl Context {
         } else if self.mounts()?.iter().any(|mount| mount.bucket == *bucket) {
             None
         } else {
-            let source = Source::find(flags, &self.settings, bucket)?;
+            let source = Source::find(flags, &self.settings, Some(bucket))?;
             Some(passphrase::for_existing(source.as_ref(), bucket)?)
         };
         Ok(Opening { bucket: bucket.clone(), secret })
@@ -140,13 +149,13 @@ impl Context {
 
     /// The mounts of the daemon; none if no daemon runs.
     fn mounts(&self) -> Result<Vec<control::MountReport>> {
-        self.status(false)
+        self.status(false).map(|status| status.mounts)
     }
 
-    fn status(&self, save: bool) -> Result<Vec<control::MountReport>> {
-        let Some(client) = Client::connect(&self.home)? else { return Ok(Vec::new()) };
+    fn status(&self, save: bool) -> Result<StatusReport> {
+        let Some(client) = Client::connect(&self.home)? else { return Ok(StatusReport::default()) };
         match client.ask(&control::Request::Status { save }, &mut |_| ())? {
-            control::Answer::Status(mounts) => Ok(mounts),
+            control::Answer::Status(status) => Ok(status),
             _ => Err(Failure::new(crate::exit::Code::Failed, "the daemon gave another answer")),
         }
     }
@@ -180,6 +189,18 @@ fn show(line: &mut ProgressLine, event: Event) {
             let (done, total) = (Size(done).about(), Size(total).about());
             line.show(format_args!("checking: {done} of {total} ({percent} %)"));
         }
+        Event::Progress(Progress::Joining(progress)) => match progress {
+            JoinProgress::Connecting(address) => line.show(format_args!("trying {address}")),
+            JoinProgress::Fetching(transfer) => line.show(peers::receiving(&transfer)),
+        },
+        Event::Progress(Progress::Syncing(progress)) => match progress {
+            SyncProgress::Connecting => line.show("looking for a device that has the same"),
+            SyncProgress::Waiting { behind: 1 } => line.show("1 device is behind"),
+            SyncProgress::Waiting { behind } => {
+                line.show(format_args!("{behind} devices or buckets are behind"));
+            }
+            SyncProgress::Fetching(transfer) => line.show(peers::receiving(&transfer)),
+        },
         Event::Note(text) => {
             line.clear();
             ui::note(text);

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         return Ok(());
     }
     let source = if description.needs_passphrase {
-        Source::find(&passphrase_flags(args, &options), &context.settings, &args.bucket)?
+        Source::find(&passphrase_flags(args, &options), &context.settings, Some(&args.bucket))?
     } else {
         passphrase::note_unused(&args.passphrase, &args.bucket);
         None

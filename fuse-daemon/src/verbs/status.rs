@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use cairnfs_mount_core::Role;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, members::word, peers::called};
 use crate::{
     cli::StatusArgs,
-    control::{MountReport, Trouble},
+    control::{MountReport, StatusReport, Trouble},
     exit::{Code, Failure, Result},
     home::BucketName,
+    net::PeerReport,
     place::{self, Listed},
     ui,
     values::{Size, Span, hex},
@@ -45,6 +47,13 @@ struct Bucket {
     read_only: Option<bool>,
     allow_other: Option<bool>,
     conflicts: Option<u64>,
+    /// What this device may do.
+    role: Option<&'static str>,
+    /// Devices that have it, this one included.
+    members: Option<u32>,
+    /// Names of devices that are connected.
+    peers_connected: Vec<String>,
+    last_contact: Option<String>,
     stored_bytes: u64,
     free_bytes: Option<u64>,
     /// `good`, `no-space` or `failed`.
@@ -59,13 +68,15 @@ struct Found {
     name: BucketName,
     mount: Option<MountReport>,
     dead: Option<Listed>,
+    /// Other devices that have it, connected or not.
+    peers: Vec<PeerReport>,
 }
 
 pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
     if let Some(name) = &args.bucket {
         context.describe(name)?;
     }
-    let mut mounts = context.status(args.wait_safe)?;
+    let StatusReport { mut mounts, peers } = context.status(args.wait_safe)?;
     let mut all = Vec::new();
     for name in context.home.bucket_names()? {
         if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
@@ -74,7 +85,8 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
         let mount = mounts.iter().position(|mount| mount.bucket == name);
         let mount = mount.map(|index| mounts.swap_remove(index));
         let dead = place::dead_mounts(|dead| mount.is_none() && dead.bucket == name.as_str());
-        all.push(Found { name, dead: dead.into_iter().next(), mount });
+        let peers = peers.iter().filter(|peer| peer.buckets.contains(&name)).cloned().collect();
+        all.push(Found { name, dead: dead.into_iter().next(), mount, peers });
     }
     if args.json {
         ui::json(&document(context, &all))?;
@@ -126,7 +138,7 @@ fn print(context: &Context, all: &[Found]) {
     for one in all {
         ui::result("");
         match &one.mount {
-            Some(mount) => print_mount(context, mount),
+            Some(mount) => print_mount(context, mount, &one.peers),
             None => {
                 let size = Size(context.stored_bytes(&one.name)).about();
                 ui::result(format_args!("{}: not mounted, {size} stored", one.name));
@@ -142,7 +154,7 @@ fn print(context: &Context, all: &[Found]) {
     }
 }
 
-fn print_mount(context: &Context, mount: &MountReport) {
+fn print_mount(context: &Context, mount: &MountReport, peers: &[PeerReport]) {
     let row = |key: &str, value: String| ui::result(format_args!("  {key:<13} {value}"));
     let place =
         if mount.detached { "unmounted by others, but still in use, at" } else { "mounted at" };
@@ -151,16 +163,46 @@ fn print_mount(context: &Context, mount: &MountReport) {
     let head = hex(&mount.head[..8]);
     let more = if mount.unpublished { "; later changes are saved, not published yet" } else { "" };
     row("last publish", format!("{}, version {head}{more}", when::ago(mount.last_publish)));
-    let read_only = if mount.read_only { ", read-only" } else { "" };
-    row("policy", format!("{}{read_only}", mount.policy));
+    row("policy", format!("{}{}", mount.policy, read_only(mount)));
+    row("peers", who_is_there(mount, peers));
     row(
         "conflicts",
-        if mount.conflicts == 0 { "none".into() } else { mount.conflicts.to_string() },
+        match mount.conflicts {
+            0 => "none".into(),
+            many => format!("{many} ('cairnfs conflicts {}' shows them)", mount.bucket),
+        },
     );
     let free = free_bytes(context, &mount.bucket);
     let free = free.map_or_else(String::new, |free| format!(", {} free", Size(free).about()));
     row("space", format!("{} stored{free}", Size(context.stored_bytes(&mount.bucket)).about()));
     row("health", mount.trouble.as_ref().map_or("good".into(), |_| what_is_unsafe(mount)));
+}
+
+fn read_only(mount: &MountReport) -> &'static str {
+    match (mount.read_only, mount.role) {
+        (true, Some(Role::Reader)) => ", read-only, as this device may only read",
+        (true, None) => ", read-only, as this device was removed from the bucket",
+        (true, _) => ", read-only",
+        (false, _) => "",
+    }
+}
+
+/// `2 connected (laptop, nas)`, or since when there is nobody.
+fn who_is_there(mount: &MountReport, peers: &[PeerReport]) -> String {
+    let connected: Vec<_> =
+        peers.iter().filter(|peer| peer.connected.is_some()).map(called).collect();
+    if !connected.is_empty() {
+        return format!("{} connected ({})", connected.len(), connected.join(", "));
+    }
+    match (mount.members, last_contact(peers)) {
+        (0 | 1, _) => "none: no other device has this bucket".to_owned(),
+        (_, None) => "none connected".to_owned(),
+        (_, last) => format!("none connected, last contact {}", when::ago(last)),
+    }
+}
+
+fn last_contact(peers: &[PeerReport]) -> Option<std::time::SystemTime> {
+    peers.iter().filter_map(|peer| peer.last_seen).max()
 }
 
 fn document(context: &Context, all: &[Found]) -> Status {
@@ -199,6 +241,10 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         read_only: mount.map(|it| it.read_only),
         allow_other: mount.map(|it| it.allow_other),
         conflicts: mount.map(|it| it.conflicts),
+        role: mount.and_then(|it| it.role).map(word),
+        members: mount.map(|it| it.members),
+        peers_connected: one.peers.iter().filter(|it| it.connected.is_some()).map(called).collect(),
+        last_contact: last_contact(&one.peers).map(when::rfc3339),
         stored_bytes: context.stored_bytes(&one.name),
         free_bytes: free_bytes(context, &one.name),
         health,

@@ -34,6 +34,13 @@ impl Target {
     pub(super) fn find(context: &Context, text: &OsStr) -> Result<Self> {
         let mounts = context.mounts()?;
         let name = text.to_str().and_then(|text| text.parse::<BucketName>().ok());
+        if let Some(name) = &name
+            && !context.home.bucket_dir(name).exists()
+            && !Path::new(text).exists()
+        {
+            // Refuses in the words of all other verbs.
+            context.describe(name)?;
+        }
         if let Some(bucket) = name.filter(|name| context.home.bucket_dir(name).exists()) {
             let mount = mounts.iter().find(|mount| mount.bucket == bucket);
             let dir = mount.map(|mount| mount.dir.clone());

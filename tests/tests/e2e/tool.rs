@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, need, peer::BUCKET, process, run};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 25] = [
     "create",
     "mount",
     "umount",
@@ -19,6 +19,10 @@ const VERBS: [&str; 21] = [
     "resolve",
     "strategy",
     "members",
+    "invite",
+    "join",
+    "peers",
+    "sync",
     "remove",
     "demo",
     "doctor",

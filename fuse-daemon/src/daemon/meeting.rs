@@ -1,0 +1,194 @@
+//! Other devices: inviting them, joining what they have, and waiting until all have met.
+
+use std::time::{Duration, Instant};
+
+use cairnfs_mount_core::{Bucket, BucketId, Mount, Options, Protection, Role};
+
+use super::{Daemon, mounting::give_up, table::Claim};
+use crate::{
+    control::{Event, InviteRequest, JoinRequest, PeersReport, Progress, SyncRequest},
+    exit::{Code, Failure, Result},
+    home::BucketName,
+    net::{Invite, SyncOutcome},
+};
+
+/// How long `mount` waits for the first version of a bucket that was joined.
+const FIRST_VERSION: Duration = Duration::from_secs(10);
+
+/// How many names are tried for a bucket whose name is taken here.
+const NAMES_MAX: u32 = 99;
+
+impl Daemon {
+    /// Makes an invitation to a bucket that is mounted.
+    pub(super) fn invite(&self, request: &InviteRequest) -> Result<Invite> {
+        let InviteRequest { bucket, role, lifetime, uses } = request;
+        if self.table.find(bucket).is_none() {
+            let message = format!(
+                "bucket '{bucket}' is not mounted: mount it, and leave it mounted until the other \
+                 device has joined"
+            );
+            return Err(Failure::new(Code::NotFound, message));
+        }
+        self.net.invite(bucket, *role, *lifetime, *uses)
+    }
+
+    /// Takes an invitation: afterwards the bucket is here, under the name that is returned.
+    pub(super) fn join(
+        &self,
+        request: &JoinRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<BucketName> {
+        // Before the ticket is used up.
+        let claimed = request.name.as_ref().map(|name| self.claim_new(name)).transpose()?;
+        let ticket = str::from_utf8(request.ticket.expose()).map_err(|err| {
+            Failure::new(Code::WrongKey, format_args!("this is no ticket: {err}"))
+        })?;
+        let joining = self.net.join(ticket.trim(), &mut |progress| {
+            say(Event::Progress(Progress::Joining(progress)))
+        })?;
+        if let Some(known) = self.name_of(joining.bucket())? {
+            let message = format!("this device has that bucket already: it is '{known}' here");
+            return Err(Failure::new(Code::Failed, message));
+        }
+        let (name, _claim) = match (&request.name, claimed) {
+            (Some(name), Some(claim)) => (name.clone(), claim),
+            _ => self.free_name(joining.suggested(), joining.bucket())?,
+        };
+        let protection = match &request.secret {
+            Some(secret) => Protection::Passphrase(secret.expose()),
+            None => Protection::KeyFile,
+        };
+        let finished = self.net.finish_join(joining, &name, protection, &mut |progress| {
+            say(Event::Progress(Progress::Joining(progress)))
+        });
+        match finished {
+            Ok(()) => Ok(name),
+            Err(failure) if self.home.bucket_dir(&name).exists() => {
+                let message = format!(
+                    "bucket '{name}' is here, but not its first version yet ('cairnfs sync {name}' \
+                     fetches it): {}",
+                    failure.message
+                );
+                Err(Failure::new(failure.code, message))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// What the daemon knows of other devices.
+    pub(super) fn peers(&self) -> PeersReport {
+        PeersReport { listening: self.net.listening(), peers: self.net.peers() }
+    }
+
+    /// Waits until what was published here and there has met.
+    pub(super) fn sync(
+        &self,
+        request: &SyncRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<SyncOutcome> {
+        let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
+        let Some(opening) = &request.opening else {
+            if self.table.all().is_empty() {
+                let message = "nothing is mounted: name a bucket to sync it all the same";
+                return Err(Failure::new(Code::NotFound, message));
+            }
+            return self.meet(None, deadline, say);
+        };
+        let bucket = &opening.bucket;
+        if self.table.find(bucket).is_some() {
+            return self.meet(Some(bucket), deadline, say);
+        }
+        let _claim = self.table.claim(bucket, "being synced")?;
+        let mount = self.open(opening, Options::default())?;
+        self.net.serve(bucket, &mount);
+        let met = self.meet(Some(bucket), deadline, say);
+        self.net.withdraw(bucket);
+        give_up(&mount);
+        met
+    }
+
+    fn meet(
+        &self,
+        bucket: Option<&BucketName>,
+        deadline: Option<Instant>,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<SyncOutcome> {
+        self.net.sync(bucket, deadline, &mut |progress| {
+            say(Event::Progress(Progress::Syncing(progress)))
+        })
+    }
+
+    /// Makes sure that there is a tree to be shown in a bucket that is served. Of one that was
+    /// joined when nobody could be reached there may be none.
+    pub(super) fn bring_first_version(
+        &self,
+        bucket: &BucketName,
+        mount: &Mount,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        if !mount.awaits_first_version() {
+            return Ok(());
+        }
+        let met = self.meet(Some(bucket), Some(Instant::now() + FIRST_VERSION), say);
+        if !mount.awaits_first_version() {
+            return Ok(());
+        }
+        let why = match met {
+            Err(failure) if failure.code == Code::Interrupted => return Err(failure),
+            Err(failure) => failure.message,
+            Ok(_) => "nobody who was reached has it".to_owned(),
+        };
+        let message = format!(
+            "the first version of bucket '{bucket}' is not here yet: run 'cairnfs sync {bucket}' \
+             when a device that has it can be reached ({why})"
+        );
+        Err(Failure::new(Code::NoPeer, message))
+    }
+
+    /// Takes the place of a bucket that is to be made.
+    fn claim_new(&self, name: &BucketName) -> Result<Claim<'_>> {
+        let exists = || {
+            let message =
+                format!("a bucket '{name}' exists already: say with --name what to call this one");
+            Failure::new(Code::Failed, message)
+        };
+        // Looked at before, as a claim waits for whatever goes on there.
+        if self.home.bucket_dir(name).exists() {
+            return Err(exists());
+        }
+        let claim = self.table.claim(name, "being joined")?;
+        if self.home.bucket_dir(name).exists() { Err(exists()) } else { Ok(claim) }
+    }
+
+    /// A name that nothing here has: the suggested one, or one that is made from it.
+    fn free_name(
+        &self,
+        suggested: Option<BucketName>,
+        id: BucketId,
+    ) -> Result<(BucketName, Claim<'_>)> {
+        let plain = suggested.map_or_else(|| format!("bucket-{id}"), String::from);
+        let others = (2..=NAMES_MAX).map(|number| format!("{plain}-{number}"));
+        for name in std::iter::once(plain.clone()).chain(others) {
+            // What is too long with its number is no name.
+            let Ok(name) = name.parse::<BucketName>() else { continue };
+            if let Ok(claim) = self.claim_new(&name) {
+                return Ok((name, claim));
+            }
+        }
+        let message = format!("'{plain}' is taken here: say with --name what to call the bucket");
+        Err(Failure::new(Code::Failed, message))
+    }
+
+    /// What a bucket is called here, if it is here.
+    fn name_of(&self, id: BucketId) -> Result<Option<BucketName>> {
+        let names = self.home.bucket_names()?;
+        Ok(names.into_iter().find(|name| {
+            Bucket::describe(&self.home.bucket_dir(name)).is_ok_and(|known| known.id == id)
+        }))
+    }
+}
+
+/// Whether a device of this role may change anything.
+pub(super) fn may_write(role: Option<Role>) -> bool {
+    matches!(role, Some(Role::Writer | Role::Owner))
+}

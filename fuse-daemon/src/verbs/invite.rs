@@ -1,0 +1,38 @@
+//! `cairnfs invite`: prints a ticket with which another device joins a bucket.
+
+use super::{Context, members::word};
+use crate::{
+    cli::InviteArgs,
+    control::{Answer, Client, InviteRequest, Request},
+    exit::{Code, Failure, Result},
+    ui,
+    values::Span,
+    when,
+};
+
+pub(super) fn run(context: &Context, args: &InviteArgs) -> Result<()> {
+    context.describe(&args.bucket)?;
+    let Span(lifetime) = args.lifetime;
+    if lifetime.is_zero() {
+        return Err(Failure::usage("--for 0s: nobody could use the ticket"));
+    }
+    let role = args.role.into();
+    let request = InviteRequest { bucket: args.bucket.clone(), role, lifetime, uses: args.uses };
+    let client = Client::connect_or_start(&context.home, None)?;
+    let Answer::Invite(invite) = client.ask(&Request::Invite(request), &mut |_| ())? else {
+        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+    };
+    ui::result(&invite.ticket);
+    let devices =
+        if invite.uses == 1 { "one device".to_owned() } else { format!("{} devices", invite.uses) };
+    ui::note(format_args!(
+        "Good until {} for {devices}, as {} of bucket '{}'. There: cairnfs join TICKET",
+        when::local(invite.until),
+        word(role),
+        args.bucket
+    ));
+    ui::note(
+        "Whoever has the ticket can join: give it to nobody else, and leave the bucket mounted.",
+    );
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! `cairnfs peers`: the devices that share something with this one.
+
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    cli::JsonArgs,
+    control::{Answer, Client, PeersReport, Request},
+    exit::{Code, Failure, Result},
+    net::{PeerReport, Transfer},
+    ui,
+    values::{Size, Span, hex},
+    when,
+};
+
+#[derive(Serialize)]
+struct Peers {
+    /// Where this device is reached.
+    listening: Option<String>,
+    peers: Vec<Peer>,
+}
+
+#[derive(Serialize)]
+struct Peer {
+    name: String,
+    key: String,
+    connected: bool,
+    connected_since: Option<String>,
+    /// Whether this device made the connection.
+    dialled: bool,
+    address: Option<String>,
+    last_seen: Option<String>,
+    buckets: Vec<String>,
+    fetching: Option<Fetching>,
+    sent_bytes: u64,
+    received_bytes: u64,
+    last_error: Option<String>,
+    last_error_time: Option<String>,
+    /// In how many milliseconds it is tried again.
+    next_try_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Fetching {
+    bucket: String,
+    pieces: u64,
+    bytes: u64,
+    lacking_pieces: u64,
+}
+
+pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
+    let report = match Client::connect(&context.home)? {
+        None => PeersReport::default(),
+        Some(client) => match client.ask(&Request::Peers, &mut |_| ())? {
+            Answer::Peers(report) => report,
+            _ => return Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+        },
+    };
+    if args.json {
+        return ui::json(&document(&report));
+    }
+    match report.listening {
+        Some(address) => ui::result(format_args!("listening on {address}")),
+        None => ui::result("not listening: nothing is mounted"),
+    }
+    for peer in &report.peers {
+        ui::result("");
+        print(peer);
+    }
+    Ok(())
+}
+
+/// What a device is called.
+pub(super) fn called(peer: &PeerReport) -> String {
+    if peer.name.is_empty() {
+        format!("device {}", hex(&peer.key[..4]))
+    } else {
+        ui::shown(peer.name.as_bytes())
+    }
+}
+
+/// `receiving 'photos': 12.0 MiB in 30 pieces, 12 more are known of`
+pub(super) fn receiving(transfer: &Transfer) -> String {
+    let Transfer { bucket, blobs, bytes, lacking } = transfer;
+    let more = if *lacking == 0 { String::new() } else { format!(", {lacking} more to come") };
+    format!("receiving '{bucket}': {} in {blobs} pieces{more}", Size(*bytes).about())
+}
+
+fn print(peer: &PeerReport) {
+    let row = |key: &str, value: String| ui::result(format_args!("  {key:<13} {value}"));
+    let address = peer.address.map_or_else(String::new, |address| {
+        let direction = if peer.dialled { "to" } else { "from" };
+        let direction = if peer.connected.is_some() { direction } else { "at" };
+        format!(" {direction} {address}")
+    });
+    let state = match (peer.connected, peer.last_seen) {
+        (Some(since), _) => format!("connected{address} since {}", when::local(since)),
+        (None, Some(_)) => {
+            format!("not connected, last seen{address} {}", when::ago(peer.last_seen))
+        }
+        (None, None) => "not connected yet".to_owned(),
+    };
+    ui::result(format_args!("{} ({}): {state}", called(peer), hex(&peer.key[..4])));
+    if !peer.buckets.is_empty() {
+        let names: Vec<_> = peer.buckets.iter().map(ToString::to_string).collect();
+        row("buckets", names.join(", "));
+    }
+    if let Some(transfer) = &peer.transfer {
+        row("in flight", receiving(transfer));
+    }
+    if peer.connected.is_some() {
+        let (sent, received) = (Size(peer.sent_bytes), Size(peer.received_bytes));
+        row("traffic", format!("{} sent, {} received", sent.about(), received.about()));
+    }
+    if let Some((error, at)) = &peer.last_error {
+        row("last error", format!("{} ({})", ui::shown(error.as_bytes()), when::ago(Some(*at))));
+    }
+    if let Some(after) = peer.next_try {
+        row("next try", format!("in {}", Span(after).about()));
+    }
+}
+
+fn document(report: &PeersReport) -> Peers {
+    let peers = report.peers.iter().map(|peer| Peer {
+        name: peer.name.clone(),
+        key: hex(&peer.key),
+        connected: peer.connected.is_some(),
+        connected_since: peer.connected.map(when::rfc3339),
+        dialled: peer.dialled,
+        address: peer.address.map(|address| address.to_string()),
+        last_seen: peer.last_seen.map(when::rfc3339),
+        buckets: peer.buckets.iter().map(ToString::to_string).collect(),
+        fetching: peer.transfer.as_ref().map(|transfer| Fetching {
+            bucket: transfer.bucket.to_string(),
+            pieces: transfer.blobs,
+            bytes: transfer.bytes,
+            lacking_pieces: transfer.lacking,
+        }),
+        sent_bytes: peer.sent_bytes,
+        received_bytes: peer.received_bytes,
+        last_error: peer.last_error.as_ref().map(|(error, _)| error.clone()),
+        last_error_time: peer.last_error.as_ref().map(|(_, at)| when::rfc3339(*at)),
+        next_try_ms: peer
+            .next_try
+            .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+    });
+    Peers { listening: report.listening.map(|address| address.to_string()), peers: peers.collect() }
+}

@@ -1,0 +1,41 @@
+//! `cairnfs sync`: waits until what was published here and elsewhere has met.
+
+use super::{Context, show};
+use crate::{
+    cli::SyncArgs,
+    control::{Answer, Client, Request, SyncRequest},
+    exit::{Code, Failure, Result},
+    ui,
+    ui::ProgressLine,
+    values::Span,
+};
+
+pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<()> {
+    let opening = args.bucket.as_ref().map(|name| context.opening(name, &args.passphrase));
+    let request =
+        SyncRequest { opening: opening.transpose()?, timeout: args.timeout.map(|Span(time)| time) };
+    let client = if request.opening.is_some() {
+        Client::connect_or_start(&context.home, None)?
+    } else {
+        let none = || Failure::new(Code::NotFound, "no daemon runs: nothing is mounted");
+        Client::connect(&context.home)?.ok_or_else(none)?
+    };
+    let mut line = ProgressLine::new();
+    let answer = client.ask(&Request::Sync(request), &mut |event| show(&mut line, event));
+    line.clear();
+    let Answer::Synced(outcome) = answer? else {
+        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+    };
+    let met = match outcome.peers {
+        1 => "in sync with 1 device".to_owned(),
+        many => format!("in sync with {many} devices"),
+    };
+    ui::note(if outcome.unreached.is_empty() {
+        met
+    } else {
+        let names: Vec<_> =
+            outcome.unreached.iter().map(|name| ui::shown(name.as_bytes())).collect();
+        format!("{met}; not reached: {}", names.join(", "))
+    });
+    Ok(())
+}
