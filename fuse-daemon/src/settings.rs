@@ -14,7 +14,6 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     env, fmt, fs, io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -26,7 +25,7 @@ use crate::{
     exit::{Failure, Result},
     home::{BucketName, Home},
     net::NetOptions,
-    values::{Size, Span, Switch},
+    values::{Address, Size, Span, Switch},
 };
 
 /// A setting that can be given in the environment and in the file.
@@ -54,7 +53,7 @@ pub(crate) const KEYS: [Key; 13] = [
     key::<String>("passphrase_command", "CAIRNFS_PASSPHRASE_COMMAND", ""),
     key::<Span>("timeout", "CAIRNFS_TIMEOUT", ""),
     key::<String>("device_name", "CAIRNFS_DEVICE_NAME", ""),
-    key::<SocketAddr>("listen", "CAIRNFS_LISTEN", ""),
+    key::<Address>("listen", "CAIRNFS_LISTEN", ""),
     key::<Switch>("discovery", "CAIRNFS_DISCOVERY", "true"),
     key::<log::LevelFilter>("log", "CAIRNFS_LOG", ""),
 ];
@@ -194,7 +193,7 @@ impl Settings {
     /// How this device is to be reached if no flag says otherwise.
     pub(crate) fn net(&self) -> NetOptions {
         NetOptions {
-            listen: self.get("listen", None),
+            listen: self.get("listen", None).map(|Address(at)| at),
             discovery: self.get("discovery", None) == Some(Switch(true)),
             device_name: self.device_name(),
         }

@@ -1,6 +1,6 @@
 //! Values as people write them: `64MiB`, `500ms`, `yes`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 /// The text is not a value of the wanted sort; says what would be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -103,6 +103,19 @@ impl Span {
     }
 }
 
+/// Where to listen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Address(pub(crate) SocketAddr);
+
+impl FromStr for Address {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let wanted = "an address: write 192.0.2.7:7117, or [::]:7117 for all there are";
+        text.parse().ok().map(Self).ok_or_else(|| BadValue::new(text, wanted))
+    }
+}
+
 /// Yes or no.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Switch(pub(crate) bool);
@@ -155,6 +168,10 @@ mod tests {
             assert!(text.parse::<Size>().is_err(), "{text}");
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
+        for text in ["", "here", "192.0.2.7", "::1:7117", "host:7117"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+        assert!("[::]:7117".parse::<Address>().is_ok());
         let err = "5".parse::<Span>().unwrap_err().to_string();
         assert_eq!(err, "\"5\" is not a time: write 500ms, 5s, 10m, 2h or 7d");
     }

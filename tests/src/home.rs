@@ -99,10 +99,17 @@ impl Home {
                 command.env_remove(name);
             }
         }
-        command.env("CAIRNFS_HOME", &self.home);
-        // Tests run beside each other, and beside whatever else is on this network.
-        command.env("CAIRNFS_LISTEN", "127.0.0.1:0").env("CAIRNFS_DISCOVERY", "false");
+        self.settle(&mut command);
         command
+    }
+
+    /// Has `command` use this home, and this machine's own network only: tests run beside each
+    /// other, and beside whatever else is on the network.
+    pub fn settle<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
+            .env("CAIRNFS_HOME", &self.home)
+            .env("CAIRNFS_LISTEN", "127.0.0.1:0")
+            .env("CAIRNFS_DISCOVERY", "false")
     }
 
     /// Runs `cairnfs ARGS`.

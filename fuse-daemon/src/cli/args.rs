@@ -1,14 +1,14 @@
 //! The arguments of each verb.
 #![allow(clippy::doc_markdown, reason = "these comments are the help texts, which are plain")]
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use cairnfs_mount_core::SavePolicy;
 use clap::Args;
 
 use crate::{
     home::BucketName,
-    values::{Size, Span},
+    values::{Address, Size, Span},
 };
 
 /// Where a passphrase comes from.
@@ -117,7 +117,7 @@ pub(crate) struct DaemonArgs {
     /// Where other devices reach this one [env: CAIRNFS_LISTEN] [default: all addresses, a port
     /// that stays the same]
     #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) listen: Option<Address>,
     /// Neither look for other devices on the local network nor be found there
     /// [env: CAIRNFS_DISCOVERY=false]
     #[arg(long)]

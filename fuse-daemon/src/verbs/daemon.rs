@@ -9,11 +9,12 @@ use crate::{
     lock::LockFile,
     ui,
     ui::ProgressLine,
+    values::Address,
 };
 
 pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<()> {
     let mut net = context.settings.net();
-    net.listen = args.listen.or(net.listen);
+    net.listen = args.listen.map(|Address(at)| at).or(net.listen);
     net.discovery &= !args.no_discovery;
     let started = Running::start(context.home.clone(), net)
         .and_then(|started| started.map_err(already_served));

@@ -18,7 +18,11 @@ pub(super) fn run(context: &Context, args: &InviteArgs) -> Result<()> {
     }
     let role = args.role.into();
     let request = InviteRequest { bucket: args.bucket.clone(), role, lifetime, uses: args.uses };
-    let client = Client::connect_or_start(&context.home, None)?;
+    let none = || {
+        let message = format!("no daemon runs: bucket '{}' is not mounted", args.bucket);
+        Failure::new(Code::NotFound, message)
+    };
+    let client = Client::connect(&context.home)?.ok_or_else(none)?;
     let Answer::Invite(invite) = client.ask(&Request::Invite(request), &mut |_| ())? else {
         return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
     };

@@ -312,9 +312,8 @@ fn without_dev_fuse_mounting_says_what_is_missing() {
         .arg(home.dir("dev"))
         .arg(cairnfs_tests::binary::path())
         .args(["mount", BUCKET])
-        .arg(&dir)
-        .env("CAIRNFS_HOME", home.path());
-    let outcome = cairnfs_tests::run(&mut command, Duration::from_secs(60)).exits(7);
+        .arg(&dir);
+    let outcome = cairnfs_tests::run(home.settle(&mut command), Duration::from_secs(60)).exits(7);
     is_plain(&outcome);
     outcome.says(&["fuse"]);
 }
@@ -354,8 +353,7 @@ fn a_new_passphrase_is_asked_for_twice_and_an_old_one_once() {
     let typed = |answers: &str, args: &[&str]| {
         let mut command = std::process::Command::new("python3");
         command.args(["-c", TERMINAL, answers]).arg(cairnfs_tests::binary::path()).args(args);
-        command.env("CAIRNFS_HOME", home.path());
-        cairnfs_tests::run(&mut command, Duration::from_secs(90))
+        cairnfs_tests::run(home.settle(&mut command), Duration::from_secs(90))
     };
     let differ = typed("one secret,another", &["create", BUCKET]);
     assert!(!matches!(differ.code, Some(0 | 99)), "two different passphrases were taken: {differ}");

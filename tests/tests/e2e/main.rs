@@ -28,6 +28,7 @@ mod others_get_wrong;
 mod rename;
 mod saved_is_saved;
 mod secrecy;
+mod sharing;
 mod software;
 mod tool;
 mod unlinked;

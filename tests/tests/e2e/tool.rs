@@ -250,9 +250,8 @@ fn mount_and_umount_of_the_system_work() {
         .args(["-m", "bash", "-ec", SYSTEM, "bash"])
         .arg(cairnfs_tests::binary::path())
         .args([home.dir("mnt"), home.dir("links")])
-        .arg(BUCKET)
-        .env("CAIRNFS_HOME", home.path());
-    run(&mut command, Duration::from_secs(60)).ok();
+        .arg(BUCKET);
+    run(home.settle(&mut command), Duration::from_secs(60)).ok();
 }
 
 #[test]

@@ -93,6 +93,9 @@ fn shell(root: &Path, command: &str) -> Result<Output> {
         .current_dir(root)
         .env("PATH", path)
         .env("CAIRNFS_HOME", root.join("home"))
+        // What is thrown away is no concern of other devices.
+        .env("CAIRNFS_LISTEN", "127.0.0.1:0")
+        .env("CAIRNFS_DISCOVERY", "false")
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         // Ctrl-C is for the demo, which then cleans up.

@@ -1,0 +1,177 @@
+//! Sharing a bucket, from the command line: what is said on one device alone, and to wrong words.
+
+use cairnfs_tests::{Home, Outcome, Peer, peer::BUCKET};
+
+/// One line that a person can act on.
+#[track_caller]
+fn is_one_line(outcome: &Outcome) {
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    assert!(matches!(lines.as_slice(), [line] if line.starts_with("cairnfs: ")), "{outcome}");
+    assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+}
+
+#[test]
+fn wrong_usage_of_each_verb_is_exit_code_2_and_changes_nothing() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let before = home.files();
+    for line in [
+        "conflicts a b",
+        "resolve",
+        "resolve f",
+        "resolve f --keep",
+        "strategy",
+        "strategy photos sometimes",
+        "strategy photos --rule *.md",
+        "strategy photos --rule *.md=sometimes",
+        "strategy photos --rule [=fork",
+        "strategy photos --remove-rule",
+        "members",
+        "members a b",
+        "remove photos",
+        "invite",
+        "invite photos --role king",
+        "invite photos --for never",
+        "invite photos --for 0s",
+        "invite photos --uses 0",
+        "invite photos --uses 1001",
+        "join",
+        "join ticket --name ../photos",
+        "join ticket --no-passphrase --passphrase-file f",
+        "peers photos",
+        "sync photos --timeout soon",
+        "sync a b",
+        "daemon --listen here",
+        "daemon --listen 127.0.0.1",
+    ] {
+        let args: Vec<_> = line.split(' ').collect();
+        let outcome = home.cairnfs(&args).exits(2);
+        is_one_line(&outcome);
+        assert!(outcome.stdout.is_empty(), "{outcome}");
+    }
+    assert_eq!(home.files(), before);
+}
+
+#[test]
+fn settings_of_the_network_are_checked_before_anything_begins() {
+    let home = Home::new();
+    for (name, value) in [("CAIRNFS_LISTEN", "nowhere"), ("CAIRNFS_DISCOVERY", "perhaps")] {
+        let mut command = home.command(&["list"]);
+        command.env(name, value);
+        let outcome = cairnfs_tests::run(&mut command, std::time::Duration::from_secs(30)).exits(2);
+        is_one_line(&outcome);
+        outcome.says(&[name, value]);
+    }
+}
+
+#[test]
+fn an_unknown_bucket_or_path_is_exit_code_3_and_named() {
+    let peer = Peer::new();
+    let home = peer.home();
+    let mount = peer.dir();
+    for args in [
+        ["conflicts", "nowhere"],
+        ["members", "nowhere"],
+        ["strategy", "nowhere"],
+        ["invite", "nowhere"],
+        ["sync", "nowhere"],
+        ["conflicts", "/nowhere/at/all"],
+    ] {
+        let outcome = home.cairnfs(&args).exits(3);
+        is_one_line(&outcome);
+        outcome.says(&["nowhere"]);
+    }
+    home.cairnfs(&["remove", "nowhere", "laptop"]).exits(3).says(&["nowhere"]);
+    home.cairnfs(&["remove", BUCKET, "no-such-laptop"]).exits(3).says(&["no-such-laptop"]);
+    home.cairnfs(&["resolve", "/nowhere/f", "--keep", "ours"]).exits(3).says(&["/nowhere/f"]);
+    home.cairnfs(&["resolve", "nowhere", "--all", "--keep", "ours"]).exits(3).says(&["nowhere"]);
+    assert!(mount.join(".").exists());
+}
+
+#[test]
+fn a_wrong_passphrase_is_exit_code_4() {
+    let home = Home::new();
+    let scratch = home.scratch();
+    std::fs::write(scratch.join("right"), "right\n").unwrap();
+    std::fs::write(scratch.join("wrong"), "wrong\n").unwrap();
+    let file = |name: &str| format!("--passphrase-file={}", scratch.join(name).display());
+    home.cairnfs(&["create", BUCKET, &file("right")]).ok();
+    // Deriving a key takes its time, so not each verb is asked.
+    for verb in ["conflicts", "sync"] {
+        let outcome = home.cairnfs(&[verb, BUCKET, &file("wrong")]).exits(4);
+        is_one_line(&outcome);
+    }
+    home.cairnfs(&["members", BUCKET, &file("right")]).ok();
+}
+
+#[test]
+fn nothing_conflicts_on_one_device() {
+    let peer = Peer::new();
+    let home = peer.home();
+    peer.write("f", "x");
+    let path = peer.path("f");
+    let path = path.to_str().unwrap();
+    for args in [vec!["conflicts"], vec!["conflicts", BUCKET], vec!["conflicts", path]] {
+        home.cairnfs(&args).ok().says(&["no conflicts"]);
+    }
+    let json = home.cairnfs(&["conflicts", "--json"]).ok().json();
+    assert_eq!(json["conflicts"].as_array().unwrap().len(), 0, "{json}");
+    let outcome = home.cairnfs(&["resolve", path, "--keep", "ours"]).exits(1);
+    is_one_line(&outcome);
+    outcome.says(&[path, "nothing conflicts"]);
+    let status = home.cairnfs(&["status"]).ok().stdout;
+    assert!(status.contains("conflicts     none"), "{status}");
+    assert_eq!(peer.read("f"), b"x");
+}
+
+#[test]
+fn who_makes_a_bucket_owns_it_and_stays() {
+    let peer = Peer::new();
+    let home = peer.home();
+    let key = home.cairnfs(&["id", "--json"]).ok().json()["key"].as_str().unwrap().to_owned();
+    let members = home.cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    let members = members["members"].as_array().unwrap();
+    assert_eq!(members.len(), 1, "{members:?}");
+    assert_eq!(members[0]["key"], *key);
+    assert_eq!(members[0]["role"], "owner");
+    assert_eq!(members[0]["this_device"], true);
+    let text = home.cairnfs(&["members", BUCKET]).ok().stdout;
+    assert!(text.contains(&key[..16]) && text.contains("this device"), "{text}");
+    for dry_run in [false, true] {
+        let mut args = vec!["remove", BUCKET, &key[..8]];
+        args.extend(dry_run.then_some("--dry-run"));
+        home.cairnfs(&args).exits(1).says(&["last owner"]);
+    }
+    let status = home.cairnfs(&["status", "--json"]).ok().json();
+    assert_eq!(status["buckets"][0]["role"], "owner", "{status}");
+    assert_eq!(status["buckets"][0]["members"], 1, "{status}");
+}
+
+#[test]
+fn the_device_is_called_as_the_settings_say() {
+    let home = Home::new();
+    let mut command = home.command(&["id", "--json"]);
+    command.env("CAIRNFS_DEVICE_NAME", "kitchen");
+    let outcome = cairnfs_tests::run(&mut command, std::time::Duration::from_secs(30)).ok();
+    assert_eq!(outcome.json()["name"], "kitchen");
+}
+
+#[test]
+fn without_a_daemon_there_are_no_peers_and_none_is_started() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let json = home.cairnfs(&["peers", "--json"]).ok().json();
+    assert_eq!(json["peers"].as_array().unwrap().len(), 0, "{json}");
+    home.cairnfs(&["sync"]).exits(3).says(&["nothing is mounted"]);
+    home.cairnfs(&["invite", BUCKET]).exits(3).says(&["not mounted"]);
+    assert!(cairnfs_tests::process::of_home(home.path()).is_empty(), "a daemon was started");
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_before_the_ticket_is_used() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let outcome = home.cairnfs(&["join", "ticket", "--no-passphrase", "--name", BUCKET]).exits(1);
+    is_one_line(&outcome);
+    outcome.says(&[BUCKET, "exists"]);
+}
