@@ -1,14 +1,22 @@
 //! One device.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use crate::{Image, Outcome, Running, binary, mounts, need, process, run::run, watchdog::Watchdog};
+use crate::{
+    Image, Outcome, Rng, Running, binary, mounts, need, process, run::run, watchdog::Watchdog,
+};
+
+/// The ports that homes of this process were given.
+#[allow(clippy::disallowed_types, reason = "nothing else here needs a lock")]
+static PORTS: std::sync::Mutex<BTreeSet<u16>> = std::sync::Mutex::new(BTreeSet::new());
 
 /// How long one call of the tool may take.
 const CALL: Duration = Duration::from_secs(60);
@@ -21,6 +29,8 @@ pub struct Home {
     root: Option<tempfile::TempDir>,
     home: PathBuf,
     image: Option<Image>,
+    /// Where its daemon listens: the same after each start, so that peers find it again.
+    port: u16,
     watchdog: Watchdog,
 }
 
@@ -50,7 +60,7 @@ impl Home {
         let root_path = root.path().canonicalize().unwrap();
         let home = image.as_ref().map_or(&*root_path, Image::path).join("home");
         let watchdog = Watchdog::start(home.clone(), root_path, limit);
-        Self { root: Some(root), home, image, watchdog }
+        Self { root: Some(root), home, image, port: free_port(), watchdog }
     }
 
     /// The directory in `CAIRNFS_HOME`.
@@ -108,7 +118,7 @@ impl Home {
     pub fn settle<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command
             .env("CAIRNFS_HOME", &self.home)
-            .env("CAIRNFS_LISTEN", "127.0.0.1:0")
+            .env("CAIRNFS_LISTEN", format!("127.0.0.1:{}", self.port))
             .env("CAIRNFS_DISCOVERY", "false")
     }
 
@@ -200,6 +210,18 @@ impl Home {
         use std::os::unix::fs::MetadataExt;
         let blocks = |path: &PathBuf| path.symlink_metadata().map_or(0, |meta| meta.blocks());
         self.files().iter().map(|(path, _)| blocks(path) * 512).sum()
+    }
+}
+
+/// A port that nobody uses now, and that the system gives to nobody who does not ask for it.
+fn free_port() -> u16 {
+    let mut rng = Rng::new(Rng::seed_from_env() ^ u64::from(std::process::id()) << 32);
+    loop {
+        // Tests run beside each other in this process.
+        let port = u16::try_from(10_000 + rng.below(20_000)).unwrap();
+        if PORTS.lock().unwrap().insert(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

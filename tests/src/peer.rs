@@ -103,6 +103,32 @@ impl Peer {
         peer
     }
 
+    /// The bucket of `of`, joined on `home` by an invitation and mounted with `options`.
+    #[must_use]
+    #[track_caller]
+    pub fn joining(home: Home, of: &Self, options: &[&str]) -> Self {
+        let ticket = of.invite(&[]);
+        home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).ok();
+        let dir = home.dir("mnt");
+        let peer = Self {
+            base: Base::Mounted { home, dir },
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+        };
+        peer.mount();
+        peer
+    }
+
+    /// A ticket for another device.
+    #[must_use]
+    #[track_caller]
+    pub fn invite(&self, options: &[&str]) -> String {
+        let mut args = vec!["invite", BUCKET];
+        args.extend(options);
+        let ticket = self.home().cairnfs(&args).ok().stdout;
+        assert_eq!(ticket.lines().count(), 1, "a ticket is one line: {ticket:?}");
+        ticket.trim().to_owned()
+    }
+
     fn plain(parent: &Path) -> Self {
         let root = tempfile::Builder::new().prefix("plain-").tempdir_in(parent).unwrap();
         fs::create_dir(root.path().join("mnt")).unwrap();

@@ -1,0 +1,97 @@
+//! Two devices that share a bucket.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::{Home, Peer, Tree, eventually, peer::BUCKET, process};
+
+/// How long two devices may take to agree; they need a second or two.
+const AGREE: Duration = Duration::from_secs(60);
+
+/// Two homes, one bucket, mounted on both.
+#[derive(Debug)]
+pub struct Pair {
+    /// Who made the bucket.
+    pub one: Peer,
+    /// Who was invited.
+    pub other: Peer,
+}
+
+/// How devices are kept from hearing of each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// Each daemon in turn stands still; both buckets stay mounted.
+    StandStill,
+    /// Each daemon in turn has ended.
+    Ended,
+}
+
+impl Pair {
+    /// A new bucket on two new homes, mounted on both under the policy `flush`.
+    #[must_use]
+    #[track_caller]
+    pub fn new() -> Self {
+        Self::with(&[], &[])
+    }
+
+    /// A new bucket on two new homes, mounted with these options.
+    #[must_use]
+    #[track_caller]
+    pub fn with(one: &[&str], other: &[&str]) -> Self {
+        let one = Peer::on(Home::new(), one);
+        let other = Peer::joining(Home::new(), &one, other);
+        let pair = Self { one, other };
+        pair.meet();
+        pair
+    }
+
+    /// Waits until both have what the other has published, and show the same.
+    #[track_caller]
+    pub fn meet(&self) {
+        for peer in [&self.one, &self.other] {
+            peer.home().cairnfs(&["sync", BUCKET, "--timeout", "60s"]).ok();
+        }
+        self.agree();
+    }
+
+    /// Waits until both show the same.
+    #[track_caller]
+    pub fn agree(&self) -> Tree {
+        let trees = || (Tree::of(&self.one.dir()), Tree::of(&self.other.dir()));
+        eventually("both devices show the same", AGREE, || {
+            let (one, other) = trees();
+            one == other
+        });
+        trees().0
+    }
+
+    /// Does something on each device of which the other one hears only afterwards.
+    #[track_caller]
+    pub fn apart(&self, cut: Cut, one: impl FnOnce(&Peer), other: impl FnOnce(&Peer)) {
+        match cut {
+            Cut::StandStill => {
+                process::signal(self.other.pid(), Signal::STOP);
+                one(&self.one);
+                process::signal(self.one.pid(), Signal::STOP);
+                process::signal(self.other.pid(), Signal::CONT);
+                other(&self.other);
+                process::signal(self.one.pid(), Signal::CONT);
+            }
+            Cut::Ended => {
+                self.other.stop();
+                one(&self.one);
+                self.one.stop();
+                self.other.mount();
+                other(&self.other);
+                self.one.mount();
+            }
+        }
+    }
+}
+
+impl Default for Pair {
+    fn default() -> Self {
+        Self::new()
+    }
+}
