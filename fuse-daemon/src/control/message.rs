@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sharing::{
     InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest, ResolveRequest,
-    Resolved, SettingsRequest, SyncRequest,
+    Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 use crate::{
     exit::Failure,
@@ -243,6 +243,8 @@ pub(crate) enum Answer {
 pub(crate) struct StatusReport {
     /// By bucket.
     pub(crate) mounts: Vec<MountReport>,
+    /// What is kept for other devices only.
+    pub(crate) stored: Vec<StoredReport>,
     /// Connected or not.
     pub(crate) peers: Vec<PeerReport>,
 }

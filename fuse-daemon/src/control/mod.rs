@@ -23,7 +23,7 @@ pub(crate) use message::{
 };
 pub(crate) use sharing::{
     InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest, ResolveRequest,
-    Resolved, SettingsRequest, SyncRequest,
+    Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 pub(crate) use socket::Listener;
 pub(crate) use wire::{Channel, Hello};

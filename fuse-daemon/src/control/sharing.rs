@@ -1,8 +1,11 @@
 //! What is said about conflicts, members and peers.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
-use cairnfs_mount_core::{ConflictInfo, Keep, Member, Role, Settings};
+use cairnfs_mount_core::{ConflictInfo, Health, Keep, Member, Mount, Role, Settings};
 use serde::{Deserialize, Serialize};
 
 use super::Opening;
@@ -95,4 +98,37 @@ pub(crate) struct PeersReport {
     pub(crate) listening: Option<SocketAddr>,
     /// All of them, connected or not.
     pub(crate) peers: Vec<PeerReport>,
+}
+
+/// A bucket that is not mounted, but kept for other devices.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StoredReport {
+    /// The bucket.
+    pub(crate) bucket: BucketName,
+    /// The last version; none before the first one has come.
+    pub(crate) head: Option<[u8; 32]>,
+    /// When it was made or came in.
+    pub(crate) last_publish: Option<SystemTime>,
+    /// Names that conflict.
+    pub(crate) conflicts: u64,
+    /// Why nothing more is saved, if that is so.
+    pub(crate) trouble: Option<String>,
+}
+
+impl StoredReport {
+    /// The report of one bucket.
+    pub(crate) fn new(bucket: BucketName, mount: &Mount) -> Self {
+        let status = mount.status();
+        Self {
+            bucket,
+            head: mount.head(),
+            last_publish: status.last_publish,
+            conflicts: status.conflicts,
+            trouble: match status.health {
+                Health::Good => None,
+                Health::NoSpace => Some("no space left".to_owned()),
+                Health::Poisoned { reason } => Some(reason),
+            },
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl Daemon {
         let ended = self.end_one(&served, terms, say);
         self.table.stay(&served);
         // The receiver goes only with the process.
-        drop(self.happenings.send(Happening::Unmounted));
+        drop(self.happenings.send(Happening::Freed));
         ended
     }
 
@@ -69,7 +69,7 @@ impl Daemon {
                 result = result.and(self.end_one(&served, terms, say));
             }
         }
-        result
+        result.and(self.end_stored())
     }
 
     /// The mount was unmounted by somebody else, such as `umount`: nothing is lost by that.

@@ -22,7 +22,7 @@ impl Daemon {
     /// Makes an invitation to a bucket that is mounted.
     pub(super) fn invite(&self, request: &InviteRequest) -> Result<Invite> {
         let InviteRequest { bucket, role, lifetime, uses } = request;
-        if self.table.find(bucket).is_none() {
+        if self.table.open(bucket).is_none() {
             let message = format!(
                 "bucket '{bucket}' is not mounted: mount it, and leave it mounted until the other \
                  device has joined"
@@ -88,17 +88,17 @@ impl Daemon {
     ) -> Result<SyncOutcome> {
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
         let Some(opening) = &request.opening else {
-            if self.table.all().is_empty() {
+            if self.table.all().is_empty() && self.table.stored().is_empty() {
                 let message = "nothing is mounted: name a bucket to sync it all the same";
                 return Err(Failure::new(Code::NotFound, message));
             }
             return self.meet(None, deadline, say);
         };
         let bucket = &opening.bucket;
-        if self.table.find(bucket).is_some() {
+        if self.table.open(bucket).is_some() {
             return self.meet(Some(bucket), deadline, say);
         }
-        let _claim = self.table.claim(bucket, "being synced")?;
+        let _claim = self.claim(bucket, "being synced")?;
         let mount = self.open(opening, Options::default())?;
         self.net.serve(bucket, &mount);
         let met = self.meet(Some(bucket), deadline, say);

@@ -31,6 +31,7 @@ mod mounting;
 mod repairing;
 mod serve;
 mod sharing;
+mod storing;
 mod supervisor;
 mod table;
 mod visiting;
@@ -74,8 +75,8 @@ enum Happening {
     Stop(Sender<Event>),
     /// The kernel's side of a mount is over.
     SessionEnded(u64),
-    /// A verb has unmounted something.
-    Unmounted,
+    /// A verb has unmounted something, or is done with a bucket.
+    Freed,
 }
 
 /// What the threads share.
@@ -95,6 +96,8 @@ struct Daemon {
 pub(crate) struct Running {
     shared: Arc<Daemon>,
     inbox: Receiver<Happening>,
+    /// Whether what is not mounted is kept for other devices.
+    stores: bool,
     // Field order is drop order: the lock goes last (invariant 1).
     _lock: LockFile,
 }
@@ -136,7 +139,7 @@ impl Running {
         serve::start(Arc::clone(&shared), listener)
             .map_err(|err| Failure::io("cannot start a thread", &err))?;
         log::info!("daemon pid={} version={}", std::process::id(), env!("CARGO_PKG_VERSION"));
-        Ok(Ok(Self { shared, inbox, _lock: lock }))
+        Ok(Ok(Self { shared, inbox, stores: false, _lock: lock }))
     }
 
     /// Mounts one bucket.
@@ -160,6 +163,12 @@ impl Running {
         }
     }
 
+    /// From now on keeps for other devices what is not mounted here and needs no passphrase.
+    pub(crate) fn store_unmounted(&mut self) {
+        self.stores = true;
+        self.shared.store_rest();
+    }
+
     /// Serves until it is told to end, or as `until` says; then saves, publishes and unmounts.
     ///
     /// # Errors
@@ -171,12 +180,15 @@ impl Running {
         while until == Until::Stopped || !self.shared.table.is_empty() {
             match self.inbox.recv() {
                 Ok(Happening::SessionEnded(serial)) => self.shared.session_ended(serial),
-                Ok(Happening::Unmounted) => (),
+                Ok(Happening::Freed) => (),
                 Ok(Happening::Stop(sender)) => {
                     listener = Some(sender);
                     break;
                 }
                 Ok(Happening::Signal) | Err(_) => break,
+            }
+            if self.stores {
+                self.shared.store_rest();
             }
             supervisor::serving(self.shared.table.len());
         }

@@ -31,7 +31,7 @@ impl Daemon {
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
         let bucket = &request.opening.bucket;
-        let claim = self.table.claim(bucket, "being mounted")?;
+        let claim = self.claim(bucket, "being mounted")?;
         self.refuse_dir(&request.dir)?;
         let mut options = request.how.options()?;
         // What is behind the kernel's read-only must not change by itself either.

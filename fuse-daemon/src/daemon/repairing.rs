@@ -35,7 +35,7 @@ impl Daemon {
             );
             return Err(Failure::new(Code::InUse, message));
         }
-        let _claim = self.table.claim(name, "being repaired")?;
+        let _claim = self.claim(name, "being repaired")?;
         let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
         let dir = self.home.bucket_dir(name);
         // The reserve is made again when the bucket is next opened.

@@ -94,12 +94,22 @@ fn serve(seat: &Seat, channel: &mut Channel) -> io::Result<()> {
     if matches!(request, Request::Stop) {
         return stop(&seat.daemon, channel);
     }
+    // Whatever these did, they may have taken a bucket that was kept for others.
+    let frees = matches!(
+        request,
+        Request::Mount(_) | Request::Check(_) | Request::Join(_) | Request::Sync(_)
+    );
     let mut listening = true;
     let answer = seat.daemon.answer(request, &mut |event| {
         listening = listening && channel.send(&event).is_ok();
         listening
     });
-    channel.send(&Event::End(answer))
+    let sent = channel.send(&Event::End(answer));
+    if frees {
+        // The receiver goes only with the process.
+        drop(seat.daemon.happenings.send(Happening::Freed));
+    }
+    sent
 }
 
 /// Has the main thread end the daemon, and passes on what it says.
@@ -123,7 +133,7 @@ impl Daemon {
         match request {
             Request::Status { save } => {
                 let (mounts, peers) = (self.status(save), self.net.peers());
-                Ok(Answer::Status(StatusReport { mounts, peers }))
+                Ok(Answer::Status(StatusReport { mounts, stored: self.stored(), peers }))
             }
             Request::Mount(request) => self.mount(&request, say).map(|()| Answer::Done),
             Request::AwaitEnd(bucket) => {

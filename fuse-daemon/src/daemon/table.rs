@@ -57,6 +57,8 @@ impl Served {
 enum Slot {
     /// Some thread does this with the bucket.
     Busy(&'static str),
+    /// It is open for other devices, and gives way to whoever wants it here.
+    Stored(Mount),
     Served(Arc<Served>),
     Leaving(Arc<Served>),
 }
@@ -82,6 +84,7 @@ pub(super) struct Table {
 pub(super) struct Claim<'a> {
     table: &'a Table,
     bucket: BucketName,
+    displaced: Option<Mount>,
 }
 
 impl Table {
@@ -95,9 +98,13 @@ impl Table {
                 return Err(Failure::new(Code::Failed, "the daemon is ending"));
             }
             let refusal = match state.slots.get(bucket) {
-                None => {
-                    state.slots.insert(bucket.clone(), Slot::Busy(doing));
-                    return Ok(Claim { table: self, bucket: bucket.clone() });
+                None | Some(Slot::Stored(_)) => {
+                    let before = state.slots.insert(bucket.clone(), Slot::Busy(doing));
+                    let displaced = match before {
+                        Some(Slot::Stored(mount)) => Some(mount),
+                        _ => None,
+                    };
+                    return Ok(Claim { table: self, bucket: bucket.clone(), displaced });
                 }
                 Some(Slot::Busy(doing)) => {
                     let message = format!("bucket '{bucket}' is just {doing}: try again later");
@@ -135,6 +142,37 @@ impl Table {
         }
     }
 
+    /// The file system of `bucket`, whoever it is open for.
+    pub(super) fn open(&self, bucket: &BucketName) -> Option<Mount> {
+        match self.state.lock().slots.get(bucket) {
+            Some(Slot::Served(served)) => Some(served.mount.clone()),
+            Some(Slot::Stored(mount)) => Some(mount.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody does anything with `bucket`.
+    pub(super) fn is_free(&self, bucket: &BucketName) -> bool {
+        !self.state.lock().slots.contains_key(bucket)
+    }
+
+    /// All buckets that are open for other devices only.
+    pub(super) fn stored(&self) -> Vec<(BucketName, Mount)> {
+        let state = self.state.lock();
+        let stored = state.slots.iter().filter_map(|(bucket, slot)| match slot {
+            Slot::Stored(mount) => Some((bucket.clone(), mount.clone())),
+            _ => None,
+        });
+        stored.collect()
+    }
+
+    /// As [`Table::stored`]; their places are free afterwards.
+    pub(super) fn take_stored(&self) -> Vec<(BucketName, Mount)> {
+        let stored = self.stored();
+        self.state.lock().slots.retain(|_, slot| !matches!(slot, Slot::Stored(_)));
+        stored
+    }
+
     /// The mount at `dir`.
     pub(super) fn find_dir(&self, dir: &Path) -> Option<Arc<Served>> {
         self.all().into_iter().find(|served| served.dir == dir)
@@ -145,13 +183,15 @@ impl Table {
         let state = self.state.lock();
         let served = state.slots.values().filter_map(|slot| match slot {
             Slot::Served(served) | Slot::Leaving(served) => Some(Arc::clone(served)),
-            Slot::Busy(_) => None,
+            Slot::Busy(_) | Slot::Stored(_) => None,
         });
         served.collect()
     }
 
+    /// How many buckets are mounted or in somebody's hands.
     pub(super) fn len(&self) -> usize {
-        self.state.lock().slots.len()
+        let state = self.state.lock();
+        state.slots.values().filter(|slot| !matches!(slot, Slot::Stored(_))).count()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -221,6 +261,22 @@ impl Table {
 }
 
 impl Claim<'_> {
+    /// What was open for other devices until now; the caller ends it.
+    pub(super) fn displaced(&mut self) -> Option<Mount> {
+        self.displaced.take()
+    }
+
+    /// Fills the place with what is open for other devices only, unless the daemon has begun to
+    /// end.
+    pub(super) fn store(self, mount: Mount) -> Result<(), Mount> {
+        let mut state = self.table.state.lock();
+        if state.ending {
+            return Err(mount);
+        }
+        state.slots.insert(self.bucket.clone(), Slot::Stored(mount));
+        Ok(())
+    }
+
     /// Fills the place with a mount, unless the daemon has begun to end.
     pub(super) fn fill(self, mounted: Mounted) -> Result<(), Box<Served>> {
         let (end, ended) = bounded(0);
@@ -266,7 +322,7 @@ impl Drop for Claim<'_> {
 fn is(slot: &Slot, served: &Served) -> bool {
     match slot {
         Slot::Served(it) | Slot::Leaving(it) => it.serial == served.serial,
-        Slot::Busy(_) => false,
+        Slot::Busy(_) | Slot::Stored(_) => false,
     }
 }
 

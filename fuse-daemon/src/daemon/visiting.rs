@@ -20,10 +20,10 @@ impl Daemon {
         options: Options,
         work: impl FnOnce(&Mount) -> Result<T>,
     ) -> Result<T> {
-        if let Some(served) = self.table.find(&opening.bucket) {
-            return work(&served.mount);
+        if let Some(mount) = self.table.open(&opening.bucket) {
+            return work(&mount);
         }
-        let _claim = self.table.claim(&opening.bucket, doing)?;
+        let _claim = self.claim(&opening.bucket, doing)?;
         let mount = self.open(opening, options)?;
         let outcome = work(&mount);
         give_up(&mount);

@@ -21,8 +21,12 @@ pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<()> {
     if args.detach {
         tell_ready(started.as_ref().map(drop));
     }
-    let daemon = started?;
+    let mut daemon = started?;
     daemon.mount_at_start(args.except.as_ref());
+    // One that a verb started is there for what is mounted.
+    if !args.detach {
+        daemon.store_unmounted();
+    }
     daemon.serve(Until::Stopped)
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Context, members::word, peers::called};
 use crate::{
     cli::StatusArgs,
-    control::{MountReport, StatusReport, Trouble},
+    control::{MountReport, StatusReport, StoredReport, Trouble},
     exit::{Code, Failure, Result},
     home::BucketName,
     net::PeerReport,
@@ -46,6 +46,8 @@ struct Bucket {
     policy: Option<String>,
     read_only: Option<bool>,
     allow_other: Option<bool>,
+    /// Whether it is not mounted, but kept for other devices.
+    kept: bool,
     conflicts: Option<u64>,
     /// What this device may do.
     role: Option<&'static str>,
@@ -68,6 +70,8 @@ struct Found {
     name: BucketName,
     mount: Option<MountReport>,
     dead: Option<Listed>,
+    /// How it is kept for other devices, if it is not mounted.
+    stored: Option<StoredReport>,
     /// Other devices that have it, connected or not.
     peers: Vec<PeerReport>,
 }
@@ -76,7 +80,7 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
     if let Some(name) = &args.bucket {
         context.describe(name)?;
     }
-    let StatusReport { mut mounts, peers } = context.status(args.wait_safe)?;
+    let StatusReport { mut mounts, stored, peers } = context.status(args.wait_safe)?;
     let mut all = Vec::new();
     for name in context.home.bucket_names()? {
         if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
@@ -86,7 +90,8 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
         let mount = mount.map(|index| mounts.swap_remove(index));
         let dead = place::dead_mounts(|dead| mount.is_none() && dead.bucket == name.as_str());
         let peers = peers.iter().filter(|peer| peer.buckets.contains(&name)).cloned().collect();
-        all.push(Found { name, dead: dead.into_iter().next(), mount, peers });
+        let stored = stored.iter().find(|stored| stored.bucket == name).cloned();
+        all.push(Found { name, dead: dead.into_iter().next(), mount, stored, peers });
     }
     if args.json {
         ui::json(&document(context, &all))?;
@@ -141,7 +146,11 @@ fn print(context: &Context, all: &[Found]) {
             Some(mount) => print_mount(context, mount, &one.peers),
             None => {
                 let size = Size(context.stored_bytes(&one.name)).about();
-                ui::result(format_args!("{}: not mounted, {size} stored", one.name));
+                let kept = if one.stored.is_some() { ", kept for other devices" } else { "" };
+                ui::result(format_args!("{}: not mounted{kept}, {size} stored", one.name));
+                if let Some(stored) = &one.stored {
+                    print_stored(stored, &one.peers);
+                }
                 if let Some(dead) = &one.dead {
                     let dir = dead.dir.display();
                     ui::result(format_args!(
@@ -176,6 +185,21 @@ fn print_mount(context: &Context, mount: &MountReport, peers: &[PeerReport]) {
     let free = free.map_or_else(String::new, |free| format!(", {} free", Size(free).about()));
     row("space", format!("{} stored{free}", Size(context.stored_bytes(&mount.bucket)).about()));
     row("health", mount.trouble.as_ref().map_or("good".into(), |_| what_is_unsafe(mount)));
+}
+
+fn print_stored(stored: &StoredReport, peers: &[PeerReport]) {
+    let row = |key: &str, value: String| ui::result(format_args!("  {key:<13} {value}"));
+    let version = stored.head.map_or_else(
+        || "none has come yet".to_owned(),
+        |head| format!("{}, {}", hex(&head[..8]), when::ago(stored.last_publish)),
+    );
+    row("version", version);
+    let connected = peers.iter().filter(|peer| peer.connected.is_some()).map(called);
+    let connected: Vec<_> = connected.collect();
+    row("peers", if connected.is_empty() { "none connected".into() } else { connected.join(", ") });
+    if let Some(trouble) = &stored.trouble {
+        row("health", format!("nothing is saved any more: {trouble}"));
+    }
 }
 
 fn read_only(mount: &MountReport) -> &'static str {
@@ -235,12 +259,16 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         unsaved_since: mount.and_then(|it| it.unsaved_since).map(when::rfc3339),
         last_save: mount.and_then(|it| it.last_save).map(when::rfc3339),
         last_publish: mount.and_then(|it| it.last_publish).map(when::rfc3339),
-        head: mount.map(|it| hex(&it.head)),
+        head: mount
+            .map(|it| it.head)
+            .or(one.stored.as_ref().and_then(|it| it.head))
+            .map(|head| hex(&head)),
         unpublished: mount.map(|it| it.unpublished),
         policy: mount.map(|it| it.policy.clone()),
         read_only: mount.map(|it| it.read_only),
         allow_other: mount.map(|it| it.allow_other),
-        conflicts: mount.map(|it| it.conflicts),
+        kept: one.stored.is_some(),
+        conflicts: mount.map(|it| it.conflicts).or(one.stored.as_ref().map(|it| it.conflicts)),
         role: mount.and_then(|it| it.role).map(word),
         members: mount.map(|it| it.members),
         peers_connected: one.peers.iter().filter(|it| it.connected.is_some()).map(called).collect(),

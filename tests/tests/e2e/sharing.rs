@@ -1,6 +1,6 @@
 //! Sharing a bucket, from the command line: what is said on one device alone, and to wrong words.
 
-use cairnfs_tests::{Home, Outcome, Peer, peer::BUCKET};
+use cairnfs_tests::{Home, Outcome, Peer, eventually, peer::BUCKET};
 
 /// One line that a person can act on.
 #[track_caller]
@@ -174,4 +174,48 @@ fn a_name_that_is_taken_is_refused_before_the_ticket_is_used() {
     let outcome = home.cairnfs(&["join", "ticket", "--no-passphrase", "--name", BUCKET]).exits(1);
     is_one_line(&outcome);
     outcome.says(&[BUCKET, "exists"]);
+}
+
+/// Whether the daemon keeps the bucket for other devices.
+fn is_kept(home: &Home) -> bool {
+    let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    status["buckets"][0]["kept"] == true
+}
+
+#[test]
+fn a_daemon_of_its_own_keeps_what_is_not_mounted_for_other_devices() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let limit = std::time::Duration::from_secs(30);
+    let mut daemon = home.start(&["daemon"]);
+    eventually("the bucket is kept", limit, || is_kept(&home));
+    let status = home.cairnfs(&["status"]).ok().stdout;
+    assert!(status.contains("kept for other devices"), "{status}");
+    // Whoever wants it here gets it, and gives it back.
+    home.cairnfs(&["check", BUCKET]).ok();
+    home.cairnfs(&["members", BUCKET]).ok();
+    home.cairnfs(&["check", BUCKET, "--repair"]).ok();
+    eventually("the bucket is kept after a repair", limit, || is_kept(&home));
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &[]);
+    assert!(!is_kept(&home), "kept and mounted");
+    std::fs::write(dir.join("f"), "x").unwrap();
+    home.umount(&dir).ok();
+    eventually("the bucket is kept after a mount", limit, || is_kept(&home));
+    home.mount(BUCKET, &dir, &[]);
+    assert_eq!(std::fs::read(dir.join("f")).unwrap(), b"x");
+    home.umount(&dir).ok();
+    home.cairnfs(&["stop"]).ok();
+    eventually("the daemon ends", limit, || daemon.ended());
+}
+
+#[test]
+fn a_daemon_that_a_verb_started_keeps_nothing_but_what_is_mounted() {
+    let peer = Peer::new();
+    peer.home().create("second");
+    peer.umount();
+    let status = peer.home().cairnfs(&["status", "--json"]).ok().json();
+    for bucket in status["buckets"].as_array().unwrap() {
+        assert_eq!(bucket["kept"], false, "{status}");
+    }
 }
