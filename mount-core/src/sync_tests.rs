@@ -642,3 +642,35 @@ fn changes_made_while_others_merge_are_kept() {
     sync(&a, &b);
     assert_eq!(b.tree().len(), 231);
 }
+
+#[test]
+fn a_power_cut_in_a_merge_loses_nothing_and_the_next_merge_completes() {
+    let mut cut_in_merges = 0;
+    for calls in 1..40 {
+        let (mut a, b) = two();
+        a.write("mine", "saved here");
+        b.write("theirs", "made there");
+        b.write("old", "changed there");
+        a.write("both", "a");
+        b.write("both", "b");
+        b.mount().publish().unwrap();
+        let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+        a.disk.inject(sim::Fault::PowerOff { after_calls: calls });
+        let merged = a.mount().merge_from(fetch);
+        cut_in_merges += u32::from(merged.is_err());
+        a.restart(false);
+        let tree = a.tree();
+        assert!(tree.contains(&"mine=saved here".to_owned()), "cut after {calls}: {tree:?}");
+        assert!(tree.iter().any(|line| line.starts_with("both") && line.ends_with("=a")));
+        if merged.is_ok() {
+            assert!(tree.contains(&"theirs=made there".to_owned()), "cut after {calls}: {tree:?}");
+        }
+        sync(&a, &b);
+        let tree = b.tree();
+        assert_eq!(tree.len(), 5, "cut after {calls}: {tree:?}");
+        if merged.is_ok() {
+            break;
+        }
+    }
+    assert!(cut_in_merges >= 3, "{cut_in_merges} merges were cut");
+}
