@@ -148,6 +148,7 @@ mod portable;
 mod reg;
 mod render;
 mod resolve;
+mod retag;
 mod rules;
 mod slot;
 mod small_map;

@@ -95,6 +95,9 @@ pub enum Error {
         /// Which secret.
         epoch: u16,
     },
+    /// It is being changed just now: to be tried again.
+    #[error("being changed just now")]
+    Busy,
     /// Another process has the bucket open.
     #[error("the bucket is in use by process {pid}")]
     Locked {

@@ -88,8 +88,7 @@ pub(crate) fn verify_first(manifest: &Manifest, key: &[u8; 32]) -> Result<()> {
     }
 }
 
-/// Checks what the version `head` claims to know of this device, `me`, against what this device has
-/// done.
+/// Whether the version `head` knows of this device, `me`, only what this device has done.
 ///
 /// `own` is the newest version here that `me` wrote, and `lamport` its last operation in that.
 /// Whoever knows that operation has that version among its ancestors; if not, this device wrote one
@@ -98,20 +97,20 @@ pub(crate) fn verify_first(manifest: &Manifest, key: &[u8; 32]) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Rejected`], damage in the store.
+/// Damage in the store.
 pub(crate) fn of_this_device(
     head: BlobId,
     me: &DeviceId,
     own: Option<(BlobId, u64)>,
     known: &Known<'_>,
-) -> Result<()> {
-    let Some((own, lamport)) = own else { return Ok(()) };
+) -> Result<bool> {
+    let Some((own, lamport)) = own else { return Ok(true) };
     let mut todo = vec![head];
     let mut seen = HashSet::new();
     let mut is_past = false;
     while let Some(id) = todo.pop() {
         if id == own {
-            return Ok(());
+            return Ok(true);
         }
         if !seen.insert(id) {
             continue;
@@ -124,20 +123,48 @@ pub(crate) fn of_this_device(
         if manifest.vv.get(me) >= lamport {
             todo.extend(&manifest.parents);
         } else if id == head {
-            return Ok(());
+            return Ok(true);
         }
     }
-    if is_past {
-        return Ok(());
+    Ok(is_past)
+}
+
+/// The newest version that both `ours` and `theirs` follow from, if its like is still here.
+///
+/// # Errors
+///
+/// Damage in the store.
+pub(crate) fn fork(
+    ours: BlobId,
+    theirs: BlobId,
+    known: &Known<'_>,
+) -> Result<Option<(BlobId, Arc<Manifest>)>> {
+    let theirs: HashSet<BlobId> = ancestors(theirs, known)?.into_iter().map(|(id, _)| id).collect();
+    let mut common = ancestors(ours, known)?;
+    common.retain(|(id, _)| theirs.contains(id));
+    Ok(common.into_iter().max_by_key(|(id, it)| (it.vv.max_lamport(), it.time, *id)))
+}
+
+/// A version and all before it that are here.
+fn ancestors(head: BlobId, known: &Known<'_>) -> Result<Vec<(BlobId, Arc<Manifest>)>> {
+    let mut todo = vec![head];
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    while let Some(id) = todo.pop() {
+        if seen.insert(id)
+            && let Some(manifest) = known.find(&id)?
+        {
+            todo.extend(&manifest.parents);
+            found.push((id, manifest));
+        }
     }
-    Err(rejected(WRITTEN_TWICE))
+    Ok(found)
 }
 
 /// Said where two versions know the same operations and hold different things.
 pub(crate) const WRITTEN_TWICE: &str = "one operation was used for two different changes: a \
-    device's bucket was put back to an older state and changed since. Nothing is merged, so that \
-    nothing is lost: on that device, copy what was changed since out of the bucket, remove it and \
-    join again";
+    device's bucket was put back to an older state and changed since. It must merge first: then it \
+    goes on under another name, and nothing is lost";
 
 /// The charter of a version made of two.
 pub(crate) fn joined(ours: &Charter, theirs: &Charter) -> Charter {

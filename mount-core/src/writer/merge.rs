@@ -45,8 +45,8 @@ const SETTLE_ROUNDS_MAX: usize = 4;
 const OWN_OPS: u64 = 3;
 
 /// What differs between our version and theirs.
-struct Difference {
-    nodes: Vec<cairnfs_merge::Differing<Data>>,
+pub(super) struct Difference {
+    pub(super) nodes: Vec<cairnfs_merge::Differing<Data>>,
     /// The entries of the indexes.
     others: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
@@ -77,7 +77,10 @@ impl Writer {
             let core = shared.core.read();
             (core.head.clone(), core.tree.base().clone())
         };
-        self.check_own(fetched, &ours)?;
+        if !self.knows_own(fetched, &ours)? {
+            self.begin_anew(fetched)?;
+            return self.merge(fetched);
+        }
         let step = match Relation::of(&ours.vv, &theirs.vv) {
             Relation::Same if theirs.root != base.root => {
                 return Err(rejected(versions::WRITTEN_TWICE));
@@ -116,7 +119,7 @@ impl Writer {
     }
 
     /// Step 1. Afterwards changes are made under an operation of at least `clock`.
-    fn settle_local(&mut self, clock: u64) -> Result<()> {
+    pub(super) fn settle_local(&mut self, clock: u64) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         for _ in 0..SETTLE_ROUNDS_MAX {
             shared.core.write().clock_floor = clock;
@@ -130,12 +133,12 @@ impl Writer {
         Err(Error::ReadOnly { reason: "changes made before cannot be published" })
     }
 
-    fn device_id(&self, head: &HeadState) -> DeviceId {
+    pub(super) fn device_id(&self, head: &HeadState) -> DeviceId {
         device_id(&self.device.public(), head.incarnation)
     }
 
-    /// That they know nothing of this device that it does not know itself.
-    fn check_own(&self, fetched: &Fetch, ours: &HeadState) -> Result<()> {
+    /// Whether they know nothing of this device that it does not know itself.
+    fn knows_own(&self, fetched: &Fetch, ours: &HeadState) -> Result<bool> {
         let me = self.device_id(ours);
         let known = Known { new: fetched.versions(), shared: &self.shared };
         let own = versions::own(ours.manifest.id, &self.device.public(), &me, &known)?;
@@ -165,9 +168,10 @@ impl Writer {
                 charter: theirs.charter.clone(),
                 incarnation: ours.incarnation,
             };
-            let carried = self.write_head(&head)?;
+            let carried = self.write_head(&head, None)?;
             let nodes = difference.edits();
-            return Ok((Landing { head, base: their_tree, nodes, index, first }, carried));
+            let landing = Landing { head, base: their_tree, nodes, index, first, op: None };
+            return Ok((landing, carried));
         }
         let known = Known { new: fetched.versions(), shared: &shared };
         if let Some(parents) = versions::known_to_parents(theirs, &known)? {
@@ -196,10 +200,10 @@ impl Writer {
         let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
         let head =
             HeadState { manifest: blob, vv: joined.vv, charter, incarnation: ours.incarnation };
-        let carried = self.write_head(&head)?;
+        let carried = self.write_head(&head, None)?;
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
         let Layer { nodes, index } = joined.layer;
-        Ok((Landing { head, base, nodes, index, first }, carried))
+        Ok((Landing { head, base, nodes, index, first, op: None }, carried))
     }
 
     /// The join, and what the resolver makes of its conflicts.
@@ -251,9 +255,14 @@ impl Writer {
         Ok(Joined { layer, vv })
     }
 
-    /// Step 3: from the next opening on, the bucket stands on `head`. What is changed but in no
+    /// Step 3: from the next opening on, the bucket stands on `head`, and goes on under `op` or the
+    /// present operation. What is changed but in no
     /// version is carried over, and comes back to be accounted for.
-    fn write_head(&mut self, head: &HeadState) -> Result<Vec<Snapshot>> {
+    pub(super) fn write_head(
+        &mut self,
+        head: &HeadState,
+        op: Option<OpId>,
+    ) -> Result<Vec<Snapshot>> {
         let shared = Arc::clone(&self.shared);
         let (op, carried) = {
             let core = shared.core.read();
@@ -264,7 +273,7 @@ impl Writer {
                 file: Arc::clone(file),
                 base: None,
             });
-            (core.op, carried.collect::<Vec<_>>())
+            (op.unwrap_or(core.op), carried.collect::<Vec<_>>())
         };
         let files = carried.iter().filter_map(|it| Some((it.id?, it.content.whole_record())));
         let record = SaveRecord {
@@ -321,7 +330,7 @@ impl Difference {
 }
 
 /// Every entry in which two trees differ.
-fn difference(ours: &BaseTree, theirs: &BaseTree) -> Result<Difference> {
+pub(super) fn difference(ours: &BaseTree, theirs: &BaseTree) -> Result<Difference> {
     let nodes = keys::all_nodes();
     let mut difference = Difference::none();
     for change in ours.vault.maps().diff(&ours.root, &theirs.root) {
@@ -376,7 +385,7 @@ impl Shared {
     }
 
     /// What was carried over is durable.
-    fn carried(&self, carried: Vec<Snapshot>) {
+    pub(super) fn carried(&self, carried: Vec<Snapshot>) {
         for Snapshot { file, content, .. } in carried {
             let growth = file.lock().saved(&content, None);
             self.account(growth);

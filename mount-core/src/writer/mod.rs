@@ -17,6 +17,7 @@
 //! 2. A save holds the whole tree at one moment, and every content at one moment not before it.
 //! 3. No lock is held during a write to the log or a barrier.
 
+mod anew;
 mod landing;
 mod merge;
 mod peers;
