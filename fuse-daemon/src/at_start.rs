@@ -8,11 +8,11 @@ use std::{
 };
 
 use cairnfs_mount_core::Options;
-use cairnfs_store::disk::{Disk, Open, RealDisk};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{How, MountRequest, Opening},
+    durable,
     exit::{Code, Failure, Result},
     home::{BucketName, Home},
     lock::LockFile,
@@ -143,23 +143,13 @@ fn load(home: &Home) -> Result<AtStart> {
     }
 }
 
-/// Afterwards, and after a crash at any moment, there is the old file or the new one.
 fn store(home: &Home, at_start: &AtStart) -> Result<()> {
     let path = home.at_start_file();
     let text = toml::to_string(at_start)
         .map_err(|err| Failure::new(Code::Failed, format_args!("at-start: {err}")))?;
     let text =
         format!("# Mounted by the daemon when it starts: 'cairnfs mount --at-start'.\n{text}");
-    let replace = || {
-        let fresh = path.with_extension("toml.new");
-        let file = RealDisk.open(&fresh, Open::OrCreate)?;
-        file.set_len(0)?;
-        file.write_at(text.as_bytes(), 0)?;
-        file.barrier()?;
-        RealDisk.rename(&fresh, &path)?;
-        RealDisk.sync_dir(home.data_dir())
-    };
-    replace().map_err(|err: io::Error| Failure::file("write", &path, &err))
+    durable::replace(&path, &text)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //!                                 device.key       this device's identity, 0600
 //!                                 buckets/NAME/    one bucket each
 //!                                 at-start.toml    what the daemon mounts by itself
+//!                                 peers.toml       where other devices were found
+//!                                 invites.toml     invitations, with hashes of their secrets
 //!                                 daemon.log       of a daemon started in the background
 //!                                 run/             0700: lock and socket of the daemon
 //! ```
@@ -160,6 +162,16 @@ impl Home {
     /// What the daemon mounts by itself.
     pub(crate) fn at_start_file(&self) -> PathBuf {
         self.data.join("at-start.toml")
+    }
+
+    /// Where other devices were found.
+    pub(crate) fn peers_file(&self) -> PathBuf {
+        self.data.join("peers.toml")
+    }
+
+    /// Invitations that were made here.
+    pub(crate) fn invites_file(&self) -> PathBuf {
+        self.data.join("invites.toml")
     }
 
     /// Where a daemon in the background writes its log.

@@ -14,6 +14,7 @@ mod at_start;
 mod cli;
 mod control;
 mod daemon;
+mod durable;
 mod errno;
 mod exit;
 mod footprint;

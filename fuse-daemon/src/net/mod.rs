@@ -1,21 +1,87 @@
 //! Peers: finding them, talking to them, fetching what they have and giving what they lack.
+//!
+//! ```text
+//!   discover --\                                   /--> peer-reads --\        /-- bucket-sync --> merge
+//!   dial ------ +--> socket, TLS, greeting, knock +                    Offered
+//!   accept ----/                                   \--> peer-writes <--/        \-- head_changed <-- writer
+//! ```
+//!
+//! | file | has |
+//! |---|---|
+//! | `tls`, `link`, `frame`, `message` | what goes over a socket |
+//! | `opening`, `listen`, `dial`, `discover` | from a socket or an address to a connection |
+//! | `session`, `outbox`, `answering` | one connection |
+//! | `sharing`, `syncing`, `fetching`, `replica` | one bucket |
+//! | `roster`, `addresses` | who there is, and where |
+//! | `ticket`, `invites`, `joining` | letting a device in, and being let in |
+//! | `meeting`, `report` | what verbs ask |
+//!
+//! # Invariants
+//!
+//! 1. A device that is a member of nothing that is served, and has no ticket, learns nothing but
+//!    that a cairnfs listens: not even whether there are buckets.
+//! 2. Everything a stranger can make this device keep is bounded: connections, bytes, time.
+//! 3. Nothing listens and nothing is announced as long as nothing is shared, unless asked for.
+//! 4. When nothing changes nothing wakes up, but for a rare keep-alive and a rare try to reach who
+//!    is away.
 
 // What is below has its callers in the commits that follow.
 #![allow(dead_code, unused_imports, reason = "the verbs come with a later commit")]
 
+mod addresses;
+mod answering;
+mod dial;
+mod discover;
+#[cfg(test)]
+mod fake;
+mod fetching;
+mod frame;
+mod invites;
+mod joining;
+mod link;
+mod listen;
+mod meeting;
+mod message;
+mod opening;
+mod outbox;
+mod replica;
 mod report;
+mod roster;
+mod session;
+mod sharing;
+mod syncing;
+#[cfg(test)]
+mod tests;
+mod ticket;
+mod timing;
+mod tls;
 
 use std::{
+    collections::BTreeMap,
+    io,
     net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Weak},
+    thread,
 };
 
-use cairnfs_mount_core::{BucketId, Mount, Protection, Role};
-use cairnfs_store::DeviceKey;
+use cairnfs_mount_core::Mount;
+use cairnfs_store::{DeviceKey, Secret};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-pub(crate) use self::report::{
-    Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer,
+use self::{
+    addresses::Addresses,
+    invites::Invites,
+    message::Instance,
+    replica::Replica,
+    roster::{Admitted, Roster},
+    session::{Ended, Opened, Session},
+    sharing::Offered,
+    timing::Timing,
+    tls::{PeerKey, Tls},
+};
+pub(crate) use self::{
+    joining::Joining,
+    report::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer},
 };
 use crate::{
     exit::{Code, Failure, Result},
@@ -36,20 +102,26 @@ pub(crate) struct NetOptions {
 /// All that has to do with peers.
 #[derive(Debug)]
 pub(crate) struct Net {
+    /// Itself, for its threads.
+    this: Weak<Self>,
     home: Home,
     device: Arc<DeviceKey>,
+    me: PeerKey,
+    /// Of this process.
+    instance: Instance,
     options: NetOptions,
-}
-
-/// A bucket that this device has just become a member of, but that is not here yet.
-#[derive(Debug)]
-pub(crate) struct Joining {
-    bucket: BucketId,
-    suggested: String,
-}
-
-fn unfinished<T>() -> Result<T> {
-    Err(Failure::new(Code::Failed, "not yet"))
+    timing: Timing,
+    tls: Tls,
+    addresses: Addresses,
+    invites: Invites,
+    roster: Mutex<Roster>,
+    /// For the thread `dial`, and for whoever waits for threads to end.
+    wake: Condvar,
+    /// Counts what may interest who waits for peers.
+    news: Mutex<u64>,
+    news_bell: Condvar,
+    listener: listen::Listening,
+    discovery: discover::Discovery,
 }
 
 impl Net {
@@ -63,101 +135,277 @@ impl Net {
         device: Arc<DeviceKey>,
         options: NetOptions,
     ) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { home: home.clone(), device, options }))
+        Self::start_with(home, device, options, Timing::default())
+    }
+
+    fn start_with(
+        home: &Home,
+        device: Arc<DeviceKey>,
+        options: NetOptions,
+        timing: Timing,
+    ) -> Result<Arc<Self>> {
+        let failed = |err: &dyn std::fmt::Display| {
+            Failure::new(Code::Failed, format_args!("cannot prepare for peers: {err}"))
+        };
+        let mut instance = Instance::default();
+        instance.copy_from_slice(&random().map_err(|err| failed(&err))?[..16]);
+        let tls = Tls::new(&device).map_err(|err| failed(&err))?;
+        let net = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            home: home.clone(),
+            me: device.public(),
+            device,
+            instance,
+            options,
+            timing,
+            tls,
+            addresses: Addresses::load(home.peers_file()),
+            invites: Invites::new(home.invites_file()),
+            roster: Mutex::default(),
+            wake: Condvar::new(),
+            news: Mutex::new(0),
+            news_bell: Condvar::new(),
+            listener: listen::Listening::default(),
+            discovery: discover::Discovery::default(),
+        });
+        let dialling = Arc::clone(&net);
+        net.spawn("dial-peers", move || dialling.dial_until_stopped())
+            .map_err(|err| Failure::io("cannot start a thread", &err))?;
+        if let Some(address) = net.options.listen {
+            if let Err(failure) = net.listen_at(address) {
+                net.stop();
+                return Err(failure);
+            }
+        } else if net.invites.are_open() {
+            // Who was invited may come after a restart.
+            net.be_reachable();
+        }
+        Ok(net)
     }
 
     /// Ends all threads and connections.
-    pub(crate) fn stop(&self) {}
+    pub(crate) fn stop(&self) {
+        let (offered, sessions) = {
+            let mut roster = self.roster.lock();
+            roster.stopping = true;
+            let names: Vec<_> = roster.offered.keys().cloned().collect();
+            (names, roster.sessions.values().cloned().collect::<Vec<_>>())
+        };
+        self.wake.notify_all();
+        self.discovery.stop();
+        self.listener.stop();
+        for bucket in offered {
+            self.withdraw(&bucket);
+        }
+        for session in sessions {
+            session.end(Ended::Here("this daemon ends"));
+        }
+        let mut roster = self.roster.lock();
+        while roster.threads > 0 {
+            self.wake.wait(&mut roster);
+        }
+    }
 
     /// Where it listens, if it does.
     pub(crate) fn listening(&self) -> Option<SocketAddr> {
-        None
+        self.roster.lock().listening
     }
 
     /// Offers `bucket` to its members from now on, and fetches what they have.
-    pub(crate) fn serve(&self, _bucket: &BucketName, _mount: &Mount) {}
+    pub(crate) fn serve(&self, bucket: &BucketName, mount: &Mount) {
+        self.serve_replica(bucket, Arc::new(mount.clone()));
+    }
+
+    fn serve_replica(&self, bucket: &BucketName, replica: Arc<dyn Replica>) {
+        self.withdraw(bucket);
+        let inviters = self.addresses.inviters(replica.bucket_id());
+        let offered = Offered::new(bucket.clone(), self.me, inviters, replica);
+        let mut roster = self.roster.lock();
+        if roster.stopping {
+            return;
+        }
+        roster.offered.insert(bucket.clone(), Arc::clone(&offered));
+        drop(roster);
+        let net = self.arc();
+        let it = Arc::clone(&offered);
+        let run = move || {
+            syncing::run(&net, &it);
+            it.close();
+            // Under the lock, so that whoever has just looked is waiting by now.
+            let _roster = net.roster.lock();
+            net.wake.notify_all();
+        };
+        if let Err(err) = self.spawn("bucket-sync", run) {
+            log::error!("sync bucket={} reason={err}", offered.short_id());
+            self.roster.lock().offered.remove(bucket);
+            offered.leave();
+            offered.close();
+        }
+    }
 
     /// Undoes [`Net::serve`]; to be called before `Mount::stop`. When this returns, nothing here
     /// uses the mount any more.
-    pub(crate) fn withdraw(&self, _bucket: &BucketName) {}
-
-    /// Makes an invitation to a bucket that is served.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::NotFound`] if it is not served; [`Code::Failed`] if this device may not invite.
-    pub(crate) fn invite(
-        &self,
-        _bucket: &BucketName,
-        _role: Role,
-        _lifetime: Duration,
-        _uses: u32,
-    ) -> Result<Invite> {
-        unfinished()
+    pub(crate) fn withdraw(&self, bucket: &BucketName) {
+        let Some(offered) = self.roster.lock().offered.remove(bucket) else { return };
+        offered.leave();
+        // A merge that is under way is waited for; it ends by itself.
+        let mut roster = self.roster.lock();
+        while !offered.is_closed() {
+            self.wake.wait(&mut roster);
+        }
+        drop(roster);
+        self.members_may_have_changed();
     }
 
-    /// Presents a ticket to the device that made it: afterwards this device is a member. What
-    /// remains is to choose a name and to [`Net::finish_join`]. `say` returns whether to go on.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::WrongKey`] for a ticket that is mistyped, expired, used up, or made by another
-    /// device; [`Code::NoPeer`] if that device cannot be reached.
-    pub(crate) fn join(
-        &self,
-        _ticket: &str,
-        _say: &mut dyn FnMut(JoinProgress) -> bool,
-    ) -> Result<Joining> {
-        unfinished()
+    /// Brings contacts and connections in line with who is a member of what is served.
+    fn members_may_have_changed(&self) {
+        let offered: Vec<_> = self.roster.lock().offered.values().cloned().collect();
+        let mut others = BTreeMap::<PeerKey, String>::new();
+        for (key, name) in offered.iter().flat_map(|offered| offered.others()) {
+            let known = others.entry(key).or_default();
+            if known.is_empty() {
+                *known = name;
+            }
+        }
+        if !others.is_empty() {
+            self.be_reachable();
+        }
+        let (new, sessions) = {
+            let mut roster = self.roster.lock();
+            let new = roster.set_contacts(&others);
+            (new, roster.sessions.values().cloned().collect::<Vec<_>>())
+        };
+        for key in new {
+            self.found_at(&key, &self.discovery.heard_of(&key));
+        }
+        self.wake.notify_all();
+        for session in sessions {
+            self.reconcile(&session, &offered);
+        }
     }
 
-    /// Makes the bucket as `name`, fetches its first version, and closes it again. The caller
-    /// holds the place of `name` in the daemon's table. When this was cut off, the bucket is
-    /// there and gets its first version whenever it is served next.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::NoPeer`] if the device that invited is gone; as `Bucket::join`.
-    pub(crate) fn finish_join(
-        &self,
-        _joining: Joining,
-        _name: &BucketName,
-        _protection: Protection<'_>,
-        _say: &mut dyn FnMut(JoinProgress) -> bool,
-    ) -> Result<()> {
-        unfinished()
+    /// A device may be at one of these addresses: tries them at once.
+    fn found_at(&self, key: &PeerKey, addresses: &[SocketAddr]) {
+        if !addresses.is_empty() {
+            self.addresses.add(key, addresses);
+            self.roster.lock().hurry(key);
+            self.wake.notify_all();
+        }
     }
 
-    /// All devices that share a served bucket, connected or not.
-    pub(crate) fn peers(&self) -> Vec<PeerReport> {
-        Vec::new()
+    fn reconcile(&self, session: &Arc<Session>, offered: &[Arc<Offered>]) {
+        if !session.reconcile(offered) {
+            session.end(Ended::Here("nothing is shared any more"));
+        }
     }
 
-    /// Publishes what was changed here, then waits until everything that was published here and
-    /// there has met, for the peers that can be reached.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::NoPeer`] if none can be reached; [`Code::NotFound`] if the bucket is not served;
-    /// [`Code::Failed`] after `deadline`.
-    pub(crate) fn sync(
-        &self,
-        _bucket: Option<&BucketName>,
-        _deadline: Option<Instant>,
-        _say: &mut dyn FnMut(SyncProgress) -> bool,
-    ) -> Result<SyncOutcome> {
-        unfinished()
+    /// Runs a connection until it ends, on this thread and one more.
+    fn run_session(&self, session: &Arc<Session>, incoming: link::Incoming) {
+        let offered = || -> Vec<_> { self.roster.lock().offered.values().cloned().collect() };
+        let peer = crate::values::hex(&session.key[..4]);
+        log::info!("connected peer={peer} dialled={}", session.dialled);
+        let writer = Arc::clone(session);
+        let timing = self.timing;
+        match self.spawn("peer-writes", move || writer.write_until_end(&timing)) {
+            Ok(()) => {
+                self.reconcile(session, &offered());
+                self.bump();
+                let reconcile = || self.reconcile(session, &offered());
+                session.read_until_end(incoming, &self.timing, &reconcile);
+            }
+            Err(err) => session.end(Ended::Wrong(err.to_string())),
+        }
+        session.unlink_all();
+        let ended = session.ended().unwrap_or(Ended::Gone);
+        let lasted = session.since.elapsed().unwrap_or_default();
+        let mut roster = self.roster.lock();
+        let current = roster.leave(session);
+        if let Some(contact) = roster.contacts.get_mut(&session.key) {
+            contact.last_seen = Some(session.last_heard());
+            // One that ends at once again and again is no better than none.
+            contact.failures = match ended {
+                Ended::Gone if lasted > self.timing.handshake => 0,
+                Ended::Here(_) => contact.failures,
+                Ended::Gone | Ended::Wrong(_) => contact.failures.saturating_add(1),
+            };
+            if current && !matches!(ended, Ended::Here(_)) {
+                // It may have been a cut of a moment.
+                let wait = self.jitter(contact.failures.saturating_sub(1));
+                contact.next = Some(std::time::Instant::now() + wait);
+            }
+            if let Ended::Wrong(why) = &ended {
+                contact.last_error = Some((why.clone(), std::time::SystemTime::now()));
+            }
+        }
+        drop(roster);
+        match ended {
+            Ended::Wrong(why) => log::warn!("disconnected peer={peer} reason={why:?}"),
+            Ended::Here(why) => log::info!("disconnected peer={peer} reason={why:?}"),
+            Ended::Gone => log::info!("disconnected peer={peer} reason=\"it has gone\""),
+        }
+        self.wake.notify_all();
+        self.bump();
+    }
+
+    /// Takes a connection in, or says that another one stays.
+    fn admit(&self, session: &Arc<Session>) -> Admitted {
+        let admitted = self.roster.lock().admit(&self.me, session);
+        if let Admitted::Yes(Some(old)) = &admitted {
+            old.end(Ended::Here("there is a newer connection"));
+        }
+        admitted
+    }
+
+    fn note_error(&self, key: &PeerKey, error: String) {
+        self.roster.lock().note_error(key, error);
+    }
+
+    /// Tells whoever waits that something has changed.
+    fn bump(&self) {
+        *self.news.lock() += 1;
+        self.news_bell.notify_all();
+    }
+
+    fn jitter(&self, failures: u32) -> std::time::Duration {
+        let chance = random().map_or(0, |bytes| {
+            bytes[..8].iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte))
+        });
+        roster::backoff(failures, self.timing.retry_min, self.timing.retry_max, chance)
+    }
+
+    fn arc(&self) -> Arc<Self> {
+        self.this.upgrade().expect("because it is called through an Arc")
+    }
+
+    /// Starts a thread that [`Net::stop`] waits for.
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let hand = Hand::new(self.arc());
+        let run = move || {
+            run();
+            drop(hand);
+        };
+        thread::Builder::new().name(name.into()).spawn(run).map(drop)
     }
 }
 
-impl Joining {
-    /// The bucket.
-    pub(crate) fn bucket(&self) -> BucketId {
-        self.bucket
-    }
+/// A thread that has not ended.
+struct Hand(Arc<Net>);
 
-    /// What the device that invited calls it.
-    pub(crate) fn suggested(&self) -> Option<BucketName> {
-        self.suggested.parse().ok()
+impl Hand {
+    fn new(net: Arc<Net>) -> Self {
+        net.roster.lock().threads += 1;
+        Self(net)
     }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.0.roster.lock().threads -= 1;
+        self.0.wake.notify_all();
+    }
+}
+
+/// Random bytes of the system.
+fn random() -> Result<[u8; 32], cairnfs_store::Error> {
+    Secret::random().map(|secret| *secret.expose())
 }

@@ -1,0 +1,287 @@
+//! Where peers were found, and what else must outlive the daemon: `peers.toml`.
+//!
+//! Addresses are hints: whoever answers at one must prove the key. A lost file costs time only,
+//! except of a bucket that was joined and has no version yet: for that it holds who invited.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use cairnfs_mount_core::BucketId;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::{invites::parse_hex, tls::PeerKey};
+use crate::{
+    durable,
+    exit::{Code, Failure, Result},
+    values::hex,
+};
+
+/// Addresses kept of one peer.
+const PER_PEER_MAX: usize = 8;
+/// Peers kept.
+const PEERS_MAX: usize = 1024;
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct Entry {
+    key: String,
+    /// Best first.
+    #[serde(default)]
+    addresses: Vec<SocketAddr>,
+    /// Buckets that were joined on its invitation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    invited_to: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct Contents {
+    /// Where this device listened last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default)]
+    peer: Vec<Entry>,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    addresses: Vec<SocketAddr>,
+    invited_to: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    port: Option<u16>,
+    peers: BTreeMap<PeerKey, Known>,
+}
+
+/// See the module's doc.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+impl Addresses {
+    /// Reads the file; one that cannot be read is begun anew.
+    pub(super) fn load(path: PathBuf) -> Self {
+        let contents = read(&path).unwrap_or_else(|failure| {
+            log::warn!("peers-file reason={:?}", failure.message);
+            Contents::default()
+        });
+        let peers = contents.peer.into_iter().take(PEERS_MAX).filter_map(|entry| {
+            let Entry { key, mut addresses, invited_to } = entry;
+            addresses.truncate(PER_PEER_MAX);
+            Some((parse_hex(&key)?, Known { addresses, invited_to }))
+        });
+        let state = State { port: contents.port, peers: peers.collect() };
+        Self { path, state: Mutex::new(state) }
+    }
+
+    /// The port of last time.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.state.lock().port
+    }
+
+    pub(super) fn set_port(&self, port: u16) {
+        self.change(|state| state.port = Some(port));
+    }
+
+    /// Where a peer may be found, best first.
+    pub(super) fn of(&self, peer: &PeerKey) -> Vec<SocketAddr> {
+        let state = self.state.lock();
+        state.peers.get(peer).map(|known| known.addresses.clone()).unwrap_or_default()
+    }
+
+    /// A peer may be found here.
+    pub(super) fn add(&self, peer: &PeerKey, addresses: &[SocketAddr]) {
+        self.change(|state| {
+            let Some(known) = state.peer(peer) else { return };
+            for address in addresses {
+                if !known.addresses.contains(address) {
+                    // Behind the best one, before those that have not been right for long.
+                    let at = known.addresses.len().min(1);
+                    known.addresses.insert(at, *address);
+                }
+            }
+            known.addresses.truncate(PER_PEER_MAX);
+        });
+    }
+
+    /// A peer was found here.
+    pub(super) fn found(&self, peer: &PeerKey, address: SocketAddr) {
+        self.change(|state| {
+            let Some(known) = state.peer(peer) else { return };
+            known.addresses.retain(|one| *one != address);
+            known.addresses.insert(0, address);
+            known.addresses.truncate(PER_PEER_MAX);
+        });
+    }
+
+    /// A bucket is being joined on this peer's invitation.
+    pub(super) fn set_inviter(&self, bucket: BucketId, peer: &PeerKey) {
+        let bucket = bucket.to_string();
+        self.change(|state| {
+            if let Some(known) = state.peer(peer)
+                && !known.invited_to.contains(&bucket)
+            {
+                known.invited_to.push(bucket);
+            }
+        });
+    }
+
+    /// Whose invitation brought a bucket here.
+    pub(super) fn inviters(&self, bucket: BucketId) -> Vec<PeerKey> {
+        let bucket = bucket.to_string();
+        let state = self.state.lock();
+        let inviters = state.peers.iter().filter(|(_, known)| known.invited_to.contains(&bucket));
+        inviters.map(|(key, _)| *key).collect()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        let before = state.contents();
+        change(&mut state);
+        let contents = state.contents();
+        if contents == before {
+            return;
+        }
+        // Under the lock: of two changes at once the later one is written last.
+        if let Err(failure) = write(&self.path, &contents) {
+            log::warn!("peers-file reason={:?}", failure.message);
+        }
+    }
+}
+
+impl State {
+    fn peer(&mut self, key: &PeerKey) -> Option<&mut Known> {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(key) {
+            return None;
+        }
+        Some(self.peers.entry(*key).or_default())
+    }
+
+    fn contents(&self) -> Contents {
+        let peer = self.peers.iter().map(|(key, known)| Entry {
+            key: hex(key),
+            addresses: known.addresses.clone(),
+            invited_to: known.invited_to.clone(),
+        });
+        Contents { port: self.port, peer: peer.collect() }
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<Contents> {
+    match fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).map_err(|err: toml::de::Error| {
+            Failure::new(Code::Failed, format_args!("{}: {}", path.display(), err.message()))
+        }),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Contents::default()),
+        Err(err) => Err(Failure::file("read", path, &err)),
+    }
+}
+
+fn write(path: &std::path::Path, contents: &Contents) -> Result<()> {
+    let text = toml::to_string(contents)
+        .map_err(|err| Failure::new(Code::Failed, format_args!("peers: {err}")))?;
+    let text = format!("# Where other devices were found; written by the daemon.\n{text}");
+    durable::replace(path, &text)
+}
+
+/// Addresses of this machine under which others may reach `listening`, best first: those of
+/// private networks, then others, loopback last. Link-local ones of IPv6 need a scope, which means
+/// nothing on another machine.
+pub(super) fn reachable_at(listening: SocketAddr) -> Vec<SocketAddr> {
+    let ip = listening.ip();
+    if !ip.is_unspecified() {
+        return vec![listening];
+    }
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut found: Vec<IpAddr> = interfaces
+        .into_iter()
+        .map(|interface| interface.ip())
+        .filter(|one| match one {
+            IpAddr::V4(ip) => !ip.is_link_local(),
+            // An unspecified address of IPv6 takes both.
+            IpAddr::V6(v6) => ip.is_ipv6() && !v6.is_unicast_link_local(),
+        })
+        .collect();
+    if found.is_empty() {
+        found = vec![Ipv4Addr::LOCALHOST.into()];
+    }
+    found.sort_by_key(|ip| (rank(ip), *ip));
+    found.dedup();
+    found.into_iter().map(|ip| SocketAddr::new(ip, listening.port())).collect()
+}
+
+fn rank(ip: &IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => 3,
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => 4,
+        IpAddr::V4(ip) if ip.is_loopback() => 3,
+        IpAddr::V4(ip) if ip.is_private() => 0,
+        IpAddr::V4(_) => 1,
+        IpAddr::V6(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_found_is_known_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("peers.toml");
+        let addresses = Addresses::load(path.clone());
+        let (peer, bucket) = ([7; 32], BucketId([1; 16]));
+        addresses.add(&peer, &[address("10.0.0.1:1"), address("10.0.0.2:1")]);
+        addresses.found(&peer, address("10.0.0.3:1"));
+        addresses.set_port(40_000);
+        addresses.set_inviter(bucket, &peer);
+        let again = Addresses::load(path);
+        assert_eq!(again.of(&peer)[0], address("10.0.0.3:1"));
+        assert_eq!(again.of(&peer).len(), 3);
+        assert_eq!(again.port(), Some(40_000));
+        assert_eq!(again.inviters(bucket), [peer]);
+        assert!(again.inviters(BucketId([2; 16])).is_empty());
+    }
+
+    #[test]
+    fn addresses_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let addresses = Addresses::load(dir.path().join("peers.toml"));
+        addresses.found(&[1; 32], address("10.0.0.1:1"));
+        for port in 1..100 {
+            addresses.add(&[1; 32], &[address(&format!("10.0.0.2:{port}"))]);
+        }
+        assert_eq!(addresses.of(&[1; 32]).len(), PER_PEER_MAX);
+        assert_eq!(addresses.of(&[1; 32])[0], address("10.0.0.1:1"));
+    }
+
+    #[test]
+    fn a_file_of_garbage_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("peers.toml");
+        fs::write(&path, "port = \"x\"").unwrap();
+        let addresses = Addresses::load(path);
+        assert_eq!(addresses.port(), None);
+        addresses.set_port(5);
+    }
+
+    #[test]
+    fn this_machine_has_an_address() {
+        let found = reachable_at(address("0.0.0.0:99"));
+        assert!(!found.is_empty() && found.iter().all(|one| one.port() == 99));
+        assert!(found.iter().all(|one| !one.ip().is_unspecified()));
+        assert_eq!(reachable_at(address("10.1.2.3:4")), [address("10.1.2.3:4")]);
+    }
+}

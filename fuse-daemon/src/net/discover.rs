@@ -1,0 +1,145 @@
+//! Peers on the local network, by multicast DNS.
+//!
+//! What is announced is a fingerprint of this device's key and a port: no bucket and no name. Who
+//! knows the key knows whose fingerprint it is; nobody else can tell the key from it. An address
+//! that is found is a hint like any other: whoever answers there must prove the key.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use parking_lot::Mutex;
+
+use super::{Net, tls::PeerKey};
+use crate::values::hex;
+
+const SERVICE: &str = "_cairnfs._tcp.local.";
+/// How often it is looked for new interfaces, in seconds. The library's default of 5 would be a
+/// wake-up every 5 s for as long as the daemon runs.
+const INTERFACES_EVERY_S: u32 = 300;
+/// Addresses taken from one announcement.
+const ADDRESSES_MAX: usize = 4;
+/// Devices of a local network that are remembered, whoever they are.
+const HEARD_MAX: usize = 256;
+
+/// The announcement, while there is one.
+#[derive(Default)]
+pub(super) struct Discovery {
+    responder: Mutex<Option<ServiceDaemon>>,
+    /// Who announced itself where, by fingerprint: it may become somebody to talk to later.
+    heard: Mutex<BTreeMap<String, Vec<SocketAddr>>>,
+}
+
+impl std::fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Discovery({})", self.responder.lock().is_some())
+    }
+}
+
+/// What stands for a device on the local network.
+fn fingerprint(key: &PeerKey) -> String {
+    hex(&blake3::derive_key("cairnfs 2026-11 discovery", key)[..8])
+}
+
+impl Discovery {
+    /// Announces this device and looks for others. If that cannot be done, says so and leaves it.
+    pub(super) fn start(&self, net: &Net, listening: SocketAddr) {
+        let mut responder = self.responder.lock();
+        if responder.is_some() {
+            return;
+        }
+        match announce(net, listening) {
+            Ok(started) => *responder = Some(started),
+            Err(err) => log::warn!("discovery working=no reason=\"{err}\""),
+        }
+    }
+
+    /// Where a device announced itself.
+    pub(super) fn heard_of(&self, key: &PeerKey) -> Vec<SocketAddr> {
+        self.heard.lock().get(&fingerprint(key)).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn stop(&self) {
+        if let Some(responder) = self.responder.lock().take() {
+            // Says goodbye, and ends its thread and the receiver of ours.
+            match responder.shutdown() {
+                Ok(done) => drop(done.recv()),
+                Err(err) => log::warn!("discovery stopped=no reason=\"{err}\""),
+            }
+        }
+    }
+}
+
+fn announce(net: &Net, listening: SocketAddr) -> mdns_sd::Result<ServiceDaemon> {
+    let responder = ServiceDaemon::new()?;
+    responder.set_ip_check_interval(INTERFACES_EVERY_S)?;
+    let found = responder.browse(SERVICE)?;
+    let own = fingerprint(&net.me);
+    let host = format!("{own}.local.");
+    let ip = listening.ip();
+    let anywhere = ip.is_unspecified();
+    let ips: Vec<IpAddr> = if anywhere { Vec::new() } else { vec![ip] };
+    let nothing: [(&str, &str); 0] = [];
+    let info = ServiceInfo::new(SERVICE, &own, &host, &ips[..], listening.port(), &nothing[..])?;
+    responder.register(if anywhere { info.enable_addr_auto() } else { info })?;
+    let net = net.arc();
+    let it = Arc::clone(&net);
+    let look = move || {
+        while let Ok(event) = found.recv() {
+            if let ServiceEvent::ServiceResolved(service) = event {
+                it.discovered(&service);
+            }
+        }
+    };
+    if let Err(err) = net.spawn("discover-peers", look) {
+        log::warn!("discovery working=no reason={err}");
+    }
+    Ok(responder)
+}
+
+impl Net {
+    /// Somebody announces itself: if it shares something, it is dialled at once.
+    fn discovered(&self, service: &ResolvedService) {
+        let Some(name) = service.fullname.strip_suffix(SERVICE) else { return };
+        let name = name.trim_end_matches('.');
+        let ips = service.addresses.iter().map(mdns_sd::ScopedIp::to_ip_addr);
+        // A link-local address of IPv6 is of no use without its interface.
+        let usable = ips.filter(|ip| match ip {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        });
+        let mut addresses: Vec<_> = usable.map(|ip| SocketAddr::new(ip, service.port)).collect();
+        addresses.sort();
+        addresses.truncate(ADDRESSES_MAX);
+        let mut heard = self.discovery.heard.lock();
+        if heard.len() >= HEARD_MAX {
+            heard.pop_first();
+        }
+        heard.insert(name.to_owned(), addresses.clone());
+        drop(heard);
+        let key = {
+            let roster = self.roster.lock();
+            let mut keys = roster.contacts.keys();
+            keys.find(|key| fingerprint(key) == name).copied()
+        };
+        let Some(key) = key else { return };
+        log::info!("discovered peer={} addresses={}", hex(&key[..4]), addresses.len());
+        self.found_at(&key, &addresses);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_not_the_key() {
+        let [one, other] = [fingerprint(&[1; 32]), fingerprint(&[2; 32])];
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 16);
+        assert!(!one.starts_with("0101"));
+    }
+}

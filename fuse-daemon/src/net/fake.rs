@@ -1,0 +1,420 @@
+//! A bucket of which only what the network sees is real: a set of items, with versions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use cairnfs_mount_core::{
+    BucketId, Error, FetchProgress, Member, MergeOutcome, MergeStep, Observer, Result, Role,
+    VersionId,
+};
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::replica::{Fetching, Replica, Secrets};
+
+type Id = [u8; 32];
+
+/// A version; its name is the hash of its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Version {
+    author: Id,
+    /// Under which secret the items were "sealed".
+    epoch: u16,
+    parents: Vec<Id>,
+    vv: BTreeMap<Id, u64>,
+    items: BTreeSet<Id>,
+    members: Vec<Member>,
+}
+
+#[derive(Default)]
+struct State {
+    id: [u8; 16],
+    secrets: BTreeMap<u16, Id>,
+    blobs: HashMap<Id, Vec<u8>>,
+    head: Option<Id>,
+    version: Version,
+    observers: Vec<Arc<dyn Observer>>,
+    /// What was given away, to count.
+    given: Vec<Id>,
+    peers_wait: bool,
+    /// Items that are given as other bytes.
+    lies: bool,
+    /// Gives nothing more until it is told to.
+    held: bool,
+    no_space: bool,
+    fetches: u64,
+}
+
+/// See the module's doc. Clones are the same bucket.
+#[derive(Clone)]
+pub(super) struct FakeBucket {
+    me: Id,
+    state: Arc<Mutex<State>>,
+    released: Arc<Condvar>,
+}
+
+impl fmt::Debug for FakeBucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeBucket")
+    }
+}
+
+fn name_of(blob: &[u8]) -> Id {
+    *blake3::hash(blob).as_bytes()
+}
+
+fn encode(version: &Version) -> Vec<u8> {
+    let mut bytes = b"version".to_vec();
+    bytes.extend(postcard::to_stdvec(version).unwrap());
+    bytes
+}
+
+fn decode(blob: &[u8]) -> Option<Version> {
+    postcard::from_bytes(blob.strip_prefix(b"version")?).ok()
+}
+
+impl FakeBucket {
+    /// A new bucket whose only member is `me`.
+    pub(super) fn create(me: Id, id: u8) -> Self {
+        let bucket = Self::empty(me, id, &[(0, [id; 32])]);
+        let owner = Member { key: me, role: Role::Owner, name: "first".into() };
+        bucket.state.lock().version.members = vec![owner];
+        bucket.add(b"root");
+        bucket
+    }
+
+    /// A bucket that was joined and has no version yet.
+    pub(super) fn empty(me: Id, id: u8, secrets: &[(u16, Id)]) -> Self {
+        let state =
+            State { id: [id; 16], secrets: secrets.iter().copied().collect(), ..State::default() };
+        Self { me, state: Arc::new(Mutex::new(state)), released: Arc::default() }
+    }
+
+    /// The same versions on another device that is a member already.
+    pub(super) fn copy_for(&self, device: Id) -> Self {
+        let from = self.state.lock();
+        let state = State {
+            id: from.id,
+            secrets: from.secrets.clone(),
+            blobs: from.blobs.clone(),
+            head: from.head,
+            version: from.version.clone(),
+            ..State::default()
+        };
+        Self { me: device, state: Arc::new(Mutex::new(state)), released: Arc::default() }
+    }
+
+    /// Publishes one more item.
+    pub(super) fn add(&self, item: &[u8]) {
+        self.add_all(&[item.to_vec()]);
+    }
+
+    pub(super) fn add_all(&self, items: &[Vec<u8>]) {
+        let mut state = self.state.lock();
+        for item in items {
+            let id = name_of(item);
+            state.blobs.insert(id, item.clone());
+            state.version.items.insert(id);
+        }
+        self.publish_new(state);
+    }
+
+    fn publish_new(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+        *state.version.vv.entry(self.me).or_default() += 1;
+        state.version.author = self.me;
+        state.version.parents = state.head.into_iter().collect();
+        state.version.epoch = state.secrets.keys().max().copied().unwrap_or(0);
+        let blob = encode(&state.version);
+        self.stand_on(state, blob);
+    }
+
+    fn stand_on(&self, mut state: parking_lot::MutexGuard<'_, State>, blob: Vec<u8>) {
+        let id = name_of(&blob);
+        state.blobs.insert(id, blob);
+        state.head = Some(id);
+        let observers = state.observers.clone();
+        drop(state);
+        for observer in observers {
+            observer.head_changed(id);
+        }
+    }
+
+    /// New secrets from here on.
+    pub(super) fn rotate(&self) {
+        let mut state = self.state.lock();
+        let epoch = state.secrets.keys().max().map_or(0, |epoch| epoch + 1);
+        state.secrets.insert(epoch, [epoch.to_le_bytes()[0]; 32]);
+        self.publish_new(state);
+    }
+
+    pub(super) fn has(&self, item: &[u8]) -> bool {
+        let state = self.state.lock();
+        let id = name_of(item);
+        state.version.items.contains(&id) && state.blobs.contains_key(&id)
+    }
+
+    pub(super) fn blobs(&self) -> usize {
+        self.state.lock().blobs.len()
+    }
+
+    /// Which blobs were given away, each as often as it was.
+    pub(super) fn given(&self) -> Vec<Id> {
+        self.state.lock().given.clone()
+    }
+
+    pub(super) fn fetches(&self) -> u64 {
+        self.state.lock().fetches
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.state.lock().peers_wait
+    }
+
+    pub(super) fn set_lies(&self, lies: bool) {
+        self.state.lock().lies = lies;
+    }
+
+    pub(super) fn set_no_space(&self, no_space: bool) {
+        self.state.lock().no_space = no_space;
+    }
+
+    /// Gives nothing, or goes on.
+    pub(super) fn hold(&self, held: bool) {
+        self.state.lock().held = held;
+        self.released.notify_all();
+    }
+}
+
+impl Replica for FakeBucket {
+    fn bucket_id(&self) -> BucketId {
+        BucketId(self.state.lock().id)
+    }
+
+    fn recognise(&self, challenge: &[u8]) -> Id {
+        let state = self.state.lock();
+        let secret = state.secrets.get(&0).copied().unwrap_or_default();
+        *blake3::keyed_hash(&secret, challenge).as_bytes()
+    }
+
+    fn head(&self) -> Option<VersionId> {
+        self.state.lock().head
+    }
+
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.state.lock().observers.push(observer);
+    }
+
+    fn peers_wait(&self, waiting: bool) {
+        self.state.lock().peers_wait = waiting;
+    }
+
+    fn covers(&self, id: &VersionId) -> Result<bool> {
+        let state = self.state.lock();
+        let theirs = state.blobs.get(id).and_then(|blob| decode(blob));
+        Ok(theirs.is_some_and(|theirs| dominates(&state.version.vv, &theirs.vv)))
+    }
+
+    fn ancestry(&self, head: &VersionId, have: &[VersionId], max: usize) -> Result<Vec<VersionId>> {
+        let state = self.state.lock();
+        let (mut found, mut next) = (Vec::new(), vec![*head]);
+        if !state.blobs.contains_key(head) {
+            return Err(Error::NotFound);
+        }
+        while let Some(id) = next.pop() {
+            if have.contains(&id) || found.contains(&id) || found.len() == max {
+                continue;
+            }
+            // Those before were never fetched.
+            let version = state.blobs.get(&id).and_then(|blob| decode(blob));
+            let Some(version) = version else { continue };
+            next.extend(version.parents);
+            found.push(id);
+        }
+        Ok(found)
+    }
+
+    fn sealed(&self, id: &Id) -> Result<Option<Vec<u8>>> {
+        let mut state = self.state.lock();
+        while state.held {
+            self.released.wait(&mut state);
+        }
+        state.given.push(*id);
+        let mut blob = state.blobs.get(id).cloned();
+        if state.lies
+            && let Some(blob) = &mut blob
+            && decode(blob).is_none()
+        {
+            blob.push(0);
+        }
+        Ok(blob)
+    }
+
+    fn fetch(&self, head: VersionId) -> Result<Box<dyn Fetching>> {
+        self.state.lock().fetches += 1;
+        let mut fetch = FakeFetch {
+            bucket: self.clone(),
+            head,
+            to_ask: Vec::new(),
+            asked: BTreeSet::new(),
+            progress: FetchProgress::default(),
+        };
+        fetch.lacking(head);
+        Ok(Box::new(fetch))
+    }
+
+    fn awaits_first_version(&self) -> bool {
+        self.state.lock().head.is_none()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.state.lock().version.members.clone()
+    }
+
+    fn role(&self) -> Option<Role> {
+        self.members().iter().find(|member| member.key == self.me).map(|member| member.role)
+    }
+
+    fn set_member(&self, key: Id, name: &str, role: Option<Role>) -> Result<()> {
+        let mut state = self.state.lock();
+        state.version.members.retain(|member| member.key != key);
+        if let Some(role) = role {
+            state.version.members.push(Member { key, role, name: name.into() });
+        }
+        self.publish_new(state);
+        Ok(())
+    }
+
+    fn secrets(&self, have: &[u16]) -> Secrets {
+        let state = self.state.lock();
+        let lacking = state.secrets.iter().filter(|(epoch, _)| !have.contains(*epoch));
+        lacking.map(|(epoch, secret)| (*epoch, Zeroizing::new(*secret))).collect()
+    }
+
+    fn epochs(&self) -> Vec<u16> {
+        self.state.lock().secrets.keys().copied().collect()
+    }
+
+    fn learn_secrets(&self, secrets: Secrets) -> Result<()> {
+        let mut state = self.state.lock();
+        state.secrets.extend(secrets.into_iter().map(|(epoch, secret)| (epoch, *secret)));
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn dominates(one: &BTreeMap<Id, u64>, other: &BTreeMap<Id, u64>) -> bool {
+    other.iter().all(|(device, count)| one.get(device).copied().unwrap_or(0) >= *count)
+}
+
+struct FakeFetch {
+    bucket: FakeBucket,
+    head: Id,
+    to_ask: Vec<Id>,
+    asked: BTreeSet<Id>,
+    progress: FetchProgress,
+}
+
+impl FakeFetch {
+    /// Will ask for a blob, or for what it names if it is here.
+    fn lacking(&mut self, id: Id) {
+        let here = self.bucket.state.lock().blobs.get(&id).cloned();
+        match here {
+            Some(blob) => {
+                for next in decode(&blob).into_iter().flat_map(|it| it.items) {
+                    if !self.bucket.state.lock().blobs.contains_key(&next) {
+                        self.lacking(next);
+                    }
+                }
+            }
+            None if self.to_ask.contains(&id) => (),
+            None => self.to_ask.push(id),
+        }
+    }
+}
+
+impl Fetching for FakeFetch {
+    fn expect_ancestors(&mut self, _ids: &[VersionId]) {}
+
+    fn wanted(&mut self, max: usize) -> Result<Vec<Id>> {
+        let at = self.to_ask.len().saturating_sub(max);
+        let ids = self.to_ask.split_off(at);
+        self.asked.extend(&ids);
+        Ok(ids)
+    }
+
+    fn supply(&mut self, blobs: &[Vec<u8>]) -> Result<()> {
+        if self.bucket.state.lock().no_space {
+            return Err(Error::NoSpace);
+        }
+        for blob in blobs {
+            let id = name_of(blob);
+            if let Some(version) = decode(blob)
+                && !self.bucket.state.lock().secrets.contains_key(&version.epoch)
+            {
+                return Err(Error::MissingSecret { epoch: version.epoch });
+            }
+            if !self.asked.remove(&id) {
+                return Err(Error::Rejected { why: "not what was asked for".into() });
+            }
+            self.bucket.state.lock().blobs.insert(id, blob.clone());
+            self.progress.blobs += 1;
+            self.progress.bytes += blob.len() as u64;
+            self.lacking(id);
+        }
+        Ok(())
+    }
+
+    fn unavailable(&mut self, _ids: &[Id]) -> Result<()> {
+        Err(Error::Rejected { why: "the peer does not have all of it".into() })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.to_ask.is_empty() && self.asked.is_empty()
+    }
+
+    fn progress(&self) -> FetchProgress {
+        let lacking = self.to_ask.len() + self.asked.len();
+        FetchProgress { lacking: lacking as u64, ..self.progress }
+    }
+
+    fn merge(self: Box<Self>) -> Result<MergeOutcome> {
+        let bucket = self.bucket.clone();
+        let mut state = bucket.state.lock();
+        let theirs = state.blobs.get(&self.head).and_then(|blob| decode(blob)).unwrap();
+        let known = if state.head.is_some() { &state.version.members } else { &theirs.members };
+        let author = known.iter().find(|member| member.key == theirs.author);
+        if author.is_none_or(|member| member.role == Role::Reader) {
+            return Err(Error::Rejected { why: "its author may not write".into() });
+        }
+        let step = if state.head.is_some() && dominates(&state.version.vv, &theirs.vv) {
+            MergeStep::Nothing
+        } else if dominates(&theirs.vv, &state.version.vv) {
+            state.version = theirs.clone();
+            MergeStep::FastForward
+        } else {
+            for (device, count) in &theirs.vv {
+                let ours = state.version.vv.entry(*device).or_default();
+                *ours = (*ours).max(*count);
+            }
+            state.version.items.extend(&theirs.items);
+            state.version.parents = state.head.into_iter().chain([self.head]).collect();
+            state.version.author = bucket.me;
+            MergeStep::Merged
+        };
+        if step == MergeStep::Nothing {
+            drop(state);
+        } else {
+            let blob = encode(&state.version);
+            bucket.stand_on(state, blob);
+        }
+        let head = bucket.head().unwrap_or_default();
+        Ok(MergeOutcome { head, step, conflicts: 0 })
+    }
+}

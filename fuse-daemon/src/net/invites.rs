@@ -1,0 +1,265 @@
+//! Invitations that this device has made: `invites.toml`.
+//!
+//! # Invariants
+//!
+//! 1. A ticket lets in as many devices as it was made for, and until when: each use is durable
+//!    before its device is let in.
+//! 2. The file does not hold what is in a ticket, only a hash of its secret.
+//! 3. A device that was let in may present the same ticket again: its first try may have been cut.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use cairnfs_mount_core::{BucketId, Role};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::{message::Refusal, ticket::seconds, tls::PeerKey};
+use crate::{
+    durable,
+    exit::{Code, Failure, Result},
+    values::hex,
+};
+
+/// More invitations than anybody has open.
+const INVITES_MAX: usize = 256;
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invitation {
+    /// BLAKE3 of the ticket's secret, under a context.
+    hash: String,
+    bucket: String,
+    role: Role,
+    /// Seconds since 1970.
+    until: u64,
+    /// How many more devices may use it.
+    left: u32,
+    /// Devices that have used it.
+    #[serde(default)]
+    used_by: Vec<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Contents {
+    #[serde(default)]
+    invite: Vec<Invitation>,
+}
+
+/// A ticket that is good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Good {
+    pub(super) bucket: BucketId,
+    pub(super) role: Role,
+}
+
+/// See the module's doc.
+#[derive(Debug)]
+pub(super) struct Invites {
+    path: PathBuf,
+    /// Held while the file is read and written.
+    alone: Mutex<()>,
+}
+
+fn hash(secret: &[u8; 16]) -> blake3::Hash {
+    let key = blake3::derive_key("cairnfs 2026-11 ticket secret", secret);
+    blake3::Hash::from_bytes(key)
+}
+
+impl Invites {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, alone: Mutex::new(()) }
+    }
+
+    /// Remembers a new invitation, durably.
+    pub(super) fn add(
+        &self,
+        secret: &[u8; 16],
+        good: Good,
+        until: SystemTime,
+        uses: u32,
+    ) -> Result<()> {
+        let _alone = self.alone.lock();
+        let mut contents = self.read()?;
+        let now = seconds(SystemTime::now());
+        // A day longer, so that who comes too late hears just that.
+        contents.invite.retain(|one| one.until.saturating_add(86_400) > now);
+        if contents.invite.len() >= INVITES_MAX {
+            let message = format!("{INVITES_MAX} invitations are open: wait until some end");
+            return Err(Failure::new(Code::Failed, message));
+        }
+        contents.invite.push(Invitation {
+            hash: hash(secret).to_hex().to_string(),
+            bucket: good.bucket.to_string(),
+            role: good.role,
+            until: seconds(until),
+            left: uses,
+            used_by: Vec::new(),
+        });
+        self.write(&contents)
+    }
+
+    /// Whether any ticket may still be presented.
+    pub(super) fn are_open(&self) -> bool {
+        let _alone = self.alone.lock();
+        let now = seconds(SystemTime::now());
+        self.read().is_ok_and(|contents| contents.invite.iter().any(|one| one.until > now))
+    }
+
+    /// Uses a ticket up for `device`, durably.
+    pub(super) fn redeem(
+        &self,
+        secret: &[u8; 16],
+        device: &PeerKey,
+    ) -> Result<Result<Good, Refusal>> {
+        let _alone = self.alone.lock();
+        let mut contents = self.read()?;
+        // Comparing hashes takes as long wherever they differ; so does looking at all of them.
+        let presented = hash(secret);
+        let mut found = None;
+        for (index, one) in contents.invite.iter().enumerate() {
+            if blake3::Hash::from_hex(&one.hash).is_ok_and(|hash| hash == presented) {
+                found = Some(index);
+            }
+        }
+        let Some(one) = found.and_then(|index| contents.invite.get_mut(index)) else {
+            return Ok(Err(Refusal::Unknown));
+        };
+        let until = UNIX_EPOCH + Duration::from_secs(one.until.min(u64::from(u32::MAX) * 4));
+        let device = hex(device);
+        if until <= SystemTime::now() {
+            return Ok(Err(Refusal::Expired));
+        }
+        let Some(bucket) = parse_bucket(&one.bucket) else {
+            return Err(Failure::new(Code::Failed, "invites.toml names a bucket that is none"));
+        };
+        let good = Good { bucket, role: one.role };
+        if one.used_by.contains(&device) {
+            return Ok(Ok(good));
+        }
+        if one.left == 0 {
+            return Ok(Err(Refusal::UsedUp));
+        }
+        one.left -= 1;
+        one.used_by.push(device);
+        self.write(&contents)?;
+        Ok(Ok(good))
+    }
+
+    /// Gives back a use that came to nothing.
+    pub(super) fn give_back(&self, secret: &[u8; 16], device: &PeerKey) -> Result<()> {
+        let _alone = self.alone.lock();
+        let mut contents = self.read()?;
+        let (hash, device) = (hash(secret).to_hex().to_string(), hex(device));
+        for one in contents.invite.iter_mut().filter(|one| one.hash == hash) {
+            if let Some(at) = one.used_by.iter().position(|used| *used == device) {
+                one.used_by.remove(at);
+                one.left = one.left.saturating_add(1);
+            }
+        }
+        self.write(&contents)
+    }
+
+    /// Takes back what was given to a device that is removed: its tickets let it in no more.
+    pub(super) fn forget(&self, bucket: BucketId, device: &PeerKey) -> Result<()> {
+        let _alone = self.alone.lock();
+        let mut contents = self.read()?;
+        let (bucket, device) = (bucket.to_string(), hex(device));
+        let before = contents.invite.len();
+        contents.invite.retain(|one| one.bucket != bucket || !one.used_by.contains(&device));
+        if contents.invite.len() == before { Ok(()) } else { self.write(&contents) }
+    }
+
+    fn read(&self) -> Result<Contents> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => toml::from_str(&text).map_err(|err: toml::de::Error| {
+                let place = self.path.display();
+                Failure::new(Code::Failed, format_args!("{place}: {}", err.message()))
+            }),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Contents::default()),
+            Err(err) => Err(Failure::file("read", &self.path, &err)),
+        }
+    }
+
+    fn write(&self, contents: &Contents) -> Result<()> {
+        let text = toml::to_string(contents)
+            .map_err(|err| Failure::new(Code::Failed, format_args!("invites: {err}")))?;
+        durable::replace(&self.path, &format!("# Made by 'cairnfs invite'.\n{text}"))
+    }
+}
+
+/// A bucket's id from its hexadecimal digits.
+pub(super) fn parse_bucket(text: &str) -> Option<BucketId> {
+    parse_hex(text).map(BucketId)
+}
+
+/// As many bytes as the text has pairs of hexadecimal digits, if they are `N`.
+pub(super) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != N * 2 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn good() -> Good {
+        Good { bucket: BucketId([3; 16]), role: Role::Writer }
+    }
+
+    #[test]
+    fn a_ticket_is_good_once_but_again_for_the_same_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invites.toml");
+        let until = SystemTime::now() + HOUR;
+        Invites::new(path.clone()).add(&[1; 16], good(), until, 1).unwrap();
+        // After a restart too.
+        let invites = Invites::new(path);
+        assert!(invites.are_open());
+        assert_eq!(invites.redeem(&[2; 16], &[7; 32]).unwrap(), Err(Refusal::Unknown));
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Ok(good()));
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Ok(good()));
+        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), Err(Refusal::UsedUp));
+        invites.give_back(&[1; 16], &[7; 32]).unwrap();
+        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), Ok(good()));
+    }
+
+    #[test]
+    fn a_ticket_ends_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let invites = Invites::new(dir.path().join("invites.toml"));
+        invites.add(&[1; 16], good(), SystemTime::now() - HOUR, 5).unwrap();
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Err(Refusal::Expired));
+        assert!(!invites.are_open());
+    }
+
+    #[test]
+    fn a_removed_device_cannot_come_back_with_its_ticket() {
+        let dir = tempfile::tempdir().unwrap();
+        let invites = Invites::new(dir.path().join("invites.toml"));
+        invites.add(&[1; 16], good(), SystemTime::now() + HOUR, 2).unwrap();
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Ok(good()));
+        invites.forget(good().bucket, &[7; 32]).unwrap();
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn the_file_does_not_hold_the_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invites.toml");
+        let secret = [0xab; 16];
+        Invites::new(path.clone()).add(&secret, good(), SystemTime::now() + HOUR, 1).unwrap();
+        assert!(!fs::read_to_string(path).unwrap().contains(&hex(&secret)));
+    }
+}

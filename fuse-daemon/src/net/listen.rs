@@ -1,0 +1,239 @@
+//! Who comes by: the thread `accept`, and one thread for each connection until it is known whose
+//! it is.
+//!
+//! # Invariants
+//!
+//! 1. At most [`STRANGERS_MAX`] connections wait to prove a key and to show that it is known; each
+//!    has to within [`Timing::handshake`](super::timing::Timing).
+//! 2. When more come, the one that has waited longest goes: who means it needs milliseconds, so
+//!    that many who only wait keep nobody out.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Net,
+    addresses::reachable_at,
+    message::{Admission, KNOCK_BYTES_MAX, Knock},
+    opening::OpenError,
+    roster::Admitted,
+    session::{Ended, Opened, Session},
+};
+use crate::exit::{Code, Failure, Result, plain};
+
+/// Connections of nobody in particular.
+const STRANGERS_MAX: usize = 64;
+/// How long nobody is accepted when there is no descriptor or thread for them.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The listening socket, and who waits at the door.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    socket: Mutex<Option<Arc<TcpListener>>>,
+    door: Mutex<Door>,
+}
+
+#[derive(Debug, Default)]
+struct Door {
+    next: u64,
+    waiting: VecDeque<(u64, Arc<TcpStream>)>,
+}
+
+impl Listening {
+    pub(super) fn stop(&self) {
+        if let Some(socket) = self.socket.lock().take() {
+            // Linux lets go of who waits in accept(2).
+            if let Err(err) = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both) {
+                log::warn!("listen stopped=no reason={err}");
+            }
+        }
+        for (_, stranger) in self.door.lock().waiting.drain(..) {
+            stranger.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Lets one more wait at the door, and nobody longer than those who come after: invariant 2.
+    fn enter(&self, socket: &Arc<TcpStream>) -> u64 {
+        let mut door = self.door.lock();
+        if door.waiting.len() >= STRANGERS_MAX
+            && let Some((_, oldest)) = door.waiting.pop_front()
+        {
+            // Its thread ends with that.
+            oldest.shutdown(Shutdown::Both).ok();
+        }
+        let number = door.next;
+        door.next += 1;
+        door.waiting.push_back((number, Arc::clone(socket)));
+        number
+    }
+
+    /// It is known who it is, or it has gone.
+    fn pass(&self, number: u64) {
+        self.door.lock().waiting.retain(|(it, _)| *it != number);
+    }
+}
+
+impl Net {
+    /// Listens, and announces itself on the local network, if it does not yet and may.
+    pub(super) fn be_reachable(&self) {
+        if self.listening().is_some() {
+            return;
+        }
+        // The port of last time, so that peers find this device again; else any.
+        let last = self.addresses.port().unwrap_or(0);
+        for port in [last, 0] {
+            for ip in [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)] {
+                match self.listen(SocketAddr::new(ip, port)) {
+                    Ok(()) => return,
+                    Err(err) => log::debug!("listen port={port} reason={:?}", plain(&err)),
+                }
+            }
+        }
+        log::error!("listen done=no reason=\"no port can be had\"");
+    }
+
+    /// Listens where it was asked to.
+    pub(super) fn listen_at(&self, address: SocketAddr) -> Result<()> {
+        self.listen(address).map_err(|err| match err.kind() {
+            io::ErrorKind::AddrInUse => {
+                let message = format!("cannot listen at {address}: the port is in use");
+                Failure::new(Code::InUse, message)
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                let message =
+                    format!("cannot listen at {address}: this machine has no such address");
+                Failure::usage(message)
+            }
+            _ => Failure::io(format_args!("cannot listen at {address}"), &err),
+        })
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<()> {
+        let mut guard = self.listener.socket.lock();
+        if guard.is_some() {
+            return Ok(());
+        }
+        let socket = Arc::new(TcpListener::bind(address)?);
+        let address = socket.local_addr()?;
+        let net = self.arc();
+        let accepting = Arc::clone(&socket);
+        {
+            let mut roster = self.roster.lock();
+            if roster.stopping {
+                return Ok(());
+            }
+            roster.listening = Some(address);
+        }
+        self.spawn("accept-peers", move || net.accept_until_stopped(&accepting))?;
+        *guard = Some(socket);
+        drop(guard);
+        self.addresses.set_port(address.port());
+        log::info!("listening port={}", address.port());
+        if self.options.discovery {
+            self.discovery.start(self, address);
+        }
+        Ok(())
+    }
+
+    fn accept_until_stopped(self: &Arc<Self>, listener: &TcpListener) {
+        loop {
+            let accepted = listener.accept();
+            if self.roster.lock().stopping {
+                return;
+            }
+            let (socket, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(err) => {
+                    // Of one connection that went away, or for want of descriptors.
+                    if err.kind() != io::ErrorKind::ConnectionAborted {
+                        log::warn!("accept reason={:?}", plain(&err));
+                        thread::sleep(PAUSE);
+                    }
+                    continue;
+                }
+            };
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+            let socket = Arc::new(socket);
+            let number = self.listener.enter(&socket);
+            let net = Arc::clone(self);
+            let greet = move || net.greet(socket, address, number);
+            if let Err(err) = self.spawn("peer-reads", greet) {
+                log::warn!("accept reason={:?}", plain(&err));
+                self.listener.pass(number);
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    /// Finds out who came, and lets them in if they are known.
+    fn greet(self: &Arc<Self>, socket: Arc<TcpStream>, address: SocketAddr, number: u64) {
+        let deadline = Instant::now() + self.timing.handshake;
+        let known = self.take(socket, address, deadline).and_then(|mut opened| {
+            let knock = opened.receive::<Knock>(KNOCK_BYTES_MAX, deadline)?;
+            Ok((opened, knock))
+        });
+        let known = known.inspect(|(opened, _)| {
+            log::debug!("knock peer={}", crate::values::hex(&opened.key[..4]));
+        });
+        // Whoever proved a key that is known, or holds a ticket, waits no longer at the door.
+        match known {
+            Ok((opened, Knock::Member { instance, port })) => {
+                let is_known = self.roster.lock().contacts.contains_key(&opened.key);
+                if is_known {
+                    self.listener.pass(number);
+                    return self.receive_member(opened, instance, port);
+                }
+                // Invariant 1 of the module above: not a word.
+                log::info!("refused address={address} reason=\"its key is not known\"");
+            }
+            Ok((opened, Knock::Ticket { secret, name, port })) => {
+                self.let_in(opened, &secret, &name, port);
+            }
+            Err(err @ (OpenError::Silent | OpenError::NotAdmitted)) => {
+                log::debug!("refused address={address} reason=\"{err}\"");
+            }
+            Err(err) => log::info!("refused address={address} reason=\"{err}\""),
+        }
+        self.listener.pass(number);
+    }
+
+    fn receive_member(&self, opened: Opened, instance: super::Instance, port: Option<u16>) {
+        let (key, address) = (opened.key, opened.address);
+        if let Some(port) = port {
+            self.addresses.found(&key, SocketAddr::new(address.ip(), port));
+        }
+        let admission = Admission::Member { instance: self.instance, port: self.listening_port() };
+        let (session, incoming) = Session::new(opened, instance);
+        match self.admit(&session) {
+            Admitted::Yes(_) => {
+                session.greet_with(&admission);
+                self.run_session(&session, incoming);
+            }
+            Admitted::Duplicate(old) => {
+                // If that one is dead, this shows it.
+                old.probe();
+                session.greet_with(&Admission::Duplicate);
+                session.end(Ended::Here("there is a connection already"));
+            }
+            Admitted::No => session.end(Ended::Here("it shares nothing")),
+        }
+    }
+
+    /// What this device says of where it listens.
+    pub(super) fn listening_port(&self) -> Option<u16> {
+        self.listening().map(|address| address.port())
+    }
+
+    /// Where others may find this device.
+    pub(super) fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.listening().map(reachable_at).unwrap_or_default()
+    }
+}

@@ -1,0 +1,259 @@
+//! What verbs ask: who is there, and whether all have met.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cairnfs_mount_core::FetchProgress;
+
+use super::{
+    Net,
+    joining::not_served,
+    report::{PeerReport, SyncOutcome, SyncProgress, Transfer},
+    sharing::{Offered, Side, Standing},
+    tls::PeerKey,
+};
+use crate::{
+    exit::{Code, Failure, Result},
+    home::BucketName,
+    values::hex,
+};
+
+/// How often who waits hears how far it is.
+const TICK: Duration = Duration::from_millis(200);
+
+impl Transfer {
+    pub(super) fn new(bucket: &BucketName, progress: FetchProgress) -> Self {
+        let FetchProgress { blobs, bytes, lacking } = progress;
+        Self { bucket: bucket.clone(), blobs, bytes, lacking }
+    }
+}
+
+impl Net {
+    pub(super) fn served(&self, bucket: &BucketName) -> Result<Arc<Offered>> {
+        let found = self.roster.lock().offered.get(bucket).cloned();
+        found.ok_or_else(|| not_served(bucket))
+    }
+
+    pub(super) fn all_served(&self) -> Vec<Arc<Offered>> {
+        self.roster.lock().offered.values().cloned().collect()
+    }
+
+    /// Waits until something has changed that may matter, or for so long.
+    pub(super) fn await_news(&self, at_most: Duration) {
+        let mut news = self.news.lock();
+        let before = *news;
+        let changed = |news: &mut u64| *news == before;
+        self.news_bell.wait_while_for(&mut news, changed, at_most);
+    }
+
+    /// All devices that share a served bucket, connected or not.
+    pub(crate) fn peers(&self) -> Vec<PeerReport> {
+        let shared: Vec<_> = self
+            .all_served()
+            .into_iter()
+            .map(|offered| (offered.name.clone(), offered.others(), offered.transfer()))
+            .collect();
+        let roster = self.roster.lock();
+        let now = Instant::now();
+        let peers = roster.contacts.iter().map(|(key, contact)| {
+            let session = roster.sessions.get(key);
+            let buckets =
+                shared.iter().filter(|(_, others, _)| others.iter().any(|it| it.0 == *key));
+            let transfer = shared.iter().find_map(|(name, _, transfer)| {
+                let (_, progress) = transfer.filter(|(from, _)| from == key)?;
+                Some(Transfer::new(name, progress))
+            });
+            PeerReport {
+                key: *key,
+                name: contact.name.clone(),
+                address: session.map(|session| session.address).or(contact.last_address),
+                connected: session.map(|session| session.since),
+                dialled: session.is_some_and(|session| session.dialled),
+                buckets: buckets.map(|(name, ..)| name.clone()).collect(),
+                transfer,
+                sent_bytes: session.map_or(0, |session| session.sent_bytes()),
+                received_bytes: session.map_or(0, |session| session.received_bytes()),
+                last_error: contact.last_error.clone(),
+                last_seen: session.map(|session| session.last_heard()).or(contact.last_seen),
+                next_try: contact.next.map(|at| at.saturating_duration_since(now)),
+            }
+        });
+        peers.collect()
+    }
+
+    /// What went wrong with peers that are not connected, a line each.
+    pub(super) fn last_errors(&self) -> Vec<String> {
+        let roster = self.roster.lock();
+        let away = roster.contacts.iter().filter(|(key, _)| !roster.sessions.contains_key(*key));
+        away.filter_map(|(_, contact)| contact.last_error.clone().map(|(error, _)| error)).collect()
+    }
+
+    /// Publishes what was changed here, then waits until everything that was published here and
+    /// there has met, for the peers that can be reached.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NoPeer`] if none can be reached; [`Code::NotFound`] if the bucket is not served;
+    /// [`Code::Failed`] after `deadline`, or if something published is rejected.
+    pub(crate) fn sync(
+        &self,
+        bucket: Option<&BucketName>,
+        deadline: Option<Instant>,
+        say: &mut dyn FnMut(SyncProgress) -> bool,
+    ) -> Result<SyncOutcome> {
+        let buckets = match bucket {
+            Some(bucket) => vec![self.served(bucket)?],
+            None => self.all_served(),
+        };
+        if buckets.is_empty() {
+            return Err(Failure::new(Code::NotFound, "no bucket is mounted: mount one first"));
+        }
+        for offered in &buckets {
+            if let Some(Err(err)) = offered.with(|replica| replica.publish()) {
+                return Err(Failure::bucket(&offered.name, &err));
+            }
+        }
+        let others: BTreeMap<PeerKey, String> =
+            buckets.iter().flat_map(|offered| offered.others()).collect();
+        let search = Search::begin(self, &others);
+        loop {
+            let sides: Vec<_> = buckets.iter().map(|offered| Meeting::of(offered)).collect();
+            let behind: usize = sides.iter().map(|meeting| meeting.behind).sum();
+            let connected = sides.iter().any(|meeting| !meeting.sides.is_empty());
+            let searching = search.goes_on(self);
+            if let Some(failure) = sides.iter().find_map(|meeting| meeting.failure()) {
+                return Err(failure);
+            }
+            if behind == 0 && !searching {
+                return if connected { Ok(self.met(&sides, &others)) } else { Err(self.nobody()) };
+            }
+            let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if late {
+                let message = match behind {
+                    0 => "still looking for peers".to_owned(),
+                    1 => "1 peer has not met this device yet".to_owned(),
+                    more => format!("{more} peers have not met this device yet"),
+                };
+                return Err(Failure::new(Code::Failed, message));
+            }
+            let transfer = sides.iter().find_map(|meeting| meeting.transfer.clone());
+            let progress = match transfer {
+                Some(transfer) => SyncProgress::Fetching(transfer),
+                None if behind > 0 => {
+                    SyncProgress::Waiting { behind: u32::try_from(behind).unwrap_or(u32::MAX) }
+                }
+                None => SyncProgress::Connecting,
+            };
+            if !say(progress) {
+                return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
+            }
+            self.await_news(TICK);
+        }
+    }
+
+    fn met(&self, met: &[Meeting], others: &BTreeMap<PeerKey, String>) -> SyncOutcome {
+        let mut reached: Vec<_> =
+            met.iter().flat_map(|it| &it.sides).map(|side| side.session.key).collect();
+        reached.sort_unstable();
+        reached.dedup();
+        let unreached = others.iter().filter(|(key, _)| !reached.contains(*key));
+        let called = |(key, name): (&PeerKey, &String)| {
+            if name.is_empty() { hex(&key[..4]) } else { name.clone() }
+        };
+        SyncOutcome {
+            peers: u32::try_from(reached.len()).unwrap_or(u32::MAX),
+            unreached: unreached.map(called).collect(),
+        }
+    }
+
+    fn nobody(&self) -> Failure {
+        let errors = self.last_errors();
+        let message = match (self.roster.lock().contacts.is_empty(), errors.is_empty()) {
+            (true, _) => "no other device has the bucket ('cairnfs invite' lets one in)".to_owned(),
+            (false, true) => "no peer can be reached".to_owned(),
+            (false, false) => format!("no peer can be reached: {}", errors.join("; ")),
+        };
+        Failure::new(Code::NoPeer, message)
+    }
+}
+
+/// How far one bucket has met its connected peers.
+struct Meeting {
+    bucket: BucketName,
+    sides: Vec<Side>,
+    behind: usize,
+    transfer: Option<Transfer>,
+    trouble: Option<cairnfs_mount_core::Error>,
+}
+
+impl Meeting {
+    fn of(offered: &Offered) -> Self {
+        let sides = offered.sides();
+        let head = offered.with(|replica| replica.head()).flatten();
+        Self {
+            bucket: offered.name.clone(),
+            behind: sides.iter().filter(|side| !side.has_met(head)).count(),
+            sides,
+            transfer: offered
+                .transfer()
+                .map(|(_, progress)| Transfer::new(&offered.name, progress)),
+            trouble: offered.trouble(),
+        }
+    }
+
+    /// Why waiting longer is of no use.
+    fn failure(&self) -> Option<Failure> {
+        if let Some(trouble) = &self.trouble {
+            return Some(Failure::bucket(&self.bucket, trouble));
+        }
+        let rejected = self.sides.iter().find(|side| side.standing == Standing::Rejected)?;
+        let message = format!(
+            "bucket '{}': what device {} published was rejected ('cairnfs peers' says why)",
+            self.bucket,
+            hex(&rejected.session.key[..4])
+        );
+        Some(Failure::new(Code::Failed, message))
+    }
+}
+
+/// A try to reach everybody who is away.
+struct Search {
+    began: Instant,
+    /// How many tries each had ended before.
+    away: Vec<(PeerKey, u64)>,
+}
+
+impl Search {
+    fn begin(net: &Net, others: &BTreeMap<PeerKey, String>) -> Self {
+        let mut roster = net.roster.lock();
+        let mut away = Vec::new();
+        for key in others.keys().filter(|key| !roster.sessions.contains_key(*key)) {
+            let tries = roster.contacts.get(key).map_or(0, |contact| contact.tries);
+            away.push((*key, tries));
+        }
+        for (key, _) in &away {
+            roster.hurry(key);
+        }
+        drop(roster);
+        net.wake.notify_all();
+        Self { began: Instant::now(), away }
+    }
+
+    /// Whether somebody may still be found: not everybody has been tried, or there was no time to
+    /// be discovered.
+    fn goes_on(&self, net: &Net) -> bool {
+        let roster = net.roster.lock();
+        let all_tried = self.away.iter().all(|(key, tries)| {
+            let connected = roster.sessions.contains_key(key);
+            connected || roster.contacts.get(key).is_none_or(|contact| contact.tries > *tries)
+        });
+        let all_connected = self.away.iter().all(|(key, _)| roster.sessions.contains_key(key));
+        let elapsed = self.began.elapsed();
+        let discovering = net.options.discovery && elapsed < net.timing.search;
+        let longest = net.timing.search + net.timing.connect * 4;
+        !all_connected && elapsed < longest && (!all_tried || discovering)
+    }
+}

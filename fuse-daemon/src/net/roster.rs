@@ -1,0 +1,197 @@
+//! Who there is to talk to: what is served, who is connected, who is to be dialled and when.
+//!
+//! One lock, never held while a bucket, a socket or a disk is used.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{session::Session, sharing::Offered, tls::PeerKey};
+use crate::home::BucketName;
+
+/// Connections with members at once; more than anybody has devices.
+pub(super) const SESSIONS_MAX: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    pub(super) stopping: bool,
+    pub(super) offered: BTreeMap<BucketName, Arc<Offered>>,
+    pub(super) sessions: BTreeMap<PeerKey, Arc<Session>>,
+    /// Every other member of what is served.
+    pub(super) contacts: BTreeMap<PeerKey, Contact>,
+    pub(super) listening: Option<SocketAddr>,
+    /// Threads that have not ended.
+    pub(super) threads: usize,
+}
+
+/// A device that shares something with this one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Contact {
+    pub(super) name: String,
+    /// When to dial it next; none while there is nothing to dial.
+    pub(super) next: Option<Instant>,
+    /// Whether it is being dialled.
+    pub(super) busy: bool,
+    /// Tries that failed since the last one that did not.
+    pub(super) failures: u32,
+    /// Tries that have ended.
+    pub(super) tries: u64,
+    pub(super) last_error: Option<(String, SystemTime)>,
+    pub(super) last_seen: Option<SystemTime>,
+    pub(super) last_address: Option<SocketAddr>,
+}
+
+/// What becomes of a new connection.
+#[derive(Debug)]
+pub(super) enum Admitted {
+    /// It is the connection with this peer; another one, if any, is to be ended.
+    Yes(Option<Arc<Session>>),
+    /// The one there is stays.
+    Duplicate(Arc<Session>),
+    /// This device does not talk to that one any more.
+    No,
+}
+
+impl Roster {
+    /// Takes a new connection in. Of two, both sides keep the one that the device with the smaller
+    /// key made.
+    pub(super) fn admit(&mut self, me: &PeerKey, session: &Arc<Session>) -> Admitted {
+        let known = self.contacts.contains_key(&session.key);
+        if self.stopping || !known || self.sessions.len() >= SESSIONS_MAX {
+            return Admitted::No;
+        }
+        if let Some(old) = self.sessions.get(&session.key) {
+            let preferred = |session: &Session| session.dialled == (*me < session.key);
+            // A process that was started anew, or that dials again although it had a connection,
+            // knows of no other; the old one is dead.
+            let old_is_dead = old.instance != session.instance || old.dialled == session.dialled;
+            if !old_is_dead && preferred(old) {
+                return Admitted::Duplicate(Arc::clone(old));
+            }
+        }
+        let old = self.sessions.insert(session.key, Arc::clone(session));
+        if let Some(contact) = self.contacts.get_mut(&session.key) {
+            contact.next = None;
+            contact.last_address = Some(session.address);
+            contact.last_seen = Some(session.since);
+        }
+        Admitted::Yes(old)
+    }
+
+    /// A connection has ended; says whether it was the one with its peer.
+    pub(super) fn leave(&mut self, session: &Arc<Session>) -> bool {
+        let current = self.sessions.get(&session.key).is_some_and(|it| Arc::ptr_eq(it, session));
+        if current {
+            self.sessions.remove(&session.key);
+        }
+        current
+    }
+
+    /// Who there is to talk to, by key and name. Those who are new are returned, and dialled at
+    /// once.
+    pub(super) fn set_contacts(&mut self, others: &BTreeMap<PeerKey, String>) -> Vec<PeerKey> {
+        self.contacts.retain(|key, _| others.contains_key(key));
+        let mut new = Vec::new();
+        for (key, name) in others {
+            let contact = self.contacts.entry(*key).or_insert_with(|| {
+                new.push(*key);
+                Contact { next: Some(Instant::now()), ..Contact::default() }
+            });
+            if !name.is_empty() {
+                contact.name.clone_from(name);
+            }
+        }
+        new
+    }
+
+    /// Those that are to be dialled now, marked as busy; else when the next one is.
+    pub(super) fn due(&mut self, now: Instant) -> Result<Vec<PeerKey>, Option<Instant>> {
+        let sessions = &self.sessions;
+        let idle = self
+            .contacts
+            .iter_mut()
+            .filter(|(key, contact)| !contact.busy && !sessions.contains_key(*key));
+        let (mut due, mut earliest) = (Vec::new(), None::<Instant>);
+        for (key, contact) in idle {
+            match contact.next {
+                Some(at) if at <= now => {
+                    contact.busy = true;
+                    contact.next = None;
+                    due.push(*key);
+                }
+                Some(at) => earliest = Some(earliest.map_or(at, |it| it.min(at))),
+                None => (),
+            }
+        }
+        if due.is_empty() { Err(earliest) } else { Ok(due) }
+    }
+
+    /// A try to reach a peer has ended.
+    pub(super) fn tried(&mut self, key: &PeerKey, again: Option<Duration>) {
+        if let Some(contact) = self.contacts.get_mut(key) {
+            contact.busy = false;
+            contact.tries += 1;
+            contact.next = again.map(|after| Instant::now() + after);
+        }
+    }
+
+    /// Something went wrong with a peer.
+    pub(super) fn note_error(&mut self, key: &PeerKey, error: String) {
+        if let Some(contact) = self.contacts.get_mut(key) {
+            contact.last_error = Some((error, SystemTime::now()));
+        }
+    }
+
+    /// Dials a peer at once, if it is not connected.
+    pub(super) fn hurry(&mut self, key: &PeerKey) {
+        if let Some(contact) = self.contacts.get_mut(key) {
+            contact.next = Some(Instant::now());
+        }
+    }
+}
+
+/// How long until the next try after so many failures in a row: doubled each time, and moved by up
+/// to half of it, so that devices that lost each other do not all come back at once. `chance` is
+/// any number.
+pub(super) fn backoff(failures: u32, min: Duration, max: Duration, chance: u64) -> Duration {
+    let doubled = min.saturating_mul(1_u32.checked_shl(failures.min(20)).unwrap_or(u32::MAX));
+    let whole = doubled.min(max);
+    let millis = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(millis / 2 + chance % millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_become_rarer_up_to_a_bound() {
+        let [min, max] = [Duration::from_secs(1), Duration::from_secs(240)];
+        for (failures, chance) in [(0, 0), (3, 7_999), (31, 12), (u32::MAX, u64::MAX)] {
+            let wait = backoff(failures, min, max, chance);
+            assert!(wait >= min / 2 && wait <= max + max / 2, "{failures}: {wait:?}");
+        }
+        assert!(backoff(5, min, max, 0) > backoff(2, min, max, 3_999));
+    }
+
+    #[test]
+    fn only_those_who_share_something_are_dialled_and_once_at_a_time() {
+        let mut roster = Roster::default();
+        let others = [([1; 32], "laptop".to_owned())].into();
+        assert_eq!(roster.set_contacts(&others), [[1; 32]]);
+        assert!(roster.set_contacts(&others).is_empty());
+        let now = Instant::now();
+        assert_eq!(roster.due(now), Ok(vec![[1; 32]]));
+        assert_eq!(roster.due(now), Err(None));
+        roster.tried(&[1; 32], Some(Duration::from_secs(60)));
+        let next = roster.due(now).unwrap_err().unwrap();
+        assert!(next > now + Duration::from_secs(50));
+        roster.hurry(&[1; 32]);
+        assert_eq!(roster.due(Instant::now()), Ok(vec![[1; 32]]));
+        roster.set_contacts(&BTreeMap::new());
+        assert!(roster.contacts.is_empty());
+    }
+}

@@ -1,0 +1,100 @@
+//! The thread `bucket-sync`, one for each bucket that is served: tells peers where this device
+//! stands, and fetches and merges what they have, from one peer at a time.
+
+use std::{sync::Arc, time::Instant};
+
+use cairnfs_mount_core::{Error, MergeStep, VersionId};
+
+use super::{
+    Net,
+    fetching::{self, Unfetched},
+    session::Ended,
+    sharing::{Job, Offered, Side, Standing},
+};
+use crate::values::hex;
+
+/// Runs until the bucket is served no longer.
+pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
+    let mut waiting = false;
+    loop {
+        match offered.next_job(waiting) {
+            Job::Close => break,
+            Job::HeadChanged => net.members_may_have_changed(),
+            Job::Tell(side, head) => side.say_head(head),
+            Job::Look(side, version) => look(net, offered, &side, version),
+            Job::PeersWait(now) => {
+                waiting = now;
+                offered.with(|replica| replica.peers_wait(now));
+            }
+        }
+        net.bump();
+    }
+    if waiting {
+        offered.with(|replica| replica.peers_wait(false));
+    }
+}
+
+/// Fetches what is lacking of a peer's version, if anything is.
+fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
+    let covered = match offered.with(|replica| replica.covers(&version)) {
+        Some(Ok(true)) => Ok(()),
+        Some(Ok(false)) => fetch(net, offered, side, version),
+        Some(Err(err)) => Err(Unfetched::Failed(err)),
+        None => return,
+    };
+    let (bucket, peer) = (offered.short_id(), hex(&side.session.key[..4]));
+    match covered {
+        Ok(()) => {
+            offered.settle(side, version, Standing::Covered);
+            side.say_seen(version);
+        }
+        Err(Unfetched::Rejected(why)) => {
+            log::warn!("rejected bucket={bucket} peer={peer} reason={why:?}");
+            net.note_error(&side.session.key, format!("what it published was rejected: {why}"));
+            offered.settle(side, version, Standing::Rejected);
+        }
+        Err(Unfetched::PeerWrong(why)) => side.session.end(Ended::Wrong(why)),
+        // Its thread takes it off the desk.
+        Err(Unfetched::PeerGone) => side.session.end(Ended::Gone),
+        Err(Unfetched::Refused) => offered.settle(side, version, Standing::Refused),
+        Err(Unfetched::Closed) => (),
+        // Nothing can be stored, and that will not change.
+        Err(Unfetched::Failed(Error::ReadOnly { reason })) => {
+            log::info!("fetch bucket={bucket} peer={peer} reason=\"read-only: {reason}\"");
+            offered.settle(side, version, Standing::Refused);
+        }
+        Err(Unfetched::Failed(err)) => {
+            log::warn!("fetch bucket={bucket} peer={peer} reason=\"{err}\"");
+            offered.set_trouble(err, Instant::now() + net.timing.trouble);
+        }
+    }
+}
+
+fn fetch(
+    net: &Net,
+    offered: &Arc<Offered>,
+    side: &Side,
+    version: VersionId,
+) -> Result<(), Unfetched> {
+    let fetching = fetching::fetch(net, offered, side, version)?;
+    let progress = fetching.progress();
+    let outcome = fetching.merge().map_err(|err| match err {
+        Error::Rejected { why } => Unfetched::Rejected(why),
+        Error::Stopped => Unfetched::Closed,
+        err => Unfetched::Failed(err),
+    })?;
+    let step = match outcome.step {
+        MergeStep::Nothing => "nothing",
+        MergeStep::FastForward => "fast-forward",
+        MergeStep::Merged => "merged",
+    };
+    log::info!(
+        "sync bucket={} peer={} step={step} blobs={} bytes={} conflicts={}",
+        offered.short_id(),
+        hex(&side.session.key[..4]),
+        progress.blobs,
+        progress.bytes,
+        outcome.conflicts,
+    );
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Who gets what.
+
+use super::*;
+use crate::{exit::Code, net::JoinProgress};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A device that has a bucket alone.
+fn owner() -> (Peer, FakeBucket) {
+    let peer = Peer::new();
+    let bucket = FakeBucket::create(peer.key(), 7);
+    peer.serve(&bucket);
+    (peer, bucket)
+}
+
+fn join(peer: &Peer, ticket: &str) -> crate::exit::Result<crate::net::Joining> {
+    peer.net.join(ticket, &mut |_: JoinProgress| true)
+}
+
+#[test]
+fn a_device_with_a_ticket_becomes_a_member_and_gets_the_bucket() {
+    let (inviter, bucket) = owner();
+    let invite = inviter.net.invite(&name(), Role::Writer, HOUR, 1).unwrap();
+    let invited = Peer::new();
+    let joining = join(&invited, &invite.ticket).unwrap();
+    assert_eq!(joining.suggested(), Some(name()));
+    assert_eq!(joining.bucket(), bucket.bucket_id());
+    let member = bucket.members().into_iter().find(|member| member.key == invited.key()).unwrap();
+    assert_eq!((member.role, &*member.name), (Role::Writer, "a test"));
+    // What comes next is done by `finish_join` with a real bucket.
+    let secrets = bucket.secrets(&[]).iter().map(|(epoch, it)| (*epoch, **it)).collect::<Vec<_>>();
+    let theirs = FakeBucket::empty(invited.key(), 7, &secrets);
+    invited.net.addresses.set_inviter(theirs.bucket_id(), &inviter.key());
+    invited.serve(&theirs);
+    eventually("the first version comes", || theirs.has(b"root"));
+    theirs.add(b"hello");
+    eventually("and goes back", || bucket.has(b"hello"));
+}
+
+#[test]
+fn a_ticket_that_is_no_good_is_refused_with_a_plain_line() {
+    let (inviter, _bucket) = owner();
+    let line =
+        |role, lifetime, uses| inviter.net.invite(&name(), role, lifetime, uses).unwrap().ticket;
+    let once = line(Role::Reader, HOUR, 1);
+    let [first, second] = [Peer::new(), Peer::new()];
+    assert!(join(&first, &once).is_ok());
+    assert!(join(&first, &once).is_ok(), "its first try might have been cut");
+    let soon = line(Role::Writer, Duration::from_millis(1100), 1);
+    let mut mistyped = line(Role::Writer, HOUR, 1);
+    let letter = if mistyped.ends_with('a') { 'b' } else { 'a' };
+    mistyped.pop();
+    mistyped.push(letter);
+    // Another device answers where the one should be that made this ticket.
+    let other = {
+        let (gone, bucket) = owner();
+        let ticket = gone.net.invite(&name(), Role::Writer, HOUR, 1).unwrap().ticket;
+        drop((gone, bucket));
+        ticket
+    };
+    std::thread::sleep(Duration::from_millis(1200));
+    for (ticket, code, says) in [
+        (&*once, Code::WrongKey, "used up"),
+        (&*soon, Code::WrongKey, "expired"),
+        (&*mistyped, Code::WrongKey, "mistyped"),
+        ("photos", Code::WrongKey, "no ticket"),
+        (&*other, Code::NoPeer, "cannot reach"),
+    ] {
+        let failure = join(&second, ticket).unwrap_err();
+        assert_eq!(failure.code, code, "{}", failure.message);
+        assert!(failure.message.contains(says), "{}", failure.message);
+    }
+    let own = join(&inviter, &line(Role::Writer, HOUR, 1)).unwrap_err();
+    assert!(own.message.contains("by this device"), "{}", own.message);
+}
+
+#[test]
+fn an_invitation_outlives_a_restart_but_needs_its_bucket() {
+    let (mut inviter, bucket) = owner();
+    let ticket = inviter.net.invite(&name(), Role::Writer, HOUR, 1).unwrap().ticket;
+    let address = inviter.address();
+    inviter.net.stop();
+    let home = Home::locate(Some(inviter.dir.path())).unwrap();
+    let options = NetOptions { listen: Some(address), ..NetOptions::default() };
+    inviter.net = Net::start_with(&home, Arc::clone(&inviter.device), options, QUICK).unwrap();
+    let invited = Peer::new();
+    let failure = join(&invited, &ticket).unwrap_err();
+    assert_eq!(failure.code, Code::NoPeer);
+    assert!(failure.message.contains("mount it there"), "{}", failure.message);
+    inviter.serve(&bucket);
+    assert!(join(&invited, &ticket).is_ok(), "the try before did not use it up");
+}
+
+#[test]
+fn only_an_owner_invites_and_only_to_what_is_there() {
+    let (peers, _buckets) = members(2);
+    let failure = peers[1].net.invite(&name(), Role::Writer, HOUR, 1).unwrap_err();
+    assert!(failure.message.contains("only an owner"), "{}", failure.message);
+    let other = "other".parse().unwrap();
+    let failure = peers[0].net.invite(&other, Role::Writer, HOUR, 1).unwrap_err();
+    assert_eq!(failure.code, Code::NotFound);
+}
+
+#[test]
+fn a_removed_member_gets_nothing_more_and_cannot_come_back() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    peers[1].knows(&peers[0]);
+    eventually("connected", || peers[1].is_connected());
+    assert_eq!(peers[1].sync().unwrap().peers, 1);
+    buckets[0].set_member(peers[1].key(), "", None).unwrap();
+    buckets[0].add(b"not for you");
+    eventually("the connection ends", || !peers[0].is_connected() && !peers[1].is_connected());
+    let failure = peers[1].sync().unwrap_err();
+    assert_eq!(failure.code, Code::NoPeer);
+    assert!(failure.message.contains("shares nothing with this device"), "{}", failure.message);
+    assert!(!buckets[1].has(b"not for you"));
+}
+
+#[test]
+fn a_new_member_is_known_to_all_and_gets_new_secrets() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    let third = Peer::new();
+    buckets[0].set_member(third.key(), "third", Some(Role::Writer)).unwrap();
+    buckets[0].rotate();
+    buckets[0].add(b"under a new secret");
+    eventually("the second has it", || buckets[1].has(b"under a new secret"));
+    let theirs = FakeBucket::empty(third.key(), 7, &[(0, [7; 32])]);
+    third.net.addresses.set_inviter(theirs.bucket_id(), &peers[1].key());
+    third.serve(&theirs);
+    third.knows(&peers[1]);
+    eventually("the third has it, through the second", || theirs.has(b"under a new secret"));
+    assert_eq!(theirs.epochs(), [0, 1]);
+}
+
+#[test]
+fn what_a_reader_publishes_is_rejected_and_not_asked_for_again() {
+    let (peers, buckets) = members(2);
+    buckets[0].set_member(peers[1].key(), "reader", Some(Role::Reader)).unwrap();
+    peers[0].knows(&peers[1]);
+    eventually("they meet", || buckets[0].head() == buckets[1].head());
+    buckets[1].add(b"from a reader");
+    eventually("it is said", || {
+        let peers = peers[0].net.peers();
+        peers[0].last_error.as_ref().is_some_and(|(why, _)| why.contains("may not write"))
+    });
+    let fetches = buckets[0].fetches();
+    assert!(!buckets[0].has(b"from a reader"));
+    assert!(peers[0].sync().unwrap_err().message.contains("was rejected"));
+    // It still gets what others write, and a new connection changes nothing.
+    for session in peers[0].net.roster.lock().sessions.values() {
+        session.end(crate::net::Ended::Gone);
+    }
+    buckets[0].add(b"from the owner");
+    eventually("the reader reads", || buckets[1].has(b"from the owner"));
+    eventually("connected", || peers[0].is_connected());
+    assert!(!buckets[0].has(b"from a reader"));
+    assert!(buckets[0].fetches() <= fetches + 1, "a merge of the reader's is a new version");
+}
+
+#[test]
+fn who_knows_the_key_of_a_member_but_not_the_secret_shares_nothing() {
+    let (peers, buckets) = members(1);
+    let liar = Peer::new();
+    // A member's device, with another bucket under the id of this one.
+    buckets[0].set_member(liar.key(), "liar", Some(Role::Writer)).unwrap();
+    let other = FakeBucket::create(liar.key(), 8);
+    other.set_member(peers[0].key(), "victim", Some(Role::Writer)).unwrap();
+    liar.serve(&other);
+    liar.knows(&peers[0]);
+    eventually("connected", || liar.is_connected() && peers[0].is_connected());
+    buckets[0].add(b"secret");
+    other.add(b"forged");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!((buckets[0].given().len(), other.given().len()), (0, 0));
+    assert!(!buckets[0].is_waited_for());
+}

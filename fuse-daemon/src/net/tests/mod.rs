@@ -1,0 +1,128 @@
+//! Whole networks in one process, over real sockets, with [`FakeBucket`]s.
+
+mod hostile;
+mod members;
+mod sync;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cairnfs_mount_core::Role;
+use cairnfs_store::DeviceKey;
+use tempfile::TempDir;
+
+use super::{Net, NetOptions, fake::FakeBucket, replica::Replica, timing::Timing, tls::PeerKey};
+use crate::home::{BucketName, Home};
+
+/// How long anything may take in a test, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const QUICK: Timing = Timing {
+    connect: Duration::from_secs(2),
+    handshake: Duration::from_secs(2),
+    stall: Duration::from_secs(2),
+    keep_alive: Duration::from_millis(500),
+    silence: Duration::from_secs(3),
+    retry_min: Duration::from_millis(20),
+    retry_max: Duration::from_millis(200),
+    trouble: Duration::from_millis(50),
+    search: Duration::from_millis(500),
+};
+
+/// A device with its network.
+struct Peer {
+    net: Arc<Net>,
+    device: Arc<DeviceKey>,
+    dir: TempDir,
+}
+
+impl Peer {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let device = Arc::new(DeviceKey::generate().unwrap());
+        let net = start(&dir, &device);
+        Self { net, device, dir }
+    }
+
+    fn key(&self) -> PeerKey {
+        self.device.public()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.net.listening().unwrap()
+    }
+
+    /// Ends and begins anew, as a daemon that is started again.
+    fn restart(&mut self) {
+        self.net.stop();
+        self.net = start(&self.dir, &self.device);
+    }
+
+    fn serve(&self, bucket: &FakeBucket) {
+        self.net.serve_replica(&name(), Arc::new(bucket.clone()));
+    }
+
+    /// Knows from now on where the other one is.
+    fn knows(&self, other: &Self) {
+        self.net.addresses.add(&other.key(), &[other.address()]);
+        self.net.roster.lock().hurry(&other.key());
+        self.net.wake.notify_all();
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.net.roster.lock().sessions.is_empty()
+    }
+
+    fn sync(&self) -> crate::exit::Result<super::SyncOutcome> {
+        self.net.sync(Some(&name()), Some(Instant::now() + PATIENCE), &mut |_| true)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.net.stop();
+    }
+}
+
+fn start(dir: &TempDir, device: &Arc<DeviceKey>) -> Arc<Net> {
+    let home = Home::locate(Some(dir.path())).unwrap();
+    home.prepare().unwrap();
+    let options = NetOptions {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        discovery: false,
+        device_name: "a test".into(),
+    };
+    Net::start_with(&home, Arc::clone(device), options, QUICK).unwrap()
+}
+
+fn name() -> BucketName {
+    "shared".parse().unwrap()
+}
+
+/// So many devices that share a bucket, and their sides of it. Nobody knows yet where others are.
+fn members(count: usize) -> (Vec<Peer>, Vec<FakeBucket>) {
+    let peers: Vec<_> = (0..count).map(|_| Peer::new()).collect();
+    let first = FakeBucket::create(peers[0].key(), 7);
+    for peer in &peers[1..] {
+        first.set_member(peer.key(), "member", Some(Role::Writer)).unwrap();
+    }
+    let mut buckets = vec![first.clone()];
+    buckets.extend(peers[1..].iter().map(|peer| first.copy_for(peer.key())));
+    for (peer, bucket) in peers.iter().zip(&buckets) {
+        peer.serve(bucket);
+    }
+    (peers, buckets)
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,218 @@
+//! What is published here gets there.
+
+use super::*;
+use crate::exit::Code;
+
+#[test]
+fn what_one_publishes_the_other_gets() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    for (index, text) in [b"from one", b"from two", b"more one", b"more two"].iter().enumerate() {
+        buckets[index % 2].add(*text);
+        eventually("the item arrives", || buckets[(index + 1) % 2].has(*text));
+    }
+    eventually("both stand on one version", || buckets[0].head() == buckets[1].head());
+    assert!(buckets.iter().all(FakeBucket::is_waited_for));
+}
+
+#[test]
+fn what_was_changed_apart_is_merged_on_both() {
+    let (peers, buckets) = members(2);
+    buckets[0].add(b"here");
+    buckets[1].add(b"there");
+    peers[1].knows(&peers[0]);
+    for bucket in &buckets {
+        eventually("both items are there", || bucket.has(b"here") && bucket.has(b"there"));
+    }
+    assert_eq!(peers[0].sync().unwrap().peers, 1);
+    assert_eq!(peers[1].sync().unwrap().peers, 1);
+}
+
+#[test]
+fn two_who_never_meet_sync_through_a_third() {
+    let (peers, buckets) = members(3);
+    peers[0].knows(&peers[1]);
+    peers[2].knows(&peers[1]);
+    buckets[0].add(b"from a");
+    buckets[2].add(b"from c");
+    eventually("c has what a wrote", || buckets[2].has(b"from a"));
+    eventually("a has what c wrote", || buckets[0].has(b"from c"));
+    assert!(peers[0].net.addresses.of(&peers[2].key()).is_empty());
+}
+
+#[test]
+fn two_that_dial_each_other_at_once_keep_one_connection() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    peers[1].knows(&peers[0]);
+    for round in 0..10_u8 {
+        buckets[usize::from(round) % 2].add(&[round; 8]);
+        let other = &buckets[usize::from(round + 1) % 2];
+        eventually("the item arrives", || other.has(&[round; 8]));
+    }
+    let [one, other] = [&peers[0], &peers[1]].map(|peer| {
+        let roster = peer.net.roster.lock();
+        assert_eq!(roster.sessions.len(), 1);
+        roster.sessions.values().next().unwrap().dialled
+    });
+    assert_ne!(one, other, "they keep the same one");
+}
+
+#[test]
+fn a_device_that_was_started_anew_is_back_at_once() {
+    let (mut peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    eventually("connected", || peers[0].is_connected() && peers[1].is_connected());
+    buckets[1].add(b"before");
+    // It listens at another port now, and tells the other one when it dials.
+    peers[1].restart();
+    peers[1].serve(&buckets[1]);
+    buckets[1].add(b"after");
+    eventually("the item arrives", || buckets[0].has(b"after"));
+}
+
+#[test]
+fn only_what_is_lacking_is_sent() {
+    let (peers, buckets) = members(2);
+    let many: Vec<_> = (0..3000_u32).map(|n| n.to_le_bytes().to_vec()).collect();
+    buckets[0].add_all(&many);
+    peers[1].knows(&peers[0]);
+    eventually("all arrive", || buckets[1].has(&many[2999]) && buckets[1].has(&many[0]));
+    let before = buckets[0].given().len();
+    assert!(before >= 3001, "{before}");
+    buckets[0].add(b"one more");
+    eventually("it arrives", || buckets[1].has(b"one more"));
+    assert!(buckets[0].given().len() <= before + 4, "one version and one item, and a little");
+}
+
+#[test]
+fn what_came_before_a_cut_is_not_sent_again() {
+    let (peers, buckets) = members(2);
+    let large: Vec<_> = (0..64_u8).map(|n| vec![n; 300_000]).collect();
+    buckets[0].add_all(&large);
+    peers[1].knows(&peers[0]);
+    eventually("some arrive", || buckets[1].blobs() > 20);
+    for session in peers[0].net.roster.lock().sessions.values() {
+        session.end(crate::net::Ended::Gone);
+    }
+    eventually("all arrive", || large.iter().all(|item| buckets[1].has(item)));
+    assert!(buckets[1].fetches() >= 2);
+    // What was on its way may be sent twice.
+    let given = buckets[0].given().len();
+    assert!(given < 64 + 45, "{given} of 64 items were given");
+}
+
+#[test]
+fn much_in_both_directions_at_once_locks_nobody_up() {
+    let (peers, buckets) = members(2);
+    for (which, bucket) in buckets.iter().enumerate() {
+        let item = |n| [vec![n, u8::from(which == 0)], vec![9; 200_000]].concat();
+        bucket.add_all(&(0..100).map(item).collect::<Vec<_>>());
+    }
+    peers[0].knows(&peers[1]);
+    let last = |which: u8| [vec![99, which], vec![9; 200_000]].concat();
+    eventually("all arrive", || buckets[0].has(&last(0)) && buckets[1].has(&last(1)));
+    assert_eq!(peers[0].sync().unwrap().peers, 1);
+}
+
+#[test]
+fn a_blob_as_large_as_they_get_arrives() {
+    let (peers, buckets) = members(2);
+    let largest = vec![5; 16 << 20];
+    buckets[0].add(&largest);
+    peers[0].knows(&peers[1]);
+    eventually("it arrives", || buckets[1].has(&largest));
+}
+
+#[test]
+fn a_full_disk_is_said_and_tried_again() {
+    let (peers, buckets) = members(2);
+    buckets[1].set_no_space(true);
+    buckets[0].add(b"no room for this");
+    peers[0].knows(&peers[1]);
+    eventually("connected", || peers[1].is_connected());
+    eventually("it is said", || peers[1].sync().is_err_and(|err| err.code == Code::NoSpace));
+    buckets[1].set_no_space(false);
+    eventually("it arrives", || buckets[1].has(b"no room for this"));
+}
+
+#[test]
+fn nothing_is_said_between_idle_peers_but_a_keep_alive() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    buckets[0].add(b"x");
+    eventually("the item arrives", || buckets[1].has(b"x"));
+    assert_eq!(peers[0].sync().unwrap().peers, 1);
+    let sent = || peers[0].net.peers()[0].sent_bytes;
+    let (before, began) = (sent(), Instant::now());
+    std::thread::sleep(QUICK.keep_alive * 3);
+    let pings = began.elapsed().as_millis() / QUICK.keep_alive.as_millis() + 1;
+    let most = u64::try_from(pings).unwrap() * 40;
+    assert!(sent() - before <= most, "{} bytes in {pings} keep-alives", sent() - before);
+    assert!(sent() > before && peers[1].is_connected());
+}
+
+#[test]
+fn nobody_to_sync_with_is_its_own_error() {
+    let (peers, _buckets) = members(2);
+    let failure = peers[0].sync().unwrap_err();
+    assert_eq!(failure.code, Code::NoPeer);
+    let alone = Peer::new();
+    alone.serve(&FakeBucket::create(alone.key(), 1));
+    let failure = alone.sync().unwrap_err();
+    assert!(failure.message.contains("no other device has the bucket"), "{}", failure.message);
+    let other = "other".parse().unwrap();
+    let failure = alone.net.sync(Some(&other), None, &mut |_| true).unwrap_err();
+    assert_eq!(failure.code, Code::NotFound);
+}
+
+#[test]
+fn a_withdrawn_bucket_is_used_no_more() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    eventually("connected", || peers[1].is_connected());
+    let weak = Arc::downgrade(&peers[0].net.roster.lock().offered[&name()]);
+    peers[0].net.withdraw(&name());
+    assert!(weak.upgrade().is_none_or(|offered| offered.is_closed()));
+    buckets[0].add(b"not told");
+    eventually("the connection ends", || !peers[0].is_connected() && !peers[1].is_connected());
+    assert!(!buckets[1].has(b"not told"));
+    peers[0].serve(&buckets[0]);
+    eventually("it is told when it is served again", || buckets[1].has(b"not told"));
+}
+
+#[test]
+fn a_taken_port_is_said_if_it_was_asked_for() {
+    let taken = Peer::new();
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::locate(Some(dir.path())).unwrap();
+    home.prepare().unwrap();
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    let options = NetOptions { listen: Some(taken.address()), ..NetOptions::default() };
+    let failure = Net::start_with(&home, device, options, QUICK).unwrap_err();
+    assert_eq!(failure.code, Code::InUse);
+    assert!(failure.message.contains("the port is in use"), "{}", failure.message);
+}
+
+#[test]
+fn nothing_listens_while_nothing_is_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::locate(Some(dir.path())).unwrap();
+    home.prepare().unwrap();
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    let net = Net::start_with(&home, Arc::clone(&device), NetOptions::default(), QUICK).unwrap();
+    let bucket = FakeBucket::create(device.public(), 1);
+    net.serve_replica(&name(), Arc::new(bucket.clone()));
+    eventually("it is served", || !net.roster.lock().offered.is_empty());
+    assert_eq!(net.listening(), None);
+    bucket.set_member([9; 32], "somebody", Some(Role::Writer)).unwrap();
+    eventually("it listens", || net.listening().is_some());
+    net.stop();
+    // And then at the port of last time.
+    let port = net.addresses.port().unwrap();
+    let net = Net::start_with(&home, device, NetOptions::default(), QUICK).unwrap();
+    net.serve_replica(&name(), Arc::new(bucket));
+    eventually("it listens", || net.listening().is_some());
+    assert_eq!(net.listening().unwrap().port(), port);
+    net.stop();
+}
