@@ -366,6 +366,8 @@ pub(crate) struct VersionReport {
     pub(crate) author: [u8; 32],
     /// What that device is called, if it is a member and has a name.
     pub(crate) author_name: String,
+    /// The versions that it follows from; several for a merge.
+    pub(crate) parents: Vec<[u8; 32]>,
     /// `+` added, `~` changed, `-` removed, and the path.
     pub(crate) changes: Vec<(char, Vec<u8>)>,
     /// Whether there are more.
@@ -388,6 +390,7 @@ impl VersionReport {
             time: version.time,
             author: version.author,
             author_name,
+            parents: version.parents,
             changes: changes.collect(),
             more_changes: version.more_changes,
         }

@@ -46,6 +46,8 @@ impl Daemon {
                     }
                 }
             }
+            // Whoever settles something wants it settled everywhere, and for good.
+            mount.publish().map_err(|err| Failure::bucket(&opening.bucket, &err))?;
             let left = mount.conflicts(None);
             let mut left = left.map_err(|err| Failure::bucket(&opening.bucket, &err))?;
             left.retain(|conflict| request.paths.contains(&conflict.path));

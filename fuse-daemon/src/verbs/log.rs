@@ -28,6 +28,8 @@ struct Version {
     author: String,
     author_name: String,
     this_device: bool,
+    /// Several for a merge, which lists no changes of its own.
+    parents: Vec<String>,
     changes: Vec<Change>,
     more_changes: bool,
 }
@@ -103,6 +105,7 @@ fn document(version: &VersionReport, device: [u8; 32]) -> Version {
         author: hex(&version.author),
         author_name: version.author_name.clone(),
         this_device: version.author == device,
+        parents: version.parents.iter().map(|id| hex(id)).collect(),
         changes: changes.collect(),
         more_changes: version.more_changes,
     }
@@ -118,6 +121,10 @@ fn print(version: &VersionReport, device: [u8; 32]) {
     };
     let id = hex(&version.id[..8]);
     ui::result(format_args!("{id}  {}  {author}", when::local(version.time)));
+    if version.parents.len() > 1 {
+        let parents: Vec<_> = version.parents.iter().map(|id| hex(&id[..8])).collect();
+        ui::result(format_args!("  merge of {}", parents.join(" and ")));
+    }
     for (sign, path) in &version.changes {
         ui::result(format_args!("  {sign} {}", ui::shown(path)));
     }

@@ -160,15 +160,13 @@ fn inside(target: &Target, path: &Path) -> Option<Vec<u8>> {
     Some(below.as_os_str().as_bytes().to_vec())
 }
 
-/// The versions that stay.
+/// The versions that may stay; which one is the newest of its side, the order of operations tells,
+/// that of clocks does not.
 fn kept<'a>(conflict: &'a ConflictInfo, keep: &Keep) -> Vec<&'a ConflictSide> {
-    let newest = |ours: bool| {
-        let sides = conflict.sides.iter().filter(|side| side.ours == ours);
-        sides.max_by_key(|side| side.time).into_iter().collect()
-    };
+    let of = |ours: bool| conflict.sides.iter().filter(|side| side.ours == ours).collect();
     match keep {
-        Keep::Ours => newest(true),
-        Keep::Theirs => newest(false),
+        Keep::Ours => of(true),
+        Keep::Theirs => of(false),
         Keep::Both => conflict.sides.iter().collect(),
         Keep::Shown => conflict.sides.first().into_iter().collect(),
         Keep::Version(digits) => {
@@ -199,9 +197,10 @@ fn foretell(target: &Target, conflict: &ConflictInfo, choice: &Choice) {
     }
     for side in &conflict.sides {
         let stays = kept.iter().any(|one| one.id == side.id && one.path == side.path);
-        let fate = match (stays, kept.len()) {
-            (true, 1) => format!("would stay, as {path}"),
-            (true, _) => "would stay, as a file of its own".to_owned(),
+        let fate = match (stays, keep) {
+            (true, Keep::Both) => "would stay, as a file of its own".to_owned(),
+            (true, _) if kept.len() == 1 => format!("would stay, as {path}"),
+            (true, _) => format!("would stay, as {path}, if it is the newest of its side"),
             (false, _) => "would go".to_owned(),
         };
         ui::result(format_args!("{} ({}): {fate}", name(&side.path), short_id(side)));
@@ -269,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_of_a_side_stays() {
+    fn versions_are_told_by_who_wrote_them() {
         let conflict = conflict();
         let paths = |keep: &Keep| -> Vec<_> {
             kept(&conflict, keep).into_iter().map(|side| side.path.clone()).collect()
         };
         assert_eq!(paths(&Keep::Ours), [b"d/f"]);
-        assert_eq!(paths(&Keep::Theirs), [b"d/f@2b2b2b2b"]);
+        assert_eq!(paths(&Keep::Theirs), [b"d/f@2a2a2a2a", b"d/f@2b2b2b2b"]);
         assert_eq!(paths(&Keep::Both).len(), 3);
         assert_eq!(paths(&Keep::Version("2a2a".into())), [b"d/f@2a2a2a2a"]);
     }

@@ -219,3 +219,25 @@ fn a_daemon_that_a_verb_started_keeps_nothing_but_what_is_mounted() {
         assert_eq!(bucket["kept"], false, "{status}");
     }
 }
+
+#[test]
+fn a_strategy_is_kept_with_its_rules_in_their_order() {
+    let peer = Peer::new();
+    let home = peer.home();
+    let strategy = |args: &[&str]| home.cairnfs(&[&["strategy", BUCKET][..], args].concat());
+    assert_eq!(strategy(&[]).ok().stdout, "conflict-file\n");
+    let planned = ["merge-text", "--rule", "*.db=last-write-wins", "--rule", "*=fork"];
+    strategy(&[&planned[..], &["--dry-run"]].concat()).ok().says(&["nothing was changed"]);
+    assert_eq!(strategy(&[]).ok().stdout, "conflict-file\n");
+    strategy(&planned).ok();
+    let expected = "merge-text\nlast-write-wins for *.db\nfork for *\n";
+    assert_eq!(strategy(&[]).ok().stdout, expected);
+    peer.kill_and_remount();
+    assert_eq!(strategy(&[]).ok().stdout, expected);
+    peer.umount();
+    let json = strategy(&["--remove-rule", "*.db", "--json"]).ok().json();
+    assert_eq!(json["strategy"], "merge-text", "{json}");
+    assert_eq!(json["rules"], serde_json::json!([{ "glob": "*", "strategy": "fork" }]));
+    assert_eq!(strategy(&[]).ok().stdout, "merge-text\nfork for *\n");
+    strategy(&["--remove-rule", "*.db"]).exits(2).says(&["*.db"]);
+}
