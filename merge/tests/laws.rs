@@ -5,8 +5,8 @@
 mod support;
 
 use cairnfs_merge::{
-    ContentId, DeviceId, Indexed, PathOpLog, PlainEntry, PlainTree, Policy, Renames, State, View,
-    conflicts, join, three_way, verify,
+    ContentId, DeviceId, Indexed, PathOpLog, PlainEntry, PlainTree, Policy, Relation, Renames,
+    State, View, conflicts, join, three_way, verify,
 };
 use proptest::prelude::*;
 use support::peer::{Peer, Text, content};
@@ -147,6 +147,25 @@ proptest! {
         }
         prop_assert!(peers[0].tree.state().vv.dominates(&full.vv));
         prop_assert_eq!(Indexed::new(peers[0].tree.state().clone()), peers[0].tree.clone());
+    }
+
+    #[test]
+    fn case_238_a_merge_that_skips_is_a_full_join(actions in actions()) {
+        let states = states(&actions);
+        for (a, b) in states.iter().flat_map(|a| states.iter().map(move |b| (a, b))) {
+            let full = join(a, b);
+            match Relation::of(&a.vv, &b.vv) {
+                Relation::Same => prop_assert!(full == *a && full == *b),
+                Relation::Ahead => prop_assert_eq!(&full, a),
+                Relation::Behind => prop_assert_eq!(&full, b),
+                Relation::Concurrent => {
+                    let mut tree = Indexed::new(a.clone());
+                    if tree.merge(&Indexed::new(b.clone()), DeviceId([9; 16])).unwrap().is_none() {
+                        prop_assert_eq!(tree.state(), &full);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use cairnfs_merge::{
     State, Strategy, VersionVector, join, three_way,
 };
 use support::peer::{Peer, Text, content, hash};
+use support::random::Rng;
 
 const A: DeviceId = DeviceId([b'A'; 16]);
 const B: DeviceId = DeviceId([b'B'; 16]);
@@ -339,7 +340,59 @@ fn case_216_any_mix_of_strategies_falls_quiet() {
             let choice = mix / 3_usize.pow(u32::from(n)) % 3;
             logs.push((log, &strategies[choice]));
         }
-        assert!(exchange(&mut logs) <= 3, "mix {mix}");
+        assert!(exchange(&mut logs) <= 2, "mix {mix}");
+        assert!(logs.windows(2).all(|pair| pair[0].0.resolve_all() == pair[1].0.resolve_all()));
+    }
+}
+
+/// One random change of a log; what is refused is left out.
+fn change_at_random(log: &mut Log, rng: &mut Rng, text: &str, most: usize) {
+    let paths = [b"t".as_slice(), b"u", b"d/t", b"d"];
+    let (path, other) = (*rng.pick(&paths), *rng.pick(&paths));
+    let _refused = match rng.below(most) {
+        0..3 => log.write(path, content(text)),
+        3 => log.remove(path),
+        4 => log.rename(path, other),
+        _ => log.settle(path, content(text)),
+    };
+}
+
+#[test]
+fn case_216_random_writes_with_mixed_strategies_fall_quiet_in_two_rounds() {
+    mixed_strategies_fall_quiet(3, 2);
+}
+
+// FIXME: merge.md's law P13 says two. About one history in a hundred with removals and moves takes
+// a third round; which answers cross in it has not been found out.
+#[test]
+fn case_216_random_changes_with_mixed_strategies_fall_quiet_in_three_rounds() {
+    mixed_strategies_fall_quiet(6, 3);
+}
+
+fn mixed_strategies_fall_quiet(changes: usize, most: usize) {
+    let strategies: [&dyn ConflictResolver<Text>; 4] = [
+        &Strategy::LastWriteWins,
+        &Strategy::BaseWins,
+        &Strategy::ConflictFile,
+        &Strategy::ForkOnConflict,
+    ];
+    for number in 0..400 {
+        let mut rng = Rng::new(216, number);
+        let mut base = Log::new(C);
+        for n in 0..3 {
+            change_at_random(&mut base, &mut rng, &n.to_string(), changes);
+        }
+        let mut logs: Vec<(Log, &dyn ConflictResolver<Text>)> = Vec::new();
+        for n in 0..4_u8 {
+            let mut log = Log::new(DeviceId([n + 1; 16]));
+            log.merge(&base).unwrap();
+            for step in 0..=rng.below(3) {
+                change_at_random(&mut log, &mut rng, &format!("{n}.{step}"), changes);
+            }
+            logs.push((log, *rng.pick(&strategies)));
+        }
+        let rounds = exchange(&mut logs);
+        assert!(rounds <= most, "{rounds} rounds in history {number}");
         assert!(logs.windows(2).all(|pair| pair[0].0.resolve_all() == pair[1].0.resolve_all()));
     }
 }
@@ -505,6 +558,14 @@ fn case_227_a_node_twice_is_refused() {
     let id = born(op(1, A), 0);
     let bytes = postcard::to_stdvec(&vec![(id, one.clone()), (id, one)]).unwrap();
     assert!(postcard::from_bytes::<SmallMap<NodeId, Node<Text>>>(&bytes).is_err());
+    let one = node_at(op(1, A), NodeId::Root, "f", Some("x"));
+    let good = state(vv(&[(A, 1)]), vec![(id, one.clone())]);
+    let encode =
+        |nodes: Vec<(NodeId, Node<Text>)>| postcard::to_stdvec(&(&good.vv, nodes)).unwrap();
+    let read = postcard::from_bytes::<State<Text>>(&encode(vec![(id, one.clone())]));
+    assert_eq!(read.unwrap(), good);
+    let twice = encode(vec![(id, one.clone()), (id, one)]);
+    assert!(postcard::from_bytes::<State<Text>>(&twice).is_err());
 }
 
 #[test]
@@ -596,6 +657,54 @@ fn case_232_ten_thousand_values_in_one_register() {
     assert_eq!(join(&bad, &bad), bad);
     let bytes = postcard::to_stdvec(&bad).unwrap();
     assert!(postcard::from_bytes::<State<Text>>(&bytes).is_err());
+}
+
+/// Runs bytes through every decoder; what is believed must join and render.
+fn decode(bytes: &[u8]) -> bool {
+    let log = postcard::from_bytes::<Log>(bytes);
+    let vector = postcard::from_bytes::<VersionVector>(bytes);
+    let node = postcard::from_bytes::<Node<Text>>(bytes);
+    if let (Ok(vector), Ok(node)) = (vector, &node) {
+        let _verdict = verify::node(&vector, &born(op(1, A), 0), node);
+    }
+    let state = postcard::from_bytes::<State<Text>>(bytes);
+    let state = state.ok().filter(|state| verify::state(state).is_ok());
+    if let Some(state) = &state {
+        assert_eq!(join(state, state), *state);
+        let peer = Peer { tree: Indexed::new(state.clone()), ..Peer::new('Z') };
+        let (_shown, _kinds) = (peer.render(), peer.kinds());
+    }
+    log.is_ok() || state.is_some()
+}
+
+#[test]
+fn case_233_the_corpus_and_damaged_bytes_never_panic() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let mut rng = Rng::new(233, 0);
+    let mut seeds = 0;
+    for target in ["state", "log"] {
+        for file in std::fs::read_dir(corpus.join(target)).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            // What `cargo fuzz` found has a hash for a name, and need not be valid.
+            if path.extension().is_some() {
+                assert!(decode(&bytes), "{}", path.display());
+                seeds += 1;
+            }
+            for _ in 0..2_000 {
+                let mut damaged = bytes.clone();
+                for _ in 0..=rng.below(3) {
+                    let at = rng.below(damaged.len());
+                    damaged[at] = u8::try_from(rng.below(256)).unwrap();
+                }
+                if rng.chance(20) {
+                    damaged.truncate(rng.below(damaged.len()));
+                }
+                decode(&damaged);
+            }
+        }
+    }
+    assert!(seeds >= 4);
 }
 
 #[test]
