@@ -60,6 +60,17 @@ pub(crate) fn allocate<B: Clone, E>(
     Ok(())
 }
 
+/// Whether `loser` may have got `name`.
+pub(crate) fn may_be_called<B>(loser: &Entry<B>, name: &Name) -> bool {
+    let Some(content) = &loser.content else { return false };
+    let is = |suffix: &str| with_suffix(&loser.stem, suffix).as_ref() == Some(name);
+    let hex = content.id.to_hex();
+    let tail = name.as_bytes().rsplit(|byte| *byte == b'@').next().unwrap_or(&[]);
+    let Ok(suffix) = std::str::from_utf8(tail) else { return false };
+    let plain = suffix.split('-').next().unwrap_or(suffix);
+    could_be_copy(name) && hex.starts_with(plain) && is(suffix)
+}
+
 /// The names to try: 8, 16, 32 and 64 hex digits, then numbered ones.
 fn candidates(stem: &Name, id: &ContentId) -> impl Iterator<Item = Name> {
     let hex = id.to_hex();

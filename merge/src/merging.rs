@@ -197,7 +197,7 @@ fn restore<B: Body, T: Tree<B>>(
 
 /// `node` as it was shown, all of it written by `op`.
 fn written_again<B: Body>(mut node: Node<B>, op: OpId) -> Node<B> {
-    let best = versions(&node).shown.into_iter().max_by_key(|version| version.op);
+    let best = versions(&node).into_iter().max_by_key(|version| version.op);
     node.content = best.map_or_else(Reg::default, |version| Reg::one(op, version.content));
     let attrs = node.effective_attrs();
     let attrs = attrs.iter().map(|(key, value)| (key.clone(), Reg::one(op, Some(value.clone()))));

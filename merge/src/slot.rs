@@ -10,7 +10,7 @@ use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::node::{Body, Kind, Node, merge_hist};
 use crate::tree::{Displaced, Tree, Why, spots};
-use crate::versions::{MergeContent, Version, merge_versions, versions};
+use crate::versions::{MergeContent, Version, merged_versions};
 
 /// One name and all that claim it.
 #[derive(Debug)]
@@ -127,17 +127,8 @@ fn leaves<B: Body>(
     let mut found = Vec::new();
     for claimant in nodes.iter().filter(|claimant| !claimant.node.kind.is_dir()) {
         let Some(placed) = claimant.placed_by(dirs, name) else { continue };
-        let mut own = versions(&claimant.node);
-        if let Some(merger) = text {
-            own = merge_versions(&claimant.node, own, merger);
-        }
-        let entries =
-            own.shown.into_iter().map(|version| leaf(claimant, version, placed, dirs, name));
-        let mut entries: Vec<Entry<B>> = entries.collect();
-        if let Some(best) = entries.iter_mut().max_by_key(|entry| entry.rank) {
-            best.owners.entry(claimant.id).or_default().extend(own.hidden);
-        }
-        found.append(&mut entries);
+        let own = merged_versions(&claimant.node, text).into_iter();
+        found.extend(own.map(|version| leaf(claimant, version, placed, dirs, name)));
     }
     let mut distinct: BTreeMap<(Kind, Option<ContentId>), Entry<B>> = BTreeMap::new();
     for entry in settle_automatic(found) {
@@ -168,9 +159,9 @@ fn leaf<B: Body>(
         dirs: dirs.to_vec(),
         kind: claimant.node.kind,
         ids: vec![claimant.id],
-        content: Some(version.content),
         role: Role::Winner,
-        owners: BTreeMap::from([(claimant.id, version.op.into_iter().collect())]),
+        owners: BTreeMap::from([(claimant.id, version.ops().collect())]),
+        content: Some(version.content),
         weak: claimant.node.is_weak(),
         rank: (written.max(placed), written, claimant.id),
         stem: claimant.node.origin.clone().unwrap_or_else(|| name.clone()),

@@ -13,31 +13,33 @@ pub trait MergeContent<B> {
     fn merge(&self, base: &Content<B>, sides: &[&Content<B>]) -> Option<Content<B>>;
 }
 
-/// One version of a leaf.
+/// One version of a leaf that is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Version<B> {
     /// Who wrote it; `None` for the carried version of a removed file.
     pub(crate) op: Option<OpId>,
     pub(crate) content: Content<B>,
+    /// The operations of the versions that are not shown because of this one.
+    pub(crate) behind: Vec<OpId>,
 }
 
-/// The versions of one leaf.
-#[derive(Clone, Debug)]
-pub(crate) struct Versions<B> {
-    /// Those that are shown.
-    pub(crate) shown: Vec<Version<B>>,
-    /// The operations of those that are not.
-    pub(crate) hidden: Vec<OpId>,
+impl<B> Version<B> {
+    /// The operations that go when this version goes.
+    pub(crate) fn ops(&self) -> impl Iterator<Item = OpId> {
+        self.op.into_iter().chain(self.behind.iter().copied())
+    }
 }
 
-/// Sorts out the versions of `node`: one whose id stands in the history of a shown version, and
-/// which does not have that one's id in its own, is hidden. So an edit that was reverted is no
+/// The versions of `node` that are shown. One whose id stands in the history of a shown version,
+/// and which does not have that one's id in its own, is not. So an edit that was reverted is no
 /// edit, and going on from the other's bytes is no conflict.
-pub(crate) fn versions<B: Clone + Ord>(node: &Node<B>) -> Versions<B> {
+///
+/// What is not shown belongs to those in front of it, and goes with any of them: it must not come
+/// to light when they go.
+pub(crate) fn versions<B: Clone + Ord>(node: &Node<B>) -> Vec<Version<B>> {
     let all: Vec<_> = node.contents();
     if let [(op, content)] = all.as_slice() {
-        let only = Version { op: *op, content: (*content).clone() };
-        return Versions { shown: vec![only], hidden: Vec::new() };
+        return vec![Version { op: *op, content: (*content).clone(), behind: Vec::new() }];
     }
     let hides = |b: &(Option<OpId>, &Content<B>), a: &(Option<OpId>, &Content<B>)| {
         b.1.hist.contains(&a.1.id)
@@ -52,32 +54,28 @@ pub(crate) fn versions<B: Clone + Ord>(node: &Node<B>) -> Versions<B> {
     let is_top = |a: &(Option<OpId>, &Content<B>)| top.iter().any(|b| b.0 == a.0 && b.1 == a.1);
     let (shown, hidden): (Vec<_>, Vec<_>) =
         all.iter().partition(|a| is_top(a) || !top.iter().any(|b| hides(b, a)));
-    Versions {
-        shown: shown.into_iter().map(|(op, c)| Version { op, content: c.clone() }).collect(),
-        hidden: hidden.into_iter().filter_map(|(op, _)| op).collect(),
-    }
+    let version = |b: &(Option<OpId>, &Content<B>)| {
+        let behind = hidden.iter().filter(|a| hides(b, a)).filter_map(|a| a.0).collect();
+        Version { op: b.0, content: b.1.clone(), behind }
+    };
+    shown.iter().map(version).collect()
 }
 
-/// Tries to make one version of several, if they have a common ancestor in their histories.
-pub(crate) fn merge_versions<B: Clone + Ord>(
+/// The versions of `node` that are shown, merged into one where `merger` can.
+pub(crate) fn merged_versions<B: Clone + Ord>(
     node: &Node<B>,
-    versions: Versions<B>,
-    merger: &dyn MergeContent<B>,
-) -> Versions<B> {
-    let distinct = versions.shown.windows(2).any(|pair| pair[0].content.id != pair[1].content.id);
-    if node.kind != Kind::File || !distinct {
-        return versions;
-    }
-    match merged(&versions.shown, merger) {
-        Some(whole) => {
-            let ops = versions.shown.iter().filter_map(|version| version.op);
-            let hidden = ops.filter(|op| Some(*op) != whole.op).chain(versions.hidden);
-            Versions { hidden: hidden.collect(), shown: vec![whole] }
-        }
-        None => versions,
+    merger: Option<&dyn MergeContent<B>>,
+) -> Vec<Version<B>> {
+    let shown = versions(node);
+    let distinct = shown.windows(2).any(|pair| pair[0].content.id != pair[1].content.id);
+    let merger = merger.filter(|_| node.kind == Kind::File && distinct);
+    match merger.and_then(|merger| merged(&shown, merger)) {
+        Some(whole) => vec![whole],
+        None => shown,
     }
 }
 
+/// One version of several, if they have a common ancestor in their histories.
 fn merged<B: Clone + Ord>(
     shown: &[Version<B>],
     merger: &dyn MergeContent<B>,
@@ -93,5 +91,6 @@ fn merged<B: Clone + Ord>(
     let ids: Vec<_> = sides.iter().map(|content| content.id).collect();
     whole.hist = merge_hist(&[&ids, &first.content.hist]);
     whole.auto = false;
-    Some(Version { op: last.op, content: whole })
+    let behind = shown.iter().flat_map(Version::ops).filter(|op| Some(*op) != last.op).collect();
+    Some(Version { op: last.op, content: whole, behind })
 }

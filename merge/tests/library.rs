@@ -552,6 +552,67 @@ fn case_226_one_operation_with_two_payloads_shows_both() {
     assert!(matches!(x.merge(&y), Err(LogError::Equivocation { .. })));
 }
 
+/// A file with the names `a`, `d/b` and `c`, contested by `y` (the later one) and `x`; `c` was
+/// lost to another file.
+fn contested_links() -> Peer {
+    let mut a = Peer::new('A');
+    a.write("a", "0").unwrap();
+    a.mkdir("d").unwrap();
+    a.hard_link("a", "d/b").unwrap();
+    let mut b = Peer::new('B');
+    b.pull(&a);
+    a.write("a", "x").unwrap();
+    a.hard_link("a", "c").unwrap();
+    b.write("a", "y").unwrap();
+    b.write("d/b", "y2").unwrap();
+    b.write("d/b", "y").unwrap();
+    b.write("e", "e").unwrap();
+    b.write("c", "z").unwrap();
+    a.pull(&b);
+    a
+}
+
+#[test]
+fn names_of_one_file_keep_what_they_show() {
+    let copy = |name: &str, text: &str| format!("{name}@{}", &hash(text).to_hex()[..8]);
+    let peer = contested_links();
+    let before = peer.show();
+    let expected = [
+        ("a".to_owned(), "y"),
+        (copy("a", "x"), "x"),
+        ("c".to_owned(), "z"),
+        (copy("c", "y"), "y"),
+        (copy("c", "x"), "x"),
+        ("d/b".to_owned(), "y"),
+        (copy("d/b", "x"), "x"),
+        ("e".to_owned(), "e"),
+    ];
+    let leaves = before.iter().filter_map(|(path, text)| Some((path.clone(), text.as_deref()?)));
+    assert_eq!(leaves.collect::<Vec<_>>(), expected);
+
+    for path in before.keys().filter(|path| !path.ends_with('/')) {
+        let mut removed = peer.clone();
+        removed.rm(path).unwrap();
+        let mut left = before.clone();
+        left.remove(path);
+        assert_eq!(removed.show(), left, "after removing {path}");
+
+        let mut moved = peer.clone();
+        moved.mv(path, "moved").unwrap();
+        left.insert("moved".to_owned(), before[path].clone());
+        assert_eq!(moved.show(), left, "after moving {path}");
+
+        let mut written = peer.clone();
+        written.write(path, "new").unwrap();
+        let mut now = before.clone();
+        now.insert(path.clone(), Some("new".to_owned()));
+        for link in ["a", "d/b"].into_iter().filter(|_| ["a", "d/b"].contains(&path.as_str())) {
+            now.insert(link.to_owned(), Some("new".to_owned()));
+        }
+        assert_eq!(written.show(), now, "after writing {path}");
+    }
+}
+
 #[test]
 fn case_227_a_node_twice_is_refused() {
     let one = node_at(op(1, A), NodeId::Root, "f", Some("x"));

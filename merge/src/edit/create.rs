@@ -99,7 +99,13 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             }
             let dir = edit.home(dirs)?;
             edit.must_be_free(dirs, &name)?;
-            let id = if entry.is_copy() { edit.detach_in_place(entry, None)? } else { entry.id() };
+            let id = if entry.is_copy() {
+                let [copy] = edit.shield([entry])?;
+                edit.pin_stirred(&copy, None)?;
+                edit.detach_in_place(&copy, None)?
+            } else {
+                entry.id()
+            };
             edit.touch(&id)?;
             let node = edit.node(&id)?.ok_or(EditError::NotFound)?;
             let mut node = Arc::unwrap_or_clone(node);

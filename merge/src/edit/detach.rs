@@ -1,6 +1,7 @@
 //! A conflict copy becomes a file of its own: because its user touched it, or because the winner
 //! of its name goes away and the copy's name must not change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Edit, EditError, EditResult, Rivals};
@@ -21,11 +22,14 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     ///
     /// [`EditError::NotFound`] if it is gone.
     pub fn pin(&mut self, copy: &Entry<B>) -> EditResult<NodeId, T::Error> {
-        self.act(
-            |edit| {
-                if copy.is_copy() { edit.detach_in_place(copy, None) } else { Ok(copy.id()) }
-            },
-        )
+        self.act(|edit| {
+            if !copy.is_copy() {
+                return Ok(copy.id());
+            }
+            let [copy] = edit.shield([copy])?;
+            edit.pin_stirred(&copy, None)?;
+            edit.detach_in_place(&copy, None)
+        })
     }
 
     /// Makes `copy` a file of its own as `name` in `dirs`, and returns its node.
@@ -42,7 +46,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.act(|edit| {
             let dir = edit.home(dirs)?;
             edit.must_be_free(dirs, name)?;
-            edit.detach_to(copy, dir, name, None)
+            let [copy] = edit.shield([copy])?;
+            edit.pin_stirred(&copy, None)?;
+            edit.detach_to(&copy, dir, name, None)
         })
     }
 
@@ -93,13 +99,28 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             self.place(&id, entry, dir, name)?;
             return Ok(id);
         }
-        let split = self.split_id(&id, &shown.id, &entry.stem)?;
+        let link = self.links(&id, entry)?.first().copied().unwrap_or(LinkId::FIRST);
+        let split = self.split(entry, &node, link, (dir, name), content.unwrap_or(shown))?;
         self.change(&id, |node| node.content.retain(|op, _| !owned.contains(op)))?;
+        Ok(split)
+    }
+
+    /// Makes a file of its own of the version that `entry` shows of `node`, which stays as it is.
+    pub(super) fn split(
+        &mut self,
+        entry: &Entry<B>,
+        node: &Node<B>,
+        link: LinkId,
+        (dir, name): (NodeId, &Name),
+        content: Content<B>,
+    ) -> EditResult<NodeId, T::Error> {
+        let shown = entry.content.as_ref().ok_or(EditError::IsADirectory)?;
+        let split = self.split_id(&entry.id(), &shown.id, &entry.stem, link)?;
         let mut copy = Node::empty(entry.kind);
         copy.origin = Some(entry.stem.clone());
         let place = Place::new(dir, name.clone());
         copy.places = SmallMap::one(LinkId::FIRST, Reg::one(self.op, place));
-        copy.content = Reg::one(self.op, content.unwrap_or(shown));
+        copy.content = Reg::one(self.op, content);
         let attrs = node.effective_attrs();
         let attrs = attrs.iter().map(|(k, v)| (k.clone(), Reg::one(self.op, Some(v.clone()))));
         copy.attrs = attrs.collect();
@@ -118,8 +139,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         dir: NodeId,
         name: &Name,
     ) -> EditResult<(), T::Error> {
+        let here = self.links(id, entry)?;
         let mut spots = self.settle(id)?;
-        spots.retain(|spot| spot.name == *entry.slot() && entry.dirs.contains(&spot.parent));
+        spots.retain(|spot| here.contains(&spot.link));
         let mut node = Arc::unwrap_or_clone(self.node(id)?.ok_or(EditError::NotFound)?);
         let mut spots = spots.into_iter();
         let first = spots.next().ok_or(EditError::NotFound)?;
@@ -140,11 +162,17 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     }
 
     /// The id of a copy: the same on every peer that makes it of the same version.
-    fn split_id(&self, id: &NodeId, content: &ContentId, stem: &Name) -> Result<NodeId, T::Error> {
+    fn split_id(
+        &self,
+        id: &NodeId,
+        content: &ContentId,
+        stem: &Name,
+        link: LinkId,
+    ) -> Result<NodeId, T::Error> {
         // A copy that was made before and moved away since is another file by now.
         let mut round = 0_u32;
         loop {
-            let split = split_id(id, content, stem, round);
+            let split = split_id(id, content, stem, link, round);
             if self.node(&split)?.is_none() {
                 return Ok(split);
             }
@@ -153,15 +181,20 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     }
 
     /// Takes `ops` out of the content of `id`; if nothing is left, takes away the link under the
-    /// slot, and with the last link the node.
+    /// slot, and with the last link the node. The other names of the node show what they showed.
     pub(super) fn drop_owner(
         &mut self,
         id: &NodeId,
-        ops: &std::collections::BTreeSet<OpId>,
+        ops: &BTreeSet<OpId>,
         entry: &Entry<B>,
-    ) -> Result<(), T::Error> {
+    ) -> EditResult<(), T::Error> {
         let Some(node) = self.node(id)? else { return Ok(()) };
         let shown = entry.content.as_ref().map(|content| content.id);
+        let mut ops = ops.clone();
+        if ops.is_empty() && node.content.iter().any(|(_, content)| Some(content.id) == shown) {
+            // It was carried, and this action has written it again.
+            ops.insert(self.op);
+        }
         // Another value under an operation of ours (a cloned key) is not ours to drop.
         let is_rival = |op: &OpId, content: &Content<B>| {
             let mut twins = node.content.iter().filter(|(other, _)| *other == op);
@@ -172,22 +205,15 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let rest = node.content.ops().any(|op| !ops.contains(op));
         if rest || rival.is_some() {
             let own = self.op;
-            return self.change(id, |node| {
+            return Ok(self.change(id, |node| {
                 node.content.retain(|op, _| !ops.contains(op));
                 if let Some(content) = rival {
                     node.content.set(own, content);
                 }
-            });
+            })?);
         }
-        let spots = self.spots(id, &node)?;
-        let here =
-            |parent: &NodeId, name: &Name| name == entry.slot() && entry.dirs.contains(parent);
-        let gone: Vec<LinkId> = spots
-            .iter()
-            .filter(|spot| here(&spot.parent, &spot.name))
-            .map(|spot| spot.link)
-            .collect();
-        self.drop_links(id, &gone)
+        let links = self.links(id, entry)?;
+        Ok(self.drop_links(id, &links)?)
     }
 
     /// Takes links away, and with the last one the node.
@@ -212,7 +238,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         &mut self,
         entry: &Entry<B>,
         keep: Option<&NodeId>,
-    ) -> Result<(), T::Error> {
+    ) -> EditResult<(), T::Error> {
         for (id, ops) in entry.owners.iter().filter(|(id, _)| Some(*id) != keep) {
             self.drop_owner(id, ops, entry)?;
         }
@@ -220,8 +246,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     }
 }
 
-/// Hashes a node, a content and a stem: a copy of another stem is another file.
-fn split_id(id: &NodeId, content: &ContentId, stem: &Name, round: u32) -> NodeId {
+/// Hashes a node, a content, a stem and a link: a copy of another stem, or made under another hard
+/// link, is another file.
+fn split_id(id: &NodeId, content: &ContentId, stem: &Name, link: LinkId, round: u32) -> NodeId {
     let mut hasher = blake3::Hasher::new_derive_key("cairnfs merge 2026 conflict copy");
     match id {
         NodeId::Root => drop(hasher.update(&[0])),
@@ -232,6 +259,9 @@ fn split_id(id: &NodeId, content: &ContentId, stem: &Name, round: u32) -> NodeId
         NodeId::Split(hash) => drop(hasher.update(&[2]).update(hash)),
     }
     hasher.update(&content.0).update(&round.to_le_bytes());
+    if let LinkId::Later { op, n } = link {
+        hasher.update(&op.lamport.to_le_bytes()).update(&op.device.0).update(&n.to_le_bytes());
+    }
     if !mutants::is(Mutant::CopyIdWithoutStem) {
         hasher.update(stem.as_bytes());
     }

@@ -6,6 +6,7 @@
 //!    into the `live` register of the node and of every directory above it.
 //! 2. A register changes without a touch only after its carries were spelled out.
 //! 3. An action that fails changes nothing.
+//! 4. An action at one name changes no other, but for those of the very file that is written.
 //!
 //! One operation id serves all actions until the caller publishes. So an action may meet values
 //! of its own operation, and replaces them; and a node that only this operation keeps alive has
@@ -13,11 +14,13 @@
 
 mod create;
 mod detach;
+mod links;
 mod remove;
 mod rename;
 mod touch;
 mod write;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -75,6 +78,8 @@ pub struct Edit<'t, B, T> {
     pending: NodeEdits<B>,
     /// The nodes that the action under way has moved: where they were displaced to is history.
     moved: BTreeSet<NodeId>,
+    /// The changes before the action under way, if it has put some into the tree already.
+    before: Option<(Cow<'t, NodeEdits<B>>, Cow<'t, IndexEdits>)>,
 }
 
 /// Changed nodes with the index edits that belong to them.
@@ -106,7 +111,7 @@ impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
     #[must_use]
     pub fn with_policy(tree: &'t T, op: OpId, policy: Policy<'t, B>) -> Self {
         let (pending, moved) = (NodeEdits::new(), BTreeSet::new());
-        Self { tree: Overlay::new(tree), policy, op, pending, moved }
+        Self { tree: Overlay::new(tree), policy, op, pending, moved, before: None }
     }
 
     /// The tree with the changes so far.
@@ -133,17 +138,27 @@ impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
         &mut self,
         action: impl FnOnce(&mut Self) -> EditResult<V, T::Error>,
     ) -> EditResult<V, T::Error> {
-        match action(self) {
-            Ok(value) => {
-                self.commit()?;
-                Ok(value)
-            }
-            Err(err) => {
-                self.pending.clear();
-                self.moved.clear();
-                Err(err)
+        let outcome = action(self).and_then(|value| {
+            self.commit()?;
+            Ok(value)
+        });
+        let before = self.before.take();
+        if outcome.is_err() {
+            self.pending.clear();
+            self.moved.clear();
+            if let Some((nodes, index)) = before {
+                (self.tree.nodes, self.tree.index) = (nodes, index);
             }
         }
+        outcome
+    }
+
+    /// Takes the pending changes into the tree in the middle of an action, to read it anew.
+    fn commit_part(&mut self) -> Result<(), T::Error> {
+        if self.before.is_none() {
+            self.before = Some((self.tree.nodes.clone(), self.tree.index.clone()));
+        }
+        self.commit()
     }
 
     /// Takes the pending changes into the tree.

@@ -22,9 +22,11 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     pub fn unlink(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
         self.act(|edit| {
             edit.hold(&entry.dirs)?;
-            let rivals = edit.rivals(entry)?;
+            let [entry] = edit.shield([entry])?;
+            let rivals = edit.rivals(&entry)?;
             edit.pin_all(&rivals)?;
-            edit.drop_shown(entry)
+            edit.pin_stirred(&entry, None)?;
+            edit.drop_shown(&entry)
         })
     }
 
@@ -37,9 +39,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     pub fn rmdir(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
         self.act(|edit| {
             edit.hold(&entry.dirs)?;
-            let rivals = edit.rivals(entry)?;
+            let [entry] = edit.shield([entry])?;
+            let rivals = edit.rivals(&entry)?;
             edit.pin_all(&rivals)?;
-            edit.drop_empty_dir(entry)
+            edit.drop_empty_dir(&entry)
         })
     }
 
@@ -53,9 +56,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     pub fn remove_tree(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {
         self.act(|edit| {
             edit.hold(&entry.dirs)?;
-            let rivals = edit.rivals(entry)?;
+            let [entry] = edit.shield([entry])?;
+            let rivals = edit.rivals(&entry)?;
             edit.pin_all(&rivals)?;
-            edit.drop_tree(entry)
+            edit.drop_tree(&entry)
         })
     }
 
@@ -63,7 +67,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         if entry.kind.is_dir() {
             return Err(EditError::IsADirectory);
         }
-        Ok(self.drop_owners(entry, None)?)
+        self.drop_owners(entry, None)
     }
 
     pub(super) fn drop_empty_dir(&mut self, entry: &Entry<B>) -> EditResult<(), T::Error> {

@@ -37,6 +37,14 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             }
             edit.must_not_contain(from, dirs)?;
             edit.hold(&from.dirs)?;
+            let (from, target) = if let Some(target) = target {
+                let [from, target] = edit.shield([from, &target])?;
+                (from, Some(target))
+            } else {
+                let [from] = edit.shield([from])?;
+                (from, None)
+            };
+            let from = &from;
             let mut rivals = edit.rivals(from)?;
             if let Some(target) = &target {
                 let more = edit.rivals(target)?;
@@ -50,6 +58,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
                 !is(rival, from) && !target.as_ref().is_some_and(|target| is(rival, target))
             });
             edit.pin_all(&rivals)?;
+            for entry in [Some(from), target.as_ref()].into_iter().flatten() {
+                edit.pin_stirred(entry, None)?;
+            }
             match &target {
                 Some(target) if target.kind.is_dir() && !from.kind.is_dir() => {
                     return Err(EditError::IsADirectory);
@@ -71,6 +82,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.act(|edit| {
             edit.must_not_contain(a, &b.dirs)?;
             edit.must_not_contain(b, &a.dirs)?;
+            let [a, b] = &edit.shield([a, b])?;
             let (a_dir, b_dir) = (edit.home(&a.dirs)?, edit.home(&b.dirs)?);
             let mut rivals = edit.rivals(a)?;
             let more = edit.rivals(b)?;

@@ -68,6 +68,16 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     ) -> EditResult<(), T::Error> {
         let shown = winner.content.as_ref().ok_or(EditError::IsADirectory)?;
         let id = winner.id();
+        // Other files that have this name lose it only here.
+        let mut prepared = false;
+        let rivals = self.rivals(winner)?;
+        for loser in rivals.copies.iter().chain(&rivals.absorbed).chain([winner]) {
+            for other in loser.owners.keys().filter(|other| **other != id) {
+                prepared |= self.shield_from(other, loser)?;
+            }
+        }
+        let now = if prepared { self.view().lookup(&winner.dirs, &winner.name)? } else { None };
+        let winner = now.as_ref().unwrap_or(winner);
         let rivals = self.rivals(winner)?;
         for loser in rivals.copies.iter().chain(&rivals.absorbed) {
             self.drop_owners(loser, None)?;
@@ -95,24 +105,20 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         mut content: Content<B>,
     ) -> EditResult<NodeId, T::Error> {
         let shown = entry.content.as_ref().ok_or(EditError::IsADirectory)?;
-        let id = entry.id();
         if shown.id == content.id && !entry.is_copy() {
-            return Ok(id);
+            return Ok(entry.id());
         }
         content.hist = self.hist_of(entry, shown);
+        let [entry] = &self.shield([entry])?;
+        let id = entry.id();
+        // A copy that has the new bytes in its history would hide what is being written.
+        self.pin_stirred(entry, Some(&content))?;
         if entry.is_copy() {
             return self.detach_in_place(entry, Some(content));
         }
-        // A copy that has the new bytes in its history would hide what is being written.
-        let rivals = self.rivals(entry)?;
-        let hides = |rival: &Entry<B>| {
-            rival.content.as_ref().is_some_and(|other| other.hist.contains(&content.id))
-        };
-        if rivals.copies.iter().any(hides) {
-            self.pin_all(&rivals)?;
-        }
         let owned = entry.owners.get(&id).cloned().unwrap_or_default();
         self.drop_owners(entry, Some(&id))?;
+        self.drop_twins(&id, entry)?;
         self.settle(&id)?;
         let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
         let op = self.op;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairnfs_merge::{Indexed, Kind, Name, NodeId, State, join};
 
-use super::peer::{Done, Peer, Refused, Text, split};
+use super::peer::{Done, Peer, Refused, Text, show, split};
 
 /// A small generator (xorshift64*), so that a history is the same everywhere and for ever.
 #[derive(Clone, Debug)]
@@ -48,6 +48,13 @@ pub(crate) struct Shape {
     pub(crate) in_step: bool,
 }
 
+/// How often a history moves directories and makes hard links.
+#[derive(Clone, Copy, Debug)]
+struct Often {
+    moves: usize,
+    links: usize,
+}
+
 /// Runs one history; panics where a law is broken. Returns the conflicts at its end.
 pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
     let mut rng = Rng::new(seed, number);
@@ -71,7 +78,7 @@ pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
     }
     peers[0].publish();
     let pull_percent = *rng.pick(&[5, 15, 30, 50]);
-    let moves = *rng.pick(&[1, 1, 6]);
+    let often = Often { moves: *rng.pick(&[1, 1, 6]), links: *rng.pick(&[1, 1, 8]) };
     let mut snapshots: Vec<State<Text>> = vec![base.tree.state().clone()];
     for step in 0..rng.below(27) + 4 {
         let who = rng.below(count);
@@ -83,7 +90,7 @@ pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
             let other = peers[other].clone();
             peers[who].pull(&other);
         }
-        let _refused = random_action(&mut rng, &mut peers[who], step, moves);
+        let _refused = random_action(&mut rng, &mut peers[who], step, often);
         // The whole check at every step would be most of the run time.
         if rng.chance(20) {
             check_form(&peers[who]);
@@ -143,12 +150,13 @@ fn old_path(rng: &mut Rng, peer: &Peer, dirs: bool) -> Done<String> {
     if paths.is_empty() { Err(Refused("empty".into())) } else { Ok(rng.pick(&paths).clone()) }
 }
 
-fn random_action(rng: &mut Rng, peer: &mut Peer, step: usize, moves: usize) -> Done {
+fn random_action(rng: &mut Rng, peer: &mut Peer, step: usize, often: Often) -> Done {
     let mut actions = vec![
         "write", "write", "write", "new", "new", "mkdir", "mv", "mv", "rm", "rmr", "attr", "ln",
-        "res", "save", "hl", "ex",
+        "res", "save", "ex",
     ];
-    actions.extend(std::iter::repeat_n("mvdir", 2 * moves));
+    actions.extend(std::iter::repeat_n("mvdir", 2 * often.moves));
+    actions.extend(std::iter::repeat_n("hl", often.links));
     let letter = peer.device.0[0];
     let mut text = format!("t{letter}.{step}");
     if rng.chance(20) {
@@ -174,12 +182,7 @@ fn random_action(rng: &mut Rng, peer: &mut Peer, step: usize, moves: usize) -> D
             locally(peer, &path, None, |peer| peer.rm(&path))
         }
         "rmr" => peer.rmr(&old_path(rng, peer, true)?),
-        "hl" => {
-            if rng.chance(50) {
-                return Ok(());
-            }
-            peer.hard_link(&old_path(rng, peer, false)?, &new_path(rng, peer))
-        }
+        "hl" => peer.hard_link(&old_path(rng, peer, false)?, &new_path(rng, peer)),
         "ex" => {
             let (a, b) = (rng.chance(30), rng.chance(30));
             peer.exchange(&old_path(rng, peer, a)?, &old_path(rng, peer, b)?)
@@ -193,46 +196,57 @@ fn random_action(rng: &mut Rng, peer: &mut Peer, step: usize, moves: usize) -> D
 }
 
 /// Edit locality: a write or an unlink at one path changes no other path's bytes or name, but for
-/// a copy that equals the new bytes, and a long copy name that may become shorter.
+/// a copy that equals the new bytes, and a long copy name that gets shorter when its blocker goes.
+/// The other names of the very file that is written show the new bytes: that is a hard link.
 fn locally(
     peer: &mut Peer,
     path: &str,
     text: Option<&str>,
     action: impl FnOnce(&mut Peer) -> Done,
 ) -> Done {
-    // Versions of a file with several names are shown under each of them.
-    let linked = peer.tree.state().nodes.values().any(|node| node.claims().len() > 1);
-    if peer.auto_merge || linked {
-        return action(peer);
-    }
-    let before = peer.show();
+    let rendered = peer.render();
+    let before = show(&rendered);
+    let entries: BTreeMap<_, _> = rendered
+        .by_path()
+        .into_iter()
+        .map(|(path, entry)| (String::from_utf8(path).unwrap(), entry))
+        .collect();
+    let written = entries.get(path).filter(|entry| text.is_some() && !entry.is_copy());
     action(peer)?;
     let after = peer.show();
-    let excused = |other: &String, shown: &Option<String>| {
-        let stem = other.rsplit_once('@').map_or(other.as_str(), |(stem, _)| stem);
-        let long = before
-            .keys()
-            .any(|name| name.rsplit_once('@').is_some_and(|(s, hex)| s == stem && hex.len() > 8));
-        other.ends_with('/') || other == path || shown.as_deref() == text || long
+    let shortened = |long: &String, short: &String, shown: &Option<String>| {
+        let hex = |name: &str| name.rsplit_once('@').map_or(0, |(_, hex)| hex.len());
+        let (was, is) = (hex(long), hex(short));
+        long.starts_with(short) && is >= 8 && is < was && before.get(long) == Some(shown)
     };
-    for (other, shown) in &before {
-        let same = after.get(other) == Some(shown);
+    for (other, shown) in before.iter().filter(|(other, _)| *other != path) {
+        let now = after.get(other);
+        let entry = entries.get(other);
+        let collapsed =
+            entry.is_some_and(|entry| entry.is_copy()) && now.is_none() && shown.as_deref() == text;
+        let linked = now.is_some_and(|now| now.as_deref() == text)
+            && written.zip(entry).is_some_and(|(a, b)| a.id() == b.id() && !b.is_copy());
+        let shorter = now.is_none() && after.keys().any(|short| shortened(other, short, shown));
         assert!(
-            same || excused(other, shown),
+            now == Some(shown) || collapsed || linked || shorter,
             "acting on {path} changed {other}: {before:?} {after:?}"
         );
     }
-    for (other, shown) in &after {
-        let same = before.contains_key(other);
-        assert!(same || excused(other, shown), "acting on {path} made {other} of {before:?}");
+    for (other, shown) in after.iter().filter(|(other, _)| *other != path) {
+        let shorter = before.keys().any(|long| shortened(long, other, shown));
+        assert!(
+            before.contains_key(other) || shorter,
+            "acting on {path} made {other} of {before:?}: {after:?}"
+        );
     }
-    if let Some(text) = text {
-        assert_eq!(after.get(path).cloned().flatten().as_deref(), Some(text), "written at {path}");
-    } else {
-        // A longer name of a copy may shorten into the free one.
-        let longer = before.keys().any(|name| name.starts_with(path) && name.len() > path.len());
-        let free = !after.contains_key(path) || longer;
-        assert!(free, "{path} is still there: {before:?} {after:?}");
+    let now = after.get(path);
+    match text {
+        Some(text) => assert_eq!(now, Some(&Some(text.to_owned())), "written at {path}"),
+        None => {
+            let shorter =
+                now.is_some_and(|now| before.keys().any(|long| shortened(long, &path.into(), now)));
+            assert!(now.is_none() || shorter, "{path} is still there: {before:?} {after:?}");
+        }
     }
     Ok(())
 }
