@@ -28,6 +28,7 @@ criterion_group!(
     replay::opening,
     merge::relating,
     merge::merging,
+    merge::renaming,
 );
 
 fn main() {

@@ -1,98 +1,75 @@
 //! Merging: heads that are equal or one behind the other, and ten changes on each side of a large
-//! tree.
+//! tree; with what is loaded for it.
 
-use std::{convert::Infallible, hint::black_box, sync::Arc};
+#![allow(clippy::print_stdout, reason = "counts stand beside the times")]
 
-use cairnfs_merge::{
-    Carry, Content, ContentId, DeviceId, Edit, Indexed, Kind, LinkId, Name, Node, NodeId, OpId,
-    Place, Reg, Relation, Side, SmallMap, State, lookup, merge,
-};
+use std::convert::Infallible;
+use std::hint::black_box;
+
+use cairnfs_merge::{Edit, NodeId, Relation, Side, lookup, merge};
 use criterion::{BenchmarkId, Criterion};
 
-const A: DeviceId = DeviceId([1; 16]);
-const B: DeviceId = DeviceId([2; 16]);
-const C: DeviceId = DeviceId([3; 16]);
+// The tests of the crate assert what is only printed here.
+#[path = "../../../merge/tests/support/large.rs"]
+mod large;
 
-fn op(lamport: u64, device: DeviceId) -> OpId {
-    OpId { lamport, device }
-}
+use large::{B, C, counted, differing, diverged, forest, name, op, write};
 
-fn name(text: &str) -> Name {
-    Name::new(text.as_bytes()).unwrap()
-}
-
-/// `dirs` directories of `files` files each.
-fn forest(dirs: u32, files: u32) -> Indexed<u8> {
-    let first = op(1, A);
-    let node = |kind, parent, text: &str| {
-        let mut node = Node::empty(kind);
-        node.places = SmallMap::one(LinkId::FIRST, Reg::one(first, Place::new(parent, name(text))));
-        if kind == Kind::File {
-            node.content = Reg::one(first, Content::new(ContentId([0; 32]), 1, 0));
-        }
-        node.live = Reg::one(first, Carry::Same);
-        Arc::new(node)
-    };
-    let mut state = State::default();
-    state.vv.learn(&first);
-    for dir in 0..dirs {
-        let id = NodeId::Born { op: first, n: dir * (files + 1) };
-        state.nodes.insert(id, node(Kind::Dir, NodeId::Root, &format!("d{dir}")));
-        for file in 0..files {
-            let n = dir * (files + 1) + file + 1;
-            let file = node(Kind::File, id, &format!("f{file}"));
-            state.nodes.insert(NodeId::Born { op: first, n }, file);
-        }
-    }
-    Indexed::new(state)
-}
-
-fn write(tree: &mut Indexed<u8>, op: OpId, dir: &str, file: &str, value: u8) {
-    let ids = lookup(tree, &[NodeId::Root], &name(dir)).unwrap().unwrap().ids;
-    let entry = lookup(tree, &ids, &name(file)).unwrap().unwrap();
-    let mut edit = Edit::new(tree, op);
-    edit.write(&entry, Content::new(ContentId([value; 32]), 1, value)).unwrap();
-    let edited = edit.finish();
-    tree.apply_derived(edited.nodes, edited.index);
-    tree.vv_mut().learn(&op);
-}
-
-/// Two trees of `files` files with ten changes each since they were one.
-fn diverged(files: u32) -> (Indexed<u8>, Indexed<u8>) {
-    let dirs = files / 100;
-    let base = forest(dirs, 100);
-    let (mut ours, mut theirs) = (base.clone(), base);
-    for n in 0..10 {
-        write(&mut ours, op(2, B), &format!("d{}", n % dirs), &format!("f{n}"), 1);
-        write(&mut theirs, op(2, C), &format!("d{}", (n + 5) % dirs), &format!("f{n}"), 2);
-    }
-    (ours, theirs)
-}
-
+/// A million files with ten changes on each side are to merge in less than 50 ms.
 pub(crate) fn merging(c: &mut Criterion) {
     let mut group = c.benchmark_group("merge/ten changes on each side, files in the tree");
-    for files in [1_000, 10_000, 100_000] {
+    for files in [1_000, 10_000, 100_000, 1_000_000] {
+        let mut counts = None;
         group.bench_function(BenchmarkId::from_parameter(files), |b| {
-            let (ours, theirs) = diverged(files);
-            let (left, right) = (ours.state(), theirs.state());
-            // A store finds these by the diff of two maps; see the store's bench for its cost.
-            let differ = |id: &&NodeId| left.nodes.get(id) != right.nodes.get(id);
-            let ids: Vec<NodeId> = left.nodes.keys().filter(differ).copied().collect();
+            let (ours, theirs) = diverged(files / 100, 100);
+            // See the store's bench for the cost of the diff.
+            let items = differing(&ours, &theirs);
+            let (nodes, reads, _) = counted(&ours, &theirs, &items);
+            counts = Some((nodes, reads));
             b.iter(|| {
-                let find = |state: &State<u8>, id| state.nodes.get(id).cloned();
-                let items = ids
-                    .iter()
-                    .map(|id| Ok::<_, Infallible>((*id, find(left, id), find(right, id))));
-                let ours = Side { tree: &ours, vv: &left.vv };
-                let theirs = Side { tree: &theirs, vv: &right.vv };
+                let items = items.iter().cloned().map(Ok::<_, Infallible>);
+                let ours = Side { tree: &ours, vv: &ours.state().vv };
+                let theirs = Side { tree: &theirs, vv: &theirs.state().vv };
                 black_box(merge(ours, theirs, items, C).unwrap())
             });
         });
+        if let Some((nodes, reads)) = counts {
+            println!("{files} files, 20 changed: {nodes} nodes loaded, {reads} index reads");
+        }
     }
     group.finish();
 }
 
-/// Nothing to merge: decided by the version vectors alone.
+/// A directory of 100,000 files is renamed on one side, a file in it changed on the other.
+pub(crate) fn renaming(c: &mut Criterion) {
+    let mut group = c.benchmark_group("merge/rename of a directory and an edit in it, files");
+    for files in [1_000, 100_000] {
+        let mut counts = None;
+        group.bench_function(BenchmarkId::from_parameter(files), |b| {
+            let base = forest(1, files);
+            let (mut ours, mut theirs) = (base.clone(), base);
+            let dir = lookup(&ours, &[NodeId::Root], &name("d0")).unwrap().unwrap();
+            let edited = {
+                let mut edit = Edit::new(&ours, op(2, B));
+                edit.rename(&dir, &[NodeId::Root], &name("moved")).unwrap();
+                edit.finish()
+            };
+            ours.apply_derived(edited.nodes, edited.index);
+            ours.vv_mut().learn(&op(2, B));
+            write(&mut theirs, op(2, C), "d0", "f7", 1);
+            let items = differing(&ours, &theirs);
+            let (nodes, reads, _) = counted(&ours, &theirs, &items);
+            counts = Some((nodes, reads));
+            b.iter(|| black_box(counted(&ours, &theirs, &items)));
+        });
+        if let Some((nodes, reads)) = counts {
+            println!("{files} files: {nodes} nodes loaded, {reads} index reads");
+        }
+    }
+    group.finish();
+}
+
+/// Nothing to merge: decided by the version vectors alone, without a tree to load from.
 pub(crate) fn relating(c: &mut Criterion) {
     let base = forest(10, 10);
     let mut ahead = base.clone();
@@ -102,4 +79,7 @@ pub(crate) fn relating(c: &mut Criterion) {
     group.bench_function("equal", |b| b.iter(|| Relation::of(black_box(old), black_box(old))));
     group.bench_function("dominated", |b| b.iter(|| Relation::of(black_box(old), black_box(new))));
     group.finish();
+    // Heads that are so related are not merged; and a merge without differences loads nothing.
+    let (nodes, reads, _) = counted(&base, &base, &[]);
+    println!("equal heads: {nodes} nodes loaded, {reads} index reads");
 }
