@@ -64,6 +64,16 @@ impl<B: Body> NodeDelta<B> {
         })
     }
 
+    /// The content it set.
+    pub(crate) const fn content(&self) -> Option<&Content<B>> {
+        self.content.set.as_ref()
+    }
+
+    /// The first place it set.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.places.values().find_map(|delta| delta.set.as_ref())
+    }
+
     /// The operations it replaced.
     pub(crate) fn replaced(&self) -> impl Iterator<Item = &OpId> {
         let places = self.places.values().flat_map(|delta| &delta.gone);

@@ -17,46 +17,12 @@ use crate::ids::{ClockExhausted, ContentId, DeviceId, NodeId, OpId, VersionVecto
 use crate::memory::Indexed;
 use crate::name::{BadName, Name};
 use crate::node::{Body, Content, Kind};
+use crate::operation::{PathOpKind, PathOperation};
 use crate::resolve::{ConflictResolver, Context, ResolveError, resolve};
 use crate::state::State;
 use crate::tree::Tree;
 use crate::verify::{self, Reject};
 use crate::view::{Policy, View};
-
-/// What an operation was asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum PathOpKind {
-    /// Write a file, new or old.
-    Write,
-    /// Make a directory.
-    Mkdir,
-    /// Remove a file or a directory with all that is in it.
-    Remove,
-    /// Move something.
-    Rename,
-    /// Settle a conflict.
-    Resolve,
-}
-
-/// One recorded operation.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(bound(deserialize = "B: Ord + Deserialize<'de>"))]
-pub struct PathOperation<B> {
-    /// Its name, unique and final.
-    pub id: OpId,
-    /// What it was asked to do.
-    pub kind: PathOpKind,
-    /// The path as its author saw it.
-    pub path: Vec<u8>,
-    /// The content it wrote.
-    pub content: Option<Content<B>>,
-    /// The operations whose values it replaced.
-    pub pred: Vec<OpId>,
-    /// Whether a resolver made it.
-    pub auto: bool,
-    /// What it did, node by node.
-    effects: Vec<(NodeId, NodeDelta<B>)>,
-}
 
 /// Why a log refused something; nothing has changed.
 #[derive(Debug, thiserror::Error)]

@@ -49,6 +49,26 @@ fn edit_edit() -> (Log, Log) {
 }
 
 #[test]
+fn an_operation_tells_its_node_and_where_it_put_it() {
+    let mut log = Log::new(A);
+    log.write(b"d/f", content("1")).unwrap();
+    log.mkdir(b"d/d").unwrap();
+    log.rename(b"d/f", b"d/d/g").unwrap();
+    log.write(b"d/d/g", content("2")).unwrap();
+    log.remove(b"d/d/g").unwrap();
+    let told: Vec<_> = log.operations().map(|op| (op.node(), op.parent(), op.name())).collect();
+    let id = |lamport, n| born(op(lamport, A), n);
+    let (d, f, inner) = (id(1, 0), id(1, 1), id(2, 0));
+    let name = |text: &str| Name::new(text.as_bytes()).unwrap();
+    assert_eq!(told[0], (Some(f), Some(d), Some(&name("f"))));
+    assert_eq!(told[1], (Some(inner), Some(d), Some(&name("d"))));
+    assert_eq!(told[2], (Some(f), Some(inner), Some(&name("g"))));
+    assert_eq!(told[3], (Some(f), None, None));
+    assert_eq!(told[4], (None, None, None));
+    assert!(log.operations().nth(4).unwrap().nodes().any(|node| node == f));
+}
+
+#[test]
 fn case_201_logs_merge_in_either_order() {
     let (mut a, mut b) = (Log::new(A), Log::new(B));
     a.write(b"f", content("1")).unwrap();
