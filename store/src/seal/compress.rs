@@ -11,6 +11,11 @@ use zstd::bulk::{Compressor, Decompressor};
 const LEVEL: i32 = 1;
 /// Below this the frame costs as much as it saves.
 const WORTH_BYTES: usize = 64;
+/// Bytes that are looked at to see whether it is worth trying.
+const SAMPLE_BYTES_MIN: usize = 1 << 10;
+const SAMPLE_BYTES_MAX: usize = 4 << 10;
+/// How many places of the content they come from.
+const SAMPLE_PLACES: usize = 32;
 
 thread_local! {
     // The contexts are worth keeping: making one costs more than compressing 4 KiB.
@@ -20,7 +25,7 @@ thread_local! {
 
 /// Appends `plain`, compressed, to `out` if it gets at least 5 % smaller; else changes nothing.
 pub(super) fn append_if_smaller(out: &mut Vec<u8>, plain: &[u8]) -> bool {
-    if plain.len() < WORTH_BYTES {
+    if plain.len() < WORTH_BYTES || is_noise(plain) {
         return false;
     }
     let start = out.len();
@@ -38,6 +43,44 @@ pub(super) fn append_if_smaller(out: &mut Vec<u8>, plain: &[u8]) -> bool {
     written.is_some()
 }
 
+/// Whether `plain` looks like noise: it was compressed or encrypted before, and trying again costs
+/// more than sealing it.
+///
+/// It does if a sample is spread over the values of a byte as chance would spread it, and nothing
+/// in it repeats. Of n bytes drawn evenly, n^2 / 256 pairs are equal on average, give or take
+/// sqrt(2 n^2 / 256); of content that Huffman codes make 5 % smaller a fifth more are, so that it
+/// is tried. Of content that repeats itself, m words of the sample show some m^2 / 2p repetitions
+/// where p is the period.
+fn is_noise(plain: &[u8]) -> bool {
+    if plain.len() < SAMPLE_BYTES_MIN {
+        return false;
+    }
+    let len = (plain.len() / 16).clamp(SAMPLE_BYTES_MIN, SAMPLE_BYTES_MAX) / SAMPLE_PLACES / 4 * 4;
+    let stride = (plain.len() - len) / (SAMPLE_PLACES - 1);
+    // Four tables, so that equal bytes in a row need not wait for each other.
+    let mut counts = [[0_u16; 256]; 4];
+    let mut seen = [0_u32; 1024];
+    let mut repeated = 0;
+    for place in 0..SAMPLE_PLACES {
+        for word in plain[place * stride..][..len].as_chunks::<4>().0 {
+            for (table, &byte) in counts.iter_mut().zip(word) {
+                table[usize::from(byte)] += 1;
+            }
+            let word = u32::from_le_bytes(*word);
+            // Fibonacci hashing: the highest ten bits.
+            let slot = &mut seen[(word.wrapping_mul(0x9e37_79b9) >> 22) as usize];
+            repeated += u32::from(std::mem::replace(slot, word) == word);
+        }
+    }
+    let pairs: u64 = (0..256)
+        .map(|value| counts.iter().map(|table| u64::from(table[value])).sum::<u64>().pow(2))
+        .sum();
+    let n = (len * SAMPLE_PLACES) as u64;
+    // A sixteenth, and five times the standard deviation. As much below is no chance either.
+    let even = pairs.abs_diff(n + n * n / 256) <= n * n / 4096 + n * 7 / 16;
+    even && repeated < 2
+}
+
 /// The `len` bytes that `body` decompresses to; `None` if it does not.
 pub(super) fn decompress(body: &[u8], len: usize) -> Option<Arc<[u8]>> {
     let mut plain: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
@@ -49,4 +92,45 @@ pub(super) fn decompress(body: &[u8], len: usize) -> Option<Arc<[u8]>> {
         slot.as_mut()?.decompress_to_buffer(body, out).ok()
     });
     (written == Some(len)).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut out = vec![0; len];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+        out
+    }
+
+    #[test]
+    fn noise_of_any_length_is_not_tried() {
+        let lens = [1024, 1025, 4096, 4097, 40_000, 65_536, 1 << 20];
+        let tries = lens.iter().flat_map(|len| (0..200).map(|seed| noise(seed, *len)));
+        assert_eq!(tries.filter(|plain| !is_noise(plain)).count(), 0);
+    }
+
+    #[test]
+    fn whatever_gets_a_twentieth_smaller_is_tried() {
+        let text = include_bytes!("compress.rs");
+        let hex: Vec<u8> = noise(1, 8192).iter().map(|byte| b'a' + byte % 16).collect();
+        let base64: Vec<u8> = noise(2, 8192).iter().map(|byte| b'0' + byte % 64).collect();
+        let seven_bits: Vec<u8> = noise(3, 8192).iter().map(|byte| byte & 127).collect();
+        let every_value: Vec<u8> = (0..=255).cycle().take(65_536).collect();
+        let repeated = noise(4, 512).repeat(16);
+        // A tenth of text in noise.
+        let mut mixed = noise(5, 65_536);
+        for (at, byte) in mixed.iter_mut().enumerate().filter(|(at, _)| at % 8192 < 1000) {
+            *byte = text[at % text.len()];
+        }
+        let mut floats = noise(6, 65_536);
+        floats.iter_mut().skip(3).step_by(4).for_each(|byte| *byte = 0x3f);
+        for plain in
+            [&text[..], &hex, &base64, &seven_bits, &every_value, &repeated, &mixed, &floats]
+        {
+            assert!(!is_noise(plain), "{:?}", &plain[..20]);
+            assert!(append_if_smaller(&mut Vec::new(), plain), "{:?}", &plain[..20]);
+        }
+    }
 }
