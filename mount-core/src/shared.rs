@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use cairnfs_merge::{Node, NodeId, OpId, VersionVector};
@@ -119,8 +119,11 @@ pub(crate) struct Report {
     pub(crate) barriers: u64,
 }
 
-/// Numbers that every call updates. Each stands alone: nothing is ordered by them.
-#[derive(Debug, Default)]
+/// No time, where times are microseconds since the mount started.
+const NEVER: u64 = u64::MAX;
+
+/// Numbers that every call updates. Each stands alone, but `dirty_since` and `wakes_at`.
+#[derive(Debug)]
 struct Accounts {
     /// Bytes of dirty pieces in memory.
     held: AtomicI64,
@@ -128,8 +131,12 @@ struct Accounts {
     unsaved: AtomicI64,
     /// A lower bound, in bytes, of the space that writes may still take.
     space: AtomicI64,
-    /// Whether the writer knows that something is dirty.
-    dirty: AtomicBool,
+    /// When the first change was made that no save has begun to cover.
+    dirty_since: AtomicU64,
+    /// When the writer will look at `dirty_since` by itself. 0 while it is awake: before it sleeps
+    /// it says until when, and then looks. A change is noted first, and then this is looked at; so
+    /// one of the two sees the other (all four are sequentially consistent).
+    wakes_at: AtomicU64,
     /// When the last change was made: microseconds since the mount started.
     last_change: AtomicU64,
     stopped: AtomicBool,
@@ -161,7 +168,20 @@ impl Shared {
         last_publish: SystemTime,
         unpublished: bool,
     ) -> Self {
-        let accounts = Accounts::default();
+        let accounts = Accounts {
+            held: AtomicI64::default(),
+            unsaved: AtomicI64::default(),
+            space: AtomicI64::default(),
+            dirty_since: AtomicU64::new(NEVER),
+            wakes_at: AtomicU64::default(),
+            last_change: AtomicU64::default(),
+            stopped: AtomicBool::default(),
+            starved: AtomicBool::default(),
+            read_only: AtomicBool::default(),
+            may_write: AtomicBool::default(),
+            fetches: AtomicU64::default(),
+            awaited: AtomicBool::default(),
+        };
         let held: u64 = core.files.values().map(|file| file.lock().held_bytes()).sum();
         accounts.held.store(held.cast_signed(), Ordering::Relaxed);
         accounts.read_only.store(options.read_only, Ordering::Relaxed);
@@ -255,22 +275,55 @@ impl Shared {
         self.accounts.awaited.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a change; `true` if the writer must be told that the clock is running.
+    /// Takes note of a change; `true` if the writer must be woken, as it sleeps for longer than a
+    /// change may stay unsaved.
     pub(crate) fn changed(&self) -> bool {
-        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.accounts.last_change.store(micros, Ordering::Relaxed);
-        // Pairs with the swap in `begin_save`, which comes before the snapshot: a change that the
-        // snapshot misses finds the flag cleared and tells the writer again.
-        let first = !self.accounts.dirty.swap(true, Ordering::AcqRel);
-        if first {
-            self.report.lock().unsaved_since.get_or_insert_with(SystemTime::now);
+        let now = self.micros(Instant::now());
+        self.accounts.last_change.store(now, Ordering::Relaxed);
+        // Pairs with the store in `begin_save`, which comes before the snapshot: a change that the
+        // snapshot misses is noted anew.
+        if !self.note_dirty(now) {
+            return false;
         }
-        first
+        self.report.lock().unsaved_since.get_or_insert_with(SystemTime::now);
+        let max_age = self.options.policy.max_age().as_micros();
+        let due = now.saturating_add(u64::try_from(max_age).unwrap_or(NEVER));
+        self.accounts.wakes_at.load(Ordering::SeqCst) > due
+    }
+
+    /// Something is dirty since `now` at the latest; `true` if nothing was before.
+    fn note_dirty(&self, now: u64) -> bool {
+        let dirty_since = &self.accounts.dirty_since;
+        dirty_since.compare_exchange(NEVER, now, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// The writer sleeps until `deadline`, unless it is woken; `None` for ever. It must look at
+    /// [`Shared::dirty_since`] after this and before it sleeps.
+    pub(crate) fn writer_sleeps(&self, deadline: Option<Instant>) {
+        let until = deadline.map_or(NEVER, |deadline| self.micros(deadline));
+        self.accounts.wakes_at.store(until, Ordering::SeqCst);
+    }
+
+    /// The writer is awake, and looks at [`Shared::dirty_since`] before it sleeps.
+    pub(crate) fn writer_wakes(&self) {
+        self.accounts.wakes_at.store(0, Ordering::SeqCst);
+    }
+
+    /// When the first change was made that no save has begun to cover.
+    pub(crate) fn dirty_since(&self) -> Option<Instant> {
+        let micros = self.accounts.dirty_since.load(Ordering::SeqCst);
+        (micros != NEVER).then(|| self.started + Duration::from_micros(micros))
     }
 
     pub(crate) fn last_change(&self) -> Instant {
         let micros = self.accounts.last_change.load(Ordering::Relaxed);
-        self.started + std::time::Duration::from_micros(micros)
+        self.started + Duration::from_micros(micros)
+    }
+
+    /// Microseconds from the start of the mount to `at`.
+    fn micros(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.started);
+        u64::try_from(since.as_micros()).unwrap_or(NEVER - 1)
     }
 
     pub(crate) fn account(&self, growth: Growth) {
@@ -354,7 +407,7 @@ impl Shared {
     /// Takes everything that no save has covered; `None` if there is nothing. Costs what it takes,
     /// however much is loaded.
     pub(crate) fn begin_save(&self) -> Option<Batch> {
-        self.accounts.dirty.store(false, Ordering::Release);
+        self.accounts.dirty_since.store(NEVER, Ordering::SeqCst);
         let mut core = self.core.write();
         let nodes: Vec<_> = std::mem::take(&mut core.unsaved)
             .into_iter()
@@ -414,12 +467,12 @@ impl Shared {
             report.barriers += 1;
             report.last_save = Some(SystemTime::now());
             report.unpublished = true;
-            // A change after the snapshot has set the flag again.
-            if !self.accounts.dirty.load(Ordering::Acquire) {
+            // A change after the snapshot has been noted again.
+            if self.dirty_since().is_none() {
                 report.unsaved_since = None;
             }
         } else {
-            self.accounts.dirty.store(true, Ordering::Release);
+            self.note_dirty(self.micros(Instant::now()));
         }
     }
 

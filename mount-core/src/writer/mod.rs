@@ -28,6 +28,9 @@ pub(crate) mod recover;
 pub(crate) mod save;
 mod schedule;
 
+#[cfg(test)]
+mod wake_tests;
+
 use std::{
     convert::Infallible,
     sync::Arc,
@@ -53,7 +56,7 @@ const AHEAD_AFTER: Duration = Duration::from_millis(1);
 
 /// What the writer can be asked to do.
 pub(crate) enum Command {
-    /// Something has become dirty: the clock is running.
+    /// Something has become dirty, and the writer sleeps for too long: the clock is running.
     Dirty,
     /// Make everything durable that was changed before this was sent.
     Save(Done),
@@ -133,12 +136,12 @@ impl Writer {
     pub(crate) fn run(mut self, inbox: &Receiver<Command>) {
         loop {
             self.schedule.hurry(self.shared.is_awaited());
-            let ahead = self.appender.wants_ahead().then(|| Instant::now() + AHEAD_AFTER);
-            let due = self.schedule.deadline(self.shared.last_change());
-            let first = match due.into_iter().chain(ahead).min() {
+            let first = match self.sleeps_until() {
                 Some(deadline) => inbox.recv_deadline(deadline),
                 None => inbox.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
             };
+            self.shared.writer_wakes();
+            self.heed_changes();
             let mut stop = None;
             match first {
                 Ok(first) => {
@@ -168,10 +171,31 @@ impl Writer {
         }
     }
 
+    /// When to wake up though nobody asks for anything. A change that comes later wakes the writer
+    /// only if it cannot wait for that.
+    fn sleeps_until(&mut self) -> Option<Instant> {
+        let deadline = |this: &Self| {
+            let ahead = this.appender.wants_ahead().then(|| Instant::now() + AHEAD_AFTER);
+            let due = this.schedule.deadline(this.shared.last_change());
+            due.into_iter().chain(ahead).min()
+        };
+        self.shared.writer_sleeps(deadline(self));
+        self.heed_changes();
+        deadline(self)
+    }
+
+    /// Starts the clock if something has become dirty.
+    fn heed_changes(&mut self) {
+        if let Some(since) = self.shared.dirty_since() {
+            self.schedule.dirty(since);
+        }
+    }
+
     /// Sorts a command into what is to be done; a request to stop comes back.
     fn take(&mut self, command: Command) -> Option<Sender<Result<()>>> {
         match command {
-            Command::Dirty => self.schedule.dirty(Instant::now()),
+            // It has been heeded by now.
+            Command::Dirty => (),
             Command::Save(done) => self.waiting.push(done),
             Command::Relieve => self.relieve = true,
             Command::MakeRoom(reply) => self.starving.push(reply),
