@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::disk::{Lock, Space};
 use crate::error::IoContext;
 use crate::index::Index;
@@ -19,6 +21,8 @@ pub struct Blobs {
     pub(crate) packs: Packs,
     pub(crate) tail: Arc<Tail>,
     pub(crate) index: Arc<Index>,
+    /// Held while packs are removed: from the index's forgetting their records to the last of them.
+    pub(crate) removing: Mutex<()>,
     /// Held for as long as anybody reads or writes.
     pub(crate) _lock: Lock,
 }

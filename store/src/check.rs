@@ -3,6 +3,7 @@
 //! A check stops at nothing: behind a damaged record it goes on at the next one. It needs the
 //! keys only to see that the bytes are also authentic; rot shows without.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,13 +93,29 @@ impl Blobs {
     /// As [`check`].
     pub fn scrub(&self, progress: &mut dyn FnMut(Progress)) -> Result<CheckReport> {
         let end = self.tail.base();
-        Check {
+        let mut missing = Vec::new();
+        let check = Check {
             packs: &self.packs,
             keys: Some(&self.keys),
             end: Some(end),
             report: CheckReport::default(),
-        }
-        .run(&mut |id, _| self.contains(id), progress)
+        };
+        let mut report = check.run(
+            &mut |id, loc| {
+                let found = self.contains(id)?;
+                if !found {
+                    missing.push(loc.at.pack);
+                }
+                Ok(found)
+            },
+            progress,
+        )?;
+        // Of a pack that goes, the index forgets the records first.
+        let _removing = self.removing.lock();
+        let there = self.packs.list()?;
+        let gone = missing.iter().filter(|pack| there.binary_search(pack).is_err()).count();
+        report.missing_in_index -= gone as u64;
+        Ok(report)
     }
 }
 
@@ -147,7 +164,10 @@ impl Check<'_> {
         let numbers = self.packs.list()?;
         let mut total_bytes = 0;
         for &number in &numbers {
-            total_bytes += self.packs.file(number)?.len().at("read", &self.packs.path(number))?;
+            match self.packs.file(number) {
+                Ok(file) => total_bytes += file.len().at("read", &self.packs.path(number))?,
+                Err(err) => self.unless_removed(err)?,
+            }
         }
         for (index, &number) in numbers.iter().enumerate() {
             if self.end.is_some_and(|end| number > end.pack) {
@@ -157,7 +177,10 @@ impl Check<'_> {
             match self.packs.header(number, self.keys.map(KeyRing::tag)) {
                 Ok(_) => (),
                 Err(Error::Damaged { .. }) => self.damaged(number, 0, None),
-                Err(err) => return Err(err),
+                Err(err) => {
+                    self.unless_removed(err)?;
+                    continue;
+                }
             }
             let base = self.report.bytes;
             self.pack(number, last, indexed, &mut |done| {
@@ -166,6 +189,15 @@ impl Check<'_> {
             self.report.packs += 1;
         }
         Ok(self.report)
+    }
+
+    /// `err`, which came of opening a pack, unless the pack has been removed meanwhile because
+    /// nothing in it is needed.
+    fn unless_removed(&self, err: Error) -> Result<()> {
+        let absent =
+            matches!(&err, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+        // Of a store that nobody has open, nothing goes by itself.
+        if absent && self.end.is_some() { Ok(()) } else { Err(err) }
     }
 
     fn pack(

@@ -161,6 +161,32 @@ fn a_check_names_what_is_damaged_and_a_repair_makes_the_rest_readable() {
     }
 }
 
+/// Space is got back by itself when the disk runs low, also while somebody checks.
+#[test]
+fn a_check_of_a_store_in_use_passes_over_packs_that_are_removed_meanwhile() {
+    let Filled { disk, keep, .. } = filled();
+    let live: HashSet<_> = keep.iter().map(|(blob, _)| blob.id).collect();
+    let last = Path::new(DIR).join("packs/00000006.pack");
+    for remove_at in 0..40 {
+        let disk = disk.kill();
+        let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+        let (mut appender, blobs) = (opened.appender, opened.blobs);
+        appender.reclaim(&|id| live.contains(id), 100).unwrap();
+        appender.save(b"copies", false).unwrap();
+        let mut step = 0;
+        let report = blobs
+            .scrub(&mut |_| {
+                if step == remove_at * 10 {
+                    assert!(appender.reclaim_finish().unwrap().packs >= 7);
+                    assert!(disk.content(&last).is_none());
+                }
+                step += 1;
+            })
+            .unwrap();
+        assert!(report.is_clean(), "removed at {remove_at}: {report:?}");
+    }
+}
+
 #[test]
 fn a_damaged_blob_is_healed_by_a_peers_copy() {
     let Filled { disk, keep, .. } = filled();

@@ -158,11 +158,45 @@ impl Mount {
                 None => found(None, &what),
             }
         }
-        self.check_tree(&mut damaged, found)?;
+        for (path, what) in self.check_newest(&mut damaged)? {
+            found(path.as_deref(), &what);
+        }
         let elsewhere = damaged.into_values().filter(|(_, has_path)| !has_path);
         elsewhere.for_each(|(what, _)| found(None, &what));
-        self.check_history(found);
         Ok(())
+    }
+
+    /// What is wrong with the newest version and those before it.
+    ///
+    /// On a disk that runs low, a version that was the newest when it began to be read may be given
+    /// up before it is read; then it is no damage that parts of it are missing.
+    fn check_newest(
+        &self,
+        damaged: &mut HashMap<BlobId, (String, bool)>,
+    ) -> Result<Vec<(Option<Vec<u8>>, String)>> {
+        const TIMES_MAX: u32 = 20;
+        let newest = || self.shared().core.read().head.manifest.id;
+        for _ in 1..TIMES_MAX {
+            let before = newest();
+            let found = self.check_version(damaged)?;
+            if found.is_empty() || newest() == before {
+                return Ok(found);
+            }
+        }
+        self.check_version(damaged)
+    }
+
+    fn check_version(
+        &self,
+        damaged: &mut HashMap<BlobId, (String, bool)>,
+    ) -> Result<Vec<(Option<Vec<u8>>, String)>> {
+        let mut all = Vec::new();
+        let mut found = |path: Option<&[u8]>, what: &str| {
+            all.push((path.map(<[u8]>::to_vec), what.to_owned()));
+        };
+        self.check_tree(damaged, &mut found)?;
+        self.check_history(&mut found);
+        Ok(all)
     }
 
     /// Finds the paths of the newest version that need something damaged or missing, and marks

@@ -129,6 +129,7 @@ impl Appender {
         };
         self.trail.flush()?;
         let mark = self.trail.mark();
+        let _removing = self.blobs.removing.lock();
         self.blobs.index.commit(&mut [], &plan.records, &mark)?;
         for number in plan.packs {
             self.blobs.packs.remove(number)?;
