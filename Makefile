@@ -19,12 +19,13 @@ DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 E2E_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix soak
+.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix powercut soak
 
 help:
 	@echo "make demo    builds cairnfs and shows the main job in a throw-away home"
 	@echo "make test    everything that CI runs"
 	@echo "make posix   pjdfstest and fsx on a real mount (long)"
+	@echo "make powercut  the power goes under a bucket on ext4, 500 times for each test"
 	@echo "make soak    the random tests for an hour or so: more kills, steps, bytes"
 	@echo "one step of make test: make deps fmt lint doc unit budget deny e2e"
 
@@ -90,6 +91,10 @@ target/tools/bin/cargo-deny:
 posix:
 	@$(SAY) "Running pjdfstest and fsx on a real mount"
 	@tests/posix/run
+
+powercut:
+	@$(SAY) "Cutting the power below a bucket on ext4, 1000 times"
+	CAIRNFS_TEST_CUTS=500 cargo test --locked -p cairnfs-tests -- --nocapture power:: harness::a_power
 
 soak:
 	@$(SAY) "The random tests, long: 3000 kills, 100000 steps a seed, a file of 20 GiB"

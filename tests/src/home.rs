@@ -53,6 +53,12 @@ impl Home {
         Self::build(Some(image), TEST)
     }
 
+    /// As [`Home::on`], for a test that may take `limit`.
+    #[must_use]
+    pub fn on_within(image: Image, limit: Duration) -> Self {
+        Self::build(Some(image), limit)
+    }
+
     fn build(image: Option<Image>, limit: Duration) -> Self {
         need::fuse();
         binary::path();

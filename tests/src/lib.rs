@@ -18,6 +18,7 @@
 //! | `CAIRNFS_BIN` | the binary to test, instead of building `cairnfs` beside the tests |
 //! | `CAIRNFS_TEST_DIR` | plain mode: tests of files run in an ordinary directory below this one |
 //! | `CAIRNFS_TEST_KILLS` | how many kills the random kill test makes in all |
+//! | `CAIRNFS_TEST_CUTS` | how many power cuts each test of them makes |
 //! | `CAIRNFS_TEST_SEED` | the seed to replay |
 //! | `CAIRNFS_TEST_BIG_MIB` | the size of the file that is larger than the memory allowed |
 //! | `CAIRNFS_TEST_STEPS` | how many steps the comparison with a model takes per seed |
@@ -37,6 +38,7 @@ pub mod mounts;
 pub mod need;
 pub mod pair;
 pub mod peer;
+pub mod platter;
 pub mod poll;
 pub mod process;
 pub mod run;

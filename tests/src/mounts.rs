@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::ffi::OsStringExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -38,6 +38,16 @@ pub fn below(dir: &Path) -> Vec<MountInfo> {
 #[must_use]
 pub fn is_mounted(dir: &Path) -> bool {
     below(dir).iter().any(|mount| mount.dir == dir)
+}
+
+/// Whether a loop device shows `file`.
+#[must_use]
+pub fn is_behind_a_loop(file: &Path) -> bool {
+    let devices = fs::read_dir("/sys/block").unwrap().flatten();
+    devices.map(|device| device.path().join("loop/backing_file")).any(|backing| {
+        // A device that nobody uses has no such file.
+        fs::read(backing).is_ok_and(|name| name.trim_ascii_end() == file.as_os_str().as_bytes())
+    })
 }
 
 /// Takes everything at or below `dir` off the tree, busy or dead.

@@ -94,6 +94,12 @@ impl Peer {
     #[must_use]
     pub fn on(home: Home, options: &[&str]) -> Self {
         home.create(BUCKET);
+        Self::again(home, options)
+    }
+
+    /// The bucket that `home` has already, mounted with `options`.
+    #[must_use]
+    pub fn again(home: Home, options: &[&str]) -> Self {
         let dir = home.dir("mnt");
         let peer = Self {
             base: Base::Mounted { home, dir },

@@ -1,13 +1,13 @@
 //! The harness itself: what hangs ends, what is started is cleaned up.
 
 use std::{
-    fs,
+    fs::{self, File},
     panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
     time::{Duration, Instant},
 };
 
-use cairnfs_tests::{Home, Tree, mounts, peer::BUCKET, process, run};
+use cairnfs_tests::{Home, Image, Rng, Tree, mounts, peer::BUCKET, process, run};
 use rustix::process::Signal;
 
 #[test]
@@ -34,7 +34,7 @@ fn a_test_that_panics_leaves_no_process_no_mount_and_no_file() {
     home.mount(BUCKET, &dir, &[]);
     fs::write(dir.join("f"), "x").unwrap();
     let path = home.path().to_owned();
-    let open = fs::File::open(dir.join("f")).unwrap();
+    let open = File::open(dir.join("f")).unwrap();
     let ended = catch_unwind(AssertUnwindSafe(move || {
         let _home = home;
         std::panic::resume_unwind(Box::new("as a test would"));
@@ -48,6 +48,24 @@ fn a_test_that_panics_leaves_no_process_no_mount_and_no_file() {
 fn a_child_is_killed_at_its_deadline() {
     let outcome = run(Command::new("sleep").arg("1000"), Duration::from_millis(100));
     assert!(outcome.timed_out && outcome.took < Duration::from_secs(10), "{outcome}");
+}
+
+/// What a disk keeps in a cut depends on barriers, and they come from `fsync` alone.
+#[test]
+fn a_power_cut_keeps_what_was_fsynced_and_loses_what_was_not() {
+    let image = Image::ext4_with_power(64);
+    let path = |image: &Image, name| image.path().join(name);
+    for n in 0..10 {
+        fs::write(path(&image, "synced"), format!("as of {n}")).unwrap();
+        File::open(path(&image, "synced")).unwrap().sync_all().unwrap();
+        File::open(image.path()).unwrap().sync_all().unwrap();
+        fs::write(path(&image, "not"), format!("as of {n}")).unwrap();
+        let cut = Image::after_cut(image.power().cut(&mut Rng::new(n))).unwrap();
+        assert_eq!(fs::read(path(&cut, "synced")).unwrap(), format!("as of {n}").as_bytes());
+        // ext4 has it in memory for some seconds.
+        let not = fs::read(path(&cut, "not")).unwrap_or_default();
+        assert_ne!(not, format!("as of {n}").as_bytes());
+    }
 }
 
 #[test]
