@@ -12,7 +12,7 @@ SAY := say() { printf '\n\033[1m==> [%s] %s\033[0m\n' "$$(date +%T)" "$$1"; }; s
 endif
 
 PACKAGES_DEMO := fuse3
-PACKAGES_TEST := fuse3 attr coreutils e2fsprogs git mount procps python3 rsync sqlite3 strace tar
+PACKAGES_TEST := acl fuse3 attr coreutils e2fsprogs git mount procps python3 rsync sqlite3 strace tar
 DENY_VERSION := 0.20.2
 DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 # Most tests wait for a disk or a daemon, so a few more than there are cores run at once.

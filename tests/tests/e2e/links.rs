@@ -47,6 +47,30 @@ fn hard_links_are_names_of_one_file() {
 }
 
 #[test]
+fn hundreds_of_names_of_one_file_are_kept_and_counted() {
+    let peer = Peer::new();
+    peer.write("f", "x");
+    for dir in 0..7 {
+        fs::create_dir(peer.path(format!("d{dir}"))).unwrap();
+    }
+    let name = |n: u32| peer.path(format!("d{}/{n}", n % 7));
+    for n in 0..699 {
+        fs::hard_link(peer.path("f"), name(n)).unwrap();
+    }
+    peer.remount();
+    assert_eq!(fs::metadata(name(500)).unwrap().nlink(), 700);
+    for n in (0..699).step_by(2) {
+        fs::remove_file(name(n)).unwrap();
+    }
+    fs::write(name(1), "written").unwrap();
+    peer.kill_and_remount();
+    for n in (1..699).step_by(2) {
+        assert_eq!(fs::metadata(name(n)).unwrap().nlink(), 350);
+        assert_eq!(fs::read(name(n)).unwrap(), b"written");
+    }
+}
+
+#[test]
 fn renaming_one_hard_link_onto_another_does_nothing() {
     let peer = Peer::new();
     peer.write("a", "x");

@@ -11,6 +11,7 @@
 mod a_save_costs_what_changed;
 mod bad_input;
 mod bad_luck;
+mod differences;
 mod dirs;
 mod failing_disk;
 mod files;
@@ -34,4 +35,5 @@ mod sharing;
 mod software;
 mod tool;
 mod unlinked;
+mod users;
 mod xattrs;

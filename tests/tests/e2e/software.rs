@@ -132,6 +132,21 @@ fn git_commits_packs_and_verifies() {
     peer.remount();
     assert_eq!(sh(&peer.path("clone"), "git rev-parse HEAD").stdout, before);
     sh(&peer.path("clone"), "git fsck --full --strict");
+    // A worktree of its own branch, packed and cleaned from the other side, over a kill.
+    let tree = peer.path("tree");
+    sh(&tree, "echo there > in-tree; git add in-tree; git commit -qm there; git repack -qad");
+    sh(&peer.path("clone"), "git gc -q --prune=now; git worktree list | grep -c tree");
+    peer.wait_safe();
+    peer.kill_and_remount();
+    sh(
+        &tree,
+        "git fsck --full --strict; git status --porcelain | wc -l | grep -x 0; git log -1 --format=%s | grep -x there",
+    );
+    sh(
+        &peer.path("clone"),
+        "git worktree remove --force ../tree; git worktree prune; git fsck --full",
+    );
+    assert!(!tree.exists());
 }
 
 #[test]
@@ -334,6 +349,49 @@ fn rsync_finds_no_difference_in_and_out() {
     rsync("", &inside, &back);
     wanted.same_as(&Tree::of(&back));
     assert_eq!(rsync("-n -c -i --delete", &back, &source), "", "rsync sees a difference");
+}
+
+#[test]
+fn tar_carries_links_attributes_and_holes() {
+    need::program("tar", "tar");
+    need::program("getfattr", "attr");
+    let peer = Peer::new();
+    let source = peer.scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    sh(&source, "mkdir -p a/b; seq 50000 > a/f; ln a/f a/b/hard; ln a/f hard; ln -s a/f soft; mkfifo pipe
+                 truncate -s 40M sparse; printf end >> sparse; printf mid | dd of=sparse bs=1M seek=20 conv=notrunc status=none
+                 setfattr -n user.one -v 1 a/f; setfattr -n user.dir -v d a; setfattr -n trusted.t -v t hard
+                 printf x > $'odd\\xff\nname'; chmod 2750 a; touch -d '1931-01-02 03:04:05.678901234 UTC' a/f
+                 touch -d '2109-12-31 23:59:59.999999999 UTC' sparse");
+    let wanted = Tree::of(&source);
+    let told = |dir: &Path| {
+        sh(dir, "getfattr -R -h -d -m '^(user|trusted)\\.' . 2>/dev/null | LC_ALL=C sort
+                 find . -type f -printf '%n %s %T@ %U:%G %m %P\\0' | LC_ALL=C sort -z | tr '\\0' '\\n'
+                 [[ a/f -ef hard && a/f -ef a/b/hard ]] && echo linked").stdout
+    };
+    let before = told(&source);
+    assert!(before.contains("user.one=\"1\"") && before.ends_with("linked\n"), "{before}");
+    let tar = "tar --xattrs --xattrs-include='*' -S";
+    let copy = |from: &Path, to: &Path| {
+        fs::create_dir(to).unwrap();
+        sh(to, &format!("{tar} -C '{}' -cf - . | {tar} -xpf -", from.display()));
+    };
+    let inside = peer.path("inside");
+    copy(&source, &inside);
+    peer.wait_safe();
+    for round in ["fresh", "killed"] {
+        wanted.same_as(&Tree::of(&inside));
+        assert_eq!(told(&inside), before, "{round}");
+        let blocks = sh(&inside, "stat -c %b sparse").stdout;
+        assert!(blocks.trim().parse::<u64>().unwrap() < 2_048, "{round}: {blocks} blocks");
+        if !peer.is_plain() {
+            peer.kill_and_remount();
+        }
+    }
+    let back = peer.scratch().join("back");
+    copy(&inside, &back);
+    wanted.same_as(&Tree::of(&back));
+    assert_eq!(told(&back), before);
 }
 
 #[test]
