@@ -12,19 +12,20 @@ SAY := say() { printf '\n\033[1m==> [%s] %s\033[0m\n' "$$(date +%T)" "$$1"; }; s
 endif
 
 PACKAGES_DEMO := fuse3
-PACKAGES_TEST := acl fuse3 attr coreutils e2fsprogs git mount procps python3 rsync sqlite3 strace tar
+PACKAGES_TEST := acl fuse3 attr coreutils e2fsprogs fio git mount procps python3 rsync sqlite3 strace stress-ng tar
 DENY_VERSION := 0.20.2
 DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 # Most tests wait for a disk or a daemon, so a few more than there are cores run at once.
 E2E_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix powercut soak
+.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix stress powercut soak
 
 help:
 	@echo "make demo    builds cairnfs and shows the main job in a throw-away home"
 	@echo "make test    everything that CI runs"
 	@echo "make posix   pjdfstest and fsx on a real mount (long)"
+	@echo "make stress  stress-ng, fio and dbench with many workers on a real mount (ten minutes)"
 	@echo "make powercut  the power goes under a bucket on ext4, 500 times for each test"
 	@echo "make soak    the random tests for an hour or so: more kills, steps, bytes"
 	@echo "one step of make test: make deps fmt lint doc unit budget deny e2e"
@@ -91,6 +92,10 @@ target/tools/bin/cargo-deny:
 posix:
 	@$(SAY) "Running pjdfstest and fsx on a real mount"
 	@tests/posix/run
+
+stress:
+	@$(SAY) "Running stress-ng, fio and dbench on a real mount"
+	@tests/stress/run
 
 powercut:
 	@$(SAY) "Cutting the power below a bucket on ext4, 1000 times"

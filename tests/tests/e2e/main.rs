@@ -36,4 +36,5 @@ mod software;
 mod tool;
 mod unlinked;
 mod users;
+mod workers;
 mod xattrs;
