@@ -17,6 +17,10 @@ static CAUGHT: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 ///
 /// What the system says.
 pub fn watch() -> Result<()> {
+    if CAUGHT.get().is_some() {
+        // Twice the handlers would take one signal for two.
+        return Ok(());
+    }
     let caught = Arc::clone(CAUGHT.get_or_init(Arc::default));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // Before the flag is registered: so the first signal finds it unset.

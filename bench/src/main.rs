@@ -42,6 +42,18 @@ enum Report {
         #[command(flatten)]
         common: Common,
     },
+    /// All three, one after the other: `all --markdown bench/README.md` brings the README up to date
+    All {
+        /// A directory on the disk to measure [default: beside this program]
+        #[arg(long, value_parser = directory)]
+        dir: Option<PathBuf>,
+        /// A first look
+        #[arg(long)]
+        quick: bool,
+        /// Where what is printed goes besides; into its place, if the file has one
+        #[arg(long, value_name = "FILE")]
+        markdown: Option<PathBuf>,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -102,6 +114,14 @@ fn run(report: &Report) -> Result<()> {
         Report::Compare { common } => {
             compare::run(common.dir.as_deref(), common.quick, &common.output(None))
         }
+        Report::All { dir, quick, markdown } => {
+            let output = Output { markdown: markdown.clone(), ..Output::default() };
+            let (dir, extent) =
+                (dir.as_deref(), if *quick { Extent::Quick } else { Extent::Usual });
+            flush::run(dir, extent, &output)?;
+            policies::run(dir, *quick, &output)?;
+            compare::run(dir, *quick, &output)
+        }
     }
 }
 
@@ -114,7 +134,7 @@ fn refuse(err: &clap::Error) -> ExitCode {
     let text = err.to_string();
     let said = match err.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "say which report: flush, policies or compare"
+            "say which report: flush, policies, compare or all"
         }
         _ => text.lines().next().unwrap_or("").trim_start_matches("error: "),
     };

@@ -37,8 +37,9 @@ impl Output {
             fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
             ui::progress(&format!("page at {}", path.display()));
         }
+        let said = ui::take_said();
         if let Some(path) = &self.markdown {
-            save_markdown(path, name, &ui::said())?;
+            save_markdown(path, name, &said)?;
             ui::progress(&format!("tables in {}", path.display()));
         }
         Ok(())

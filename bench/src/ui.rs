@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
-/// All that was printed so far.
+/// What was printed of this report.
 static SAID: Mutex<String> = Mutex::new(String::new());
 
 /// Says on stderr what is being done.
@@ -26,10 +26,10 @@ pub fn line(text: &str) {
     said.push('\n');
 }
 
-/// The report so far, as it was printed.
+/// The report as it was printed, from its beginning or the last time this was asked.
 #[must_use]
-pub fn said() -> String {
-    SAID.lock().clone()
+pub fn take_said() -> String {
+    std::mem::take(&mut *SAID.lock())
 }
 
 /// How far a long measurement has come: a bar on a terminal, elsewhere a line now and then.

@@ -63,6 +63,18 @@ impl Kind {
         }
     }
 
+    /// Several of them.
+    #[must_use]
+    pub const fn units(self) -> &'static str {
+        match self {
+            Self::EditorVim | Self::EditorReplace | Self::EditorInPlace => "saves",
+            Self::Untar => "files",
+            Self::Database => "commits",
+            Self::Copy => "writes of 128 KiB",
+            Self::Build => "runs of cc",
+        }
+    }
+
     /// Whether each step alone is to last: else only all of them together.
     #[must_use]
     pub const fn syncs(self) -> bool {

@@ -91,7 +91,7 @@ fn one(
         let cut = losses::judge(&log, at, &image, &device);
         found.push(cut.with_context(|| format!("{kind} under {policy}, cut at {at:?}"))?);
     }
-    let saved_bytes = log.iter().map(|step| step.bytes).sum();
+    let saved_bytes = log.iter().skip(1).map(|step| step.bytes).sum();
     Ok(Crashed { cuts: found, written_bytes, saved_bytes })
 }
 
@@ -121,12 +121,13 @@ fn worked(
     let root = place.root().join("work");
     fs::create_dir(&root)?;
     let mut job = kind.begin(&root, tree, LARGE_BYTES)?;
-    // What was there at the beginning is not in question.
+    // One step that lasts: whatever a cut finds after it was left by some step.
+    let mut log = vec![Logged::new(Duration::ZERO, Duration::ZERO, job.step()?)];
     place.settle()?;
     let sim = &*sim;
     let before = sim.counters().written_bytes;
     let start = Instant::now();
-    let (log, images) = thread::scope(|scope| -> Result<_> {
+    let images = thread::scope(|scope| -> Result<_> {
         let cutting =
             thread::Builder::new().name("cut".to_owned()).spawn_scoped(scope, move || {
                 let mut noise = Noise::new(seed);
@@ -148,7 +149,6 @@ fn worked(
                 }
                 images
             })?;
-        let mut log = Log::new();
         let mut worked = || -> Result<()> {
             while start.elapsed() < cuts.time {
                 interrupt::check()?;
@@ -162,7 +162,7 @@ fn worked(
         let result = worked();
         let Ok(images) = cutting.join() else { bail!("cutting panicked") };
         drop(job);
-        result.map(|()| (log, images))
+        result.map(|()| images)
     })?;
     place.settle()?;
     Ok(Worked { log, images, written_bytes: sim.counters().written_bytes - before })
