@@ -186,3 +186,39 @@ pub enum Effect {
     /// Nothing that was not there before.
     Nothing,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::workplace;
+
+    #[test]
+    fn each_step_leaves_what_it_says() {
+        let dir = workplace::in_memory().unwrap();
+        let tree = Tree::new(dir.path(), 20).unwrap();
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.missing().is_none()) {
+            let root = dir.path().join(format!("{kind:?}"));
+            fs::create_dir(&root).unwrap();
+            let mut job = kind.begin(&root, &tree, 256 << 10).unwrap();
+            for n in 1..=5 {
+                let step = job.step().unwrap();
+                match step.effect {
+                    Effect::File(path, hash) => {
+                        let content = fs::read(root.join(path)).unwrap();
+                        assert_eq!(blake3::hash(&content), hash, "{kind}");
+                        assert_eq!(content.len() as u64, step.bytes, "{kind}");
+                    }
+                    Effect::Piece { path, offset, len, hash } => {
+                        let content = fs::read(root.join(path)).unwrap();
+                        let from = usize::try_from(offset).unwrap();
+                        assert_eq!(blake3::hash(&content[from..from + len]), hash, "{kind}");
+                    }
+                    Effect::Rows(rows) => assert_eq!(rows, n),
+                    Effect::Nothing => assert_eq!((kind, n), (Kind::Copy, 3), "after two pieces"),
+                }
+            }
+        }
+    }
+}
