@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{interrupt, plain::barrier, ui};
 
-/// How long a mount or an unmount may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a mount or an unmount may take: `CryFS` derives its key for a minute and more on a busy
+/// machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A file system to work on; unmounted when dropped.
 #[derive(Debug)]
