@@ -141,16 +141,17 @@ impl Incoming {
         Self { frames: Frames::default(), cipher: vec![0; PIECE_BYTES] }
     }
 
-    /// The body of the next frame, of at most `max` bytes.
+    /// The body of the next frame, of at most `max` bytes: asked when it comes, for what is allowed
+    /// may change while it is waited for.
     pub(super) fn next(
         &mut self,
         link: &Link,
-        max: usize,
+        max: impl Fn() -> usize,
         patience: Patience,
     ) -> Result<Vec<u8>, LinkError> {
         loop {
             self.decrypted(link)?;
-            if let Some(body) = self.frames.next(max)? {
+            if let Some(body) = self.frames.next(max())? {
                 return Ok(body);
             }
             self.read(link, patience)?;

@@ -271,9 +271,9 @@ impl Session {
         offers_changed: &dyn Fn(),
     ) {
         let patience = Patience { between: timing.silence, within: timing.stall, until: None };
+        let max =
+            || if self.asked.lock().waiting.is_empty() { SAY_BYTES_MAX } else { ANSWER_BYTES_MAX };
         loop {
-            let max =
-                if self.asked.lock().waiting.is_empty() { SAY_BYTES_MAX } else { ANSWER_BYTES_MAX };
             let heard = incoming.next(&self.link, max, patience).and_then(|body| {
                 *self.heard.lock() = SystemTime::now();
                 Ok(frame::decode::<Say>(&body)?)

@@ -71,7 +71,7 @@ fn until_closed(mut opened: Opened) -> Vec<Say> {
     let mut heard = Vec::new();
     let patience = Patience::until(Instant::now() + PATIENCE);
     loop {
-        match opened.incoming.next(&opened.link, 32 << 20, patience) {
+        match opened.incoming.next(&opened.link, || 32 << 20, patience) {
             Ok(body) => heard.push(frame::decode(&body).unwrap()),
             Err(LinkError::Silent | LinkError::Stalled) => panic!("it was not closed: {heard:?}"),
             Err(_) => return heard,
