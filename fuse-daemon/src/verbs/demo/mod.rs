@@ -7,6 +7,7 @@ mod sandbox;
 mod script;
 mod shown;
 mod tree;
+mod two;
 
 use std::{fs, path::Path};
 

@@ -16,7 +16,12 @@ use crate::{
     place,
 };
 
-/// A folder with a home of its own. Cleaned up when dropped, and when the demo is interrupted.
+/// The home that is meant where none is named.
+pub(super) const HERE: &str = "home";
+/// The home of the second device.
+pub(super) const THERE: &str = "elsewhere";
+
+/// A folder with homes of its own. Cleaned up when dropped, and when the demo is interrupted.
 pub(super) struct Sandbox {
     root: PathBuf,
     _clean_up: OnInterrupt,
@@ -56,15 +61,15 @@ impl Sandbox {
         shell(&self.root, command)
     }
 
-    /// The process id of the daemon.
-    pub(super) fn daemon(&self) -> Result<Pid> {
-        daemon(&self.root)?
+    /// The process id of the daemon of `home`.
+    pub(super) fn daemon(&self, home: &str) -> Result<Pid> {
+        daemon(&self.root, home)?
             .ok_or_else(|| Failure::new(Code::Failed, "no daemon serves the throw-away home"))
     }
 
     /// Waits until the daemon has ended, however it ended.
     pub(super) fn wait_for_daemon(&self) -> Result<()> {
-        LockFile::wait(&daemon_lock(&self.root)).map(drop)
+        LockFile::wait(&daemon_lock(&self.root, HERE)).map(drop)
     }
 
     /// What the daemon wrote, for whoever wonders why a step failed.
@@ -92,8 +97,8 @@ fn shell(root: &Path, command: &str) -> Result<Output> {
         .args(["-c", command])
         .current_dir(root)
         .env("PATH", path)
-        .env("CAIRNFS_HOME", root.join("home"))
-        // What is thrown away is no concern of other devices.
+        .env("CAIRNFS_HOME", root.join(HERE))
+        // What is thrown away is no concern of devices elsewhere.
         .env("CAIRNFS_LISTEN", "127.0.0.1:0")
         .env("CAIRNFS_DISCOVERY", "false")
         .env("LC_ALL", "C")
@@ -104,12 +109,12 @@ fn shell(root: &Path, command: &str) -> Result<Output> {
         .map_err(|err| failed(&err))
 }
 
-fn daemon_lock(root: &Path) -> PathBuf {
-    root.join("home/run/daemon.lock")
+fn daemon_lock(root: &Path, home: &str) -> PathBuf {
+    root.join(home).join("run/daemon.lock")
 }
 
-fn daemon(root: &Path) -> Result<Option<Pid>> {
-    Ok(match LockFile::holder(&daemon_lock(root))? {
+fn daemon(root: &Path, home: &str) -> Result<Option<Pid>> {
+    Ok(match LockFile::holder(&daemon_lock(root, home))? {
         Some(Holder::Process(pid)) => i32::try_from(pid).ok().and_then(Pid::from_raw),
         _ => None,
     })
@@ -121,24 +126,36 @@ fn clean_up(root: &Path) -> Result<()> {
     if !root.exists() {
         return Ok(());
     }
-    // Whatever it answers, the next lines look for themselves.
-    let stopped = shell(root, "cairnfs stop");
-    if let Some(pid) = daemon(root)? {
-        log::warn!("demo daemon_stopped={}", stopped.is_ok_and(|output| output.status.success()));
-        kill_process(pid, Signal::KILL)
-            .map_err(|err| Failure::io("cannot end the daemon", &err.into()))?;
-        drop(LockFile::wait(&daemon_lock(root))?);
+    for home in [THERE, HERE] {
+        end_daemon(root, home)?;
     }
     for dead in place::dead_mounts(|dead| dead.dir.starts_with(root)) {
         place::take_away(&dead.dir)?;
     }
     // Never through a mount: it would remove what is in the bucket. Nothing of ours is left, and
     // the mount point is removed only if it is an empty directory.
-    match fs::remove_dir(root.join("photos")) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Failure::file("remove", &root.join("photos"), &err));
+    for mount in ["photos", "photos-there"].map(|name| root.join(name)) {
+        match fs::remove_dir(&mount) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::file("remove", &mount, &err));
+            }
+            _ => (),
         }
-        _ => (),
     }
     fs::remove_dir_all(root).map_err(|err| Failure::file("remove", root, &err))
+}
+
+fn end_daemon(root: &Path, home: &str) -> Result<()> {
+    let Some(pid) = daemon(root, home)? else { return Ok(()) };
+    // It may stand still. Whatever the command answers, the next lines look for themselves.
+    let asked = kill_process(pid, Signal::CONT).is_ok();
+    let stopped = shell(root, &format!("CAIRNFS_HOME=$PWD/{home} cairnfs stop"));
+    let stopped = asked && stopped.is_ok_and(|output| output.status.success());
+    if let Some(pid) = daemon(root, home)? {
+        log::warn!("demo daemon_stopped={stopped}");
+        kill_process(pid, Signal::KILL)
+            .map_err(|err| Failure::io("cannot end the daemon", &err.into()))?;
+        drop(LockFile::wait(&daemon_lock(root, home))?);
+    }
+    Ok(())
 }

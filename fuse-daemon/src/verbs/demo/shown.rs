@@ -3,8 +3,10 @@
 use std::{fs, os::unix::ffi::OsStrExt};
 
 use super::{
+    sandbox::HERE,
     script::{Script, Step, check},
     tree::{self, Entry, SKIPPED, Tree},
+    two,
 };
 use crate::{
     exit::{Code, Failure, Result},
@@ -30,6 +32,11 @@ pub(super) fn with_fuse() -> Vec<Step> {
         Step { aim: "Mount it again", act: mount_again },
         Step { aim: "Compare every byte with what was written", act: compare },
         Step { aim: "Read and verify everything that is stored", act: verify },
+        Step { aim: "Invite a second device, which joins and mounts it too", act: two::join },
+        Step { aim: "Write here, read there", act: two::follow },
+        Step { aim: "Change one file on both while they are apart", act: two::apart },
+        Step { aim: "Settle that", act: two::settle },
+        Step { aim: "Stop the second device", act: two::leave },
         Step { aim: "Unmount it", act: unmount },
         Step { aim: "A wrong passphrase opens nothing", act: wrong_passphrase },
         Step { aim: "Stop the daemon", act: stop },
@@ -135,7 +142,7 @@ fn no_plaintext(script: &mut Script<'_>) -> Result<String> {
 }
 
 fn kill(script: &mut Script<'_>) -> Result<String> {
-    let pid = script.sandbox.daemon()?;
+    let pid = script.sandbox.daemon(HERE)?;
     let text = "This file was closed a moment before.";
     script.run(&format!("echo '{text}' > photos/{LAST}; kill -9 {}", pid.as_raw_nonzero()))?;
     script.sandbox.wait_for_daemon()?;
@@ -198,7 +205,7 @@ fn wrong_passphrase(script: &mut Script<'_>) -> Result<String> {
 
 fn stop(script: &mut Script<'_>) -> Result<String> {
     script.run("cairnfs stop")?;
-    check(script.sandbox.daemon().is_err(), "the daemon still runs")?;
+    check(script.sandbox.daemon(HERE).is_err(), "the daemon still runs")?;
     Ok("nothing runs any more".into())
 }
 
@@ -221,7 +228,7 @@ fn all_versions(script: &mut Script<'_>) -> Result<String> {
 }
 
 fn kill_and_verify(script: &mut Script<'_>) -> Result<String> {
-    let pid = script.sandbox.daemon()?;
+    let pid = script.sandbox.daemon(HERE)?;
     script.run(&format!("kill -9 {}", pid.as_raw_nonzero()))?;
     script.sandbox.wait_for_daemon()?;
     script.run("cairnfs check photos --passphrase-file passphrase.txt")?;
