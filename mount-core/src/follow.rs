@@ -83,7 +83,7 @@ impl Shared {
                 taken.push((version, file, now));
             }
         }
-        let mut unclaimed = Vec::new();
+        let (mut unclaimed, mut parted) = (Vec::new(), Vec::new());
         for (version, file, now) in taken {
             match now.filter(|now| !core.files.contains_key(now)) {
                 Some(now) => {
@@ -102,10 +102,13 @@ impl Shared {
                         unclaimed.push((ino, file));
                     }
                 }
-                None => unclaimed.extend(self.part(version, file)),
+                None => {
+                    parted.extend(version.spot.clone());
+                    unclaimed.extend(self.part(version, file));
+                }
             }
         }
-        let mut outdated = Vec::new();
+        let mut outdated = self.parted(&core.tree, &parted);
         for (ino, file) in unclaimed {
             match self.claim(core, ino, &file) {
                 Ok(names) => outdated.extend(names),
@@ -143,6 +146,21 @@ impl Shared {
         let ino = inodes.number(shown);
         inodes.orphan(shown, Orphan { node, file: Arc::clone(&file) });
         is_changed.then_some((ino, file))
+    }
+
+    /// The names at `spots`: what was open under them has kept its inode number, so that what they
+    /// show now has another, which the kernel must look up.
+    fn parted(&self, tree: &LiveTree, spots: &[Spot]) -> Vec<Outdated> {
+        let mut outdated = Vec::new();
+        for spot in spots {
+            let names = places::group(tree, &spot.parent)
+                .and_then(|dirs| self.names_outdated(tree, &dirs, &spot.name));
+            match names {
+                Ok(names) => outdated.extend(names),
+                Err(err) => log::warn!("parted dir={} reason={err}", spot.parent),
+            }
+        }
+        outdated
     }
 
     /// Makes the content behind `ino` one that may be written to; says what the kernel must no

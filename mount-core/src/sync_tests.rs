@@ -308,10 +308,14 @@ fn unsaved_bytes_in_an_open_file_are_merged_and_not_lost() {
 #[test]
 fn an_open_handle_keeps_the_bytes_it_was_opened_on() {
     let (a, b) = two();
+    let heard = Arc::new(Heard::default());
+    a.mount().observe(Arc::clone(&heard) as Arc<dyn Observer>);
     let (ino, fh) = a.open("old", READ);
     b.write("old", "changed elsewhere");
     assert_eq!(a.pull(&b).unwrap(), MergeStep::FastForward);
     assert_eq!(a.read_from(ino, fh), "0", "the handle");
+    let name = Outdated::Name { dir: Ino::ROOT, name: b"old".to_vec() };
+    assert!(heard.0.lock().contains(&name), "the kernel goes on showing what was opened");
     let (now, fresh) = a.open("old", READ);
     assert_eq!(a.read_from(now, fresh), "changed elsewhere", "the name");
     assert_ne!(ino, now, "pages of one must not be mixed with those of the other");
