@@ -5,13 +5,14 @@
 //! into both folders, conflict files and all. Regular files and directories only; whole files are
 //! kept in the log, so it is a demonstration, not a tool for large folders.
 
-#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use cairnfs_merge::{Content, ContentId, Context, DeviceId, PathOpLog, Strategy};
 
@@ -21,12 +22,26 @@ type Log = PathOpLog<Vec<u8>>;
 /// Files by path; `None` for a directory.
 type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
-fn main() -> Outcome<()> {
+fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let [a, b] = args.as_slice() else {
-        return Err("usage: sync-two-folders DIR_A DIR_B".into());
+        eprintln!("usage: sync-two-folders DIR_A DIR_B");
+        return ExitCode::from(2);
     };
-    let (a, b) = (Folder::open(Path::new(a))?, Folder::open(Path::new(b))?);
+    match sync(Path::new(a), Path::new(b)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("sync-two-folders: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sync(a: &Path, b: &Path) -> Outcome<()> {
+    let (a, b) = (Folder::open(a)?, Folder::open(b)?);
+    if a.dir == b.dir {
+        return Err("both folders are the same".into());
+    }
     let (mut left, mut right) = (a.log.clone(), b.log.clone());
     let context = Context { text: None };
     left.merge_with_resolver(&b.log, &Strategy::ConflictFile, &context)?;
@@ -47,12 +62,15 @@ struct Folder {
 impl Folder {
     /// Reads a folder and its log, and records what changed since.
     fn open(dir: &Path) -> Outcome<Self> {
-        let dir = dir.canonicalize()?;
+        let dir = dir.canonicalize().map_err(|err| format!("{}: {err}", dir.display()))?;
         let mut log_file = dir.clone().into_os_string();
         log_file.push(".merge-log");
         let log_file = PathBuf::from(log_file);
         let mut log: Log = if log_file.exists() {
-            postcard::from_bytes(&fs::read(&log_file)?)?
+            let bytes = fs::read(&log_file)?;
+            postcard::from_bytes(&bytes).map_err(|_damaged| {
+                format!("{} is damaged; remove both logs to start anew", log_file.display())
+            })?
         } else {
             let name = blake3::hash(log_file.as_os_str().as_encoded_bytes());
             let mut device = [0; 16];
