@@ -43,6 +43,16 @@ fn store_options() -> StoreOptions {
 }
 
 fn mount(disk: &sim::SimDisk, device: &Arc<DeviceKey>) -> Result<Mount> {
+    // Versions are made all the time, so that cuts fall into them too.
+    mount_publishing(disk, device, Duration::from_millis(1), Duration::from_millis(5))
+}
+
+fn mount_publishing(
+    disk: &sim::SimDisk,
+    device: &Arc<DeviceKey>,
+    publish_quiet: Duration,
+    publish_max: Duration,
+) -> Result<Mount> {
     let disk = Arc::new(disk.clone());
     let opened = open(disk, Path::new(DIR), keys(), store_options())?;
     let bucket = Bucket {
@@ -54,9 +64,8 @@ fn mount(disk: &sim::SimDisk, device: &Arc<DeviceKey>) -> Result<Mount> {
         key_file: None,
     };
     let options = Options {
-        // Versions are made all the time, so that cuts fall into them too.
-        publish_quiet: Duration::from_millis(1),
-        publish_max: Duration::from_millis(5),
+        publish_quiet,
+        publish_max,
         limits: Limits { cache_bytes: 1 << 20, dirty_bytes: 256 << 10 },
         ..Options::default()
     };
@@ -237,4 +246,41 @@ fn what_was_acknowledged_survives_every_cut() {
     let first: u64 = first.unwrap_or(1);
     let saves: usize = (first..first + count.unwrap_or(300)).map(one_cut).sum();
     assert!(count.is_some() || saves > 1_000, "{saves}");
+}
+
+#[test]
+fn save_records_that_a_version_made_redundant_go_when_it_is_quiet() {
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    let disk = sim::SimDisk::new(1);
+    let (appender, blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
+    begin((0, 0), &device, BucketId([1; 16]), appender, blobs).unwrap();
+    let quiet = Duration::from_millis(300);
+    let mounted = mount_publishing(&disk, &device, quiet, Duration::from_secs(3600)).unwrap();
+    let ino = mounted.mknod(ME, Ino::ROOT, b"f", crate::Kind::File, 0o644, 0).unwrap().ino;
+    let mut rng = Rng(77);
+    let mut last = Vec::new();
+    for n in 0..300 {
+        last = rng.bytes(8_000);
+        last[0] = 1;
+        write_all(&mounted, ino, 0, &last).unwrap();
+        save(&mounted).unwrap();
+        if n == 150 {
+            // A version in the middle: its blobs must outlive the packs they lie in.
+            mounted.publish().unwrap();
+        }
+    }
+    // Of 2.4 MB that were saved.
+    let began = std::time::Instant::now();
+    while mounted.status().stored_bytes > 600_000 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", mounted.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let versions = mounted.log(None, usize::MAX, usize::MAX).unwrap();
+    assert!(versions.len() >= 3, "every version is kept: {versions:?}");
+    assert!(versions.iter().all(|version| version.changes.len() <= 1), "{versions:?}");
+    mounted.stop().unwrap();
+    let again = mount(&disk.kill(), &device).unwrap();
+    assert_eq!(read_back(&again).unwrap()[&b"f"[..]], Some(last));
+    again.stop().unwrap();
 }

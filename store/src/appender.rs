@@ -16,6 +16,7 @@ mod roll;
 
 pub use reclaim::Reclaimed;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bytes::len32;
@@ -58,6 +59,8 @@ pub struct Appender {
     reserve: Reserve,
     /// A reclaim whose copies are in the batch, or saved.
     plan: Option<reclaim::Plan>,
+    /// Bytes of save records by pack, as far as they were written since the store was opened.
+    spent: BTreeMap<u32, u64>,
     poisoned: bool,
 }
 
@@ -103,6 +106,7 @@ impl Appender {
             scratch: Vec::new(),
             reserve: start.reserve,
             plan: None,
+            spent: BTreeMap::new(),
             poisoned: false,
         }
     }
@@ -203,6 +207,7 @@ impl Appender {
     fn saved(&mut self, loc: Loc, checkpoint: bool) {
         self.chain.close(loc.at, end_of(loc));
         self.plan_saved();
+        *self.spent.entry(loc.at.pack).or_default() += u64::from(loc.len);
         if checkpoint {
             self.checkpoint = Some(loc.at);
         }

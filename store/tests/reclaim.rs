@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cairnfs_store::disk::Disk;
 use cairnfs_store::sim::{Fault, SimDisk};
 use cairnfs_store::{
-    BlobRef, Blobs, Error, KeyRing, Kind, Options, Secret, check, create, open, repair,
+    Appender, BlobRef, Blobs, Error, KeyRing, Kind, Options, Secret, check, create, open, repair,
 };
 
 const DIR: &str = "/bucket";
@@ -94,6 +94,82 @@ fn dead_packs_give_their_space_back() {
         assert_kept(&opened.blobs, &keep);
         assert_eq!(opened.blobs.get(&again).unwrap()[..], noise(1, 1500));
     }
+}
+
+/// Gives redundant save records up as the writer does, one pack after the other.
+fn reclaim_all_spent(appender: &mut Appender) -> Result<u64, Error> {
+    let mut packs = 0;
+    while appender.reclaim_spent()?.packs > 0 {
+        appender.save(b"copies", false)?;
+        packs += appender.reclaim_finish()?.packs;
+    }
+    Ok(packs)
+}
+
+/// Many long save records with a blob among them now and then, then a checkpoint.
+fn save_a_lot(appender: &mut Appender) -> Result<Vec<(BlobRef, Vec<u8>)>, Error> {
+    let mut keep = Vec::new();
+    for n in 0..120 {
+        if n % 8 == 0 {
+            let content = noise(n, 1500);
+            keep.push((appender.put(Kind::Chunk, &content)?, content));
+        }
+        appender.save(&noise(n, 5000), false)?;
+    }
+    appender.save(b"checkpoint", true)?;
+    Ok(keep)
+}
+
+#[test]
+fn save_records_that_a_checkpoint_made_redundant_give_their_space_back_and_no_blob_goes() {
+    let disk = SimDisk::new(1);
+    let (mut appender, blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let keep = save_a_lot(&mut appender).unwrap();
+    let before = blobs.stats().unwrap();
+    assert!(reclaim_all_spent(&mut appender).unwrap() >= 8);
+    let after = blobs.stats().unwrap();
+    assert!(after.pack_bytes < before.pack_bytes / 4, "{before:?} {after:?}");
+    assert_kept(&blobs, &keep);
+    // What is needed still is not redundant.
+    for n in 0..60 {
+        appender.save(&noise(n, 5000), false).unwrap();
+    }
+    assert_eq!(reclaim_all_spent(&mut appender).unwrap(), 0);
+    drop((appender, blobs));
+    for lose_index in [false, true] {
+        let disk = disk.kill();
+        if lose_index {
+            disk.remove(&Path::new(DIR).join("index.redb")).unwrap();
+        }
+        let opened = open(Arc::new(disk), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(opened.saves[0], b"checkpoint");
+        assert_eq!(opened.saves.last().unwrap(), &noise(59, 5000));
+        assert_kept(&opened.blobs, &keep);
+    }
+}
+
+#[test]
+fn a_power_cut_while_redundant_save_records_go_loses_nothing() {
+    let mut calls = 0;
+    loop {
+        let disk = SimDisk::new(1);
+        let (mut appender, blobs) =
+            create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+        let keep = save_a_lot(&mut appender).unwrap();
+        disk.inject(Fault::PowerOff { after_calls: calls });
+        let done = reclaim_all_spent(&mut appender).is_ok();
+        drop((appender, blobs));
+        let after = disk.crash(calls);
+        let opened = open(Arc::new(after), Path::new(DIR), keys(), options()).unwrap();
+        assert_eq!(opened.saves[0], b"checkpoint", "cut {calls}");
+        assert_kept(&opened.blobs, &keep);
+        if done {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 40, "{calls} cuts");
 }
 
 #[test]

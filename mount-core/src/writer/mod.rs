@@ -105,6 +105,8 @@ pub(crate) struct Writer {
     starving: Vec<Sender<Infallible>>,
     /// When space was last looked for.
     reclaimed_at: Option<Instant>,
+    /// Whether save records may have become redundant that were not looked at since.
+    tidying: bool,
 }
 
 impl Writer {
@@ -129,6 +131,7 @@ impl Writer {
             relieve: false,
             starving: Vec::new(),
             reclaimed_at: None,
+            tidying: false,
         }
     }
 
@@ -168,6 +171,10 @@ impl Writer {
                 return;
             }
             self.work();
+            // One pack at a time: whoever comes meanwhile is served before the next.
+            if inbox.is_empty() && self.tidy_at().is_some_and(|at| at <= Instant::now()) {
+                self.tidying = self.reclaim_spent();
+            }
         }
     }
 
@@ -177,7 +184,7 @@ impl Writer {
         let deadline = |this: &Self| {
             let ahead = this.appender.wants_ahead().then(|| Instant::now() + AHEAD_AFTER);
             let due = this.schedule.deadline(this.shared.last_change());
-            due.into_iter().chain(ahead).min()
+            due.into_iter().chain(ahead).chain(this.tidy_at()).min()
         };
         self.shared.writer_sleeps(deadline(self));
         self.heed_changes();
@@ -228,6 +235,7 @@ impl Writer {
         self.run_errands();
         if wants_publish || self.schedule.publish_due(now, last_change) {
             let result = self.publish();
+            self.tidying = result.is_ok();
             for reply in self.publishers.drain(..) {
                 // Whoever asked may have gone.
                 let _gone = reply.send(result.clone()).is_err();

@@ -3,6 +3,8 @@
 //! Every version is kept while the disk has room. When it runs low, what only older versions hold
 //! is given up: packs that are mostly dead are emptied and removed. What the newest version and
 //! everything saved since hold is never touched.
+//!
+//! Save records that a version has made redundant go without need, when it is quiet after it.
 
 use std::{
     collections::HashSet,
@@ -114,6 +116,41 @@ impl Writer {
         self.reclaimed_at = Some(Instant::now());
     }
 
+    /// When there is time to give redundant save records up; `None` if there are none.
+    pub(super) fn tidy_at(&self) -> Option<Instant> {
+        let quiet = self.shared.options.publish_quiet;
+        (self.tidying && !self.appender.poisoned()).then(|| self.shared.last_change() + quiet)
+    }
+
+    /// Empties a pack of which at least half is save records that a version has made redundant.
+    /// `false` if there was none. No blob goes, so that every version stays.
+    pub(super) fn reclaim_spent(&mut self) -> bool {
+        let result = self.appender.reclaim_spent().map_err(Into::into).and_then(|plan| {
+            if plan.packs > 0 {
+                self.finish_reclaim(false)?;
+            }
+            Ok(plan.packs > 0)
+        });
+        result.unwrap_or_else(|err: crate::Error| {
+            self.drop_batch();
+            log::warn!("reclaim failed reason={err}");
+            false
+        })
+    }
+
+    /// Makes the copies durable and lets the packs go.
+    fn finish_reclaim(&mut self, urgent: bool) -> Result<()> {
+        let op = self.shared.core.read().op;
+        let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() }.encode();
+        if urgent {
+            self.appender.save_urgent(&record, false)?;
+        } else {
+            self.appender.save(&record, false)?;
+        }
+        self.appender.reclaim_finish()?;
+        Ok(())
+    }
+
     fn is_low(&self) -> bool {
         self.shared.is_starved()
             || self.shared.vault.space().is_ok_and(|space| {
@@ -129,10 +166,7 @@ impl Writer {
             if plan.packs == 0 {
                 break;
             }
-            let op = shared.core.read().op;
-            let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() };
-            self.appender.save_urgent(&record.encode(), false)?;
-            self.appender.reclaim_finish()?;
+            self.finish_reclaim(true)?;
         }
         shared.fed();
         Ok(())

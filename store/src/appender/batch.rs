@@ -202,7 +202,9 @@ impl Appender {
         let mut parts = Vec::new();
         for (piece, index) in payload.chunks(save::PART_BYTES).zip(0..) {
             let id = save::part_id(seq, index);
-            parts.push(self.seal_and_append(KIND_SAVE_PART, id, None, piece)?);
+            let loc = self.seal_and_append(KIND_SAVE_PART, id, None, piece)?;
+            *self.spent.entry(loc.at.pack).or_default() += u64::from(loc.len);
+            parts.push(loc);
         }
         Ok(parts)
     }
