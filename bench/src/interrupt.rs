@@ -11,20 +11,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 /// Set once a signal has come.
 static CAUGHT: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From here on a signal is only noted. A second one ends the process at once: then mounts stay.
+/// From here on a signal is only noted: also a second one, which would leave mounts behind. SIGQUIT
+/// still ends the process at once.
 ///
 /// # Errors
 ///
 /// What the system says.
 pub fn watch() -> Result<()> {
-    if CAUGHT.get().is_some() {
-        // Twice the handlers would take one signal for two.
-        return Ok(());
-    }
     let caught = Arc::clone(CAUGHT.get_or_init(Arc::default));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // Before the flag is registered: so the first signal finds it unset.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&caught))?;
         signal_hook::flag::register(signal, Arc::clone(&caught))?;
     }
     Ok(())
