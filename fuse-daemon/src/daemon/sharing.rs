@@ -86,7 +86,9 @@ impl Daemon {
                     format_args!("that device is no member of bucket '{bucket}' any more"),
                 ),
                 err => Failure::bucket(bucket, &err),
-            })
+            })?;
+            // Its ticket, if it came with one, lets it in no more.
+            self.net.revoke(mount.bucket_id(), &member.key)
         })
     }
 

@@ -48,7 +48,8 @@ impl Discovery {
     /// Announces this device and looks for others. If that cannot be done, says so and leaves it.
     pub(super) fn start(&self, net: &Net, listening: SocketAddr) {
         let mut responder = self.responder.lock();
-        if responder.is_some() {
+        // Whoever stops has said so before it takes the lock.
+        if responder.is_some() || net.roster.lock().stopping {
             return;
         }
         match announce(net, listening) {

@@ -118,6 +118,11 @@ impl Frames {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail this way"
+)]
 mod tests {
     use proptest::prelude::*;
 

@@ -114,10 +114,17 @@ impl Net {
         self.invites.forget(bucket, device)
     }
 
-    /// Answers who presents a ticket.
-    pub(super) fn let_in(&self, opened: Opened, secret: &[u8; 16], name: &str, port: Option<u16>) {
+    /// Answers who presents a ticket; calls `good` if it is good.
+    pub(super) fn let_in(
+        &self,
+        opened: Opened,
+        secret: &[u8; 16],
+        name: &str,
+        port: Option<u16>,
+        good: &dyn Fn(),
+    ) {
         let peer = hex(&opened.key[..4]);
-        let admission = match self.redeem(&opened.key, secret, name) {
+        let admission = match self.redeem(&opened.key, secret, name, good) {
             Ok(joined) => {
                 if let Some(port) = port {
                     let address = SocketAddr::new(opened.address.ip(), port);
@@ -137,12 +144,19 @@ impl Net {
         }
     }
 
-    fn redeem(&self, key: &PeerKey, secret: &[u8; 16], name: &str) -> Result<Admission, Refusal> {
+    fn redeem(
+        &self,
+        key: &PeerKey,
+        secret: &[u8; 16],
+        name: &str,
+        is_good: &dyn Fn(),
+    ) -> Result<Admission, Refusal> {
         let failed = |failure: Failure| {
             log::error!("invite reason={:?}", failure.message);
             Refusal::Failed
         };
         let good = self.invites.redeem(secret, key).map_err(failed)??;
+        is_good();
         let joined = self.make_member(key, name, good);
         if joined.is_err() {
             self.invites.give_back(secret, key).map_err(failed)?;
@@ -329,10 +343,7 @@ impl Net {
             if moved.0.elapsed() > PROGRESS_WAIT.min(self.timing.stall) {
                 let why = self.last_errors().join("; ");
                 let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-                let message = format!(
-                    "this device is a member now, but nothing comes from the one that \
-                     invited{why}: 'cairnfs mount {name}' goes on when it can be reached"
-                );
+                let message = format!("nothing comes from the device that invited{why}");
                 return Err(Failure::new(Code::NoPeer, message));
             }
             self.await_news(TICK);

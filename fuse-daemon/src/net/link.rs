@@ -141,12 +141,12 @@ impl Incoming {
         Self { frames: Frames::default(), cipher: vec![0; PIECE_BYTES] }
     }
 
-    /// The body of the next frame, of at most `max` bytes: asked when it comes, for what is allowed
-    /// may change while it is waited for.
+    /// The body of the next frame, of at most `max()` bytes; asked whenever something has come, as
+    /// more is allowed when something was asked for meanwhile.
     pub(super) fn next(
         &mut self,
         link: &Link,
-        max: impl Fn() -> usize,
+        max: &dyn Fn() -> usize,
         patience: Patience,
     ) -> Result<Vec<u8>, LinkError> {
         loop {

@@ -9,7 +9,7 @@
 //!    that many who only wait keep nobody out.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{
     Net,
@@ -39,12 +39,16 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Listening {
     socket: Mutex<Option<Arc<TcpListener>>>,
     door: Mutex<Door>,
+    /// For the thread `accept-peers`: somebody has left the door.
+    left: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Door {
     next: u64,
     waiting: VecDeque<(u64, Arc<TcpStream>)>,
+    /// Whose threads have not ended, those included that were sent away.
+    inside: BTreeSet<u64>,
 }
 
 impl Listening {
@@ -69,15 +73,24 @@ impl Listening {
             // Its thread ends with that.
             oldest.shutdown(Shutdown::Both).ok();
         }
+        // Invariant 1 holds of threads too, however slow their ends are.
+        while door.inside.len() >= STRANGERS_MAX * 2 {
+            self.left.wait(&mut door);
+        }
         let number = door.next;
         door.next += 1;
         door.waiting.push_back((number, Arc::clone(socket)));
+        door.inside.insert(number);
         number
     }
 
     /// It is known who it is, or it has gone.
     fn pass(&self, number: u64) {
-        self.door.lock().waiting.retain(|(it, _)| *it != number);
+        let mut door = self.door.lock();
+        door.waiting.retain(|(it, _)| *it != number);
+        door.inside.remove(&number);
+        drop(door);
+        self.left.notify_one();
     }
 }
 
@@ -195,7 +208,9 @@ impl Net {
                 log::info!("refused address={address} reason=\"its key is not known\"");
             }
             Ok((opened, Knock::Ticket { secret, name, port })) => {
-                self.let_in(opened, &secret, &name, port);
+                // From the moment that the ticket is found good nobody is in a hurry.
+                let good = || self.listener.pass(number);
+                self.let_in(opened, &secret, &name, port, &good);
             }
             Err(err @ (OpenError::Silent | OpenError::NotAdmitted)) => {
                 log::debug!("refused address={address} reason=\"{err}\"");

@@ -115,6 +115,7 @@ impl Net {
             if let Some(Err(err)) = offered.with(|replica| replica.publish()) {
                 return Err(Failure::bucket(&offered.name, &err));
             }
+            offered.retry_now();
         }
         let others: BTreeMap<PeerKey, String> =
             buckets.iter().flat_map(|offered| offered.others()).collect();
@@ -123,7 +124,9 @@ impl Net {
             let sides: Vec<_> = buckets.iter().map(|offered| Meeting::of(offered)).collect();
             let behind: usize = sides.iter().map(|meeting| meeting.behind).sum();
             let connected = sides.iter().any(|meeting| !meeting.sides.is_empty());
-            let searching = search.goes_on(self);
+            let linked: Vec<_> =
+                sides.iter().flat_map(|it| &it.sides).map(|side| side.session.key).collect();
+            let searching = search.goes_on(self, &linked);
             if let Some(failure) = sides.iter().find_map(|meeting| meeting.failure()) {
                 return Err(failure);
             }
@@ -209,11 +212,17 @@ impl Meeting {
         if let Some(trouble) = &self.trouble {
             return Some(Failure::bucket(&self.bucket, trouble));
         }
-        let rejected = self.sides.iter().find(|side| side.standing == Standing::Rejected)?;
+        let hopeless =
+            |side: &&Side| matches!(side.standing, Standing::Rejected | Standing::Refused);
+        let side = self.sides.iter().find(hopeless)?;
+        let peer = hex(&side.session.key[..4]);
+        let what = match side.standing {
+            Standing::Rejected => "was rejected",
+            _ => "could not be had",
+        };
         let message = format!(
-            "bucket '{}': what device {} published was rejected ('cairnfs peers' says why)",
+            "bucket '{}': what device {peer} published {what} ('cairnfs peers' says why)",
             self.bucket,
-            hex(&rejected.session.key[..4])
         );
         Some(Failure::new(Code::Failed, message))
     }
@@ -222,38 +231,42 @@ impl Meeting {
 /// A try to reach everybody who is away.
 struct Search {
     began: Instant,
-    /// How many tries each had ended before.
-    away: Vec<(PeerKey, u64)>,
+    /// All, with how many tries to reach each had ended before, if it was away.
+    others: Vec<(PeerKey, Option<u64>)>,
 }
 
 impl Search {
     fn begin(net: &Net, others: &BTreeMap<PeerKey, String>) -> Self {
         let mut roster = net.roster.lock();
-        let mut away = Vec::new();
-        for key in others.keys().filter(|key| !roster.sessions.contains_key(*key)) {
+        let mut all = Vec::new();
+        for key in others.keys() {
+            let away = !roster.sessions.contains_key(key);
             let tries = roster.contacts.get(key).map_or(0, |contact| contact.tries);
-            away.push((*key, tries));
-        }
-        for (key, _) in &away {
-            roster.hurry(key);
+            all.push((*key, away.then_some(tries)));
+            if away {
+                roster.hurry(key);
+            }
         }
         drop(roster);
         net.wake.notify_all();
-        Self { began: Instant::now(), away }
+        Self { began: Instant::now(), others: all }
     }
 
     /// Whether somebody may still be found: not everybody has been tried, or there was no time to
-    /// be discovered.
-    fn goes_on(&self, net: &Net) -> bool {
-        let roster = net.roster.lock();
-        let all_tried = self.away.iter().all(|(key, tries)| {
-            let connected = roster.sessions.contains_key(key);
-            connected || roster.contacts.get(key).is_none_or(|contact| contact.tries > *tries)
-        });
-        let all_connected = self.away.iter().all(|(key, _)| roster.sessions.contains_key(key));
+    /// be discovered, or to tell each other what is shared.
+    fn goes_on(&self, net: &Net, linked: &[PeerKey]) -> bool {
         let elapsed = self.began.elapsed();
-        let discovering = net.options.discovery && elapsed < net.timing.search;
-        let longest = net.timing.search + net.timing.connect * 4;
-        !all_connected && elapsed < longest && (!all_tried || discovering)
+        let early = elapsed < net.timing.search;
+        let late = elapsed > net.timing.search + net.timing.connect * 4;
+        let roster = net.roster.lock();
+        self.others.iter().filter(|(key, _)| !linked.contains(key)).any(|(key, tries)| {
+            let Some(contact) = roster.contacts.get(key) else { return false };
+            let untried = tries.is_some_and(|tries| contact.tries <= tries);
+            let connected = roster.sessions.contains_key(key);
+            match early {
+                true => connected || contact.busy || untried || net.options.discovery,
+                false => !connected && (contact.busy || untried) && !late,
+            }
+        })
     }
 }

@@ -25,9 +25,6 @@
 //! 4. When nothing changes nothing wakes up, but for a rare keep-alive and a rare try to reach who
 //!    is away.
 
-// What is below has its callers in the commits that follow.
-#![allow(dead_code, unused_imports, reason = "the verbs come with a later commit")]
-
 mod addresses;
 mod answering;
 mod dial;
@@ -66,22 +63,21 @@ use std::{
 
 use cairnfs_mount_core::Mount;
 use cairnfs_store::{DeviceKey, Secret};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
+pub(crate) use self::report::{
+    Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer,
+};
 use self::{
     addresses::Addresses,
     invites::Invites,
     message::Instance,
     replica::Replica,
     roster::{Admitted, Roster},
-    session::{Ended, Opened, Session},
+    session::{Ended, Session},
     sharing::Offered,
     timing::Timing,
     tls::{PeerKey, Tls},
-};
-pub(crate) use self::{
-    joining::Joining,
-    report::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer},
 };
 use crate::{
     exit::{Code, Failure, Result},
@@ -213,10 +209,11 @@ impl Net {
 
     /// Offers `bucket` to its members from now on, and fetches what they have.
     pub(crate) fn serve(&self, bucket: &BucketName, mount: &Mount) {
-        self.serve_replica(bucket, Arc::new(mount.clone()));
+        let replica: Arc<dyn Replica> = Arc::new(mount.clone());
+        self.serve_replica(bucket, &replica);
     }
 
-    fn serve_replica(&self, bucket: &BucketName, replica: Arc<dyn Replica>) {
+    fn serve_replica(&self, bucket: &BucketName, replica: &Arc<dyn Replica>) {
         self.withdraw(bucket);
         let inviters = self.addresses.inviters(replica.bucket_id());
         let offered = Offered::new(bucket.clone(), self.me, inviters, replica);
@@ -241,6 +238,8 @@ impl Net {
             offered.leave();
             offered.close();
         }
+        // Before this returns: a member that comes at once is not to be sent away.
+        self.members_may_have_changed();
     }
 
     /// Undoes [`Net::serve`]; to be called before `Mount::stop`. When this returns, nothing here

@@ -168,7 +168,7 @@ impl Opened {
         max: usize,
         deadline: Instant,
     ) -> Result<T, OpenError> {
-        let body = self.incoming.next(&self.link, || max, Patience::until(deadline))?;
+        let body = self.incoming.next(&self.link, &|| max, Patience::until(deadline))?;
         Ok(frame::decode(&body)?)
     }
 
@@ -178,7 +178,7 @@ impl Opened {
         self.link.close_politely();
         let moment = Patience::until(Instant::now() + Duration::from_millis(500));
         // Whatever comes now is of no interest.
-        drop(self.incoming.next(&self.link, || 0, moment));
+        drop(self.incoming.next(&self.link, &|| 0, moment));
         self.link.close();
     }
 }

@@ -271,10 +271,12 @@ impl Session {
         offers_changed: &dyn Fn(),
     ) {
         let patience = Patience { between: timing.silence, within: timing.stall, until: None };
-        let max =
-            || if self.asked.lock().waiting.is_empty() { SAY_BYTES_MAX } else { ANSWER_BYTES_MAX };
+        let max = || match self.asked.lock().waiting.is_empty() {
+            true => SAY_BYTES_MAX,
+            false => ANSWER_BYTES_MAX,
+        };
         loop {
-            let heard = incoming.next(&self.link, max, patience).and_then(|body| {
+            let heard = incoming.next(&self.link, &max, patience).and_then(|body| {
                 *self.heard.lock() = SystemTime::now();
                 Ok(frame::decode::<Say>(&body)?)
             });

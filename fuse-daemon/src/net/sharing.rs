@@ -88,7 +88,7 @@ pub(super) enum Standing {
     Covered,
     /// It is not believed.
     Rejected,
-    /// The peer does not give it.
+    /// It cannot be had: the peer does not give it, or nothing can be stored here.
     Refused,
 }
 
@@ -126,14 +126,14 @@ impl Offered {
         name: BucketName,
         me: PeerKey,
         inviters: Vec<PeerKey>,
-        replica: Arc<dyn Replica>,
+        replica: &Arc<dyn Replica>,
     ) -> Arc<Self> {
         let offered = Arc::new(Self {
             name,
             id: replica.bucket_id(),
             me,
             inviters,
-            replica: RwLock::new(Some(Arc::clone(&replica))),
+            replica: RwLock::new(Some(Arc::clone(replica))),
             desk: Mutex::new(Desk { head_changed: true, ..Desk::default() }),
             bell: Condvar::new(),
             room: Condvar::new(),
@@ -340,6 +340,12 @@ impl Offered {
     /// Something failed here, and is tried again then.
     pub(super) fn set_trouble(&self, trouble: cairnfs_mount_core::Error, again: Instant) {
         self.desk.lock().trouble = Some((trouble, again));
+    }
+
+    /// Tries at once what failed here.
+    pub(super) fn retry_now(&self) {
+        self.desk.lock().trouble = None;
+        self.bell.notify_all();
     }
 
     /// What is being fetched.

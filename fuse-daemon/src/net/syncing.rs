@@ -56,11 +56,17 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
         Err(Unfetched::PeerWrong(why)) => side.session.end(Ended::Wrong(why)),
         // Its thread takes it off the desk.
         Err(Unfetched::PeerGone) => side.session.end(Ended::Gone),
-        Err(Unfetched::Refused) => offered.settle(side, version, Standing::Refused),
+        Err(Unfetched::Refused) => {
+            let why = "it does not give what it says it has";
+            net.note_error(&side.session.key, why.into());
+            offered.settle(side, version, Standing::Refused);
+        }
         Err(Unfetched::Closed) => (),
         // Nothing can be stored, and that will not change.
         Err(Unfetched::Failed(Error::ReadOnly { reason })) => {
             log::info!("fetch bucket={bucket} peer={peer} reason=\"read-only: {reason}\"");
+            let why = format!("what it published cannot be stored here: read-only ({reason})");
+            net.note_error(&side.session.key, why);
             offered.settle(side, version, Standing::Refused);
         }
         Err(Unfetched::Failed(err)) => {

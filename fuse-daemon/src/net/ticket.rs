@@ -192,6 +192,11 @@ fn from_base32(text: &str) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail this way"
+)]
 mod tests {
     use super::*;
 

@@ -13,7 +13,7 @@ fn owner() -> (Peer, FakeBucket) {
     (peer, bucket)
 }
 
-fn join(peer: &Peer, ticket: &str) -> crate::exit::Result<crate::net::Joining> {
+fn join(peer: &Peer, ticket: &str) -> crate::exit::Result<crate::net::joining::Joining> {
     peer.net.join(ticket, &mut |_: JoinProgress| true)
 }
 

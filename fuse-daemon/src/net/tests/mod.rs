@@ -2,6 +2,7 @@
 
 mod hostile;
 mod members;
+mod mounts;
 mod sync;
 
 use std::{
@@ -62,7 +63,7 @@ impl Peer {
     }
 
     fn serve(&self, bucket: &FakeBucket) {
-        self.net.serve_replica(&name(), Arc::new(bucket.clone()));
+        serve(&self.net, bucket);
     }
 
     /// Knows from now on where the other one is.
@@ -96,6 +97,11 @@ fn start(dir: &TempDir, device: &Arc<DeviceKey>) -> Arc<Net> {
         device_name: "a test".into(),
     };
     Net::start_with(&home, Arc::clone(device), options, QUICK).unwrap()
+}
+
+fn serve(net: &Net, bucket: &FakeBucket) {
+    let replica: Arc<dyn Replica> = Arc::new(bucket.clone());
+    net.serve_replica(&name(), &replica);
 }
 
 fn name() -> BucketName {

@@ -1,0 +1,190 @@
+//! Real buckets, over real sockets, in one process.
+
+use cairnfs_mount_core::{
+    Bucket, Caller, Ino, Kind, Mount, OpenFlags, Options, Protection, SavePolicy, Unlock,
+};
+use crossbeam_channel::bounded;
+
+use super::*;
+use crate::net::JoinProgress;
+
+const ME: Caller = Caller { uid: 0, gid: 0 };
+const WRITE: OpenFlags =
+    OpenFlags { append: false, sync: false, truncate: true, write: true, exclusive: false };
+const READ: OpenFlags = OpenFlags { truncate: false, write: false, ..WRITE };
+
+/// A device with a bucket that is open and offered.
+struct Device {
+    peer: Peer,
+    mount: Mount,
+}
+
+impl Device {
+    /// A device that made the bucket.
+    fn owner() -> Self {
+        let peer = Peer::new();
+        let dir = home(&peer).bucket_dir(&name());
+        Bucket::create(&dir, &peer.device, Protection::KeyFile).unwrap();
+        Self::open(peer)
+    }
+
+    /// A device that joins what `inviter` has.
+    fn invited_by(inviter: &Self, role: Role) -> Self {
+        let hour = Duration::from_secs(3600);
+        let ticket = inviter.peer.net.invite(&name(), role, hour, 1).unwrap().ticket;
+        let peer = Peer::new();
+        let go_on = &mut |_: JoinProgress| true;
+        let joining = peer.net.join(&ticket, go_on).unwrap();
+        peer.net.finish_join(joining, &name(), Protection::KeyFile, go_on).unwrap();
+        Self::open(peer)
+    }
+
+    fn open(peer: Peer) -> Self {
+        let dir = home(&peer).bucket_dir(&name());
+        let bucket = Bucket::open(&dir, Arc::clone(&peer.device), Unlock::KeyFile).unwrap();
+        let options = Options {
+            policy: SavePolicy::Flush,
+            publish_quiet: Duration::from_millis(20),
+            ..Options::default()
+        };
+        let mount = Mount::start(bucket, options).unwrap();
+        peer.net.serve(&name(), &mount);
+        Self { peer, mount }
+    }
+
+    /// As when it is unmounted and mounted again.
+    fn close(self) -> Peer {
+        self.peer.net.withdraw(&name());
+        self.mount.stop().unwrap();
+        self.peer
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let (attr, fh) = self.mount.create(ME, Ino::ROOT, name.as_bytes(), 0o644, WRITE).unwrap();
+        for (index, part) in bytes.chunks(1 << 20).enumerate() {
+            let (tell, told) = bounded(1);
+            let done = Box::new(move |result| tell.send(result).unwrap());
+            self.mount.write(attr.ino, fh, (index as u64) << 20, part, false, done);
+            told.recv().unwrap().unwrap();
+        }
+        let (tell, told) = bounded(1);
+        self.mount.flush(attr.ino, fh, Box::new(move |result| tell.send(result).unwrap()));
+        told.recv().unwrap().unwrap();
+        self.mount.release(attr.ino, fh, Box::new(|_| ()));
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        let attr = self.mount.lookup(Ino::ROOT, name.as_bytes()).ok()?;
+        let fh = self.mount.open(attr.ino, READ).ok()?;
+        let mut bytes = Vec::new();
+        loop {
+            let part = self.mount.read(attr.ino, fh, bytes.len() as u64, 1 << 20).unwrap();
+            if part.is_empty() {
+                break;
+            }
+            bytes.extend(part);
+        }
+        self.mount.release(attr.ino, fh, Box::new(|_| ()));
+        Some(bytes)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let fh = self.mount.opendir(Ino::ROOT).unwrap();
+        let mut names = Vec::new();
+        let mut take = |entry: cairnfs_mount_core::DirEntry| {
+            if entry.kind != Kind::Dir {
+                names.push(String::from_utf8(entry.name).unwrap());
+            }
+            true
+        };
+        self.mount.readdir(Ino::ROOT, fh, 0, false, &mut take).unwrap();
+        self.mount.releasedir(Ino::ROOT, fh);
+        names.sort();
+        names
+    }
+
+    #[track_caller]
+    fn gets(&self, name: &str, bytes: &[u8]) {
+        eventually(name, || self.read(name).as_deref() == Some(bytes));
+    }
+}
+
+fn home(peer: &Peer) -> Home {
+    Home::locate(Some(peer.dir.path())).unwrap()
+}
+
+#[test]
+fn a_bucket_is_joined_and_changes_go_both_ways() {
+    let one = Device::owner();
+    one.write("before", b"written before anybody joined");
+    let other = Device::invited_by(&one, Role::Writer);
+    other.gets("before", b"written before anybody joined");
+    other.write("reply", b"from the other");
+    one.gets("reply", b"from the other");
+    let large: Vec<u8> =
+        (0..8_u32 << 20).map(|n| (n.wrapping_mul(n) >> 7).to_le_bytes()[0]).collect();
+    one.write("large", &large);
+    other.gets("large", &large);
+    assert_eq!(one.peer.sync().unwrap().peers, 1);
+    assert_eq!(other.peer.sync().unwrap().peers, 1);
+    assert_eq!(one.names(), other.names());
+}
+
+#[test]
+fn what_both_wrote_apart_is_kept_on_both() {
+    let one = Device::owner();
+    let other = Device::invited_by(&one, Role::Writer);
+    let peer = other.close();
+    one.write("test.txt", b"local content");
+    // It is served only after it was written to.
+    let dir = home(&peer).bucket_dir(&name());
+    let bucket = Bucket::open(&dir, Arc::clone(&peer.device), Unlock::KeyFile).unwrap();
+    let mount = Mount::start(bucket, Options::default()).unwrap();
+    let other = Device { peer, mount };
+    other.write("test.txt", b"remote content");
+    other.peer.net.serve(&name(), &other.mount);
+    for device in [&one, &other] {
+        eventually("both versions are there", || device.names().len() == 2);
+    }
+    assert_eq!(one.peer.sync().unwrap().peers, 1);
+    let names = one.names();
+    assert_eq!(names, other.names());
+    assert_eq!(names[0], "test.txt");
+    assert!(names[1].starts_with("test.txt@") && names[1].len() == 17, "{names:?}");
+    for device in [&one, &other] {
+        let mut contents = [&names[0], &names[1]].map(|name| device.read(name).unwrap());
+        contents.sort();
+        assert_eq!(contents, [b"local content".to_vec(), b"remote content".to_vec()]);
+    }
+}
+
+#[test]
+fn a_third_device_gets_all_from_the_second_alone() {
+    let one = Device::owner();
+    let other = Device::invited_by(&one, Role::Owner);
+    one.write("first", b"1");
+    other.gets("first", b"1");
+    let peer = one.close();
+    let third = Device::invited_by(&other, Role::Writer);
+    third.write("third", b"3");
+    other.gets("third", b"3");
+    // Those two have never met.
+    let one = Device::open(peer);
+    one.gets("third", b"3");
+    third.gets("first", b"1");
+}
+
+#[test]
+fn a_removed_device_gets_nothing_new_and_others_go_on() {
+    let one = Device::owner();
+    let other = Device::invited_by(&one, Role::Writer);
+    let third = Device::invited_by(&one, Role::Writer);
+    one.write("for all", b"x");
+    other.gets("for all", b"x");
+    third.gets("for all", b"x");
+    one.mount.set_member(other.peer.key(), "", None).unwrap();
+    one.write("for two", b"y");
+    third.gets("for two", b"y");
+    assert_eq!(other.read("for two"), None);
+    eventually("it is left alone", || !other.peer.is_connected());
+}
