@@ -50,7 +50,10 @@ impl Pair {
     #[track_caller]
     pub fn meet(&self) {
         for peer in [&self.one, &self.other] {
-            peer.home().cairnfs(&["sync", BUCKET, "--timeout", "60s"]).ok();
+            // One of them may know where to reach the other and not be there yet.
+            eventually("the devices reach each other", AGREE, || {
+                peer.home().cairnfs(&["sync", BUCKET, "--timeout", "60s"]).code == Some(0)
+            });
         }
         self.agree();
     }

@@ -22,14 +22,28 @@ impl Daemon {
     /// Makes an invitation to a bucket that is mounted.
     pub(super) fn invite(&self, request: &InviteRequest) -> Result<Invite> {
         let InviteRequest { bucket, role, lifetime, uses } = request;
-        if self.table.open(bucket).is_none() {
+        let Some(mount) = self.table.open(bucket) else {
             let message = format!(
                 "bucket '{bucket}' is not mounted: mount it, and leave it mounted until the other \
                  device has joined"
             );
             return Err(Failure::new(Code::NotFound, message));
-        }
+        };
+        self.introduce(bucket, &mount)?;
         self.net.invite(bucket, *role, *lifetime, *uses)
+    }
+
+    /// Sees to it that the other device can tell what this one is called: who made a bucket alone
+    /// has no name in it.
+    fn introduce(&self, bucket: &BucketName, mount: &Mount) -> Result<()> {
+        let key = self.device.public();
+        let nameless = mount.members().into_iter().find(|it| it.key == key && it.name.is_empty());
+        match nameless {
+            Some(member) if member.role == Role::Owner => mount
+                .set_member(key, &self.device_name, Some(Role::Owner))
+                .map_err(|err| Failure::bucket(bucket, &err)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes an invitation: afterwards the bucket is here, under the name that is returned.

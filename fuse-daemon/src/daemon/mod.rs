@@ -84,6 +84,8 @@ enum Happening {
 struct Daemon {
     home: Home,
     device: Arc<DeviceKey>,
+    /// What others are told that this device is called.
+    device_name: String,
     net: Arc<Net>,
     table: Table,
     happenings: Sender<Happening>,
@@ -124,6 +126,7 @@ impl Running {
         watch_signals(happenings.clone())
             .map_err(|err| Failure::io("cannot watch for signals", &err))?;
         let device = Arc::new(home.device_key()?);
+        let device_name = net.device_name.clone();
         let net = Net::start(&home, Arc::clone(&device), net)?;
         let run_dir = home.run_dir();
         let listener = Listener::bind(&run_dir)
@@ -131,6 +134,7 @@ impl Running {
         let shared = Arc::new(Daemon {
             home,
             device,
+            device_name,
             net,
             table: Table::default(),
             happenings,

@@ -34,6 +34,7 @@ mod secrecy;
 mod sharing;
 mod software;
 mod tool;
+mod two_machines;
 mod unlinked;
 mod users;
 mod workers;

@@ -1,0 +1,367 @@
+//! One bucket on two devices: what was done apart is kept, and what comes in is seen at once.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::Duration,
+};
+
+use cairnfs_tests::{Cut, Home, Pair, Peer, Save, Tree, eventually, peer, peer::BUCKET};
+
+/// How long a change may take to arrive; it needs a second or two.
+const ARRIVE: Duration = Duration::from_secs(30);
+
+/// The two contents that were written to one name are there under two, on both devices.
+#[track_caller]
+fn both_are_kept(pair: &Pair) -> Tree {
+    let tree = pair.agree();
+    for peer in [&pair.one, &pair.other] {
+        let names = peer.names("");
+        let [name, copy] = names.as_slice() else { panic!("not two names: {names:?}") };
+        assert_eq!(name, "test.txt");
+        let digits = copy.strip_prefix("test.txt@").unwrap_or_else(|| panic!("{names:?}"));
+        assert!(
+            digits.len() == 8
+                && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
+            "{names:?}"
+        );
+        let mut contents = [peer.read(name), peer.read(copy)];
+        contents.sort();
+        assert_eq!(contents, [b"local content".to_vec(), b"remote content".to_vec()], "{names:?}");
+    }
+    tree
+}
+
+/// The acceptance scenario: apart, the same name is written with two contents; then they meet.
+fn one_name_written_apart(cut: Cut, first: &str, second: &str) {
+    let pair = Pair::new();
+    pair.apart(cut, |one| one.write("test.txt", first), |other| other.write("test.txt", second));
+    pair.meet();
+    let tree = both_are_kept(&pair);
+    for peer in [&pair.one, &pair.other] {
+        peer.stop();
+    }
+    for peer in [&pair.one, &pair.other] {
+        peer.mount();
+    }
+    both_are_kept(&pair).same_as(&tree);
+    for peer in [&pair.one, &pair.other] {
+        peer.kill();
+    }
+    for peer in [&pair.one, &pair.other] {
+        peer.mount_again();
+    }
+    both_are_kept(&pair).same_as(&tree);
+    pair.meet();
+    both_are_kept(&pair).same_as(&tree);
+    for peer in [&pair.one, &pair.other] {
+        peer.check().ok();
+    }
+}
+
+#[test]
+fn what_was_written_apart_is_kept_on_both_while_both_are_mounted() {
+    one_name_written_apart(Cut::StandStill, "local content", "remote content");
+}
+
+#[test]
+fn what_was_written_apart_is_kept_on_both_the_other_way_round() {
+    one_name_written_apart(Cut::StandStill, "remote content", "local content");
+}
+
+#[test]
+fn what_was_written_while_the_other_daemon_had_ended_is_kept_on_both() {
+    one_name_written_apart(Cut::Ended, "local content", "remote content");
+}
+
+#[test]
+fn what_was_written_while_the_other_daemon_had_ended_is_kept_the_other_way_round() {
+    one_name_written_apart(Cut::Ended, "remote content", "local content");
+}
+
+/// Waits until `peer` shows `bytes` as the content of `name`.
+#[track_caller]
+fn shows(peer: &Peer, name: &str, bytes: &[u8]) {
+    eventually(&format!("{name} shows what was written elsewhere"), ARRIVE, || {
+        fs::read(peer.path(name)).is_ok_and(|found| found == bytes)
+    });
+}
+
+#[test]
+fn a_change_from_elsewhere_is_seen_although_the_kernel_remembered_what_was_before() {
+    let pair = Pair::new();
+    let (one, other) = (&pair.one, &pair.other);
+    one.write("f", "short");
+    one.write("gone", "x");
+    fs::create_dir(one.path("d")).unwrap();
+    one.write("d/moved", "y");
+    pair.meet();
+    // Everything that the kernel may remember of it.
+    let len = |name: &str| fs::metadata(other.path(name)).map(|meta| meta.len());
+    assert_eq!(len("f").unwrap(), 5);
+    assert_eq!(other.read("f"), b"short");
+    assert_eq!(other.read("gone"), b"x");
+    assert_eq!(other.read("d/moved"), b"y");
+    assert!(len("new").is_err() && len("d/new").is_err());
+    assert_eq!(other.names(""), ["d", "f", "gone"]);
+    let number = fs::metadata(other.path("d/moved")).unwrap().ino();
+
+    one.write("new", "appeared");
+    fs::rename(one.path("d/moved"), one.path("d/new")).unwrap();
+    fs::remove_file(one.path("gone")).unwrap();
+    one.write("f", "a much longer content");
+    shows(other, "f", b"a much longer content");
+    shows(other, "new", b"appeared");
+    shows(other, "d/new", b"y");
+    eventually("what was removed elsewhere is gone", ARRIVE, || len("gone").is_err());
+    assert_eq!(len("f").unwrap(), 21);
+    assert!(len("d/moved").is_err());
+    assert_eq!(other.names(""), ["d", "f", "new"]);
+    assert_eq!(other.names("d"), ["new"]);
+    assert_eq!(fs::metadata(other.path("d/new")).unwrap().ino(), number, "a move keeps the number");
+    assert_eq!(fs::metadata(other.path("d/new")).unwrap().nlink(), 1);
+    pair.agree();
+}
+
+#[test]
+fn a_directory_that_moved_elsewhere_goes_on_working_for_who_stands_in_it() {
+    let pair = Pair::new();
+    fs::create_dir(pair.one.path("d")).unwrap();
+    pair.one.write("d/f", "x");
+    pair.meet();
+    let inside = File::open(pair.other.path("d")).unwrap();
+    let below = |name: &str| Path::new("/proc/self/fd").join(fd(&inside)).join(name);
+    assert_eq!(fs::read(below("f")).unwrap(), b"x");
+    fs::rename(pair.one.path("d"), pair.one.path("e")).unwrap();
+    shows(&pair.other, "e/f", b"x");
+    assert_eq!(fs::read(below("f")).unwrap(), b"x");
+    fs::write(below("g"), "made in what has moved").unwrap();
+    shows(&pair.one, "e/g", b"made in what has moved");
+    pair.agree();
+}
+
+fn fd(file: &File) -> String {
+    std::os::fd::AsRawFd::as_raw_fd(file).to_string()
+}
+
+#[test]
+fn an_open_file_goes_on_showing_what_was_opened() {
+    let pair = Pair::new();
+    let before: Vec<u8> = b"before ".repeat(100_000);
+    let after: Vec<u8> = b"afterwards ".repeat(100_000);
+    pair.one.write("f", &before);
+    pair.meet();
+    let mut open = File::open(pair.other.path("f")).unwrap();
+    let mut half = vec![0; before.len() / 2];
+    open.read_exact(&mut half).unwrap();
+    pair.one.write("f", &after);
+    shows(&pair.other, "f", &after);
+    let mut rest = Vec::new();
+    open.read_to_end(&mut rest).unwrap();
+    assert!([half, rest].concat() == before, "a mixture of what was before and after");
+    open.seek(SeekFrom::Start(0)).unwrap();
+    let mut all = Vec::new();
+    open.read_to_end(&mut all).unwrap();
+    assert!(all == before, "not what was opened");
+}
+
+#[test]
+fn what_is_unsaved_in_an_open_file_is_merged_and_not_lost() {
+    let hour = Save::Interval(Duration::from_secs(3600)).text();
+    let pair = Pair::with(&[], &["--save", &hour, "--publish-quiet", "1h", "--publish-max", "1h"]);
+    pair.one.write("f", "the beginning");
+    pair.meet();
+    let mut open = OpenOptions::new().append(true).open(pair.other.path("f")).unwrap();
+    open.write_all(b", and more that nobody saved").unwrap();
+    pair.one.write("f", "something else");
+    let all_contents = |peer: &Peer| {
+        let mut all: Vec<_> = peer.names("").iter().map(|name| peer.read(name)).collect();
+        all.sort();
+        all
+    };
+    let expected =
+        [b"something else".to_vec(), b"the beginning, and more that nobody saved".to_vec()];
+    for peer in [&pair.one, &pair.other] {
+        eventually("both contents are on both", ARRIVE, || all_contents(peer) == expected);
+    }
+    open.write_all(b", not even now").unwrap();
+    peer::close(open).unwrap();
+    pair.meet();
+    for peer in [&pair.one, &pair.other] {
+        let all = all_contents(peer);
+        let whole = b"the beginning, and more that nobody saved, not even now".to_vec();
+        assert!(all.contains(&whole), "{all:?}");
+        assert!(all.contains(&expected[0]), "{all:?}");
+    }
+}
+
+#[test]
+fn a_conflict_is_told_and_settled() {
+    let pair = Pair::new();
+    pair.apart(
+        Cut::StandStill,
+        |one| one.write("f", "from one"),
+        |other| other.write("f", "other"),
+    );
+    pair.meet();
+    for peer in [&pair.one, &pair.other] {
+        let home = peer.home();
+        let outcome = home.cairnfs(&["conflicts", BUCKET, "--json"]).exits(10);
+        let json = outcome.json();
+        let [conflict] = json["conflicts"].as_array().unwrap().as_slice() else {
+            panic!("not one conflict: {json}")
+        };
+        assert_eq!(conflict["path"], "f", "{json}");
+        let versions = conflict["versions"].as_array().unwrap();
+        assert_eq!(versions.len(), 2, "{json}");
+        let here = versions.iter().filter(|version| version["this_device"] == true);
+        assert_eq!(here.count(), 1, "{json}");
+        let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+        assert_eq!(status["buckets"][0]["conflicts"], 1, "{status}");
+        let shown = home.cairnfs(&["conflicts"]).exits(10);
+        assert!(shown.stdout.contains(peer.path("f").to_str().unwrap()), "{shown}");
+    }
+    let path = pair.one.path("f");
+    let resolve = ["resolve", path.to_str().unwrap(), "--keep", "theirs"];
+    pair.one.home().cairnfs(&[&resolve[..], &["--dry-run"]].concat()).ok();
+    assert_eq!(pair.one.names("").len(), 2, "a dry run changed something");
+    pair.one.home().cairnfs(&resolve).ok();
+    for peer in [&pair.one, &pair.other] {
+        eventually("the conflict is settled", ARRIVE, || peer.names("") == ["f"]);
+        assert_eq!(peer.read("f"), b"other");
+        peer.home().cairnfs(&["conflicts"]).ok();
+    }
+}
+
+#[test]
+fn a_content_merged_by_hand_settles_a_conflict() {
+    let pair = Pair::new();
+    pair.apart(
+        Cut::StandStill,
+        |one| one.write("f", "from one"),
+        |other| other.write("f", "other"),
+    );
+    pair.meet();
+    let merged = pair.other.scratch().join("merged");
+    fs::write(&merged, "from one and other").unwrap();
+    // A copy stands for the name it was made from.
+    let names = pair.other.names("");
+    let copy = pair.other.path(names.iter().find(|name| name.starts_with("f@")).unwrap());
+    let copy = copy.to_str().unwrap();
+    let home = pair.other.home();
+    home.cairnfs(&["resolve", copy, "--keep", merged.to_str().unwrap()]).ok();
+    for peer in [&pair.one, &pair.other] {
+        eventually("the conflict is settled", ARRIVE, || peer.names("") == ["f"]);
+        shows(peer, "f", b"from one and other");
+    }
+}
+
+#[test]
+fn the_strategy_is_the_same_on_both_and_is_followed() {
+    let pair = Pair::new();
+    let home = pair.one.home();
+    home.cairnfs(&["strategy", BUCKET, "last-write-wins", "--rule", "*.md=merge-text"]).ok();
+    pair.meet();
+    let there = pair.other.home().cairnfs(&["strategy", BUCKET, "--json"]).ok().json();
+    assert_eq!(there["strategy"], "last-write-wins", "{there}");
+    assert_eq!(there["rules"][0]["glob"], "*.md", "{there}");
+    pair.one.write("notes.md", "one\ntwo\nthree\n");
+    pair.meet();
+    pair.apart(
+        Cut::Ended,
+        |one| {
+            one.write("f", "first");
+            one.write("notes.md", "one!\ntwo\nthree\n");
+        },
+        |other| {
+            other.write("f", "second");
+            other.write("notes.md", "one\ntwo\nthree!\n");
+        },
+    );
+    pair.meet();
+    for peer in [&pair.one, &pair.other] {
+        eventually("there is one version of each", ARRIVE, || peer.names("") == ["f", "notes.md"]);
+        assert_eq!(peer.read("notes.md"), b"one!\ntwo\nthree!\n");
+    }
+    pair.agree();
+}
+
+#[test]
+fn a_reader_reads_and_changes_nothing() {
+    let one = Peer::new();
+    one.write("f", "for all to read");
+    let home = Home::new();
+    let ticket = one.invite(&["--role", "reader"]);
+    home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+    let dir = home.dir("mnt");
+    home.try_mount(BUCKET, &dir, &[]).ok().says(&["read-only"]);
+    assert_eq!(fs::read(dir.join("f")).unwrap(), b"for all to read");
+    assert_eq!(
+        fs::write(dir.join("g"), "x").unwrap_err().kind(),
+        std::io::ErrorKind::ReadOnlyFilesystem
+    );
+    one.write("f", "and to be changed by one");
+    eventually("a reader sees what changes", ARRIVE, || {
+        fs::read(dir.join("f")).is_ok_and(|bytes| bytes == b"and to be changed by one")
+    });
+    let members = one.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    for member in members["members"].as_array().unwrap() {
+        assert_ne!(member["name"], "", "a device without a name: {members}");
+    }
+    let roles: Vec<_> =
+        members["members"].as_array().unwrap().iter().map(|it| it["role"].clone()).collect();
+    assert!(roles.contains(&"reader".into()) && roles.contains(&"owner".into()), "{members}");
+    home.cairnfs(&["invite", BUCKET]).exits(1).says(&["owner"]);
+}
+
+#[test]
+fn a_device_that_was_removed_gets_nothing_new() {
+    let pair = Pair::new();
+    pair.one.write("f", "for both");
+    pair.meet();
+    let key = pair.other.home().cairnfs(&["id", "--json"]).ok().json()["key"].clone();
+    let key = &key.as_str().unwrap()[..16];
+    pair.one.home().cairnfs(&["remove", BUCKET, key]).ok();
+    pair.one.write("g", "not for other");
+    pair.one.home().cairnfs(&["publish", BUCKET]).ok();
+    let outcome = pair.other.home().cairnfs(&["sync", BUCKET, "--timeout", "5s"]);
+    assert_ne!(outcome.code, Some(0), "{outcome}");
+    assert_eq!(pair.other.names(""), ["f"]);
+    assert_eq!(pair.other.read("f"), b"for both");
+    let members = pair.one.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    assert_eq!(members["members"].as_array().unwrap().len(), 1, "{members}");
+}
+
+#[test]
+fn nobody_to_reach_is_exit_code_11() {
+    let pair = Pair::new();
+    pair.other.stop();
+    let outcome = pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "20s"]).exits(11);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    let peers = pair.one.home().cairnfs(&["peers", "--json"]).ok().json();
+    assert_eq!(peers["peers"][0]["connected"], false, "{peers}");
+}
+
+#[test]
+fn a_ticket_is_good_once_and_not_when_it_is_mistyped() {
+    let one = Peer::new();
+    let ticket = one.invite(&[]);
+    let (home, late) = (Home::new(), Home::new());
+    let join = |home: &Home, ticket: &str| {
+        home.cairnfs(&["join", ticket, "--no-passphrase", "--name", "mine"])
+    };
+    let mut mistyped = ticket.clone();
+    let last = mistyped.pop().unwrap();
+    mistyped.push(if last == 'a' { 'b' } else { 'a' });
+    for wrong in [&*mistyped, "nonsense", &ticket[..ticket.len() / 2]] {
+        let outcome = join(&home, wrong).exits(4);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    }
+    join(&home, &ticket).ok();
+    assert!(home.cairnfs(&["list"]).ok().stdout.contains("mine"));
+    let outcome = join(&late, &ticket).exits(4);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    assert!(!late.cairnfs(&["list"]).ok().stdout.contains("mine"));
+}
