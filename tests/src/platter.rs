@@ -80,6 +80,15 @@ impl Platter {
             Arc::make_mut(page)[within..within + piece.len()].copy_from_slice(piece);
         }
     }
+
+    /// Takes over the pages of `other` that hold `len` bytes from `offset` on.
+    fn share(&mut self, other: &Self, offset: u64, len: usize) {
+        let page = u64::try_from(PAGE).unwrap();
+        let end = (offset + u64::try_from(len).unwrap()).div_ceil(page);
+        for (number, page) in other.pages.range(offset / page..end) {
+            self.pages.insert(*number, Arc::clone(page));
+        }
+    }
 }
 
 /// Cuts `bytes`, which begin at `offset`, at the pages' ends.
@@ -311,9 +320,9 @@ impl Filesystem for Served {
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let mut cached = self.0.lock();
         cached.happens(true);
-        let Cached { durable, pending, barriers, .. } = &mut *cached;
-        for (offset, mut bytes) in pending.drain(..) {
-            durable.write(offset, &mut bytes);
+        let Cached { now, durable, pending, barriers, .. } = &mut *cached;
+        for (offset, bytes) in pending.drain(..) {
+            durable.share(now, offset, bytes.len());
         }
         *barriers += 1;
         drop(cached);

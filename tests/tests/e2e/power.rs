@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::load::{self, Change, Writer, step};
 
 const WRITERS: u64 = 3;
-const DISK_MIB: u64 = 512;
+const DISK_MIB: u64 = 384;
 
 #[test]
 fn what_was_closed_survives_a_power_cut_under_flush() {
