@@ -210,6 +210,10 @@ impl Bucket {
     pub fn open(dir: &Path, device: Arc<DeviceKey>, unlock: Unlock<'_>) -> Result<Self> {
         let Description { id, .. } = Self::describe(dir)?;
         let (keys, key_file) = Self::unlock(dir, unlock)?;
+        // Under another name, what it publishes would belong to no bucket.
+        if id != id_of(&keys) {
+            return Err(Error::Damaged { what: "the bucket's id file".into() });
+        }
         let store::Opened { appender, blobs, saves, report } =
             store::open(Arc::new(RealDisk), dir, keys, store_options(dir))?;
         log::info!(

@@ -10,39 +10,39 @@ use crate::{
     bucket::begin,
 };
 
-const DIR: &str = "/bucket";
+pub(crate) const DIR: &str = "/bucket";
 const ME: Caller = Caller { uid: 0, gid: 0 };
 const WRITE: OpenFlags =
     OpenFlags { append: false, sync: false, truncate: false, write: true, exclusive: false };
 
 /// Path to content; a directory has none.
-type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+pub(crate) type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// Small numbers from a seed (xorshift, Marsaglia 2003).
-struct Rng(u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % end
     }
 
-    fn bytes(&mut self, len: u64) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: u64) -> Vec<u8> {
         (0..len).map(|_| self.below(256).to_le_bytes()[0]).collect()
     }
 }
 
-fn keys() -> KeyRing {
+pub(crate) fn keys() -> KeyRing {
     KeyRing::new([(0, Secret::new([3; 32]))]).unwrap()
 }
 
-fn store_options() -> StoreOptions {
+pub(crate) fn store_options() -> StoreOptions {
     StoreOptions { pack_bytes: 256 << 10, reserve_bytes: 64 << 10, ..StoreOptions::default() }
 }
 
-fn mount(disk: &sim::SimDisk, device: &Arc<DeviceKey>) -> Result<Mount> {
+pub(crate) fn mount(disk: &sim::SimDisk, device: &Arc<DeviceKey>) -> Result<Mount> {
     // Versions are made all the time, so that cuts fall into them too.
     mount_publishing(disk, device, Duration::from_millis(1), Duration::from_millis(5))
 }
@@ -72,7 +72,7 @@ fn mount_publishing(
     Mount::start(bucket, options)
 }
 
-fn save(mount: &Mount) -> Result<()> {
+pub(crate) fn save(mount: &Mount) -> Result<()> {
     let (tell, told) = crossbeam_channel::bounded(1);
     mount.save(Box::new(move |result| tell.send(result).unwrap()));
     told.recv().unwrap()
@@ -89,7 +89,7 @@ fn write_all(mount: &Mount, ino: Ino, at: u64, data: &[u8]) -> Result<()> {
 
 /// What the bucket may hold: the state of the last acknowledged save, and all that follow. The last
 /// is the one that the mount shows.
-struct Possible(Vec<Model>);
+pub(crate) struct Possible(pub(crate) Vec<Model>);
 
 impl Possible {
     /// A state that is about to come; even a call that is refused may have brought it.
@@ -99,17 +99,17 @@ impl Possible {
         self.0.push(next);
     }
 
-    fn now(&self) -> &Model {
+    pub(crate) fn now(&self) -> &Model {
         self.0.last().expect("because it begins with the empty one")
     }
 
-    fn saved(&mut self) {
+    pub(crate) fn saved(&mut self) {
         self.0.drain(..self.0.len() - 1);
     }
 }
 
 /// One random call, on the mount and on the model.
-fn step(mount: &Mount, states: &mut Possible, rng: &mut Rng) -> Result<()> {
+pub(crate) fn step(mount: &Mount, states: &mut Possible, rng: &mut Rng) -> Result<()> {
     let name = vec![b'a' + rng.below(6).to_le_bytes()[0]];
     let other = vec![b'a' + rng.below(6).to_le_bytes()[0]];
     let known = states.now().contains_key(&name);
@@ -164,7 +164,7 @@ fn step(mount: &Mount, states: &mut Possible, rng: &mut Rng) -> Result<()> {
     }
 }
 
-fn read_back(mount: &Mount) -> Result<Model> {
+pub(crate) fn read_back(mount: &Mount) -> Result<Model> {
     let fh = mount.opendir(Ino::ROOT)?;
     let mut found = Vec::new();
     mount.readdir(Ino::ROOT, fh, 0, false, &mut |entry| {

@@ -22,6 +22,8 @@ mod mount;
 mod options;
 mod peers;
 mod places;
+#[cfg(test)]
+mod rot_tests;
 mod shared;
 #[cfg(test)]
 mod sync_tests;

@@ -67,7 +67,7 @@ impl Index {
     /// [`Error::Index`] if it is damaged; [`Self::remove`] it and open again.
     pub(crate) fn open(disk: &Arc<dyn Disk>, store_dir: &Path, cache_bytes: usize) -> Result<Self> {
         let path = Self::path(store_dir);
-        let db = open_database(disk, &path, cache_bytes)?;
+        let db = unless_it_panics(|| open_database(disk, &path, cache_bytes))?;
         Ok(Self { disk: Arc::clone(disk), path, cache_bytes, db: RwLock::new(Some(db)) })
     }
 
@@ -85,8 +85,10 @@ impl Index {
     ) -> Result<T> {
         let guard = self.db.read();
         let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
-        let answer = db.begin_read().map_err(redb::Error::from).and_then(|txn| get(&txn));
-        answer.map_err(Error::index)
+        unless_it_panics(|| {
+            let answer = db.begin_read().map_err(redb::Error::from).and_then(|txn| get(&txn));
+            answer.map_err(Error::index)
+        })
     }
 
     pub(crate) fn mark(&self) -> Result<Option<Mark>> {
@@ -124,12 +126,12 @@ impl Index {
         // Ascending order makes neighbours share pages. The sort is stable, for of two records of
         // one name the later one counts: the earlier may be damaged, or about to be removed.
         put.sort_by_key(|(id, _)| *id);
-        let committed = self.try_commit(put, cut, mark);
+        let committed = unless_it_panics(|| self.try_commit(put, cut, mark));
         if committed.is_err() {
             // After a failed write redb refuses everything until it is opened again.
             let mut db = self.db.write();
             *db = None;
-            *db = open_database(&self.disk, &self.path, self.cache_bytes).ok();
+            *db = unless_it_panics(|| open_database(&self.disk, &self.path, self.cache_bytes)).ok();
         }
         committed
     }
@@ -158,6 +160,15 @@ impl Index {
         }
         txn.commit().map_err(Error::index)
     }
+}
+
+/// redb takes the pages it reads for its own, and may panic at one that has rotted. The index is made
+/// anew at the next opening; until then it is an error to whoever asks it.
+fn unless_it_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    outcome.unwrap_or_else(|_| {
+        Err(Error::index(redb::Error::Corrupted("a page that makes no sense".into())))
+    })
 }
 
 fn open_database(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Database> {

@@ -1,0 +1,210 @@
+//! One bit of the stored bytes turns, anywhere: nothing changes, or exactly the files that need it
+//! are errors and a check names them, or the bucket is refused. Never wrong bytes, never a panic.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use cairnfs_store::{DeviceKey, create, sim};
+
+use crate::{
+    Bucket, BucketId, Error, Ino, Kind, Mount, OpenFlags, Protection, Result, Unlock,
+    bucket::begin,
+    crash_tests::{DIR, Model, Possible, Rng, keys, mount, save, step, store_options},
+};
+
+/// A bucket that was left in good order, and what is in it.
+struct Rested {
+    disk: sim::SimDisk,
+    device: Arc<DeviceKey>,
+    model: Model,
+}
+
+fn rested(seed: u64) -> Rested {
+    let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    let disk = sim::SimDisk::new(seed);
+    let (appender, blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
+    begin((0, 0), &device, BucketId([1; 16]), appender, blobs).unwrap();
+    let mut states = Possible(vec![Model::new()]);
+    for _ in 0..3 {
+        let mounted = mount(&disk, &device).unwrap();
+        for _ in 0..25 {
+            step(&mounted, &mut states, &mut rng).unwrap();
+            if rng.below(3) == 0 {
+                save(&mounted).unwrap();
+                states.saved();
+            }
+        }
+        mounted.stop().unwrap();
+    }
+    Rested { disk: disk.kill(), device, model: states.now().clone() }
+}
+
+/// Turns a bit: of any byte in two cases of three, else of any file.
+fn flip(disk: &sim::SimDisk, rng: &mut Rng) -> String {
+    let files: Vec<_> = disk.files().into_iter().filter(|(_, len)| *len > 0).collect();
+    let total: u64 = files.iter().map(|(_, len)| len).sum();
+    let mut at = rng.below(total);
+    let mut chosen = &files[usize::try_from(rng.below(files.len() as u64)).unwrap()];
+    if rng.below(3) > 0 {
+        chosen = files
+            .iter()
+            .find(|(_, len)| {
+                let here = at < *len;
+                at = at.saturating_sub(*len);
+                here
+            })
+            .unwrap();
+    }
+    let bit = rng.below(chosen.1 * 8);
+    disk.flip_bit(&chosen.0, bit);
+    format!("bit {bit} of {}", chosen.0.display())
+}
+
+/// What became of a flip.
+#[derive(Default, Debug)]
+struct Outcomes {
+    unchanged: u32,
+    refused: u32,
+    errors: u32,
+}
+
+fn one_flip(rested: &Rested, rng: &mut Rng, outcomes: &mut Outcomes) {
+    let disk = rested.disk.kill();
+    let what = flip(&disk, rng);
+    let mounted = match mount(&disk, &rested.device) {
+        Ok(mounted) => mounted,
+        Err(Error::Damaged { .. } | Error::Newer { .. } | Error::NoBucket(_)) => {
+            outcomes.refused += 1;
+            return;
+        }
+        Err(err) => panic!("{what}: refused, but not as damaged: {err}"),
+    };
+    let (found, broken) = read_all(&mounted, &what);
+    for (name, content) in &rested.model {
+        let shown = String::from_utf8_lossy(name);
+        match found.get(name) {
+            Some(found) => assert!(found == content, "{what}: wrong bytes in {shown}"),
+            None => assert!(
+                broken.is_none() || broken.as_ref().is_some_and(|all| all.contains(name)),
+                "{what}: {shown} is not there"
+            ),
+        }
+    }
+    assert!(
+        found.keys().all(|name| rested.model.contains_key(name)),
+        "{what}: names out of nothing"
+    );
+    let mut named = BTreeSet::new();
+    let mut nameless = 0;
+    let checked = mounted.check(&mut |_, _| (), &mut |path, _| match path {
+        Some(path) => drop(named.insert(path.to_vec())),
+        None => nameless += 1,
+    });
+    match broken {
+        Some(broken) if broken.is_empty() => {
+            assert!(named.is_empty(), "{what}: named, but readable: {named:?}");
+            outcomes.unchanged += 1;
+        }
+        Some(broken) => {
+            assert!(checked.is_ok(), "{what}: {checked:?}");
+            assert_eq!(named, broken, "{what}");
+            outcomes.errors += 1;
+        }
+        // Not even the names can be read.
+        None => {
+            assert!(checked.is_err() || nameless > 0, "{what}: a check finds nothing");
+            outcomes.errors += 1;
+        }
+    }
+    // It may be unable to publish; it must end.
+    drop(mounted.stop());
+}
+
+/// What can be read, and the names that cannot; `None` if the list of names cannot.
+fn read_all(mounted: &Mount, what: &str) -> (Model, Option<BTreeSet<Vec<u8>>>) {
+    let damaged = |err: Error| match err {
+        Error::Damaged { .. } => (),
+        err => panic!("{what}: not an error of damage: {err}"),
+    };
+    let mut names = Vec::new();
+    let listed = mounted.opendir(Ino::ROOT).and_then(|fh| {
+        mounted.readdir(Ino::ROOT, fh, 0, false, &mut |entry| {
+            names.push(entry);
+            true
+        })
+    });
+    if let Err(err) = listed {
+        damaged(err);
+        return (Model::new(), None);
+    }
+    let (mut found, mut broken) = (Model::new(), BTreeSet::new());
+    for entry in names.into_iter().skip(2) {
+        match read(mounted, &entry.name) {
+            Ok(content) => drop(found.insert(entry.name, content)),
+            Err(err) => {
+                damaged(err);
+                broken.insert(entry.name);
+            }
+        }
+    }
+    (found, Some(broken))
+}
+
+fn read(mounted: &Mount, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    let attr = mounted.lookup(Ino::ROOT, name)?;
+    if attr.kind == Kind::Dir {
+        return Ok(None);
+    }
+    let fh = mounted.open(attr.ino, OpenFlags::default())?;
+    mounted.read(attr.ino, fh, 0, u32::try_from(attr.size).unwrap()).map(Some)
+}
+
+#[test]
+fn a_bit_that_turns_is_noticed_or_harmless() {
+    let count = std::env::var("CAIRNFS_FLIPS").ok().and_then(|text| text.parse().ok());
+    let count: u64 = count.unwrap_or(1_000);
+    let mut outcomes = Outcomes::default();
+    for seed in 0..count.div_ceil(100) {
+        let rested = rested(seed + 1);
+        let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        for _ in 0..100.min(count) {
+            one_flip(&rested, &mut rng, &mut outcomes);
+        }
+    }
+    let Outcomes { unchanged, refused, errors } = outcomes;
+    // What is refused is rare: a log that was left in good order is not read again when it is opened.
+    assert!(unchanged > 20 && refused + errors > 20, "{outcomes:?}");
+}
+
+/// The key file and the id, which no log holds.
+#[test]
+fn a_bit_that_turns_in_the_key_or_the_id_is_refused_or_harmless() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    let bucket = dir.path().join("b");
+    Bucket::create(&bucket, &device, Protection::KeyFile).unwrap();
+    let mut rng = Rng(7);
+    for name in ["key", "id"] {
+        let path = bucket.join(name);
+        let whole = std::fs::read(&path).unwrap();
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            let bit = usize::try_from(rng.below(whole.len() as u64 * 8)).unwrap();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            match Bucket::open(&bucket, Arc::clone(&device), Unlock::KeyFile) {
+                Ok(opened) => {
+                    // Only letters of another case, or a blank at the end.
+                    let text = String::from_utf8(bytes).unwrap().trim().to_lowercase();
+                    assert_eq!(text, String::from_utf8(whole.clone()).unwrap().trim(), "bit {bit}");
+                    drop(opened);
+                }
+                Err(err) => assert!(!matches!(err, Error::Io(_)), "bit {bit} of {name}: {err}"),
+            }
+        }
+        std::fs::write(&path, &whole).unwrap();
+    }
+    let opened = Bucket::open(&bucket, device, Unlock::KeyFile).unwrap();
+    Mount::start(opened, crate::Options::default()).unwrap().stop().unwrap();
+}
