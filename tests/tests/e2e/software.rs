@@ -199,6 +199,10 @@ while True:
     if n % 5 == 0:
         db.execute('update t set hash=upper(hash) where n % 7 = ?', (n % 7,))
     db.execute('commit')
+    # sqlite takes a directory that cannot be opened, as its daemon has just been killed, for synced.
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
     os.write(out, b'%d\\n' % (n - 1))
     os.fsync(out)
 ";
