@@ -57,9 +57,9 @@ pub(crate) enum Bound {
     Orphan(Orphan),
     /// A directory that was removed while somebody stands in it or has it open.
     RemovedDir(Shown, Arc<Node<Data>>),
-    /// A file that was replaced: the kernel may have pages of it, which must not be mixed with
-    /// those of what has its name now.
-    Replaced,
+    /// A file that was replaced by this one: whoever was just about to open it opens what has its
+    /// name now. The kernel may have pages of it, which must not be mixed with those.
+    Replaced(Shown),
 }
 
 /// The numbers that are not packed ids, and what packing needs.
@@ -124,8 +124,8 @@ impl Inodes {
                 Bound::Shown(_) if *told == 0 => self.unbind(ino),
                 // It has no name that it could be looked up by: this is the end of it.
                 Bound::RemovedDir(..) => drop(self.bound.remove(&ino)),
-                Bound::Replaced if *told == 0 => drop(self.bound.remove(&ino)),
-                Bound::Shown(_) | Bound::Orphan(_) | Bound::Replaced => (),
+                Bound::Replaced(_) if *told == 0 => drop(self.bound.remove(&ino)),
+                Bound::Shown(_) | Bound::Orphan(_) | Bound::Replaced(_) => (),
             }
         }
     }
@@ -145,10 +145,10 @@ impl Inodes {
     pub(crate) fn replace(&mut self, from: Shown, to: Shown) {
         let old = self.by_shown.get(&to).copied().or_else(|| self.pack(&to));
         if let Some(old) = old {
-            let (bound, _) = self.bound.entry(old).or_insert((Bound::Replaced, 0));
+            let (bound, _) = self.bound.entry(old).or_insert((Bound::Replaced(to), 0));
             // One that is open keeps its number.
             if !matches!(bound, Bound::Orphan(_)) {
-                *bound = Bound::Replaced;
+                *bound = Bound::Replaced(to);
             }
         }
         let ino = self.number(from);
@@ -226,7 +226,7 @@ impl Inodes {
     pub(crate) fn orphans(&self) -> Vec<Arc<File>> {
         let orphans = self.bound.values().filter_map(|(bound, _)| match bound {
             Bound::Orphan(orphan) => Some(Arc::clone(&orphan.file)),
-            Bound::Shown(_) | Bound::RemovedDir(..) | Bound::Replaced => None,
+            Bound::Shown(_) | Bound::RemovedDir(..) | Bound::Replaced(_) => None,
         });
         orphans.collect()
     }
@@ -329,7 +329,8 @@ mod tests {
         inodes.replace(temp, target);
         assert_eq!(node_of(&inodes, ino), target);
         assert_eq!(inodes.number(target), ino);
-        assert!(matches!(inodes.resolve(old), Some(Bound::Replaced)), "the kernel has its pages");
+        let old_bound = inodes.resolve(old);
+        assert!(matches!(old_bound, Some(Bound::Replaced(now)) if now == target), "it has pages");
         inodes.forget(old, 1);
         inodes.forget(ino, 1);
         assert_eq!(inodes.number(target), old);

@@ -226,7 +226,12 @@ impl Filesystem for Adapter {
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let flags = convert::open_flags(flags.0);
         let result = self.mount.open(convert::ino(ino), flags);
-        answer::opened("open", reply, result, self.handle_flags(flags.write));
+        let mut how = self.handle_flags(flags.write);
+        if self.mount.is_replaced(convert::ino(ino)) {
+            // The kernel looked the name up, and then it was renamed over: past its pages and length.
+            how = FopenFlags::FOPEN_DIRECT_IO;
+        }
+        answer::opened("open", reply, result, how);
     }
 
     fn read(

@@ -7,6 +7,7 @@ use crate::{
     Done, Error, Fallocate, Fh, Ino, Kind, OpenFlags, Result, SavePolicy, Time, Whence,
     file::{Base, Content, File},
     handles::FileHandle,
+    inodes::Bound,
     shared::Core,
     writer::Command,
 };
@@ -43,6 +44,13 @@ impl Mount {
             self.changed();
         }
         Ok(fh)
+    }
+
+    /// Whether `ino` is the number of a file that was replaced by another one: what was read under
+    /// it before must not be mixed with what is read now.
+    #[must_use]
+    pub fn is_replaced(&self, ino: Ino) -> bool {
+        matches!(self.shared().inodes.lock().resolve(ino), Some(Bound::Replaced(_)))
     }
 
     fn load_for_reading(&self, core: &mut Core, ino: Ino) -> Result<Arc<File>> {

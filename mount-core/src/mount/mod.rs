@@ -148,19 +148,21 @@ impl Mount {
         match bound {
             Some(Bound::Orphan(orphan)) => Ok(Target::Nameless(orphan)),
             Some(Bound::RemovedDir(shown, node)) => Ok(Target::RemovedDir(shown, node)),
-            Some(Bound::Shown(shown)) => match core.tree.node(&shown.node)? {
-                // A conflict copy that has been settled since.
-                Some(node) if shown.copy.is_some() && !has_version(&node, &shown) => {
-                    Err(Error::Stale)
+            Some(Bound::Shown(shown) | Bound::Replaced(shown)) => {
+                match core.tree.node(&shown.node)? {
+                    // A conflict copy that has been settled since.
+                    Some(node) if shown.copy.is_some() && !has_version(&node, &shown) => {
+                        Err(Error::Stale)
+                    }
+                    Some(node) => Ok(Target::Named(shown, node)),
+                    // The root has a node only once it has attributes.
+                    None if shown.node == NodeId::Root => {
+                        Ok(Target::Named(shown, Arc::new(Node::empty(Kind::Dir))))
+                    }
+                    None => Err(Error::Stale),
                 }
-                Some(node) => Ok(Target::Named(shown, node)),
-                // The root has a node only once it has attributes.
-                None if shown.node == NodeId::Root => {
-                    Ok(Target::Named(shown, Arc::new(Node::empty(Kind::Dir))))
-                }
-                None => Err(Error::Stale),
-            },
-            Some(Bound::Replaced) | None => Err(Error::Stale),
+            }
+            None => Err(Error::Stale),
         }
     }
 
