@@ -6,11 +6,17 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
+use crossbeam_channel::bounded;
 use rustix::{io::Errno, mount::UnmountFlags};
 
 use crate::exit::{Code, Failure, Result, plain};
+
+/// How long a mount may take to say that it is dead, which the kernel says for it at once.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A cairnfs mount in the kernel's table.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,9 +120,19 @@ pub(crate) fn take_away(dir: &Path) -> Result<()> {
 }
 
 /// Reads the directory: attributes may still be cached when nobody answers any more.
+///
+/// Who does not answer at all is not dead: perhaps the stopped daemon of another home, for whom
+/// nobody here is to wait. The thread that asks ends with the process.
 fn answers_dead(dir: &Path) -> bool {
-    let read = fs::read_dir(dir).and_then(|mut entries| entries.next().transpose());
-    read.is_err_and(|err| is_dead(&err))
+    let (answer, answered) = bounded(1);
+    let dir = dir.to_owned();
+    let ask = move || {
+        let read = fs::read_dir(dir).and_then(|mut entries| entries.next().transpose());
+        // Nobody may be waiting any more.
+        answer.send(read.is_err_and(|err| is_dead(&err))).ok();
+    };
+    let asked = thread::Builder::new().name("dead-mount".into()).spawn(ask);
+    asked.is_ok() && answered.recv_timeout(PATIENCE).unwrap_or(false)
 }
 
 fn is_dead(err: &io::Error) -> bool {
