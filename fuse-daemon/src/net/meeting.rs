@@ -78,7 +78,10 @@ impl Net {
                 received_bytes: session.map_or(0, |session| session.received_bytes()),
                 last_error: contact.last_error.clone(),
                 last_seen: session.map(|session| session.last_heard()).or(contact.last_seen),
-                next_try: contact.next.map(|at| at.saturating_duration_since(now)),
+                next_try: contact
+                    .next
+                    .filter(|_| session.is_none())
+                    .map(|at| at.saturating_duration_since(now)),
             }
         });
         peers.collect()

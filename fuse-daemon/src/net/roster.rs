@@ -131,10 +131,11 @@ impl Roster {
 
     /// A try to reach a peer has ended.
     pub(super) fn tried(&mut self, key: &PeerKey, again: Option<Duration>) {
+        let connected = self.sessions.contains_key(key);
         if let Some(contact) = self.contacts.get_mut(key) {
             contact.busy = false;
             contact.tries += 1;
-            contact.next = again.map(|after| Instant::now() + after);
+            contact.next = again.filter(|_| !connected).map(|after| Instant::now() + after);
         }
     }
 
@@ -147,7 +148,8 @@ impl Roster {
 
     /// Dials a peer at once, if it is not connected.
     pub(super) fn hurry(&mut self, key: &PeerKey) {
-        if let Some(contact) = self.contacts.get_mut(key) {
+        let connected = self.sessions.contains_key(key);
+        if let Some(contact) = self.contacts.get_mut(key).filter(|_| !connected) {
             contact.next = Some(Instant::now());
         }
     }

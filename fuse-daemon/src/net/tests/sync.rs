@@ -56,6 +56,10 @@ fn two_that_dial_each_other_at_once_keep_one_connection() {
         roster.sessions.values().next().unwrap().dialled
     });
     assert_ne!(one, other, "they keep the same one");
+    // As when one announces itself while it is connected: there is nothing to try.
+    peers[0].knows(&peers[1]);
+    assert_eq!(peers[0].net.peers()[0].next_try, None);
+    assert_eq!(peers[0].net.roster.lock().contacts[&peers[1].key()].next, None);
 }
 
 #[test]
