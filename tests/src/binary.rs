@@ -25,9 +25,11 @@ pub fn path() -> &'static Path {
 }
 
 fn build() -> PathBuf {
-    // target/<profile>/deps/e2e-<hash>
+    // target/<profile>/deps/e2e-<hash>, target/<profile>/scenarios
     let exe = env::current_exe().unwrap();
-    let profile_dir = exe.ancestors().nth(2).expect("a test runs from target/<profile>/deps");
+    let dir = exe.parent().expect("a program is in a directory");
+    let profile_dir = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    let profile_dir = profile_dir.expect("a test runs from target/<profile>/deps");
     let target_dir = profile_dir.parent().expect("target/<profile> has a parent");
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",

@@ -32,6 +32,7 @@
 
 pub mod binary;
 pub mod data;
+pub mod fleet;
 pub mod home;
 pub mod image;
 pub mod mounts;
@@ -42,11 +43,13 @@ pub mod platter;
 pub mod poll;
 pub mod process;
 pub mod run;
+pub mod scenario;
 pub mod strace;
 pub mod tree;
 mod watchdog;
 
 pub use data::Rng;
+pub use fleet::Fleet;
 pub use home::Home;
 pub use image::Image;
 pub use pair::{Cut, Pair};
@@ -55,3 +58,8 @@ pub use poll::eventually;
 pub use run::{Outcome, Running, run};
 pub use strace::Strace;
 pub use tree::Tree;
+
+/// The bytes in hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -30,6 +30,7 @@ mod others_get_wrong;
 mod power;
 mod rename;
 mod saved_is_saved;
+mod scenarios;
 mod secrecy;
 mod sharing;
 mod software;

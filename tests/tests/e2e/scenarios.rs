@@ -1,0 +1,42 @@
+//! What a few devices do apart, and what all of them show afterwards: the lines of the case file.
+//!
+//! `cargo run -p cairnfs-tests --bin scenarios -- merge/tests/cases/merge-cases.txt` plays all of
+//! them through daemons and mounts.
+
+use cairnfs_tests::scenario::{InProcess, Pace, Scenario, parse};
+
+/// Those that can be played: all but the three that need names to be compared without case.
+fn cases() -> Vec<Scenario> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../merge/tests/cases/merge-cases.txt");
+    let all = parse(&std::fs::read_to_string(file).unwrap());
+    let (playable, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|scenario| scenario.lacks().is_none());
+    assert!(playable.len() >= 94 && others.len() <= 3, "{} are not played", others.len());
+    playable
+}
+
+/// The numbers of those that fail, which are told.
+fn failures(pace: Pace) -> Vec<String> {
+    let mut failed = Vec::new();
+    for scenario in cases() {
+        let played = InProcess::new().and_then(|mut devices| scenario.play(&mut devices, pace));
+        if let Err(why) = played {
+            eprintln!("{} {}: {why}", scenario.number, scenario.title);
+            failed.push(scenario.number);
+        }
+    }
+    failed
+}
+
+#[test]
+fn every_scenario_holds_for_devices_in_one_process() {
+    assert!(failures(Pace::EachAction).is_empty());
+}
+
+#[test]
+fn every_scenario_but_one_holds_when_what_a_device_does_apart_is_one_version() {
+    // 018 asks that bytes which two devices wrote, and one of them then replaced, conflict with
+    // nothing. A version has no memory of the bytes that were replaced before anybody saw them, so
+    // that they are shown beside the others: more than is asked for, and nothing is lost.
+    assert_eq!(failures(Pace::AllAtOnce), ["018"]);
+}
