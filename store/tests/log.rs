@@ -70,6 +70,25 @@ fn a_kill_before_the_index_knows_is_replayed() {
 }
 
 #[test]
+fn a_pack_that_was_begun_and_given_up_may_come_back() {
+    let disk = SimDisk::new(1);
+    let (mut appender, blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    for n in 0..20 {
+        appender.put(Kind::Chunk, &noise(n, 500)).unwrap();
+        appender.save(&n.to_le_bytes(), false).unwrap();
+    }
+    appender.write_ahead().unwrap();
+    // Its creation failed and its removal was not durable when the power went off.
+    let begun = Path::new(DIR).join("packs/00000002.pack");
+    drop(disk.open(&begun, Open::New).unwrap());
+    drop((appender, blobs));
+    let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
+    assert_eq!(opened.saves.len(), 20);
+    assert!(disk.kill().content(&begun).is_some());
+}
+
+#[test]
 fn a_lost_index_is_made_from_the_packs() {
     let disk = SimDisk::new(1);
     let small = Options { pack_bytes: 64 << 10, ..options() };

@@ -57,9 +57,9 @@ pub(crate) fn recover(
     hand_over: HandOver<'_>,
     forgive: Option<&mut Vec<Damage>>,
 ) -> Result<Recovered> {
-    let numbers = packs.list()?;
-    let mut replay = Replay::new(packs, bucket, mark, forgive);
     let first = mark.map_or(0, |mark| mark.end.pack);
+    let numbers = without_begun(packs, bucket, first)?;
+    let mut replay = Replay::new(packs, bucket, mark, forgive);
     if let Some(mark) = mark
         && !numbers.contains(&mark.end.pack)
     {
@@ -68,12 +68,26 @@ pub(crate) fn recover(
     for (index, &number) in numbers.iter().enumerate() {
         if number >= first {
             let last = index + 1 == numbers.len();
-            if !replay.pack(number, last, hand_over)? {
-                break;
-            }
+            replay.pack(number, last, hand_over)?;
         }
     }
     replay.finish()
+}
+
+/// The packs of the log. A last one that was only begun is removed first: it may have come back after
+/// it was given up on a full disk, and the one before it, having been written to since, need not end
+/// with its last record.
+fn without_begun(packs: &Packs, bucket: [u8; 16], first: u32) -> Result<Vec<u32>> {
+    let mut numbers = packs.list()?;
+    if let [.., _, last] = *numbers.as_slice()
+        && last > first
+        && matches!(packs.header(last, Some(bucket)), Ok(None))
+    {
+        log::info!("recovery removes a pack that was only begun number={last}");
+        packs.remove(last)?;
+        numbers.pop();
+    }
+    Ok(numbers)
 }
 
 struct Replay<'a> {
@@ -134,20 +148,15 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Reads one pack. False if it was only begun, and is gone now.
-    fn pack(&mut self, number: u32, last: bool, hand_over: HandOver<'_>) -> Result<bool> {
+    /// Reads one pack.
+    fn pack(&mut self, number: u32, last: bool, hand_over: HandOver<'_>) -> Result<()> {
         let header = match self.packs.header(number, Some(self.bucket)) {
             Err(Error::Damaged { .. }) if self.forgive.is_some() => Some(self.guess(number)),
             other => other?,
         };
         let Some(header) = header else {
             let here = Pos { pack: number, offset: 0 };
-            if !last || self.previous.is_none() {
-                return Err(damaged(self.packs, here, "the pack's header is missing"));
-            }
-            log::info!("recovery removes a pack that was only begun number={number}");
-            self.packs.remove(number)?;
-            return Ok(false);
+            return Err(damaged(self.packs, here, "the pack's header is missing"));
         };
         let from = match (self.begin.take(), self.previous) {
             (Some(begin), _) => begin,
@@ -165,7 +174,7 @@ impl<'a> Replay<'a> {
         };
         let len = self.records(number, from, last, hand_over)?;
         self.previous = Some((number, len));
-        Ok(true)
+        Ok(())
     }
 
     /// What a damaged header may have said.
