@@ -206,6 +206,7 @@ impl Appender {
     /// Notes that the save record at `loc` is durable, with its batch.
     fn saved(&mut self, loc: Loc, checkpoint: bool) {
         self.chain.close(loc.at, end_of(loc));
+        self.blobs.tail.batch_saved();
         self.plan_saved();
         *self.spent.entry(loc.at.pack).or_default() += u64::from(loc.len);
         if checkpoint {

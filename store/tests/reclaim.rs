@@ -36,8 +36,13 @@ struct Filled {
 
 /// A store of ten packs or so, of which every fourth blob is alive.
 fn filled() -> Filled {
+    fill().0
+}
+
+/// As [`filled`], and still open.
+fn fill() -> (Filled, Appender, Arc<Blobs>) {
     let disk = SimDisk::new(1);
-    let (mut appender, _blobs) =
+    let (mut appender, blobs) =
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
     let (mut keep, mut drop) = (Vec::new(), Vec::new());
     for n in 0..400 {
@@ -53,13 +58,28 @@ fn filled() -> Filled {
         }
     }
     appender.save(b"checkpoint", true).unwrap();
-    Filled { disk, keep, drop }
+    (Filled { disk, keep, drop }, appender, blobs)
 }
 
 fn assert_kept(blobs: &Blobs, keep: &[(BlobRef, Vec<u8>)]) {
     for (blob, content) in keep {
         assert_eq!(blobs.get(blob).unwrap()[..], content[..]);
     }
+}
+
+#[test]
+fn what_was_copied_is_found_where_it_was_if_the_copies_are_dropped() {
+    // The index knows nothing of it yet.
+    let (Filled { keep, .. }, mut appender, blobs) = fill();
+    let live: HashSet<_> = keep.iter().map(|(blob, _)| blob.id).collect();
+    let plan = appender.reclaim(&|id| live.contains(id), 4).unwrap();
+    assert!(plan.packs > 0);
+    // As after a save that found no room.
+    appender.discard_batch().unwrap();
+    assert_kept(&blobs, &keep);
+    appender.save(b"goes on", false).unwrap();
+    appender.flush_index().unwrap();
+    assert_kept(&blobs, &keep);
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl Appender {
         let start = self.chain.batch_start;
         self.plan = None;
         let dropped = std::mem::take(&mut self.batch);
-        self.blobs.tail.forget(&dropped);
+        self.blobs.tail.batch_dropped(&dropped);
         self.batch_bytes = 0;
         self.chain.hash = [0; 16];
         self.blobs.tail.written(start);

@@ -21,6 +21,8 @@ pub(crate) struct Tail {
 pub(crate) struct TailState {
     /// Records that are not in the index: saved or not, written or not.
     map: HashMap<BlobId, Loc>,
+    /// Where records of the open batch were before, of those that were put again.
+    before: HashMap<BlobId, Loc>,
     /// Where the first of `pending` will be written.
     base: Pos,
     /// Records that are put and not written.
@@ -29,7 +31,8 @@ pub(crate) struct TailState {
 
 impl Tail {
     pub(crate) fn new(base: Pos) -> Self {
-        let state = TailState { map: HashMap::new(), base, pending: Vec::new() };
+        let state =
+            TailState { map: HashMap::new(), before: HashMap::new(), base, pending: Vec::new() };
         Self { state: RwLock::new(state) }
     }
 
@@ -61,9 +64,28 @@ impl Tail {
             "records lie one after another"
         );
         state.pending.extend_from_slice(record);
-        if let Some(id) = id {
-            state.map.insert(id, loc);
+        if let Some(id) = id
+            && let Some(before) = state.map.insert(id, loc)
+        {
+            state.before.entry(id).or_insert(before);
         }
+    }
+
+    /// The open batch is durable.
+    pub(crate) fn batch_saved(&self) {
+        self.state.write().before = HashMap::new();
+    }
+
+    /// The open batch, which was `entries`, is dropped: what was put again is where it was before.
+    pub(crate) fn batch_dropped(&self, entries: &[(BlobId, Loc)]) {
+        let mut state = self.state.write();
+        for (id, loc) in entries {
+            if state.map.get(id) == Some(loc) {
+                state.map.remove(id);
+            }
+        }
+        let before = std::mem::take(&mut state.before);
+        state.map.extend(before);
     }
 
     /// Makes records findable that are in the file already.
@@ -99,12 +121,15 @@ impl Tail {
         self.state.write().pending.truncate(len);
     }
 
-    /// Forgets records that are in the index now, or were dropped, unless they were put again.
+    /// Forgets records that are in the index now, unless they were put again.
     pub(crate) fn forget(&self, entries: &[(BlobId, Loc)]) {
         let mut state = self.state.write();
         for (id, loc) in entries {
             if state.map.get(id) == Some(loc) {
                 state.map.remove(id);
+            }
+            if state.before.get(id) == Some(loc) {
+                state.before.remove(id);
             }
         }
         if state.map.is_empty() {
