@@ -168,3 +168,9 @@ impl<T> IoContext<T> for io::Result<T> {
         self.map_err(|source| Error::io(what, path, source))
     }
 }
+
+impl From<redb::Error> for Error {
+    fn from(source: redb::Error) -> Self {
+        Self::index(source)
+    }
+}

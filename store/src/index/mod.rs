@@ -79,16 +79,36 @@ impl Index {
         }
     }
 
-    fn read<T>(
+    fn read<T>(&self, get: impl Fn(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        match self.try_read(&get) {
+            // A commit failed just now, on a full disk for one: reading goes on.
+            Err(redb::Error::PreviousIo) => {
+                self.reopen()?;
+                self.try_read(&get).map_err(Error::index)
+            }
+            answer => answer.map_err(Error::index),
+        }
+    }
+
+    fn try_read<T>(
         &self,
-        get: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T> {
+        get: &impl Fn(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
         let guard = self.db.read();
-        let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
-        unless_it_panics(|| {
-            let answer = db.begin_read().map_err(redb::Error::from).and_then(|txn| get(&txn));
-            answer.map_err(Error::index)
-        })
+        let db = guard.as_ref().ok_or(redb::Error::PreviousIo)?;
+        unless_it_panics(|| db.begin_read().map_err(redb::Error::from).and_then(|txn| get(&txn)))
+    }
+
+    /// Opens the database anew, unless another thread has done that.
+    fn reopen(&self) -> Result<()> {
+        let mut db = self.db.write();
+        if db.as_ref().is_none_or(is_broken) {
+            // It must be closed before it is opened.
+            *db = None;
+            *db =
+                Some(unless_it_panics(|| open_database(&self.disk, &self.path, self.cache_bytes))?);
+        }
+        Ok(())
     }
 
     pub(crate) fn mark(&self) -> Result<Option<Mark>> {
@@ -127,11 +147,11 @@ impl Index {
         // one name the later one counts: the earlier may be damaged, or about to be removed.
         put.sort_by_key(|(id, _)| *id);
         let committed = unless_it_panics(|| self.try_commit(put, cut, mark));
-        if committed.is_err() {
-            // After a failed write redb refuses everything until it is opened again.
-            let mut db = self.db.write();
-            *db = None;
-            *db = unless_it_panics(|| open_database(&self.disk, &self.path, self.cache_bytes)).ok();
+        if committed.is_err()
+            && let Err(err) = self.reopen()
+        {
+            // Whoever reads next tries again.
+            log::warn!("index reopened=no err={err}");
         }
         committed
     }
@@ -162,13 +182,17 @@ impl Index {
     }
 }
 
+/// After a failed write redb refuses everything until it is opened again.
+fn is_broken(db: &Database) -> bool {
+    matches!(db.begin_read(), Err(redb::TransactionError::Storage(redb::StorageError::PreviousIo)))
+}
+
 /// redb takes the pages it reads for its own, and may panic at one that has rotted. The index is made
 /// anew at the next opening; until then it is an error to whoever asks it.
-fn unless_it_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn unless_it_panics<T, E: From<redb::Error>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    outcome.unwrap_or_else(|_| {
-        Err(Error::index(redb::Error::Corrupted("a page that makes no sense".into())))
-    })
+    outcome
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("a page that makes no sense".into()).into()))
 }
 
 fn open_database(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Database> {
