@@ -234,7 +234,7 @@ fn one_cut(seed: u64) -> usize {
     acknowledged
 }
 
-fn sizes(model: &Model) -> Vec<(String, Option<usize>)> {
+pub(crate) fn sizes(model: &Model) -> Vec<(String, Option<usize>)> {
     let show = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     model.iter().map(|(name, data)| (show(name), data.as_ref().map(Vec::len))).collect()
 }

@@ -15,6 +15,8 @@ mod fetch;
 mod file;
 mod files;
 mod follow;
+#[cfg(test)]
+mod full_tests;
 mod handles;
 mod inodes;
 mod manifest;
