@@ -28,6 +28,7 @@ mod metadata;
 mod model;
 mod others_get_wrong;
 mod power;
+mod random_peers;
 mod rename;
 mod saved_is_saved;
 mod scenarios;

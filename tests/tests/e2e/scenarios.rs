@@ -3,7 +3,7 @@
 //! `cargo run -p cairnfs-tests --bin scenarios -- merge/tests/cases/merge-cases.txt` plays all of
 //! them through daemons and mounts.
 
-use cairnfs_tests::scenario::{InProcess, Pace, Scenario, parse};
+use cairnfs_tests::scenario::{Daemons, InProcess, Pace, Scenario, parse};
 
 /// Those that can be played: all but the three that need names to be compared without case.
 fn cases() -> Vec<Scenario> {
@@ -39,4 +39,19 @@ fn every_scenario_but_one_holds_when_what_a_device_does_apart_is_one_version() {
     // nothing. A version has no memory of the bytes that were replaced before anybody saw them, so
     // that they are shown beside the others: more than is asked for, and nothing is lost.
     assert_eq!(failures(Pace::AllAtOnce), ["018"]);
+}
+
+/// Of each kind of conflict one, and what it is settled by.
+const SAMPLE: [&str; 13] =
+    ["001", "011", "012", "016", "022", "029", "038", "043", "054", "057", "069", "084", "094"];
+
+#[test]
+fn a_sample_holds_through_daemons_mounts_and_sockets() {
+    let cases = cases();
+    for number in SAMPLE {
+        let scenario = cases.iter().find(|scenario| scenario.number == number).unwrap();
+        if let Err(why) = scenario.play(&mut Daemons::new(), Pace::EachAction) {
+            panic!("{number} {}: {why}", scenario.title);
+        }
+    }
 }
