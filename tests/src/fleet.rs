@@ -67,7 +67,7 @@ impl Fleet {
     pub fn only(&mut self, index: usize) -> &mut Peer {
         for (other, pid) in self.pids.iter().enumerate() {
             if other != index {
-                process::signal(*pid, Signal::STOP);
+                process::stand_still(*pid);
             }
         }
         process::signal(self.pids[index], Signal::CONT);
@@ -157,7 +157,7 @@ impl Fleet {
         }
         for index in 0..self.peers.len() {
             self.start(index);
-            process::signal(self.pids[index], Signal::STOP);
+            process::stand_still(self.pids[index]);
         }
     }
 }

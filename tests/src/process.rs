@@ -56,6 +56,21 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// Stops `pid`, and waits until none of its threads runs: until the first of them has noticed, the
+/// others go on, which takes long where many want to run.
+pub fn stand_still(pid: u32) {
+    signal(pid, Signal::STOP);
+    let stands = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        !state.starts_with(['R', 'S', 'D'])
+    };
+    eventually("a stopped process stands still", Duration::from_secs(30), || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        tasks.into_iter().flatten().flatten().all(stands)
+    });
+}
+
 /// Whether `pid` runs (and is not only waiting to be reaped).
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
