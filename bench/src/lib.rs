@@ -28,6 +28,7 @@ pub mod rounds;
 pub mod sample;
 pub mod served;
 pub mod sim;
+pub mod sync;
 pub mod systems;
 pub mod traffic;
 pub mod tree;

@@ -7,7 +7,7 @@ use cairnfs_bench::{
     compare,
     flush::{self, Extent},
     output::Output,
-    policies, ui,
+    policies, sync, ui,
 };
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
@@ -42,7 +42,12 @@ enum Report {
         #[command(flatten)]
         common: Common,
     },
-    /// All three, one after the other: `all --markdown bench/README.md` brings the README up to date
+    /// Two devices: from closed here to readable there, the first sync, a few changes among many
+    Sync {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The first three, one after the other: `all --markdown bench/README.md` brings the README up to date
     All {
         /// A directory on the disk to measure [default: beside this program]
         #[arg(long, value_parser = directory)]
@@ -114,6 +119,9 @@ fn run(report: &Report) -> Result<()> {
         Report::Compare { common } => {
             compare::run(common.dir.as_deref(), common.quick, &common.output(None))
         }
+        Report::Sync { common } => {
+            sync::run(common.dir.as_deref(), common.quick, &common.output(None))
+        }
         Report::All { dir, quick, markdown } => {
             let output = Output { markdown: markdown.clone(), ..Output::default() };
             let (dir, extent) =
@@ -134,7 +142,7 @@ fn refuse(err: &clap::Error) -> ExitCode {
     let text = err.to_string();
     let said = match err.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "say which report: flush, policies, compare or all"
+            "say which report: flush, policies, compare, sync or all"
         }
         _ => text.lines().next().unwrap_or("").trim_start_matches("error: "),
     };

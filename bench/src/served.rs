@@ -47,12 +47,7 @@ impl Home {
     ///
     /// What the binary says.
     pub fn new(binary: &Path, dir: &Path, name: &str) -> Result<Self> {
-        let home = Self {
-            binary: binary.to_owned(),
-            home: dir.join(name),
-            point: dir.join(format!("{name}-mnt")),
-        };
-        fs::create_dir_all(&home.point)?;
+        let home = Self::bare(binary, dir, name)?;
         let status = home
             .command(&[OsStr::new("create"), OsStr::new("b"), OsStr::new("--no-passphrase")])
             .status()?;
@@ -60,7 +55,35 @@ impl Home {
         Ok(home)
     }
 
-    fn command(&self, args: &[&OsStr]) -> Command {
+    /// As [`Home::new`], without a bucket.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn bare(binary: &Path, dir: &Path, name: &str) -> Result<Self> {
+        let home = Self {
+            binary: binary.to_owned(),
+            home: dir.join(name),
+            point: dir.join(format!("{name}-mnt")),
+        };
+        fs::create_dir_all(&home.point)?;
+        Ok(home)
+    }
+
+    /// Where its bucket is to be mounted.
+    #[must_use]
+    pub fn point(&self) -> &Path {
+        &self.point
+    }
+
+    /// What was said on stderr so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.point.with_extension("log")).unwrap_or_default()
+    }
+
+    /// The command `cairnfs ARGS` on this home; its output goes nowhere.
+    pub(crate) fn command(&self, args: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.binary);
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("CAIRNFS_") {
@@ -72,6 +95,9 @@ impl Home {
         command
             .args(args)
             .env("CAIRNFS_HOME", &self.home)
+            // Nobody else on the network is to hear of what is measured.
+            .env("CAIRNFS_LISTEN", "127.0.0.1:0")
+            .env("CAIRNFS_DISCOVERY", "false")
             .stdout(Stdio::null())
             .stderr(log.map_or_else(|_| Stdio::inherit(), Stdio::from));
         command
@@ -92,8 +118,7 @@ impl Home {
         let start = Instant::now();
         while !self.is_mounted()? {
             if let Some(status) = daemon.try_wait()? {
-                let log = fs::read_to_string(self.point.with_extension("log")).unwrap_or_default();
-                anyhow::bail!("cairnfs mount ended: {status}: {log}");
+                anyhow::bail!("cairnfs mount ended: {status}: {}", self.said());
             }
             ensure!(start.elapsed() < PATIENCE, "cairnfs mount does not come up");
             thread::sleep(Duration::from_millis(5));
@@ -111,7 +136,8 @@ impl Home {
         crate::bucket::open(&self.home.join("buckets/b"), &Arc::new(device), options)
     }
 
-    fn is_mounted(&self) -> Result<bool> {
+    /// Whether something is mounted there.
+    pub(crate) fn is_mounted(&self) -> Result<bool> {
         let table = fs::read_to_string("/proc/self/mountinfo")?;
         let point = self.point.to_string_lossy();
         Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(&point)))
