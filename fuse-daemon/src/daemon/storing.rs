@@ -3,7 +3,11 @@
 
 use cairnfs_mount_core::{Limits, Options};
 
-use super::{Daemon, mounting::give_up, table::Claim};
+use super::{
+    Daemon,
+    mounting::give_up,
+    table::{Claim, OPENING},
+};
 use crate::{
     control::{Opening, StoredReport},
     exit::{Failure, Result},
@@ -33,7 +37,7 @@ impl Daemon {
         if described.map_err(|err| Failure::bucket(bucket, &err))?.needs_passphrase {
             return Ok(());
         }
-        let claim = self.claim(bucket, "being opened")?;
+        let claim = self.claim(bucket, OPENING)?;
         let limits = Limits { cache_bytes: CACHE_BYTES, ..Limits::default() };
         let opening = Opening { bucket: bucket.clone(), secret: None };
         let mount = self.open(&opening, Options { limits, ..Options::default() })?;

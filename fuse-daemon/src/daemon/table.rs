@@ -25,6 +25,10 @@ use std::sync::Arc;
 /// How long whoever needs a bucket's place waits for what is just beginning or ending there.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
 
+/// What the daemon does with a bucket of its own accord. It is soon done, and nobody was told of it:
+/// whoever needs the bucket waits.
+pub(super) const OPENING: &str = "being opened";
+
 /// A bucket that is mounted.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -89,7 +93,7 @@ pub(super) struct Claim<'a> {
 
 impl Table {
     /// Takes the place of `bucket` in order to do something, which `doing` names. Waits a while
-    /// for a mount that is just ending.
+    /// for a mount that is just ending, and for a bucket that is just being opened for others.
     pub(super) fn claim(&self, bucket: &BucketName, doing: &'static str) -> Result<Claim<'_>> {
         let deadline = Instant::now() + SETTLE;
         let mut state = self.state.lock();
@@ -108,7 +112,10 @@ impl Table {
                 }
                 Some(Slot::Busy(doing)) => {
                     let message = format!("bucket '{bucket}' is just {doing}: try again later");
-                    return Err(Failure::new(Code::InUse, message));
+                    if *doing != OPENING {
+                        return Err(Failure::new(Code::InUse, message));
+                    }
+                    message
                 }
                 Some(Slot::Served(served)) if served.session.is_mounted() => {
                     let dir = served.dir.display();
@@ -339,6 +346,8 @@ pub(super) fn not_mounted(dir: &Path) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -352,6 +361,25 @@ mod tests {
         drop(claim);
         assert!(table.claim(&bucket, "being mounted").is_ok());
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn who_needs_a_bucket_waits_while_it_is_opened_for_others() {
+        let (table, bucket) = (&Table::default(), &"b".parse::<BucketName>().unwrap());
+        // So often that some of them do ask before it is free.
+        for _ in 0..200 {
+            let opening = table.claim(bucket, OPENING).unwrap();
+            thread::scope(|scope| {
+                let (begins, begun) = bounded(1);
+                let mounting = thread::Builder::new().spawn_scoped(scope, move || {
+                    begins.send(()).unwrap();
+                    table.claim(bucket, "being mounted").map(drop)
+                });
+                begun.recv().unwrap();
+                drop(opening);
+                mounting.unwrap().join().unwrap().unwrap();
+            });
+        }
     }
 
     #[test]
