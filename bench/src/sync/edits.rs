@@ -78,7 +78,15 @@ pub(super) fn measure(binary: &Path, dir: &Path, plan: Plan) -> Result<Edits> {
 impl Edits {
     fn print(&self) {
         ui::line("## A changed 4 KiB file, from close() here to readable there\n");
-        let heads = ["", "median ms", "p99 ms", "max ms", "beyond the delay", "p99", "x limit"];
+        let heads = [
+            "",
+            "median ms",
+            "p99 ms",
+            "max ms",
+            "median beyond the delay",
+            "p99 beyond it",
+            "x limit",
+        ];
         let mut table = Table::new(&heads);
         for row in &self.rows {
             let ms = |us: f64| format!("{:.1}", us / 1e3);

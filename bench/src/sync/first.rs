@@ -30,6 +30,8 @@ struct Row {
     name: &'static str,
     #[serde(flatten)]
     times: Summary,
+    /// The median of what it takes without the sync at the end, if there is one.
+    unsynced_us: Option<f64>,
     /// Of each round to the plain copy.
     to_copy: Spread,
     /// Of each round to rsync.
@@ -76,6 +78,7 @@ pub(super) fn measure(
     // What was written to make ready is not to be written while something is timed.
     rustix::fs::syncfs(File::open(dir)?)?;
     let mut samples = vec![Samples::default(); ways.len()];
+    let mut unsynced = samples.clone();
     let mut order: Vec<usize> = (0..ways.len()).collect();
     let mut noise = Noise::new(2);
     for round in 0..rounds {
@@ -85,42 +88,49 @@ pub(super) fn measure(
             interrupt::check()?;
             let there = dir.join(format!("there-{round}"));
             fs::create_dir(&there)?;
-            let time = bring(&ways[at], binary, &there, shape)
+            let (before, time) = bring(&ways[at], binary, &there, shape)
                 .with_context(|| ways[at].name().to_owned())?;
             samples[at].push(time);
+            if let Some(before) = before {
+                unsynced[at].push(before);
+            }
             fs::remove_dir_all(&there)?;
         }
     }
     let of = |name: &str| ways.iter().position(|way| way.name().starts_with(name));
     let rsync = of("rsync").map(|at| &samples[at]);
-    let rows = ways.iter().zip(&samples).map(|(way, own)| Row {
+    let rows = ways.iter().zip(&samples).zip(&unsynced).map(|((way, own), unsynced)| Row {
         name: way.name(),
         times: own.summary(),
+        unsynced_us: Some(unsynced.summary()).filter(|it| it.count > 0).map(|it| it.median_us),
         to_copy: own.ratio_to(&samples[0], 500),
         to_rsync: rsync.map(|base| own.ratio_to(base, 500)),
     });
     Ok(First { name: name.to_owned(), shape, rows: rows.collect() })
 }
 
-/// Brings the tree into the new directory `there`, and sees that it came.
-fn bring(way: &Way, binary: &Path, there: &Path, shape: Shape) -> Result<Duration> {
+/// Brings the tree into the new directory `there`, and sees that it came. Says how long it took
+/// until all was written, where that is not the same, and until it was durable.
+fn bring(
+    way: &Way,
+    binary: &Path,
+    there: &Path,
+    shape: Shape,
+) -> Result<(Option<Duration>, Duration)> {
     let last = shape.files() - 1;
     match way {
-        Way::Copy(source) => {
+        Way::Copy(_) | Way::Rsync(_) => {
             let start = Instant::now();
-            stream::copy(source, there)?;
+            match way {
+                Way::Rsync(daemon) => daemon.fetch(there).map(drop)?,
+                Way::Copy(source) => stream::copy(source, there)?,
+                Way::Cairnfs(_) => (),
+            }
+            let written = start.elapsed();
             rustix::fs::syncfs(File::open(there)?)?;
-            let time = start.elapsed();
+            let durable = start.elapsed();
             shape.check(there, last, 0)?;
-            Ok(time)
-        }
-        Way::Rsync(daemon) => {
-            let start = Instant::now();
-            daemon.fetch(there)?;
-            rustix::fs::syncfs(File::open(there)?)?;
-            let time = start.elapsed();
-            shape.check(there, last, 0)?;
-            Ok(time)
+            Ok((Some(written), durable))
         }
         Way::Cairnfs(one) => {
             let other = Device::new(binary, there, "other")?;
@@ -132,7 +142,7 @@ fn bring(way: &Way, binary: &Path, there: &Path, shape: Shape) -> Result<Duratio
             for n in [0, last / 2, last] {
                 shape.check(other.point(), n, 0)?;
             }
-            Ok(time)
+            Ok((None, time))
         }
     }
 }
@@ -143,16 +153,26 @@ fn title(shape: Shape) -> String {
 
 pub(super) fn print(trees: &[First]) {
     ui::line("## The first sync of a tree\n");
-    let mut table =
-        Table::new(&["", "median s", "max s", "MiB/s", "files/s", "x copy (spread)", "x rsync"]);
+    let heads = [
+        "",
+        "median s",
+        "max s",
+        "without the sync",
+        "MiB/s",
+        "files/s",
+        "x copy (spread)",
+        "x rsync",
+    ];
+    let mut table = Table::new(&heads);
     for First { shape, rows, .. } in trees {
-        for Row { name, times, to_copy, to_rsync } in rows {
+        for Row { name, times, unsynced_us, to_copy, to_rsync } in rows {
             let seconds = times.median_us / 1e6;
             let mib = report::count(shape.bytes()) / f64::from(1 << 20);
             table.row([
                 format!("{}: {name}", title(*shape)),
                 format!("{seconds:.2}"),
                 format!("{:.2}", times.max_us / 1e6),
+                unsynced_us.map_or_else(String::new, |us| format!("{:.2}", us / 1e6)),
                 format!("{:.0}", mib / seconds),
                 format!("{:.0}", f64::from(shape.files()) / seconds),
                 report::factor(*to_copy),
