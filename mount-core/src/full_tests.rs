@@ -52,7 +52,7 @@ fn one_load(seed: u64) -> usize {
         }
     }
     // The faults that are left strike now; then there is room.
-    let saved = (0..200).any(|_| save(&mounted).map_err(|_| heard += 1).is_ok());
+    let saved = (0..200).any(|_| save(&mounted).inspect_err(|_err| heard += 1).is_ok());
     assert!(saved, "seed {seed}: it does not go on");
     let found = read_back(&mounted).unwrap();
     assert!(
