@@ -256,7 +256,7 @@ impl Search {
     }
 
     /// Whether somebody may still be found: not everybody has been tried, or there was no time to
-    /// be discovered, or to tell each other what is shared.
+    /// be discovered, to come by itself, or to tell each other what is shared.
     fn goes_on(&self, net: &Net, linked: &[PeerKey]) -> bool {
         let elapsed = self.began.elapsed();
         let early = elapsed < net.timing.search;
@@ -266,10 +266,8 @@ impl Search {
             let Some(contact) = roster.contacts.get(key) else { return false };
             let untried = tries.is_some_and(|tries| contact.tries <= tries);
             let connected = roster.sessions.contains_key(key);
-            match early {
-                true => connected || contact.busy || untried || net.options.discovery,
-                false => !connected && (contact.busy || untried) && !late,
-            }
+            // Who refused a moment ago may be starting, and about to come by itself.
+            early || (!connected && (contact.busy || untried) && !late)
         })
     }
 }
