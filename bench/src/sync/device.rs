@@ -166,8 +166,9 @@ impl Pair {
         let one = Device::with_bucket(binary, dir, &format!("{name}-one"), options, fill)?;
         let other = Device::new(binary, dir, &format!("{name}-other"))?;
         other.join(&one.invite()?)?;
+        // `join` brought all there was. Whoever measures waits for what comes then: `sync` right
+        // after a mount may find that nobody is connected yet.
         other.mount(&[])?;
-        other.sync()?;
         Ok(Arc::new(Self { one, other }))
     }
 }
