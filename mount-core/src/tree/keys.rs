@@ -93,6 +93,20 @@ pub(crate) fn end(prefix: &[u8]) -> Key {
     end
 }
 
+/// Every name of every directory.
+pub(crate) fn all_children() -> Key {
+    vec![CHILD]
+}
+
+/// Reads back directory, name and node of any key made by [`child`].
+pub(crate) fn parse_any_child(key: &[u8]) -> Option<(NodeId, Name, NodeId)> {
+    let rest = key.strip_prefix(&[CHILD])?;
+    let (dir, _) = rest.split_at_checked(node_len(rest)?)?;
+    let dir = parse_node(dir)?;
+    let (name, id) = parse_child(&dir, key)?;
+    Some((dir, name, id))
+}
+
 /// Reads back the name and node of a key made by [`child`]; `None` if it is not one of `dir`.
 pub(crate) fn parse_child(dir: &NodeId, key: &[u8]) -> Option<(Name, NodeId)> {
     let rest = key.strip_prefix(children(dir).as_slice())?;
@@ -210,7 +224,9 @@ mod tests {
             assert_eq!(parse_only_node(&node(&dir)), Some(dir));
             assert_eq!(parse_contested(&contested(&dir, &name)), Some((dir, name.clone())));
             for id in ids() {
-                assert_eq!(parse_child(&dir, &child(&dir, &name, &id)), Some((name.clone(), id)));
+                let key = child(&dir, &name, &id);
+                assert_eq!(parse_child(&dir, &key), Some((name.clone(), id)));
+                assert_eq!(parse_any_child(&key), Some((dir, name.clone(), id)));
             }
         }
     }
