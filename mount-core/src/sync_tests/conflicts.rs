@@ -1,0 +1,64 @@
+//! Conflicts, settled by hand and by strategies.
+
+use super::{sync, two};
+use crate::{Error, Keep, Settings, Strategy};
+
+#[test]
+fn conflicts_are_settled_on_all_devices() {
+    for (keep, expected) in
+        [(Keep::Ours, vec!["x=a"]), (Keep::Theirs, vec!["x=b"]), (Keep::Shown, vec!["x=b"])]
+    {
+        let (a, b) = two();
+        a.unlink("old");
+        sync(&a, &b);
+        a.write("x", "a");
+        b.write("pad", "1");
+        b.mount().publish().unwrap();
+        b.unlink("pad");
+        b.write("x", "b");
+        sync(&a, &b);
+        let found = a.mount().conflicts(Some(b"x")).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].sides.len(), 2, "{found:?}");
+        assert_eq!(found[0].sides.iter().filter(|side| side.ours).count(), 1);
+        a.mount().resolve(b"x", &keep).unwrap();
+        sync(&a, &b);
+        assert_eq!(b.tree(), expected, "{keep:?}");
+        assert!(b.mount().conflicts(None).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn keeping_both_makes_two_files_of_a_conflict() {
+    let (a, b) = two();
+    a.write("x", "a");
+    b.write("x", "b");
+    sync(&a, &b);
+    let names = a.names("x");
+    a.mount().resolve(names[1].as_bytes(), &Keep::Both).unwrap();
+    sync(&a, &b);
+    assert_eq!(b.names("x"), names);
+    assert!(b.mount().conflicts(None).unwrap().is_empty());
+    assert!(matches!(a.mount().resolve(b"x", &Keep::Both), Err(Error::NotFound)));
+}
+
+#[test]
+fn the_strategy_travels_and_decides() {
+    let (a, b) = two();
+    let rules = vec![("*.txt".to_owned(), Strategy::MergeText)];
+    let settings = Settings { strategy: Strategy::LastWriteWins, rules };
+    assert!(matches!(b.mount().set_settings(settings.clone()), Err(Error::NotPermitted)));
+    a.mount().set_settings(settings.clone()).unwrap();
+    a.write("notes.txt", "one\ntwo\nthree\nfour\nfive\n");
+    sync(&a, &b);
+    assert_eq!(b.mount().settings(), settings);
+    a.write("x", "a");
+    a.write("notes.txt", "ONE\ntwo\nthree\nfour\nfive\n");
+    b.write("x", "b");
+    b.write("notes.txt", "one\ntwo\nthree\nfour\nFIVE\n");
+    sync(&a, &b);
+    let tree = a.tree();
+    assert!(tree.contains(&"notes.txt=ONE\ntwo\nthree\nfour\nFIVE\n".to_owned()), "{tree:?}");
+    assert_eq!(a.names("x").len(), 1, "{tree:?}");
+    assert!(a.mount().conflicts(None).unwrap().is_empty());
+}

@@ -1,0 +1,63 @@
+//! What is fetched, and the versions that come with it.
+
+use std::collections::BTreeSet;
+
+use super::{sync, two};
+use crate::MergeStep;
+
+#[test]
+fn a_fetch_brings_only_what_is_lacking_and_goes_on_where_it_was_cut() {
+    let (a, b) = two();
+    for n in 0..300 {
+        a.write(&format!("file-{n}"), &format!("{n:0>3000}"));
+    }
+    sync(&a, &b);
+    a.write("file-7", "changed");
+    a.mount().publish().unwrap();
+    let head = a.mount().head().unwrap();
+    let (fetch, blobs) = b.fetch(&a, head).unwrap();
+    assert!(blobs < 20, "{blobs} blobs for one small change");
+    drop(fetch);
+    let (fetch, again) = b.fetch(&a, head).unwrap();
+    assert_eq!(again, 0, "everything was kept");
+    b.mount().merge_from(fetch).unwrap();
+    assert_eq!(a.tree(), b.tree());
+}
+
+#[test]
+fn many_versions_behind_is_one_fetch() {
+    let (a, b) = two();
+    for n in 0..20 {
+        a.write("old", &format!("version {n}"));
+        a.mount().publish().unwrap();
+    }
+    assert_eq!(b.pull(&a).unwrap(), MergeStep::FastForward);
+    assert_eq!(a.tree(), b.tree());
+}
+
+#[test]
+fn the_log_holds_the_versions_of_all_devices_each_once() {
+    let (a, b) = two();
+    a.write("x", "a");
+    b.write("y", "b");
+    sync(&a, &b);
+    a.write("z", "a");
+    sync(&a, &b);
+    let log = a.mount().log(None, 100, 100).unwrap();
+    let ids: BTreeSet<_> = log.iter().map(|version| version.id).collect();
+    assert_eq!(ids.len(), log.len());
+    let changed = |name: &str| {
+        log.iter()
+            .filter(|version| version.changes.iter().any(|change| change.path == name.as_bytes()))
+            .count()
+    };
+    assert_eq!((changed("x"), changed("z")), (1, 1));
+    assert_eq!(log.iter().filter(|version| version.parents.len() == 2).count(), 1);
+    let authors: BTreeSet<_> = log.iter().map(|it| it.author).collect();
+    assert_eq!(authors.len(), 2);
+    let mut damage = Vec::new();
+    let mut found =
+        |path: Option<&[u8]>, what: &str| damage.push((path.map(<[u8]>::to_vec), what.to_owned()));
+    b.mount().check(&mut |_, _| (), &mut found).unwrap();
+    assert!(damage.is_empty(), "{damage:?}");
+}

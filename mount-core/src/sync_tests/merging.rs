@@ -1,0 +1,178 @@
+//! What a merge makes of two trees, also while others write and when the power goes.
+
+use cairnfs_store::sim;
+
+use super::{ME, WRITE, sync, two};
+use crate::{Ino, MergeStep, Role};
+
+#[test]
+fn two_files_of_one_name_both_stand_and_survive_restarts() {
+    let (mut a, mut b) = two();
+    a.write("test.txt", "local content");
+    b.write("test.txt", "remote content");
+    sync(&a, &b);
+    let names = a.names("test.txt");
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[1].starts_with("test.txt@") && names[1].len() == "test.txt@".len() + 8);
+    let before = a.tree();
+    assert!(before.iter().any(|line| line.ends_with("=local content")));
+    assert!(before.iter().any(|line| line.ends_with("=remote content")));
+    a.restart(true);
+    b.restart(false);
+    assert_eq!((a.tree(), b.tree()), (before.clone(), before));
+    assert_eq!(a.mount().conflicts(None).unwrap(), {
+        let mut theirs = b.mount().conflicts(None).unwrap();
+        theirs.iter_mut().flat_map(|it| &mut it.sides).for_each(|side| side.ours = !side.ours);
+        theirs
+    });
+    sync(&a, &b);
+}
+
+#[test]
+fn edits_moves_and_removals_meet() {
+    let (a, b) = two();
+    a.mkdir("d");
+    a.write("d/f", "1");
+    a.write("gone", "x");
+    sync(&a, &b);
+    a.rename("d", "e");
+    a.unlink("gone");
+    b.write("d/f", "2");
+    b.write("d/new", "3");
+    sync(&a, &b);
+    assert_eq!(a.tree(), ["e/", "e/f=2", "e/new=3", "old=0"]);
+}
+
+#[test]
+fn unsaved_bytes_in_an_open_file_are_merged_and_not_lost() {
+    let (a, b) = two();
+    let (ino, fh) = a.open("old", WRITE);
+    a.write_to(ino, fh, 0, "mine").unwrap();
+    b.write("old", "theirs");
+    a.pull(&b).unwrap();
+    a.write_to(ino, fh, 4, " and more").unwrap();
+    a.close(ino, fh);
+    sync(&a, &b);
+    let tree = a.tree();
+    assert!(tree.iter().any(|line| line.ends_with("=mine and more")), "{tree:?}");
+    assert!(tree.iter().any(|line| line.ends_with("=theirs")), "{tree:?}");
+}
+
+#[test]
+fn a_chain_of_devices_agrees() {
+    let (a, b) = two();
+    let c = a.invite(Role::Writer);
+    b.pull(&a).unwrap();
+    a.write("x", "a");
+    c.write("x", "c");
+    for _ in 0..3 {
+        b.pull(&a).unwrap();
+        c.pull(&b).unwrap();
+        b.pull(&c).unwrap();
+        a.pull(&b).unwrap();
+    }
+    assert_eq!((a.tree(), b.tree()), (b.tree(), c.tree()));
+    assert_eq!(a.names("x").len(), 2);
+}
+
+#[test]
+fn merging_the_same_from_both_sides_needs_no_third_version() {
+    let (a, b) = two();
+    a.write("x", "a");
+    b.write("x", "b");
+    a.mount().publish().unwrap();
+    b.mount().publish().unwrap();
+    let (head_a, head_b) = (a.mount().head().unwrap(), b.mount().head().unwrap());
+    let (for_a, for_b) = (a.fetch(&b, head_b).unwrap().0, b.fetch(&a, head_a).unwrap().0);
+    assert_eq!(a.mount().merge_from(for_a).unwrap().step, MergeStep::Merged);
+    assert_eq!(b.mount().merge_from(for_b).unwrap().step, MergeStep::Merged);
+    assert_eq!(a.pull(&b).unwrap(), MergeStep::Nothing, "what both know is equal");
+    assert_eq!(b.pull(&a).unwrap(), MergeStep::Nothing);
+    assert_eq!(a.tree(), b.tree());
+}
+
+#[test]
+fn changes_made_while_others_merge_are_kept() {
+    let (a, b) = two();
+    for n in 0..30 {
+        b.write(&format!("b{n}"), "b");
+    }
+    b.mount().publish().unwrap();
+    let head = b.mount().head().unwrap();
+    let (fetch, _) = a.fetch(&b, head).unwrap();
+    let writer = a.mount().clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..200 {
+                let name = format!("a{n}");
+                writer.mkdir(ME, Ino::ROOT, name.as_bytes(), 0o755).unwrap();
+            }
+        });
+        a.mount().merge_from(fetch).unwrap();
+    });
+    sync(&a, &b);
+    assert_eq!(b.tree().len(), 231);
+}
+
+#[test]
+fn a_device_put_back_to_an_older_state_loses_nothing() {
+    let (a, mut b) = two();
+    b.write("one", "1");
+    b.mount().publish().unwrap();
+    b.mount().stop().unwrap();
+    let backup = b.disk.crash(1);
+    b.start_on(b.disk.clone());
+    b.write("two", "2");
+    sync(&a, &b);
+    b.mount().stop().unwrap();
+    b.start_on(backup);
+    b.write("three", "3");
+    b.mkdir("d");
+    b.write("d/four", "4");
+    b.write("old", "changed here");
+    a.write("old", "changed there");
+    // Its peer knows more of it than it does itself, and waits for it to put that right.
+    assert_eq!(a.pull(&b).unwrap(), MergeStep::Nothing);
+    sync(&b, &a);
+    let tree = a.tree();
+    for line in ["one=1", "two=2", "three=3", "d/four=4"] {
+        assert!(tree.contains(&line.to_owned()), "{line} in {tree:?}");
+    }
+    assert_eq!(a.names("old").len(), 2, "{tree:?}");
+    b.restart(false);
+    b.write("five", "5");
+    sync(&a, &b);
+    assert_eq!(a.mount().conflicts(None).unwrap().len(), 1);
+}
+
+#[test]
+fn a_power_cut_in_a_merge_loses_nothing_and_the_next_merge_completes() {
+    let mut cut_in_merges = 0;
+    for calls in 1..40 {
+        let (mut a, b) = two();
+        a.write("mine", "saved here");
+        b.write("theirs", "made there");
+        b.write("old", "changed there");
+        a.write("both", "a");
+        b.write("both", "b");
+        b.mount().publish().unwrap();
+        let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+        a.disk.inject(sim::Fault::PowerOff { after_calls: calls });
+        let merged = a.mount().merge_from(fetch);
+        cut_in_merges += u32::from(merged.is_err());
+        a.restart(false);
+        let tree = a.tree();
+        assert!(tree.contains(&"mine=saved here".to_owned()), "cut after {calls}: {tree:?}");
+        assert!(tree.iter().any(|line| line.starts_with("both") && line.ends_with("=a")));
+        if merged.is_ok() {
+            assert!(tree.contains(&"theirs=made there".to_owned()), "cut after {calls}: {tree:?}");
+        }
+        sync(&a, &b);
+        let tree = b.tree();
+        assert_eq!(tree.len(), 5, "cut after {calls}: {tree:?}");
+        if merged.is_ok() {
+            break;
+        }
+    }
+    assert!(cut_in_merges >= 3, "{cut_in_merges} merges were cut");
+}

@@ -1,0 +1,258 @@
+//! Several devices in one process: what one publishes the others merge into their live mounts.
+
+mod conflicts;
+mod fetching;
+mod members;
+mod merging;
+mod open_files;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use cairnfs_store::{DeviceKey, KeyRing, Options as StoreOptions, Secret, create, open, sim};
+
+use crate::{
+    Bucket, BucketId, Caller, Fh, Ino, Kind, MergeStep, Mount, OpenFlags, Options, RenameMode,
+    Result, Role,
+    bucket::{begin, begin_unknown},
+};
+
+const DIR: &str = "/bucket";
+const ME: Caller = Caller { uid: 0, gid: 0 };
+const READ: OpenFlags =
+    OpenFlags { append: false, sync: false, truncate: false, write: false, exclusive: false };
+const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
+
+/// A device with its disk.
+struct Peer {
+    disk: sim::SimDisk,
+    key: Arc<DeviceKey>,
+    mount: Option<Mount>,
+}
+
+fn keys() -> KeyRing {
+    KeyRing::new([(0, Secret::new([3; 32]))]).unwrap()
+}
+
+fn bucket_id() -> BucketId {
+    BucketId([1; 16])
+}
+
+fn store_options() -> StoreOptions {
+    StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 64 << 10, ..StoreOptions::default() }
+}
+
+fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Mount {
+    let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
+    let bucket = Bucket {
+        id: bucket_id(),
+        device: Arc::clone(key),
+        appender: opened.appender,
+        blobs: opened.blobs,
+        saves: opened.saves,
+        key_file: None,
+    };
+    // Versions are made when the test says so.
+    let hour = Duration::from_secs(3600);
+    let options = Options { publish_quiet: hour, publish_max: hour, ..Options::default() };
+    Mount::start(bucket, options).unwrap()
+}
+
+impl Peer {
+    fn fresh(
+        fill: impl FnOnce(&DeviceKey, cairnfs_store::Appender, Arc<cairnfs_store::Blobs>),
+    ) -> Self {
+        let key = Arc::new(DeviceKey::generate().unwrap());
+        let disk = sim::SimDisk::new(1);
+        let (appender, blobs) =
+            create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
+        fill(&key, appender, blobs);
+        let mount = Some(start(&disk, &key));
+        Self { disk, key, mount }
+    }
+
+    fn first() -> Self {
+        Self::fresh(|key, appender, blobs| {
+            begin((0, 0), key, bucket_id(), appender, blobs).unwrap();
+        })
+    }
+
+    /// A device that `self` invites, with the tree that `self` has.
+    fn invite(&self, role: Role) -> Self {
+        let peer = Self::fresh(|key, mut appender, _| {
+            begin_unknown(key, bucket_id(), &mut appender).unwrap();
+        });
+        self.mount().set_member(peer.key.public(), "peer", Some(role)).unwrap();
+        assert!(peer.mount().awaits_first_version());
+        assert_eq!(peer.pull(self).unwrap(), MergeStep::FastForward);
+        assert!(!peer.mount().awaits_first_version());
+        peer
+    }
+
+    /// Fetches what `other` stands on and merges it.
+    fn pull(&self, other: &Self) -> Result<MergeStep> {
+        other.mount().publish().unwrap();
+        let head = other.mount().head().unwrap();
+        if self.mount().covers(&head)? {
+            return Ok(MergeStep::Nothing);
+        }
+        let (fetch, _) = self.fetch(other, head)?;
+        let outcome = self.mount().merge_from(fetch)?;
+        assert!(self.mount().covers(&head)? || outcome.step == MergeStep::Nothing);
+        Ok(outcome.step)
+    }
+
+    /// Fetches `head`; says how many blobs came.
+    fn fetch(&self, other: &Self, head: [u8; 32]) -> Result<(crate::Fetch, u64)> {
+        let mut fetch = self.mount().fetch(head)?;
+        let have: Vec<_> = self.mount().head().into_iter().collect();
+        fetch.expect_ancestors(&other.mount().ancestry(&head, &have, 1000)?);
+        while !fetch.is_complete() {
+            let wanted = fetch.wanted(16)?;
+            let mut blobs = Vec::new();
+            for id in &wanted {
+                match other.mount().sealed(id)? {
+                    Some(blob) => blobs.push(blob),
+                    None => fetch.unavailable(&[*id])?,
+                }
+            }
+            fetch.supply(&blobs)?;
+        }
+        let blobs = fetch.progress().blobs;
+        Ok((fetch, blobs))
+    }
+
+    /// As if it were started again: after a clean stop, or after its power was cut.
+    fn restart(&mut self, cleanly: bool) {
+        if cleanly {
+            self.mount().stop().unwrap();
+        } else {
+            self.disk = self.disk.crash(7);
+            self.mount().stop().ok();
+        }
+        self.start_on(self.disk.clone());
+    }
+
+    fn start_on(&mut self, disk: sim::SimDisk) {
+        // The bucket is let go with the last clone.
+        self.mount = None;
+        self.mount = Some(start(&disk, &self.key));
+        self.disk = disk;
+    }
+
+    fn mount(&self) -> &Mount {
+        self.mount.as_ref().expect("it is taken only while another is started")
+    }
+
+    fn walk(&self, path: &str) -> Result<Ino> {
+        let names = path.split('/').filter(|name| !name.is_empty());
+        names
+            .into_iter()
+            .try_fold(Ino::ROOT, |dir, name| Ok(self.mount().lookup(dir, name.as_bytes())?.ino))
+    }
+
+    fn parent<'p>(&self, path: &'p str) -> (Ino, &'p [u8]) {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        (self.walk(dir).unwrap(), name.as_bytes())
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let (dir, name) = self.parent(path);
+        let flags = OpenFlags { truncate: true, ..WRITE };
+        let (attr, fh) = self.mount().create(ME, dir, name, 0o644, flags).unwrap();
+        self.write_to(attr.ino, fh, 0, text).unwrap();
+        self.close(attr.ino, fh);
+    }
+
+    fn write_to(&self, ino: Ino, fh: Fh, at: u64, text: &str) -> Result<()> {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let done = Box::new(move |result| tell.send(result).unwrap());
+        self.mount().write(ino, fh, at, text.as_bytes(), false, done);
+        told.recv().unwrap().map(drop)
+    }
+
+    fn close(&self, ino: Ino, fh: Fh) {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        self.mount().flush(ino, fh, Box::new(move |result| tell.send(result).unwrap()));
+        told.recv().unwrap().unwrap();
+        self.mount().release(ino, fh, Box::new(|_| ()));
+    }
+
+    fn mkdir(&self, path: &str) {
+        let (dir, name) = self.parent(path);
+        self.mount().mkdir(ME, dir, name, 0o755).unwrap();
+    }
+
+    fn unlink(&self, path: &str) {
+        let (dir, name) = self.parent(path);
+        self.mount().unlink(dir, name).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        let ((dir, name), (new_dir, new_name)) = (self.parent(from), self.parent(to));
+        self.mount().rename(dir, name, new_dir, new_name, RenameMode::Replace).unwrap();
+    }
+
+    fn open(&self, path: &str, flags: OpenFlags) -> (Ino, Fh) {
+        let ino = self.walk(path).unwrap();
+        (ino, self.mount().open(ino, flags).unwrap())
+    }
+
+    fn read_from(&self, ino: Ino, fh: Fh) -> String {
+        String::from_utf8(self.mount().read(ino, fh, 0, 1 << 20).unwrap()).unwrap()
+    }
+
+    /// Every path with its content, directories with a slash.
+    fn tree(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut dirs = vec![(String::new(), Ino::ROOT)];
+        while let Some((path, ino)) = dirs.pop() {
+            let fh = self.mount().opendir(ino).unwrap();
+            let mut entries = Vec::new();
+            self.mount()
+                .readdir(ino, fh, 2, true, &mut |entry| {
+                    entries.push(entry);
+                    true
+                })
+                .unwrap();
+            for entry in entries {
+                let path = format!("{path}{}", String::from_utf8_lossy(&entry.name));
+                if entry.kind == Kind::Dir {
+                    found.push(format!("{path}/"));
+                    dirs.push((format!("{path}/"), entry.ino));
+                } else {
+                    let fh = self.mount().open(entry.ino, READ).unwrap();
+                    found.push(format!("{path}={}", self.read_from(entry.ino, fh)));
+                    self.mount().release(entry.ino, fh, Box::new(|_| ()));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// The paths in the root that begin with `prefix`.
+    fn names(&self, prefix: &str) -> Vec<String> {
+        let tree = self.tree().into_iter();
+        let names = tree.filter_map(|line| Some(line.split_once('=')?.0.to_owned()));
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+}
+
+/// Pulls both ways until nobody learns anything.
+fn sync(a: &Peer, b: &Peer) {
+    for _ in 0..4 {
+        let steps = (a.pull(b).unwrap(), b.pull(a).unwrap());
+        if steps == (MergeStep::Nothing, MergeStep::Nothing) {
+            assert_eq!(a.tree(), b.tree());
+            return;
+        }
+    }
+    panic!("no rest after four rounds");
+}
+
+fn two() -> (Peer, Peer) {
+    let a = Peer::first();
+    a.write("old", "0");
+    let b = a.invite(Role::Writer);
+    (a, b)
+}
