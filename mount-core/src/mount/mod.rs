@@ -86,7 +86,7 @@ impl Change<'_> {
 }
 
 impl Mount {
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
     }
 
