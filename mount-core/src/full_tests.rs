@@ -1,29 +1,18 @@
 //! A call of the disk fails for want of space, anywhere in a load: who asked hears of it, nothing that
 //! was saved is lost, and it goes on by itself once there is room.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::io::ErrorKind;
 
-use cairnfs_store::{
-    DeviceKey, create,
-    sim::{self, Call, Fault},
-};
+use cairnfs_store::sim::{Call, Fault};
 
 use crate::{
-    BucketId, Error,
-    bucket::begin,
-    crash_tests::{
-        DIR, Model, Possible, Rng, keys, mount, read_back, save, sizes, step, store_options,
-    },
+    Error,
+    random_load::{Model, Possible, fresh, mount, read_back, save, sizes, step},
 };
 
 /// How often the faults of one load were heard of.
 fn one_load(seed: u64) -> usize {
-    let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let device = Arc::new(DeviceKey::generate().unwrap());
-    let disk = sim::SimDisk::new(seed);
-    let (appender, blobs) =
-        create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
-    begin((0, 0), &device, BucketId([1; 16]), appender, blobs).unwrap();
+    let (disk, device, mut rng) = fresh(seed);
     let mounted = mount(&disk, &device).unwrap();
     let mut states = Possible(vec![Model::new()]);
     let mut heard = 0;

@@ -25,6 +25,8 @@ mod options;
 mod peers;
 mod places;
 #[cfg(test)]
+mod random_load;
+#[cfg(test)]
 mod rot_tests;
 mod shared;
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! One bit of the stored bytes turns, anywhere: nothing changes, or exactly the files that need it
 //! are errors and a check names them, or the bucket is refused. Never wrong bytes, never a panic.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use cairnfs_store::{DeviceKey, create, sim};
+use cairnfs_store::{DeviceKey, sim};
 
 use crate::{
-    Bucket, BucketId, Error, Ino, Kind, Mount, OpenFlags, Protection, Result, Unlock,
-    bucket::begin,
-    crash_tests::{DIR, Model, Possible, Rng, keys, mount, save, step, store_options},
+    Bucket, Error, Ino, Kind, Mount, OpenFlags, Protection, Result, Unlock,
+    random_load::{Model, Possible, Rng, fresh, mount, save, step},
 };
 
 /// A bucket that was left in good order, and what is in it.
@@ -19,12 +18,7 @@ struct Rested {
 }
 
 fn rested(seed: u64) -> Rested {
-    let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let device = Arc::new(DeviceKey::generate().unwrap());
-    let disk = sim::SimDisk::new(seed);
-    let (appender, blobs) =
-        create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
-    begin((0, 0), &device, BucketId([1; 16]), appender, blobs).unwrap();
+    let (disk, device, mut rng) = fresh(seed);
     let mut states = Possible(vec![Model::new()]);
     for _ in 0..3 {
         let mounted = mount(&disk, &device).unwrap();
