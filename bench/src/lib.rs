@@ -27,6 +27,7 @@ pub mod policies;
 pub mod rounds;
 pub mod sample;
 pub mod served;
+pub mod session;
 pub mod sim;
 pub mod sync;
 pub mod systems;

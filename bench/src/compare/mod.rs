@@ -18,18 +18,16 @@ pub use works::{Amount, Work};
 
 use self::works::{COLD, SMALL, WARM};
 use crate::{
-    awake::Awake,
-    binary, cipher, interrupt,
-    machine::{self, Machine},
+    cipher, interrupt,
     noise::Noise,
     output::Output,
     plain::{Form, Plain},
     rounds::Subject,
     sample::Samples,
+    session::Session,
     systems::{Place, Which},
     tree::Tree,
     ui::{self, Progress},
-    workplace,
 };
 
 /// cairnfs, waiting for the disk when a file is closed, and not before fsync, as the others do.
@@ -48,26 +46,18 @@ struct Measured {
 ///
 /// What the disk or one of the file systems says.
 pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
-    interrupt::watch()?;
-    let cairnfs = binary::path()?;
-    let place = workplace::new(dir)?;
-    let machine = Machine::here(place.path())?;
-    ui::line(&machine.line());
-    let awake = Awake::if_needed(place.path())?;
+    let session = Session::begin(dir)?;
     let cipher = cipher::speeds()?;
     let amount = amount(quick);
-    let tree_dir = place.path().join("source");
-    fs::create_dir(&tree_dir)?;
-    let tree = Tree::new(&tree_dir, u32::try_from(amount.files)?)?;
+    let tree = Tree::new(&session.dir("source")?, u32::try_from(amount.files)?)?;
 
-    let installed = installed(&cairnfs);
+    let installed = installed(&session.binary);
     let mut places = Vec::new();
     let mut versions = Vec::new();
     for (which, program) in installed {
         interrupt::check()?;
         ui::progress(&format!("making and mounting {which}"));
-        let base = place.path().join(which.to_string().replace([' ', ':'], "-"));
-        fs::create_dir(&base)?;
+        let base = session.dir(&which.to_string().replace([' ', ':'], "-"))?;
         match Place::new(which, &program, &base) {
             Ok(place) => places.push(place),
             // One of the others that does not come up here is no reason to have no figures.
@@ -79,7 +69,7 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
         }
         versions.push((which.to_string(), which.version(&program)));
     }
-    let measured = measure(place.path(), &mut places, &amount, &tree)?;
+    let measured = measure(session.path(), &mut places, &amount, &tree)?;
     let mut syncs = Vec::new();
     if syncs::can_count() {
         for place in &places {
@@ -92,9 +82,7 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
     }
     drop(places);
     let report = Report::new(
-        machine,
-        machine::load()?,
-        awake.is_some(),
+        session.circumstances()?,
         cipher,
         amount,
         tree.bytes(),

@@ -5,17 +5,16 @@ use serde::Serialize;
 use super::{Amount, Measured, Syncs, Work};
 use crate::{
     cipher::Speeds,
-    machine::Machine,
     sample::Spread,
+    session::Circumstances,
     ui::{self, Table},
 };
 
 /// All figures of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    machine: Machine,
-    load_at_the_end: String,
-    processors_kept_awake: bool,
+    #[serde(flatten)]
+    circumstances: Circumstances,
     cipher: Speeds,
     amount: Amount,
     tree_bytes: u64,
@@ -50,9 +49,7 @@ const BASES: usize = 3;
 impl Report {
     #[allow(clippy::too_many_arguments, reason = "it is what the report consists of")]
     pub(super) fn new(
-        machine: Machine,
-        load_at_the_end: String,
-        processors_kept_awake: bool,
+        circumstances: Circumstances,
         cipher: Speeds,
         amount: Amount,
         tree_bytes: u64,
@@ -61,17 +58,7 @@ impl Report {
         syncs: Vec<Syncs>,
     ) -> Self {
         let rows = measured.iter().map(|of_work| row(of_work, &amount, tree_bytes)).collect();
-        Self {
-            machine,
-            load_at_the_end,
-            processors_kept_awake,
-            cipher,
-            amount,
-            tree_bytes,
-            versions,
-            rows,
-            syncs,
-        }
+        Self { circumstances, cipher, amount, tree_bytes, versions, rows, syncs }
     }
 
     pub(super) fn print(&self) {
@@ -82,7 +69,11 @@ impl Report {
             .filter(|(_, version)| !version.is_empty())
             .map(|(name, version)| format!("{name} {version}"))
             .collect();
-        ui::line(&format!("{}; load {} at the end", versions.join(", "), self.load_at_the_end));
+        ui::line(&format!(
+            "{}; load {} at the end",
+            versions.join(", "),
+            self.circumstances.load_at_the_end
+        ));
         let Amount { rounds, files, synced, large_bytes, places } = self.amount;
         ui::line(&format!(
             "{rounds} rounds of: {files} small or empty files, {synced} fsynced ones, {} in a large \

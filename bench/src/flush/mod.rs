@@ -7,7 +7,7 @@ mod report;
 mod space;
 mod writers;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -17,14 +17,11 @@ pub use space::Cost;
 pub use writers::Rate;
 
 use crate::{
-    awake::Awake,
-    binary,
     cipher::{self, Speeds},
-    interrupt,
-    machine::{self, Machine},
     output::Output,
     rounds::Plan,
-    ui, workplace,
+    session::{Circumstances, Session},
+    ui,
 };
 
 /// What is changed at a time.
@@ -84,9 +81,8 @@ impl Extent {
 /// All figures of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    machine: Machine,
-    load_at_the_end: String,
-    processors_kept_awake: bool,
+    #[serde(flatten)]
+    circumstances: Circumstances,
     extent: String,
     cipher: Speeds,
     groups: Vec<Group>,
@@ -100,45 +96,23 @@ pub struct Report {
 ///
 /// What the disk, the mount or cairnfs says.
 pub fn run(dir: Option<&Path>, extent: Extent, output: &Output) -> Result<()> {
-    interrupt::watch()?;
-    let binary = binary::path()?;
-    let place = workplace::new(dir)?;
-    let machine = Machine::here(place.path())?;
-    ui::line(&machine.line());
-    if machine.is_in_memory() {
-        ui::line("NOTE: this is no disk: barriers cost nothing here. Give --dir on a real one.");
-    }
-    let awake = Awake::if_needed(place.path())?;
+    let session = Session::begin(dir)?;
     let cipher = cipher::speeds()?;
     ui::line(&format!(
         "one core: AES-256-GCM {:.0} MiB/s, ChaCha20-Poly1305 {:.0}, BLAKE3 {:.0}\n",
         cipher.aes_gcm_mib_s, cipher.chacha_mib_s, cipher.blake3_mib_s
     ));
-    let sub = |name: &str| -> Result<PathBuf> {
-        let dir = place.path().join(name);
-        std::fs::create_dir(&dir)?;
-        Ok(dir)
-    };
-    let mut groups = latency::measure(&binary, &sub("latency")?, extent)?;
-    groups.push(growth::directories(&binary, &sub("dirs")?, extent)?);
-    groups.push(growth::files(&binary, &sub("files")?, extent)?);
+    let (binary, sub) = (&session.binary, |name| session.dir(name));
+    let mut groups = latency::measure(binary, &sub("latency")?, extent)?;
+    groups.push(growth::directories(binary, &sub("dirs")?, extent)?);
+    groups.push(growth::files(binary, &sub("files")?, extent)?);
     groups.push(growth::unpublished(&sub("unpublished")?, extent)?);
     groups.push(growth::extents(&sub("extents")?, extent)?);
-    groups.push(growth::making(&binary, &sub("making")?, extent)?);
-    let rates = writers::measure(&binary, &sub("writers")?, extent)?;
-    let costs = space::measure(&binary, &sub("space")?, extent)?;
+    groups.push(growth::making(binary, &sub("making")?, extent)?);
+    let rates = writers::measure(binary, &sub("writers")?, extent)?;
+    let costs = space::measure(binary, &sub("space")?, extent)?;
     let extent = format!("{extent:?}").to_lowercase();
-    let load_at_the_end = machine::load()?;
-    let processors_kept_awake = awake.is_some();
-    let report = Report {
-        machine,
-        load_at_the_end,
-        processors_kept_awake,
-        extent,
-        cipher,
-        groups,
-        rates,
-        costs,
-    };
+    let circumstances = session.circumstances()?;
+    let report = Report { circumstances, extent, cipher, groups, rates, costs };
     output.save("flush", &report, None)
 }

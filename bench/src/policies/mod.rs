@@ -9,7 +9,7 @@ mod svg;
 mod timing;
 mod usage;
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 
@@ -20,14 +20,12 @@ pub use timing::Amount;
 
 use self::timing::Field;
 use crate::{
-    awake::Awake,
-    binary, cipher, interrupt,
+    cipher, interrupt,
     jobs::Kind,
-    machine::{self, Machine},
     output::Output,
+    session::Session,
     tree::Tree,
     ui::{self, Progress},
-    workplace,
 };
 
 /// The policies compared, as `--save` takes them.
@@ -39,20 +37,10 @@ const POLICIES: [&str; 3] = ["flush", "release", "interval:5s"];
 ///
 /// What the disk, the mount or a program says.
 pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
-    interrupt::watch()?;
-    let binary = binary::path()?;
-    let place = workplace::new(dir)?;
-    let machine = Machine::here(place.path())?;
-    ui::line(&machine.line());
-    if machine.is_in_memory() {
-        ui::line("NOTE: this is no disk: barriers cost nothing here. Give --dir on a real one.");
-    }
-    let awake = Awake::if_needed(place.path())?;
+    let session = Session::begin(dir)?;
     let cipher = cipher::speeds()?;
     let (amount, cuts) = extent(quick);
-    let source = place.path().join("source");
-    fs::create_dir(&source)?;
-    let tree = Tree::new(&source, 200)?;
+    let tree = Tree::new(&session.dir("source")?, 200)?;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| is_here(*kind)).collect();
 
     // Cut first, so that nothing of it goes on while times are taken.
@@ -61,10 +49,10 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
     for kind in &kinds {
         interrupt::check()?;
         progress.step(&format!("{kind}: {} cuts under each policy", cuts.count));
-        crashed.push(crash::run(*kind, &POLICIES, &binary, place.path(), &tree, cuts)?);
+        crashed.push(crash::run(*kind, &POLICIES, &session.binary, session.path(), &tree, cuts)?);
     }
     drop(progress);
-    let field = Field::new(place.path(), &binary, &POLICIES)?;
+    let field = Field::new(session.path(), &session.binary, &POLICIES)?;
     let progress = Progress::new("times", kinds.len() * amount.rounds * (POLICIES.len() + 2));
     let mut works = Vec::new();
     for (kind, crashed) in kinds.iter().zip(crashed) {
@@ -73,10 +61,8 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
     }
     drop(progress);
     drop(field);
-    let load_at_the_end = machine::load()?;
-    let processors_kept_awake = awake.is_some();
-    let report =
-        Report { machine, load_at_the_end, processors_kept_awake, cipher, amount, cuts, works };
+    let circumstances = session.circumstances()?;
+    let report = Report { circumstances, cipher, amount, cuts, works };
     report.print();
     output.save("policies", &report, Some(&page::of(&report)))
 }
@@ -110,7 +96,7 @@ impl Report {
             "{rounds} rounds; the power cut {count} times within {} s of work under each policy; load \
              {} at the end; one core: AES-256-GCM {:.0} MiB/s, BLAKE3 {:.0}\n",
             time.as_secs(),
-            self.load_at_the_end,
+            self.circumstances.load_at_the_end,
             self.cipher.aes_gcm_mib_s,
             self.cipher.blake3_mib_s,
         ));

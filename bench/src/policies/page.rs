@@ -21,8 +21,8 @@ pub(super) fn of(report: &Report) -> String {
          simulated disk whose power was cut {} times within {} s; what was acknowledged and is gone \
          was counted. One core of this machine does AES-256-GCM at {:.0} MiB/s and BLAKE3 at {:.0} \
          MiB/s.</p></header>\n",
-        escape(&report.machine.line()),
-        escape(&report.load_at_the_end),
+        escape(&report.circumstances.machine.line()),
+        escape(&report.circumstances.load_at_the_end),
         report.amount.rounds,
         report.cuts.count,
         report.cuts.time.as_secs(),

@@ -11,17 +11,16 @@ use super::{
 use crate::{
     cipher::Speeds,
     jobs::Kind,
-    machine::Machine,
     sample::{Spread, Summary},
+    session::Circumstances,
     ui::{self, Table},
 };
 
 /// All figures of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    pub(super) machine: Machine,
-    pub(super) load_at_the_end: String,
-    pub(super) processors_kept_awake: bool,
+    #[serde(flatten)]
+    pub(super) circumstances: Circumstances,
     pub(super) cipher: Speeds,
     pub(super) amount: Amount,
     pub(super) cuts: Cuts,

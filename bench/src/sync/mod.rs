@@ -17,7 +17,7 @@ mod rsync;
 mod stream;
 mod trees;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -27,12 +27,10 @@ pub use edits::Edits;
 pub use first::First;
 
 use crate::{
-    awake::Awake,
-    binary, interrupt,
-    machine::{self, Machine},
     output::Output,
     rounds::Plan,
-    ui, workplace,
+    session::{Circumstances, Session},
+    ui,
 };
 use trees::Shape;
 
@@ -80,9 +78,8 @@ impl Extent {
 /// All figures of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    machine: Machine,
-    load_at_the_end: String,
-    processors_kept_awake: bool,
+    #[serde(flatten)]
+    circumstances: Circumstances,
     quick: bool,
     edits: Edits,
     first: Vec<First>,
@@ -95,40 +92,20 @@ pub struct Report {
 ///
 /// What the disk, a mount, rsync or cairnfs says; that something does not arrive.
 pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
-    interrupt::watch()?;
-    let binary = binary::path()?;
-    let place = workplace::new(dir)?;
-    let machine = Machine::here(place.path())?;
-    ui::line(&machine.line());
-    if machine.is_in_memory() {
-        ui::line("NOTE: this is no disk: barriers cost nothing here. Give --dir on a real one.");
-    }
+    let session = Session::begin(dir)?;
     if !rsync::is_installed() {
         ui::line("NOTE: rsync is left out: `apt-get install rsync`");
     }
     ui::line("");
-    let awake = Awake::if_needed(place.path())?;
     let extent = Extent::new(quick);
-    let sub = |name: &str| -> Result<PathBuf> {
-        let dir = place.path().join(name);
-        std::fs::create_dir(&dir)?;
-        Ok(dir)
-    };
-    let edits = edits::measure(&binary, &sub("edits")?, extent.edits)?;
+    let (binary, sub) = (&session.binary, |name| session.dir(name));
+    let edits = edits::measure(binary, &sub("edits")?, extent.edits)?;
     let mut first = Vec::new();
     for (name, shape) in extent.first {
-        first.push(first::measure(&binary, &sub(name)?, name, shape, extent.first_rounds)?);
+        first.push(first::measure(binary, &sub(name)?, name, shape, extent.first_rounds)?);
     }
     first::print(&first);
-    let changes = changed::measure(&binary, &sub("changed")?, &extent)?;
-    let report = Report {
-        machine,
-        load_at_the_end: machine::load()?,
-        processors_kept_awake: awake.is_some(),
-        quick,
-        edits,
-        first,
-        changes,
-    };
+    let changes = changed::measure(binary, &sub("changed")?, &extent)?;
+    let report = Report { circumstances: session.circumstances()?, quick, edits, first, changes };
     output.save("sync", &report, None)
 }
