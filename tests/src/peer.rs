@@ -115,13 +115,7 @@ impl Peer {
     pub fn joining(home: Home, of: &Self, options: &[&str]) -> Self {
         let ticket = of.invite(&[]);
         home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).ok();
-        let dir = home.dir("mnt");
-        let peer = Self {
-            base: Base::Mounted { home, dir },
-            options: options.iter().map(|&option| option.to_owned()).collect(),
-        };
-        peer.mount();
-        peer
+        Self::again(home, options)
     }
 
     /// A ticket for another device.
