@@ -1,7 +1,7 @@
 //! Conflicts, settled by hand and by strategies.
 
 use super::{sync, two};
-use crate::{Error, Keep, Settings, Strategy};
+use crate::{Error, Keep, MergeStep, Settings, Strategy};
 
 #[test]
 fn conflicts_are_settled_on_all_devices() {
@@ -61,4 +61,25 @@ fn the_strategy_travels_and_decides() {
     assert!(tree.contains(&"notes.txt=ONE\ntwo\nthree\nfour\nFIVE\n".to_owned()), "{tree:?}");
     assert_eq!(a.names("x").len(), 1, "{tree:?}");
     assert!(a.mount().conflicts(None).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_written_after_a_merge_that_settled_something_is_no_part_of_it() {
+    let (a, b) = two();
+    let settings = Settings { strategy: Strategy::LastWriteWins, rules: Vec::new() };
+    a.mount().set_settings(settings).unwrap();
+    a.write("x", "0");
+    sync(&a, &b);
+    // The clock here is far ahead of the one there.
+    for n in 0..5 {
+        a.write("pad", &n.to_string());
+        a.mount().publish().unwrap();
+    }
+    a.write("x", "a");
+    b.write("x", "b");
+    assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
+    assert_eq!(b.pull(&a).unwrap(), MergeStep::FastForward);
+    a.write("after", "1");
+    sync(&a, &b);
+    assert_eq!(b.tree(), ["after=1", "old=0", "pad=4", "x=a"]);
 }

@@ -72,7 +72,7 @@ impl Writer {
         if shared.knows_all_of(&theirs)? {
             return shared.outcome(MergeStep::Nothing);
         }
-        self.settle_local(theirs.vv.max_lamport().saturating_add(OWN_OPS))?;
+        self.settle_local(theirs.vv.max_lamport())?;
         let (ours, base) = {
             let core = shared.core.read();
             (core.head.clone(), core.tree.base().clone())
@@ -118,11 +118,17 @@ impl Writer {
         Ok(outcome)
     }
 
-    /// Step 1. Afterwards changes are made under an operation of at least `clock`.
-    pub(super) fn settle_local(&mut self, clock: u64) -> Result<()> {
+    /// Step 1. Afterwards changes are made under an operation so much later than all that was
+    /// published here and than `theirs`, that those a merge itself needs lie between.
+    pub(super) fn settle_local(&mut self, theirs: u64) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         for _ in 0..SETTLE_ROUNDS_MAX {
-            shared.core.write().clock_floor = clock;
+            let clock = {
+                let mut core = shared.core.write();
+                // The present operation is the last that can be published until then.
+                core.clock_floor = core.op.lamport.max(theirs).saturating_add(OWN_OPS);
+                core.clock_floor
+            };
             self.save()?;
             self.publish()?;
             if shared.raise_clock(clock) {
