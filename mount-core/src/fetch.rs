@@ -13,7 +13,7 @@
 //! 1. What a peer sent is kept only after it was opened and found to be what its name says.
 //! 2. A part of the tree is passed over only if it is a part of our own version, which is whole; or
 //!    if it is a chunk that is here. So a fetch that ends is complete, however often one before it
-//!    was cut off.
+//!    was cut off; unless what it brought was given up meanwhile, which [`Fetch::is_whole`] tells.
 //! 3. Nothing is believed of a version before it was verified against its parents.
 
 use std::{
@@ -43,7 +43,9 @@ const VERSIONS_MAX: usize = 1 << 20;
 /// A version that is being fetched. Drive it with [`Fetch::wanted`] and [`Fetch::supply`] until
 /// [`Fetch::is_complete`], then hand it to [`Mount::merge_from`](crate::Mount::merge_from).
 ///
-/// What was supplied is kept: a fetch that is dropped and begun again asks only for the rest.
+/// What was supplied is kept: a fetch that is dropped and begun again asks only for the rest. But
+/// what no barrier covers yet goes when a save fails, on a full disk for one: then this fetch cannot
+/// be merged, and the next asks for that again.
 pub struct Fetch {
     shared: Arc<Shared>,
     inbox: Sender<Command>,
@@ -51,6 +53,8 @@ pub struct Fetch {
     /// Our own version when the fetch began.
     ours: BaseTree,
     known: VersionVector,
+    /// [`Shared::drops`] when the fetch began.
+    drops: u64,
     phase: Phase,
     /// To be looked at; the last one first.
     todo: Vec<Need>,
@@ -139,12 +143,14 @@ impl Fetch {
             (core.tree.base().clone(), core.head.vv.clone())
         };
         shared.fetch_begins();
+        let drops = shared.drops();
         Self {
             shared,
             inbox,
             head: BlobId(head),
             ours,
             known,
+            drops,
             phase: Phase::Versions,
             todo: vec![Need::Version(BlobId(head))],
             ready: VecDeque::new(),
@@ -154,6 +160,11 @@ impl Fetch {
             walked: HashSet::new(),
             progress: FetchProgress::default(),
         }
+    }
+
+    /// Whether nothing of what it brought was given up since.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.drops == self.shared.drops()
     }
 
     /// The version it is about.

@@ -147,6 +147,8 @@ struct Accounts {
     may_write: AtomicBool,
     /// Fetches under way: what they brought is referred to by nothing yet.
     fetches: AtomicU64,
+    /// How often blobs were given up that no barrier covered yet: what a fetch brought among them.
+    drops: AtomicU64,
     /// Whether peers wait for versions.
     awaited: AtomicBool,
 }
@@ -180,6 +182,7 @@ impl Shared {
             read_only: AtomicBool::default(),
             may_write: AtomicBool::default(),
             fetches: AtomicU64::default(),
+            drops: AtomicU64::default(),
             awaited: AtomicBool::default(),
         };
         let held: u64 = core.files.values().map(|file| file.lock().held_bytes()).sum();
@@ -265,6 +268,15 @@ impl Shared {
 
     pub(crate) fn is_fetching(&self) -> bool {
         self.accounts.fetches.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn blobs_dropped(&self) {
+        self.accounts.drops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often blobs were given up that no barrier covered yet.
+    pub(crate) fn drops(&self) -> u64 {
+        self.accounts.drops.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_awaited(&self, awaited: bool) {

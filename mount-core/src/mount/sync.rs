@@ -134,7 +134,8 @@ impl Mount {
     /// # Errors
     ///
     /// [`Error::Rejected`] if the version is not to be believed; nothing has changed then.
-    /// [`Error::NoSpace`], [`Error::Poisoned`], [`Error::Stopped`], damage.
+    /// [`Error::Busy`] if it must be fetched again, see [`Fetch`]. [`Error::NoSpace`],
+    /// [`Error::Poisoned`], [`Error::Stopped`], damage.
     pub fn merge_from(&self, fetched: Fetch) -> Result<MergeOutcome> {
         self.ask(|reply| Command::Merge(Box::new(fetched), reply))
     }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use cairnfs_store::sim;
+
 use super::{sync, two};
-use crate::MergeStep;
+use crate::{Error, MergeStep};
 
 #[test]
 fn a_fetch_brings_only_what_is_lacking_and_goes_on_where_it_was_cut() {
@@ -60,4 +62,28 @@ fn the_log_holds_the_versions_of_all_devices_each_once() {
         |path: Option<&[u8]>, what: &str| damage.push((path.map(<[u8]>::to_vec), what.to_owned()));
     b.mount().check(&mut |_, _| (), &mut found).unwrap();
     assert!(damage.is_empty(), "{damage:?}");
+}
+
+#[test]
+fn what_a_failed_save_took_with_it_is_fetched_again() {
+    let (a, b) = two();
+    b.write("new", &"b".repeat(100_000));
+    b.mount().publish().unwrap();
+    let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+    a.mkdir("d");
+    for nth in 1..20 {
+        let kind = std::io::ErrorKind::StorageFull;
+        a.disk.inject(sim::Fault::Fail { call: sim::Call::Write, nth, kind });
+    }
+    let save = || {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        a.mount().save(Box::new(move |result| tell.send(result).unwrap()));
+        told.recv().unwrap()
+    };
+    assert!(matches!(save(), Err(Error::NoSpace)));
+    assert!((0..100).any(|_| save().is_ok()), "there is space again");
+    let merged = a.mount().merge_from(fetch);
+    assert!(matches!(merged, Err(Error::Busy)), "{merged:?}");
+    sync(&a, &b);
+    assert_eq!(a.names("new"), ["new"]);
 }

@@ -63,7 +63,8 @@ impl Writer {
     /// # Errors
     ///
     /// [`Error::Rejected`] if it is not to be believed; a full disk, a failed write or barrier.
-    /// Nothing has changed then, but that local changes were saved and published.
+    /// [`Error::Busy`] if a failed save took some of what was fetched with it. Nothing has changed
+    /// then, but that local changes were saved and published.
     pub(super) fn merge(&mut self, fetched: &Fetch) -> Result<MergeOutcome> {
         let started = Instant::now();
         let theirs = fetched.manifest().filter(|_| fetched.is_complete());
@@ -93,6 +94,9 @@ impl Writer {
         if step == MergeStep::Merged && !may_write {
             // Somebody who may write will merge the two.
             return shared.outcome(MergeStep::Nothing);
+        }
+        if !fetched.is_whole() {
+            return Err(Error::Busy);
         }
         let result = self.join_and_write(fetched, &theirs, &ours, &base, step);
         if result.is_err() {

@@ -72,6 +72,9 @@ impl Writer {
 
     /// Takes what was put for a save that failed out of the log again.
     pub(super) fn drop_batch(&mut self) {
+        if self.appender.batch_bytes() > 0 {
+            self.shared.blobs_dropped();
+        }
         // A poisoned log refuses this too, and says so already.
         if let Err(err) = self.appender.discard_batch()
             && !self.appender.poisoned()
