@@ -78,6 +78,17 @@ impl Charter {
         }
     }
 
+    /// The same with other names for the operations that wrote it.
+    pub(crate) fn retagged(&self, rename: &impl Fn(OpId) -> OpId) -> Self {
+        let entry = |(key, entry): (&[u8; 32], &Entry)| {
+            (*key, Entry { at: rename(entry.at), ..entry.clone() })
+        };
+        Self {
+            members: self.members.iter().map(entry).collect(),
+            settings: (rename(self.settings.0), self.settings.1.clone()),
+        }
+    }
+
     /// What the device `key` may do.
     pub(crate) fn role(&self, key: &[u8; 32]) -> Option<Role> {
         self.members.get(key)?.role

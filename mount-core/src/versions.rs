@@ -36,7 +36,7 @@ impl Known<'_> {
 ///
 /// Where a parent was given up for space, only its author's right to write is checked: a member
 /// with that right could then claim to know what it does not. It cannot claim that of this device,
-/// see [`of_this_device`].
+/// see [`agree_on`].
 ///
 /// # Errors
 ///
@@ -88,45 +88,93 @@ pub(crate) fn verify_first(manifest: &Manifest, key: &[u8; 32]) -> Result<()> {
     }
 }
 
-/// Whether the version `head` knows of this device, `me`, only what this device has done.
+/// Whether two versions mean the same by the operations of the device `of` that both know: the last
+/// of them came with one version, which both follow from.
 ///
-/// `own` is the newest version here that `me` wrote, and `lamport` its last operation in that.
-/// Whoever knows that operation has that version among its ancestors; if not, this device wrote one
-/// operation twice: it was put back to an older state and went on from there. What it has written
-/// since would look as if it had been removed.
+/// If not, that device wrote one operation twice: it was put back to an older state and went on from
+/// there. What one side has of it would look as if the other had removed it. Where versions were
+/// given up for space nobody can tell, and it is taken to be so.
 ///
 /// # Errors
 ///
 /// Damage in the store.
-pub(crate) fn of_this_device(
-    head: BlobId,
-    me: &DeviceId,
-    own: Option<(BlobId, u64)>,
+pub(crate) fn agree_on(
+    of: &DeviceId,
+    ours: BlobId,
+    theirs: BlobId,
     known: &Known<'_>,
 ) -> Result<bool> {
-    let Some((own, lamport)) = own else { return Ok(true) };
+    let (Some(our), Some(their)) = (known.find(&ours)?, known.find(&theirs)?) else {
+        return Ok(true);
+    };
+    let last = our.vv.get(of).min(their.vv.get(of));
+    if last == 0 {
+        return Ok(true);
+    }
+    Ok(match (origin(of, last, ours, known)?, origin(of, last, theirs, known)?) {
+        (Origin::Unknown, _) | (_, Origin::Unknown) => true,
+        (Origin::Version(ours), Origin::Version(theirs)) => ours == theirs,
+        (Origin::None, _) | (_, Origin::None) => false,
+    })
+}
+
+/// Where an operation came from.
+enum Origin {
+    Version(BlobId),
+    None,
+    /// Versions that might have brought it are not here.
+    Unknown,
+}
+
+/// The version among `head` and its ancestors that brought the operation `lamport` of the device
+/// `of`: it knows no later one, and its parents do not know it. Looks at versions only that know it.
+fn origin(of: &DeviceId, lamport: u64, head: BlobId, known: &Known<'_>) -> Result<Origin> {
     let mut todo = vec![head];
     let mut seen = HashSet::new();
     let mut is_past = false;
     while let Some(id) = todo.pop() {
-        if id == own {
-            return Ok(true);
-        }
         if !seen.insert(id) {
             continue;
         }
         let Some(manifest) = known.find(&id)? else {
-            // Given up for space: its descendants were verified.
             is_past = true;
             continue;
         };
-        if manifest.vv.get(me) >= lamport {
-            todo.extend(&manifest.parents);
-        } else if id == head {
+        let (mut knowing, mut given_up) = (Vec::new(), false);
+        for parent in &manifest.parents {
+            match known.find(parent)? {
+                Some(found) if found.vv.get(of) >= lamport => knowing.push(*parent),
+                Some(_) => (),
+                None => given_up = true,
+            }
+        }
+        if knowing.is_empty() && !given_up && manifest.vv.get(of) == lamport {
+            return Ok(Origin::Version(id));
+        }
+        is_past |= given_up;
+        todo.extend(knowing);
+    }
+    Ok(if is_past { Origin::Unknown } else { Origin::None })
+}
+
+/// Whether one of the new versions was made by a device that did not know what `ours` knows it has
+/// done: it was put back to an older state.
+///
+/// # Errors
+///
+/// Damage in the store.
+pub(crate) fn any_forgot(ours: &VersionVector, me: &DeviceId, known: &Known<'_>) -> Result<bool> {
+    for manifest in known.new.values() {
+        let device = manifest.device();
+        let done = ours.get(&device);
+        if device == *me || manifest.ops == 0 || manifest.vv.get(&device) <= done {
+            continue;
+        }
+        if known_to_parents(manifest, known)?.is_some_and(|before| before.get(&device) < done) {
             return Ok(true);
         }
     }
-    Ok(is_past)
+    Ok(false)
 }
 
 /// The newest version that both `ours` and `theirs` follow from, if its like is still here.
@@ -171,40 +219,6 @@ pub(crate) fn joined(ours: &Charter, theirs: &Charter) -> Charter {
     let mut charter = ours.clone();
     charter.join(theirs);
     charter
-}
-
-/// The newest version among `head` and its ancestors that the device `me` wrote with operations of
-/// its own, and the last of these; `None` if it wrote none that is here.
-///
-/// Looks at versions only that know as much of it as `head` does.
-///
-/// # Errors
-///
-/// Damage in the store.
-pub(crate) fn own(
-    head: BlobId,
-    key: &[u8; 32],
-    me: &DeviceId,
-    known: &Known<'_>,
-) -> Result<Option<(BlobId, u64)>> {
-    let mut todo = vec![head];
-    let mut seen = HashSet::new();
-    let mut last = None;
-    while let Some(id) = todo.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        let Some(manifest) = known.find(&id)? else { continue };
-        let lamport = manifest.vv.get(me);
-        if lamport == 0 || lamport < *last.get_or_insert(lamport) {
-            continue;
-        }
-        if manifest.author == *key && manifest.device() == *me && manifest.ops > 0 {
-            return Ok(Some((id, lamport)));
-        }
-        todo.extend(&manifest.parents);
-    }
-    Ok(None)
 }
 
 /// What the parents of a version know together; `None` if one of them was given up.

@@ -3,7 +3,7 @@
 use cairnfs_store::sim;
 
 use super::{ME, WRITE, sync, two};
-use crate::{Ino, MergeStep, Role};
+use crate::{Ino, MergeStep, Role, Settings, Strategy};
 
 #[test]
 fn two_files_of_one_name_both_stand_and_survive_restarts() {
@@ -89,6 +89,29 @@ fn merging_the_same_from_both_sides_needs_no_third_version() {
     assert_eq!(a.pull(&b).unwrap(), MergeStep::Nothing, "what both know is equal");
     assert_eq!(b.pull(&a).unwrap(), MergeStep::Nothing);
     assert_eq!(a.tree(), b.tree());
+}
+
+#[test]
+fn members_and_settings_of_a_device_put_back_to_an_older_state_are_kept() {
+    let (mut a, b) = two();
+    let c = a.invite(Role::Writer);
+    a.mount().stop().unwrap();
+    let backup = a.disk.crash(1);
+    a.start_on(a.disk.clone());
+    a.write("one", "1");
+    sync(&a, &b);
+    a.mount().stop().unwrap();
+    a.start_on(backup);
+    a.mount().set_member(c.key.public(), "", None).unwrap();
+    let settings = Settings { strategy: Strategy::LastWriteWins, rules: Vec::new() };
+    a.mount().set_settings(settings.clone()).unwrap();
+    b.mount().learn_secrets(a.mount().secrets(&b.mount().epochs())).unwrap();
+    sync(&a, &b);
+    for peer in [&a, &b] {
+        assert!(peer.mount().members().iter().all(|member| member.key != c.key.public()));
+        assert_eq!(peer.mount().settings(), settings);
+    }
+    assert_eq!(b.tree(), ["old=0", "one=1"]);
 }
 
 #[test]

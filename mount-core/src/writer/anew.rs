@@ -81,6 +81,8 @@ impl Writer {
         let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
         let edits = map_edits(&layer, |long| sealer.put_node(long))?;
         let root = sealer.apply(base.root, edits)?;
+        // All that is newer in it is this device's own, or others' would be known.
+        let charter = ours.charter.retagged(&rename);
         let last = OpId { lamport: ours.vv.get(&me), device: anew };
         let mut vv = fork.vv.clone();
         vv.learn(&last);
@@ -93,10 +95,10 @@ impl Writer {
             root,
             ops: last.lamport.saturating_sub(fork.vv.max_lamport()),
             time: Time::now(),
-            charter: fork.charter.clone(),
+            charter: charter.clone(),
         };
         let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
-        let head = HeadState { manifest: blob, vv, charter: fork.charter.clone(), incarnation };
+        let head = HeadState { manifest: blob, vv, charter, incarnation };
         let op = OpId { lamport: last.lamport.saturating_add(1), device: anew };
         let carried = self.write_head(&head, Some(op))?;
         shared.carried(carried);

@@ -70,7 +70,8 @@ impl Writer {
         let theirs = fetched.manifest().filter(|_| fetched.is_complete());
         let theirs = theirs.ok_or_else(|| rejected("it was not fetched whole"))?;
         let shared = Arc::clone(&self.shared);
-        if shared.knows_all_of(&theirs)? {
+        let ours = shared.core.read().head.clone();
+        if self.agree(fetched, &ours)? && shared.knows_all_of(&theirs)? {
             return shared.outcome(MergeStep::Nothing);
         }
         self.settle_local(theirs.vv.max_lamport())?;
@@ -78,9 +79,15 @@ impl Writer {
             let core = shared.core.read();
             (core.head.clone(), core.tree.base().clone())
         };
-        if !self.knows_own(fetched, &ours)? {
+        if !self.agree(fetched, &ours)? {
             self.begin_anew(fetched)?;
             return self.merge(fetched);
+        }
+        let known = Known { new: fetched.versions(), shared: &shared };
+        if versions::any_forgot(&ours.vv, &self.device_id(&ours), &known)? {
+            // It will see that when it fetches from here, and go on under another name.
+            log::warn!("forgot version={}", hex8(&fetched.head()));
+            return shared.outcome(MergeStep::Nothing);
         }
         let step = match Relation::of(&ours.vv, &theirs.vv) {
             Relation::Same if theirs.root != base.root => {
@@ -147,12 +154,11 @@ impl Writer {
         device_id(&self.device.public(), head.incarnation)
     }
 
-    /// Whether they know nothing of this device that it does not know itself.
-    fn knows_own(&self, fetched: &Fetch, ours: &HeadState) -> Result<bool> {
-        let me = self.device_id(ours);
+    /// Whether they mean the same by this device's operations as it does itself.
+    fn agree(&self, fetched: &Fetch, ours: &HeadState) -> Result<bool> {
         let known = Known { new: fetched.versions(), shared: &self.shared };
-        let own = versions::own(ours.manifest.id, &self.device.public(), &me, &known)?;
-        versions::of_this_device(BlobId(fetched.head()), &me, own, &known)
+        let theirs = BlobId(fetched.head());
+        versions::agree_on(&self.device_id(ours), ours.manifest.id, theirs, &known)
     }
 
     /// Steps 2 and 3.
