@@ -309,7 +309,7 @@ pub(crate) fn begin_unknown(
     let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
     let me = device_id(&device.public(), 0);
     let record = SaveRecord {
-        head: Some(Head { manifest: blob, devices: Vec::new(), incarnation: 0 }),
+        head: Some(Head { manifest: blob, devices: Vec::new(), incarnation: 0, before: None }),
         op: OpId { lamport: 1, device: me },
         nodes: Vec::new(),
         files: Vec::new(),
@@ -359,7 +359,7 @@ pub(crate) fn begin(
     };
     let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
     let record = SaveRecord {
-        head: Some(Head { manifest: blob, devices: vec![author], incarnation: 0 }),
+        head: Some(Head { manifest: blob, devices: vec![author], incarnation: 0, before: None }),
         op: OpId { lamport: op.lamport + 1, device: author },
         nodes: Vec::new(),
         files: Vec::new(),

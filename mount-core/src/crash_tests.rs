@@ -67,6 +67,17 @@ fn what_was_acknowledged_survives_every_cut() {
 }
 
 #[test]
+fn publishing_fails_where_saving_did() {
+    let (disk, device, _) = fresh(1);
+    let mounted = mount(&disk, &device).unwrap();
+    mounted.mkdir(ME, Ino::ROOT, b"d", 0o755).unwrap();
+    disk.inject(sim::Fault::PowerOff { after_calls: 0 });
+    assert!(mounted.publish().is_err());
+    assert!(mounted.publish().is_err());
+    mounted.stop().unwrap_err();
+}
+
+#[test]
 fn save_records_that_a_version_made_redundant_go_when_it_is_quiet() {
     let (disk, device, mut rng) = fresh(1);
     let quiet = Duration::from_millis(300);

@@ -38,7 +38,12 @@ fn save_record() -> SaveRecord {
     let node = std::sync::Arc::new(cairnfs_merge::Node::empty(crate::Kind::File));
     let manifest = BlobRef { id: BlobId([8; 32]), len: 100 };
     SaveRecord {
-        head: Some(Head { manifest, devices: vec![op.device], incarnation: 1 }),
+        head: Some(Head {
+            manifest,
+            devices: vec![op.device],
+            incarnation: 1,
+            before: Some(manifest),
+        }),
         op,
         nodes: vec![(id, Some(node)), (NodeId::Root, None)],
         files: vec![(id, content.record())],
@@ -64,6 +69,17 @@ fn sealed_manifest() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let key = DeviceKey::from_seed(&Secret::new([9; 32]));
     let whole = manifest(&key).seal(&key);
     damaged(whole.clone()).prop_map(move |bytes| (whole.clone(), bytes))
+}
+
+#[test]
+fn a_save_record_of_the_first_form_is_read() {
+    let record = save_record();
+    let head = record.head.as_ref().map(|it| (it.manifest, &it.devices, it.incarnation));
+    let old = (head, record.op, &record.nodes, &record.files);
+    let bytes = postcard::to_extend(&old, vec![1]).unwrap();
+    let mut expected = save_record();
+    expected.head.as_mut().unwrap().before = None;
+    assert_eq!(SaveRecord::decode(&bytes).unwrap().encode(), expected.encode());
 }
 
 fn applied(record: SaveRecord) {

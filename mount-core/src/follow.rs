@@ -45,6 +45,19 @@ pub(crate) struct OpenVersion {
     node: Arc<Node<Data>>,
 }
 
+impl OpenVersion {
+    /// What showed it.
+    pub(crate) fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// Whether `tree` shows something else there; not if that cannot be read.
+    pub(crate) fn is_parted(&self, tree: &LiveTree) -> bool {
+        let now = shown_as(tree, self.shown.node, &self.content);
+        now.is_ok_and(|now| now != Some(self.shown))
+    }
+}
+
 /// The open or dirty contents of nodes that `is_touched` says of, given where the node hangs.
 ///
 /// # Errors

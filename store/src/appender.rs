@@ -263,6 +263,12 @@ impl Appender {
         self.trail.flush()
     }
 
+    /// Refuses all further writes, as after a failure of the disk: for who can no longer tell what
+    /// a write would mean.
+    pub const fn abandon(&mut self) {
+        self.poisoned = true;
+    }
+
     const fn check_poison(&self) -> Result<()> {
         if self.poisoned { Err(Error::Poisoned) } else { Ok(()) }
     }

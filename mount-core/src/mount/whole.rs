@@ -45,7 +45,8 @@ impl Mount {
     /// [`Error::Damaged`] if what was saved makes no sense, [`Error::Newer`], [`Error::Io`].
     pub fn start(bucket: Bucket, options: Options) -> Result<Self> {
         let vault = Arc::new(Vault::new(bucket.blobs, options.limits.cache_bytes));
-        let Recovered { core, inodes, published, unpublished } = recover(&bucket.saves, &vault)?;
+        let Recovered { core, inodes, published, unpublished, parted } =
+            recover(&bucket.saves, &vault)?;
         let shared = Arc::new(Shared::new(
             options,
             (bucket.id, bucket.device.public()),
@@ -55,6 +56,8 @@ impl Mount {
             published.into(),
             unpublished,
         ));
+        // Nobody has been told of a name yet.
+        let _outdated = shared.follow(&mut shared.core.write(), parted);
         let (inbox, commands) = crossbeam_channel::bounded(INBOX_LEN);
         let writer = Writer::new(
             Arc::clone(&shared),

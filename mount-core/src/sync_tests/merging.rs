@@ -1,9 +1,12 @@
 //! What a merge makes of two trees, also while others write and when the power goes.
 
+use std::sync::Arc;
+
 use cairnfs_store::sim;
+use parking_lot::Mutex;
 
 use super::{ME, WRITE, sync, two};
-use crate::{Ino, MergeStep, Role, Settings, Strategy};
+use crate::{Fh, Ino, MergeStep, Mount, Observer, Role, Settings, Strategy, VersionId};
 
 #[test]
 fn two_files_of_one_name_both_stand_and_survive_restarts() {
@@ -198,4 +201,53 @@ fn a_power_cut_in_a_merge_loses_nothing_and_the_next_merge_completes() {
         }
     }
     assert!(cut_in_merges >= 3, "{cut_in_merges} merges were cut");
+}
+
+/// Writes through an open handle as soon as there is a new version: between the first step of a
+/// merge and the third.
+struct WritesInMerge {
+    mount: Mutex<Option<(Mount, Ino, Fh)>>,
+}
+
+impl Observer for WritesInMerge {
+    fn head_changed(&self, _head: VersionId) {
+        if let Some((mount, ino, fh)) = self.mount.lock().take() {
+            mount.write(ino, fh, 1, b" and more", false, Box::new(|_| ()));
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_what_was_written_in_a_merge_beside_what_it_brought() {
+    let mut kept = 0;
+    for calls in 1..60 {
+        let (mut a, b) = two();
+        let (ino, fh) = a.open("old", WRITE);
+        a.write_to(ino, fh, 0, "1").unwrap();
+        b.write("other", "later");
+        b.mount().publish().unwrap();
+        b.write("old", "changed there");
+        b.mount().publish().unwrap();
+        let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+        let mount = Mutex::new(Some((a.mount().clone(), ino, fh)));
+        a.mount().observe(Arc::new(WritesInMerge { mount }));
+        a.disk.inject(sim::Fault::PowerOff { after_calls: calls });
+        let merged = a.mount().merge_from(fetch).is_ok();
+        let after = a.mount().mkdir(ME, Ino::ROOT, b"after", 0o755);
+        let is_off = after.is_err() || a.mount().publish().is_err();
+        a.restart(false);
+        sync(&a, &b);
+        let tree = b.tree();
+        let ends = |end: &str| tree.iter().any(|line| line.ends_with(end));
+        assert!(ends("=changed there"), "cut after {calls}: {tree:?}");
+        let is_kept = merged || ends("=1") || ends("more");
+        let dirs = usize::from(ends("/"));
+        assert_eq!(tree.len(), 2 + dirs + usize::from(is_kept), "cut after {calls}: {tree:?}");
+        kept += u32::from(is_off && ends("=1 and more"));
+        if !is_off {
+            assert!(ends("=1 and more"), "not cut: {tree:?}");
+            break;
+        }
+    }
+    assert!(kept >= 2, "kept {kept} times");
 }

@@ -38,7 +38,8 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// Damage in the trees: the live state stands on the old version then, as it did.
+    /// Damage in the trees: the live state stands on the old version then, as it did, while the disk
+    /// stands on the new one.
     pub(super) fn land(&self, landing: Landing, me: DeviceId) -> Result<Vec<Outdated>> {
         let mut guard = self.core.write();
         let core = &mut *guard;

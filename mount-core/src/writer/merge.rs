@@ -111,11 +111,14 @@ impl Writer {
         }
         let (landing, carried) = result?;
         shared.carried(carried);
-        let outdated = shared.land(landing, self.device_id(&ours))?;
+        let landed = shared.land(landing, self.device_id(&ours));
+        let outdated = landed.inspect_err(|err| self.part_from_disk(err))?;
         shared.note_publish(theirs.time.max(ours_time(&shared)));
         if shared.has_unpublished() {
             self.schedule.dirty(Instant::now());
             shared.changed();
+            // The merge stands whatever becomes of this; a failure is noted, and it is tried again.
+            let _noted = self.save().is_err();
         }
         shared.tell_outdated(&outdated);
         shared.tell_head();
@@ -271,6 +274,12 @@ impl Writer {
         Ok(Joined { layer, vv })
     }
 
+    /// The disk stands on a version that memory could not follow to.
+    fn part_from_disk(&mut self, err: &Error) {
+        self.appender.abandon();
+        self.note(&Err(err.clone()));
+    }
+
     /// Step 3: from the next opening on, the bucket stands on `head`, and goes on under `op` or the
     /// present operation. What is changed but in no
     /// version is carried over, and comes back to be accounted for.
@@ -280,7 +289,7 @@ impl Writer {
         op: Option<OpId>,
     ) -> Result<Vec<Snapshot>> {
         let shared = Arc::clone(&self.shared);
-        let (op, carried) = {
+        let (before, op, carried) = {
             let core = shared.core.read();
             let changed = core.files.iter().filter(|(_, file)| file.lock().is_changed());
             let carried = changed.map(|(shown, file)| Snapshot {
@@ -289,7 +298,7 @@ impl Writer {
                 file: Arc::clone(file),
                 base: None,
             });
-            (op.unwrap_or(core.op), carried.collect::<Vec<_>>())
+            (core.head.manifest, op.unwrap_or(core.op), carried.collect::<Vec<_>>())
         };
         let files = carried.iter().filter_map(|it| Some((it.id?, it.content.whole_record())));
         let record = SaveRecord {
@@ -297,6 +306,7 @@ impl Writer {
                 manifest: head.manifest,
                 devices: shared.inodes.lock().devices().to_vec(),
                 incarnation: head.incarnation,
+                before: Some(before),
             }),
             op,
             nodes: Vec::new(),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Tree};
-use cairnfs_store::{BlobRef, Kind as BlobKind};
+use cairnfs_store::{BlobRef, Error as StoreError, Kind as BlobKind};
 
 use super::{
     CharterChange, Writer,
@@ -82,6 +82,9 @@ impl Writer {
     pub(super) fn publish_with(&mut self, change: Option<&CharterChange>) -> Result<[u8; 32]> {
         let started = Instant::now();
         let shared = Arc::clone(&self.shared);
+        if self.appender.poisoned() && shared.has_unpublished() {
+            return Err(StoreError::Poisoned.into());
+        }
         if shared.is_read_only() || (change.is_none() && !shared.has_unpublished()) {
             self.schedule.published();
             return Ok(shared.core.read().head.manifest.id.0);
@@ -183,6 +186,7 @@ impl Writer {
                 manifest: blob,
                 devices: shared.inodes.lock().devices().to_vec(),
                 incarnation: frozen.parent.incarnation,
+                before: None,
             }),
             op: frozen.next_op,
             nodes: Vec::new(),

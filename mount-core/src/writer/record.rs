@@ -32,10 +32,24 @@ pub(crate) struct Head {
     pub(crate) devices: Vec<DeviceId>,
     /// See [`Manifest`](crate::manifest::Manifest).
     pub(crate) incarnation: u32,
+    /// The version that the contents beside this lie on, where that is another one: `manifest` came
+    /// from a merge, which has not put them where they belong in it.
+    pub(crate) before: Option<BlobRef>,
 }
 
 /// The form of [`SaveRecord`] that this program writes.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The form without [`Head::before`], which is read still.
+const FORMAT_ALONE: u8 = 1;
+
+/// The body of [`FORMAT_ALONE`].
+#[derive(Deserialize)]
+struct Alone {
+    head: Option<(BlobRef, Vec<DeviceId>, u32)>,
+    op: OpId,
+    nodes: Vec<(NodeId, Option<Arc<Node<Data>>>)>,
+    files: Vec<(NodeId, FileRecord)>,
+}
 
 impl SaveRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -46,13 +60,29 @@ impl SaveRecord {
     ///
     /// [`Error::Newer`], [`Error::Damaged`].
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let bad = |err: postcard::Error| Error::Damaged { what: format!("a save record ({err})") };
         match bytes.split_first() {
-            Some((&FORMAT, body)) => postcard::from_bytes(body)
-                .map_err(|err| Error::Damaged { what: format!("a save record ({err})") }),
+            Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(bad),
+            Some((&FORMAT_ALONE, body)) => {
+                postcard::from_bytes::<Alone>(body).map(Self::from).map_err(bad)
+            }
             Some((&found, _)) => {
                 Err(Error::Newer { found: u32::from(found), known: u32::from(FORMAT) })
             }
             None => Err(Error::Damaged { what: "an empty save record".into() }),
         }
+    }
+}
+
+impl From<Alone> for SaveRecord {
+    fn from(old: Alone) -> Self {
+        let Alone { head, op, nodes, files } = old;
+        let head = head.map(|(manifest, devices, incarnation)| Head {
+            manifest,
+            devices,
+            incarnation,
+            before: None,
+        });
+        Self { head, op, nodes, files }
     }
 }

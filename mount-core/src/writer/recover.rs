@@ -6,12 +6,14 @@ use std::{
 };
 
 use cairnfs_merge::{NodeId, Tree};
+use cairnfs_store::BlobRef;
 
 use super::record::SaveRecord;
 use crate::{
     Error, Result, Time,
     file::Base,
     files::Files,
+    follow::{OpenVersion, open_versions},
     inodes::{Inodes, Shown},
     manifest::Manifest,
     shared::{Core, HeadState},
@@ -26,6 +28,9 @@ pub(crate) struct Recovered {
     pub(crate) published: Time,
     /// Whether there is something that the version does not hold.
     pub(crate) unpublished: bool,
+    /// Contents among the files that the version shows elsewhere than the one they lie on: to be
+    /// [followed](Shared::follow).
+    pub(crate) parted: Vec<OpenVersion>,
 }
 
 /// Replays `saves`: the record that began the version we stand on, and all after it.
@@ -55,23 +60,55 @@ pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered
             incarnation: head.incarnation,
         },
     };
-    replay(&mut core, first)?;
+    let mut parted = replay_first(&mut core, first, head.before, vault)?;
     for record in records {
         let record = record?;
         core.op = record.op;
+        if !(record.nodes.is_empty() && record.files.is_empty()) {
+            // The first save after a merge has all of them where they belong.
+            for version in parted.drain(..) {
+                core.files.remove(version.shown());
+            }
+        }
         replay(&mut core, record)?;
     }
     // A file may have been removed after its content was recorded.
     let mut gone = HashSet::new();
     for shown in core.files.keys() {
-        if core.tree.node(&shown.node)?.is_none() {
+        let is_parted = parted.iter().any(|version| version.shown() == shown);
+        if !is_parted && core.tree.node(&shown.node)?.is_none() {
             gone.insert(*shown);
         }
     }
     core.files.retain(|shown, _| !gone.contains(shown));
     core.next_n = next_n(&core);
     let unpublished = core.tree.changed_count() > 0 || !core.files.is_empty();
-    Ok(Recovered { core, inodes: Inodes::new(head.devices), published: manifest.time, unpublished })
+    let (inodes, published) = (Inodes::new(head.devices), manifest.time);
+    Ok(Recovered { core, inodes, published, unpublished, parted })
+}
+
+/// Replays the record that began the version we stand on; what comes back are contents that lie on
+/// `before`, and that this version shows elsewhere.
+fn replay_first(
+    core: &mut Core,
+    first: SaveRecord,
+    before: Option<BlobRef>,
+    vault: &Arc<Vault>,
+) -> Result<Vec<OpenVersion>> {
+    let before = before.filter(|_| !first.files.is_empty());
+    // It may have been given up for space since.
+    let Some(before) = before.filter(|it| vault.blobs().contains(&it.id).is_ok_and(|is| is)) else {
+        replay(core, first)?;
+        return Ok(Vec::new());
+    };
+    let before = Manifest::open(&vault.chunk(&before)?)?;
+    let before = LiveTree::open(Arc::clone(vault), before.root)?;
+    let tree = std::mem::replace(&mut core.tree, before);
+    replay(core, first)?;
+    let mut parted = open_versions(core, |_, _| true)?;
+    core.tree = tree;
+    parted.retain(|version| version.is_parted(&core.tree));
+    Ok(parted)
 }
 
 fn replay(core: &mut Core, record: SaveRecord) -> Result<()> {
