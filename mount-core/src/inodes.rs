@@ -169,6 +169,31 @@ impl Inodes {
         self.by_shown.insert(to, ino);
     }
 
+    /// What is shown is called something else from now on, among it `shown`: it keeps the numbers
+    /// that the kernel knows.
+    pub(crate) fn rename(
+        &mut self,
+        shown: impl Iterator<Item = Shown>,
+        renamed: impl Fn(&Shown) -> Shown,
+    ) {
+        for from in shown.filter(|from| renamed(from) != *from) {
+            let ino = self.number(from);
+            let told = self.bound.get(&ino).map(|(_, told)| *told);
+            let told = told.or_else(|| self.young.remove(&ino)).unwrap_or(0);
+            self.bound.insert(ino, (Bound::Shown(from), told));
+            self.by_shown.insert(from, ino);
+        }
+        for (bound, _) in self.bound.values_mut() {
+            match bound {
+                Bound::Shown(shown) | Bound::RemovedDir(shown, _) | Bound::Replaced(shown) => {
+                    *shown = renamed(shown);
+                }
+                Bound::Orphan(_) => (),
+            }
+        }
+        self.by_shown = self.by_shown.drain().map(|(shown, ino)| (renamed(&shown), ino)).collect();
+    }
+
     /// The nameless file known as `ino` has become `to`.
     pub(crate) fn adopt(&mut self, ino: Ino, to: Shown) {
         let told = self.bound.get(&ino).map_or(0, |(_, told)| *told);

@@ -95,6 +95,42 @@ fn merging_the_same_from_both_sides_needs_no_third_version() {
 }
 
 #[test]
+fn what_is_open_on_a_device_put_back_to_an_older_state_goes_on() {
+    let (mut a, b) = two();
+    a.mount().stop().unwrap();
+    let backup = a.disk.crash(1);
+    a.start_on(a.disk.clone());
+    a.write("one", "1");
+    sync(&a, &b);
+    a.mount().stop().unwrap();
+    a.start_on(backup);
+    a.mkdir("dir");
+    a.write("dir/two", "2");
+    let (ino, fh) = a.open("dir/two", WRITE);
+    let dir = a.walk("dir").unwrap();
+    a.mount().publish().unwrap();
+    // Neither in a version nor saved when the names change.
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let mount = Mutex::new(Some((a.mount().clone(), ino, fh)));
+    a.write("more", "3");
+    let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+    a.mount().observe(Arc::new(WritesInMerge { mount }));
+    a.mount().save(Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+    assert_eq!(a.mount().merge_from(fetch).unwrap().step, MergeStep::Merged);
+    assert_eq!(a.read_from(ino, fh), "2 and more");
+    assert_eq!((a.walk("dir/two").unwrap(), a.walk("dir").unwrap()), (ino, dir));
+    a.write_to(ino, fh, 0, "4").unwrap();
+    a.close(ino, fh);
+    a.mount().mkdir(ME, dir, b"sub", 0o755).unwrap();
+    sync(&a, &b);
+    assert_eq!(b.tree(), ["dir/", "dir/sub/", "dir/two=4 and more", "more=3", "old=0", "one=1"]);
+    a.restart(false);
+    sync(&a, &b);
+    assert_eq!(a.tree().len(), 6);
+}
+
+#[test]
 fn members_and_settings_of_a_device_put_back_to_an_older_state_are_kept() {
     let (mut a, b) = two();
     let c = a.invite(Role::Writer);

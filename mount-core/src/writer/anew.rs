@@ -6,23 +6,48 @@
 
 use std::{sync::Arc, time::Instant};
 
-use cairnfs_merge::{NodeEdits, OpId, derive};
+use cairnfs_merge::{DeviceId, NodeEdits, NodeId, OpId, derive};
 use cairnfs_store::{BlobId, Kind as BlobKind};
 
-use super::{Writer, landing::Landing, merge::difference};
+use super::{Writer, merge::difference, save::Snapshot};
 use crate::{
-    Error, Result, Time,
+    Result, Time,
     fetch::{Fetch, rejected},
     file::Data,
+    inodes::Shown,
     manifest::{Manifest, device_id},
-    shared::HeadState,
-    tree::{BaseTree, Layer, map_edits},
+    shared::{HeadState, Shared},
+    tree::{BaseTree, Layer, LiveTree, map_edits},
     vault::Sealer,
     versions::{self, Known, WRITTEN_TWICE},
 };
 
-/// How often it is tried while something is changed all the time.
-const ROUNDS_MAX: usize = 8;
+/// What the operations of a device since a fork are called instead.
+pub(super) struct Renaming {
+    from: DeviceId,
+    after: u64,
+    to: DeviceId,
+}
+
+/// A version under new names.
+struct Renamed {
+    head: HeadState,
+    base: BaseTree,
+    renaming: Renaming,
+    /// The nodes that it names anew, under the old names, and others.
+    nodes: Vec<NodeId>,
+}
+
+impl Renaming {
+    pub(super) fn of(&self, op: OpId) -> OpId {
+        let is_since = op.device == self.from && op.lamport > self.after;
+        if is_since { OpId { device: self.to, ..op } } else { op }
+    }
+
+    pub(super) fn of_node(&self, id: NodeId) -> NodeId {
+        id.retagged(&|op| self.of(op))
+    }
+}
 
 impl Writer {
     /// Gives all that this device has done since it and `fetched` were one to its next incarnation:
@@ -34,25 +59,20 @@ impl Writer {
     /// a full disk, a failed write or barrier. Nothing has changed then.
     pub(super) fn begin_anew(&mut self, fetched: &Fetch) -> Result<()> {
         let started = Instant::now();
-        let mut result = Err(Error::Busy);
-        for _ in 0..ROUNDS_MAX {
-            let clock = self.shared.core.read().op.lamport;
-            self.settle_local(clock)?;
-            result = self.try_anew(fetched);
-            if !matches!(result, Err(Error::Busy)) {
-                break;
-            }
-        }
+        let result = self.write_anew(fetched);
         if result.is_err() {
             self.drop_batch();
         }
-        result?;
+        let (renamed, carried) = result?;
+        self.shared.carried(carried);
+        let renamed = self.shared.rename(renamed);
+        renamed.inspect_err(|err| self.part_from_disk(err))?;
         let incarnation = self.shared.core.read().head.incarnation;
         log::warn!("anew incarnation={incarnation} us={}", started.elapsed().as_micros());
         Ok(())
     }
 
-    fn try_anew(&mut self, fetched: &Fetch) -> Result<()> {
+    fn write_anew(&mut self, fetched: &Fetch) -> Result<(Renamed, Vec<Snapshot>)> {
         let shared = Arc::clone(&self.shared);
         let (ours, base) = {
             let core = shared.core.read();
@@ -69,11 +89,8 @@ impl Writer {
             // Somebody else's changes were merged since: they cannot be told apart from here.
             return Err(rejected(WRITTEN_TWICE));
         }
-        let known_before = fork.vv.get(&me);
-        let rename = |op: OpId| {
-            let is_ours = op.device == me && op.lamport > known_before;
-            if is_ours { OpId { device: anew, ..op } } else { op }
-        };
+        let renaming = Renaming { from: me, after: fork.vv.get(&me), to: anew };
+        let rename = |op| renaming.of(op);
         let nodes =
             renamed(&BaseTree::open(Arc::clone(&shared.vault), fork.root)?, &base, &rename)?;
         let index = derive(&base, &nodes)?;
@@ -99,14 +116,42 @@ impl Writer {
         };
         let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
         let head = HeadState { manifest: blob, vv, charter, incarnation };
-        let op = OpId { lamport: last.lamport.saturating_add(1), device: anew };
-        let carried = self.write_head(&head, Some(op))?;
-        shared.carried(carried);
-        let Layer { nodes, index } = layer;
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
-        let landing = Landing { head, base, nodes, index, first: false, op: Some(op) };
-        let outdated = shared.land(landing, anew)?;
-        shared.tell_outdated(&outdated);
+        let carried = self.write_head(&head, Some(&renaming))?;
+        let nodes = layer.nodes.into_keys().collect();
+        Ok((Renamed { head, base, renaming, nodes }, carried))
+    }
+}
+
+impl Shared {
+    /// Gives what is live its new names, on a version that has them. The kernel keeps the inode
+    /// numbers that it knows.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the tree: nothing has changed then.
+    fn rename(&self, Renamed { head, base, renaming, nodes: mut known }: Renamed) -> Result<()> {
+        let mut guard = self.core.write();
+        let core = &mut *guard;
+        let rename = |op| renaming.of(op);
+        let live = core.tree.live().nodes.iter().map(|(id, node)| {
+            let node = node.as_ref().map(|node| Arc::new(node.retagged(&rename)));
+            (renaming.of_node(*id), node)
+        });
+        let nodes: NodeEdits<Data> = live.collect();
+        let index = derive(&base, &nodes)?;
+        // Nothing fails from here on.
+        known.extend(core.tree.live().nodes.keys());
+        core.unsaved = nodes.keys().copied().collect();
+        core.tree = LiveTree::over(base, Layer { nodes, index });
+        core.op = renaming.of(core.op);
+        core.head = head;
+        let renamed = |shown: &Shown| Shown { node: renaming.of_node(shown.node), ..*shown };
+        let open: Vec<Shown> = core.files.keys().copied().collect();
+        for shown in open.into_iter().filter(|shown| renamed(shown) != *shown) {
+            core.files.rename(&shown, renamed(&shown));
+        }
+        self.inodes.lock().rename(known.into_iter().map(Shown::node), renamed);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use cairnfs_merge::{
 };
 
 use crate::{
-    Error, Outdated, Result,
+    Outdated, Result,
     file::Data,
     follow::open_versions,
     inodes::Shown,
@@ -28,9 +28,6 @@ pub(super) struct Landing {
     pub(super) index: IndexEdits,
     /// The first version of a device that has joined: nobody can have looked at anything yet.
     pub(super) first: bool,
-    /// The operation to go on under, if not the present one: then nothing may have been changed
-    /// under that.
-    pub(super) op: Option<OpId>,
 }
 
 impl Shared {
@@ -43,11 +40,7 @@ impl Shared {
     pub(super) fn land(&self, landing: Landing, me: DeviceId) -> Result<Vec<Outdated>> {
         let mut guard = self.core.write();
         let core = &mut *guard;
-        let (live, op) = match landing.op {
-            Some(_) if core.tree.changed_count() > 0 => return Err(Error::Busy),
-            Some(op) => (Layer::default(), op),
-            None => rebase(core, &landing, me)?,
-        };
+        let (live, op) = rebase(core, &landing, me)?;
         let changed: Vec<NodeId> = live.nodes.keys().copied().collect();
         let contested = contested(&landing.index, &live.index);
         let next = LiveTree::over(landing.base, live);
@@ -64,7 +57,6 @@ impl Shared {
         core.tree = next;
         core.head = landing.head;
         core.op = op;
-        core.next_n = if landing.op.is_some() { 0 } else { core.next_n };
         core.unsaved = changed.into_iter().collect();
         outdated.extend(self.follow(core, open));
         self.note_rights(core);

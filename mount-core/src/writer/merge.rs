@@ -22,6 +22,7 @@ use cairnfs_store::{BlobId, Kind as BlobKind};
 
 use super::{
     Writer,
+    anew::Renaming,
     landing::Landing,
     record::{Head, SaveRecord},
     save::Snapshot,
@@ -189,7 +190,7 @@ impl Writer {
             };
             let carried = self.write_head(&head, None)?;
             let nodes = difference.edits();
-            let landing = Landing { head, base: their_tree, nodes, index, first, op: None };
+            let landing = Landing { head, base: their_tree, nodes, index, first };
             return Ok((landing, carried));
         }
         let known = Known { new: fetched.versions(), shared: &shared };
@@ -222,7 +223,7 @@ impl Writer {
         let carried = self.write_head(&head, None)?;
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
         let Layer { nodes, index } = joined.layer;
-        Ok((Landing { head, base, nodes, index, first, op: None }, carried))
+        Ok((Landing { head, base, nodes, index, first }, carried))
     }
 
     /// The join, and what the resolver makes of its conflicts.
@@ -275,30 +276,33 @@ impl Writer {
     }
 
     /// The disk stands on a version that memory could not follow to.
-    fn part_from_disk(&mut self, err: &Error) {
+    pub(super) fn part_from_disk(&mut self, err: &Error) {
         self.appender.abandon();
         self.note(&Err(err.clone()));
     }
 
-    /// Step 3: from the next opening on, the bucket stands on `head`, and goes on under `op` or the
-    /// present operation. What is changed but in no
-    /// version is carried over, and comes back to be accounted for.
+    /// Step 3: from the next opening on, the bucket stands on `head`. What is changed but in no
+    /// version is carried over, under its new names if there are some, and comes back to be
+    /// accounted for.
     pub(super) fn write_head(
         &mut self,
         head: &HeadState,
-        op: Option<OpId>,
+        renaming: Option<&Renaming>,
     ) -> Result<Vec<Snapshot>> {
         let shared = Arc::clone(&self.shared);
         let (before, op, carried) = {
             let core = shared.core.read();
             let changed = core.files.iter().filter(|(_, file)| file.lock().is_changed());
             let carried = changed.map(|(shown, file)| Snapshot {
-                id: Some(shown.node),
+                id: Some(renaming.map_or(shown.node, |renaming| renaming.of_node(shown.node))),
                 content: file.lock().snapshot(),
                 file: Arc::clone(file),
                 base: None,
             });
-            (core.head.manifest, op.unwrap_or(core.op), carried.collect::<Vec<_>>())
+            let op = renaming.map_or(core.op, |renaming| renaming.of(core.op));
+            // Under new names they lie on `head` itself.
+            let before = renaming.is_none().then_some(core.head.manifest);
+            (before, op, carried.collect::<Vec<_>>())
         };
         let files = carried.iter().filter_map(|it| Some((it.id?, it.content.whole_record())));
         let record = SaveRecord {
@@ -306,7 +310,7 @@ impl Writer {
                 manifest: head.manifest,
                 devices: shared.inodes.lock().devices().to_vec(),
                 incarnation: head.incarnation,
-                before: Some(before),
+                before,
             }),
             op,
             nodes: Vec::new(),
