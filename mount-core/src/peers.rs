@@ -156,11 +156,11 @@ pub enum Outdated {
     },
 }
 
-/// Hears of what the writer does. Called by the writer thread: must return at once, and call no
-/// method of the mount.
+/// Hears of what the writer does. Called while locks of the mount are held: must return at once,
+/// and call no method of the mount.
 pub trait Observer: Send + Sync {
     /// There is a new version, and it is durable.
     fn head_changed(&self, _head: VersionId) {}
-    /// A merge has changed these.
+    /// These have changed in a way that the kernel cannot know of. Heard before anybody can see it.
     fn outdated(&self, _what: Vec<Outdated>) {}
 }

@@ -3,7 +3,7 @@
 //! # Lock order
 //!
 //! A directory handle's listing, then `core`, then `inodes`, then a [`File`](crate::file::File)'s
-//! content, then the list of unsaved ones, `throttled` or `report`. `handles` is taken alone. No
+//! content, then the list of unsaved ones, `throttled`, `report` or `observers`. `handles` is taken alone. No
 //! lock is held while the disk works, except that looking names up and changing them may read map
 //! nodes under `core`.
 
@@ -250,7 +250,7 @@ impl Shared {
         observers.iter().for_each(|observer| observer.head_changed(head));
     }
 
-    /// Tells the observers what is no longer as it was.
+    /// Tells the observers what is no longer as it was; the caller holds the lock of `core`.
     pub(crate) fn tell_outdated(&self, outdated: &[Outdated]) {
         if !outdated.is_empty() {
             let observers = self.observers.lock().0.clone();

@@ -196,7 +196,6 @@ impl Mount {
         let file = self.load_for_writing(&mut core, ino)?;
         let outdated = self.shared().claim(&mut core, ino, &file)?;
         let result = change(&mut file.lock());
-        drop(core);
         self.shared().tell_outdated(&outdated);
         Ok(result)
     }
@@ -215,8 +214,10 @@ impl Mount {
                 return Ok(change(&mut content));
             }
             drop(content);
-            let outdated = self.shared().claim(&mut self.shared().core.write(), ino, file)?;
+            let mut core = self.shared().core.write();
+            let outdated = self.shared().claim(&mut core, ino, file)?;
             self.shared().tell_outdated(&outdated);
+            drop(core);
             self.changed();
         }
     }

@@ -258,9 +258,9 @@ impl Mount {
         core.tree.apply(edited);
         let result = then(core, result);
         let outdated = self.settle_contested(core, &contested, open);
+        self.shared().tell_outdated(&outdated);
         drop(guard);
         self.changed();
-        self.shared().tell_outdated(&outdated);
         result
     }
 

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{READ, WRITE, sync, two};
-use crate::{Ino, MergeStep, Observer, Outdated};
+use crate::{Ino, MergeStep, Mount, Observer, Outdated};
 
 /// Remembers what the kernel would be told.
 #[derive(Default)]
-struct Heard(Mutex<Vec<Outdated>>);
+struct Heard(Mutex<Vec<Outdated>>, Mutex<Option<Mount>>);
 
 impl Observer for Heard {
     fn outdated(&self, what: Vec<Outdated>) {
+        if let Some(mount) = self.1.lock().as_ref() {
+            let is_seen = mount.shared().core.try_read().is_some();
+            assert!(!is_seen, "somebody may open what has changed before this is heard");
+        }
         self.0.lock().extend(what);
     }
 }
@@ -21,6 +25,7 @@ impl Observer for Heard {
 fn the_kernel_is_told_of_every_name_and_inode_that_a_merge_changes() {
     let (a, b) = two();
     let heard = Arc::new(Heard::default());
+    *heard.1.lock() = Some(a.mount().clone());
     a.mount().observe(Arc::clone(&heard) as Arc<dyn Observer>);
     let old = a.walk("old").unwrap();
     b.write("old", "1");
@@ -41,6 +46,8 @@ fn the_kernel_is_told_of_every_name_and_inode_that_a_merge_changes() {
     for copy in a.names("twice") {
         assert!(told.contains(&name(&copy)), "{copy} in {told:?}");
     }
+    // The observer belongs to the mount: the two must not keep each other.
+    *heard.1.lock() = None;
 }
 
 #[test]

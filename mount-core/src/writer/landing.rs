@@ -31,13 +31,13 @@ pub(super) struct Landing {
 }
 
 impl Shared {
-    /// Puts the live state on the new version; says what the kernel must no longer believe.
+    /// Puts the live state on the new version, and says what the kernel must no longer believe.
     ///
     /// # Errors
     ///
     /// Damage in the trees: the live state stands on the old version then, as it did, while the disk
     /// stands on the new one.
-    pub(super) fn land(&self, landing: Landing, me: DeviceId) -> Result<Vec<Outdated>> {
+    pub(super) fn land(&self, landing: Landing, me: DeviceId) -> Result<()> {
         let mut guard = self.core.write();
         let core = &mut *guard;
         let (live, op) = rebase(core, &landing, me)?;
@@ -60,7 +60,9 @@ impl Shared {
         core.unsaved = changed.into_iter().collect();
         outdated.extend(self.follow(core, open));
         self.note_rights(core);
-        Ok(outdated)
+        // Whoever opens something once the lock is let go must find that said.
+        self.tell_outdated(&outdated);
+        Ok(())
     }
 
     /// What the kernel may believe that is no longer so.

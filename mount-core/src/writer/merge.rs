@@ -5,12 +5,12 @@
 //!   2  join, verify, ask the resolver, sign         no lock; on the published tree, which nobody changes
 //!   3  one barrier
 //!   4  land: the live changes since step 1 are put on the new version      lock, short
-//!   5  tell the kernel and the peers                by those who observe
+//!   5  tell the peers                               by those who observe
 //! ```
 //!
 //! Changes that are made while step 2 runs are made under an operation later than all that the
 //! merge knows (see [`Shared::raise_clock`]), so that joining them in step 4 is a merge like any
-//! other, and small.
+//! other, and small. The kernel is told in step 4, before anybody can see what has changed.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -113,7 +113,7 @@ impl Writer {
         let (landing, carried) = result?;
         shared.carried(carried);
         let landed = shared.land(landing, self.device_id(&ours));
-        let outdated = landed.inspect_err(|err| self.part_from_disk(err))?;
+        landed.inspect_err(|err| self.part_from_disk(err))?;
         shared.note_publish(theirs.time.max(ours_time(&shared)));
         if shared.has_unpublished() {
             self.schedule.dirty(Instant::now());
@@ -121,7 +121,6 @@ impl Writer {
             // The merge stands whatever becomes of this; a failure is noted, and it is tried again.
             let _noted = self.save().is_err();
         }
-        shared.tell_outdated(&outdated);
         shared.tell_head();
         let outcome = shared.outcome(step)?;
         log::info!(
