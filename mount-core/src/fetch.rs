@@ -104,8 +104,18 @@ enum Need {
 #[derive(Clone, Debug)]
 struct Place {
     blob: BlobRef,
-    /// Level and first key; none for a root.
-    under: Option<(u8, Vec<u8>)>,
+    /// None for a root.
+    under: Option<Under>,
+}
+
+/// Where below a root a map node belongs. As no two places overlap, no node is in two of them: a
+/// walk takes no longer than the map is large, whoever made it.
+#[derive(Clone, Debug)]
+struct Under {
+    level: u8,
+    first: Vec<u8>,
+    /// The key that the next node begins with, if there is one.
+    end: Option<Vec<u8>>,
 }
 
 impl Need {
@@ -311,8 +321,8 @@ impl Fetch {
 
     /// Whether this node is a part of our own map `root`, which is whole.
     fn is_ours(&self, root: Root, place: &Place) -> Result<bool> {
-        let Some((level, first)) = &place.under else { return Ok(root.0 == Some(place.blob)) };
-        Ok(self.shared.vault.maps().holds(&root, &place.blob, *level, first)?)
+        let Some(under) = &place.under else { return Ok(root.0 == Some(place.blob)) };
+        Ok(self.shared.vault.maps().holds(&root, &place.blob, under.level, &under.first)?)
     }
 
     /// Looks into what is here for what else is needed.
@@ -323,7 +333,7 @@ impl Fetch {
             Need::TreeNode(place) => {
                 let node = self.load(&place)?;
                 if node.level() > 0 {
-                    self.todo.extend(children(&node)?.map(Need::TreeNode));
+                    self.todo.extend(children(&place, &node)?.map(Need::TreeNode));
                     return Ok(());
                 }
                 for index in 0..node.len() {
@@ -335,7 +345,8 @@ impl Fetch {
                 self.walked.insert(place.blob.id);
                 let node = self.load(&place)?;
                 if node.level() > 0 {
-                    self.todo.extend(children(&node)?.map(|place| Need::FileNode(place, ours)));
+                    let below = children(&place, &node)?;
+                    self.todo.extend(below.map(|place| Need::FileNode(place, ours)));
                     return Ok(());
                 }
                 for index in 0..node.len() {
@@ -358,8 +369,11 @@ impl Fetch {
         let node = self.shared.vault.maps().load(&place.blob).map_err(Error::from);
         let node = node.map_err(distrust)?;
         let fits = match &place.under {
-            Some((level, first)) => {
-                node.level() == *level && node.len() > 0 && node.key(0) == *first
+            Some(Under { level, first, end }) => {
+                let last = node.len().checked_sub(1).map(|last| node.key(last));
+                let is_within =
+                    last.is_some_and(|last| end.as_deref().is_none_or(|end| last < end));
+                node.level() == *level && is_within && node.key(0) == *first
             }
             None => true,
         };
@@ -464,13 +478,18 @@ impl Drop for Fetch {
     }
 }
 
-/// The children of an inner node.
-fn children(node: &MapNode) -> Result<impl Iterator<Item = Place> + use<>> {
-    let below = node.level().checked_sub(1).ok_or_else(|| rejected("a leaf with children"))?;
+/// The children of the inner node at `place`.
+fn children(place: &Place, node: &MapNode) -> Result<impl Iterator<Item = Place> + use<>> {
+    let level = node.level().checked_sub(1).ok_or_else(|| rejected("a leaf with children"))?;
     let mut places = Vec::with_capacity(node.len());
     for index in 0..node.len() {
         let blob = node.child(index).ok_or_else(|| rejected("a map node without a child"))?;
-        places.push(Place { blob, under: Some((below, node.key(index).to_vec())) });
+        let next = (index + 1 < node.len()).then(|| node.key(index + 1).to_vec());
+        let end = next.or_else(|| place.under.as_ref()?.end.clone());
+        places.push(Place {
+            blob,
+            under: Some(Under { level, first: node.key(index).to_vec(), end }),
+        });
     }
     // The last is looked at first: so from left to right.
     Ok(places.into_iter().rev())

@@ -1,11 +1,81 @@
 //! What is fetched, and the versions that come with it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use cairnfs_store::sim;
+use cairnfs_merge::OpId;
+use cairnfs_store::{Appender, BlobRef, Kind, map::Root, sim};
 
-use super::{sync, two};
-use crate::{Error, MergeStep};
+use super::{Peer, sync, two};
+use crate::{
+    Error, MergeStep, Time,
+    manifest::Manifest,
+    writer::record::{Head, SaveRecord},
+};
+
+/// A map node as FORMAT.md has it, of keys of one byte; those of a leaf have no value.
+fn put_node(appender: &mut Appender, level: u8, entries: &[(u8, Option<BlobRef>)]) -> BlobRef {
+    let mut bytes = vec![1, level];
+    for (key, child) in entries {
+        bytes.extend([0, 1, *key]);
+        match child {
+            Some(child) => {
+                bytes.extend(child.id.0);
+                bytes.extend(child.len.to_le_bytes());
+            }
+            None => bytes.push(0),
+        }
+    }
+    appender.put(Kind::Node, &bytes).unwrap()
+}
+
+/// Has `peer` publish a version with the tree that `put` makes.
+fn forge(peer: &mut Peer, put: impl FnOnce(&mut Appender) -> BlobRef) {
+    let (parent, op) = {
+        peer.mount().publish().unwrap();
+        let core = peer.mount().shared().core.read();
+        (core.head.clone(), core.op)
+    };
+    let key = Arc::clone(&peer.key);
+    peer.restart_after(|appender| {
+        let root = put(appender);
+        let mut vv = parent.vv.clone();
+        vv.learn(&op);
+        let manifest = Manifest {
+            bucket: super::bucket_id(),
+            author: key.public(),
+            incarnation: 0,
+            parents: vec![parent.manifest.id],
+            ops: op.lamport - parent.vv.max_lamport(),
+            vv,
+            root: Root(Some(root)),
+            time: Time::now(),
+            charter: parent.charter,
+        };
+        let manifest = appender.put(Kind::Manifest, &manifest.seal(&key)).unwrap();
+        SaveRecord {
+            head: Some(Head { manifest, devices: vec![op.device], incarnation: 0, before: None }),
+            op: OpId { lamport: op.lamport + 1, ..op },
+            nodes: Vec::new(),
+            files: Vec::new(),
+        }
+    });
+}
+
+#[test]
+fn a_map_node_that_reaches_into_its_neighbours_place_is_rejected() {
+    let (a, mut b) = two();
+    forge(&mut b, |appender| {
+        let leaf = |appender: &mut Appender, key| put_node(appender, 0, &[(key, None)]);
+        let (first, second) = (leaf(appender, 2), leaf(appender, 3));
+        // It can be reached in two ways, what lies below it in four, and so on.
+        let left = put_node(appender, 1, &[(2, Some(first)), (3, Some(second))]);
+        let right = put_node(appender, 1, &[(3, Some(second))]);
+        put_node(appender, 2, &[(2, Some(left)), (3, Some(right))])
+    });
+    let result = a.fetch(&b, b.mount().head().unwrap());
+    let is_it = |why: &str| why.contains("not where it belongs");
+    assert!(matches!(&result, Err(Error::Rejected { why }) if is_it(why)), "{result:?}");
+}
 
 #[test]
 fn a_fetch_brings_only_what_is_lacking_and_goes_on_where_it_was_cut() {

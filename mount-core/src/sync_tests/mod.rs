@@ -8,12 +8,15 @@ mod open_files;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use cairnfs_store::{DeviceKey, KeyRing, Options as StoreOptions, Secret, create, open, sim};
+use cairnfs_store::{
+    Appender, DeviceKey, KeyRing, Options as StoreOptions, Secret, create, open, sim,
+};
 
 use crate::{
     Bucket, BucketId, Caller, Fh, Ino, Kind, MergeStep, Mount, OpenFlags, Options, RenameMode,
     Result, Role,
     bucket::{begin, begin_unknown},
+    writer::record::SaveRecord,
 };
 
 const DIR: &str = "/bucket";
@@ -58,9 +61,7 @@ fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Mount {
 }
 
 impl Peer {
-    fn fresh(
-        fill: impl FnOnce(&DeviceKey, cairnfs_store::Appender, Arc<cairnfs_store::Blobs>),
-    ) -> Self {
+    fn fresh(fill: impl FnOnce(&DeviceKey, Appender, Arc<cairnfs_store::Blobs>)) -> Self {
         let key = Arc::new(DeviceKey::generate().unwrap());
         let disk = sim::SimDisk::new(1);
         let (appender, blobs) =
@@ -129,6 +130,18 @@ impl Peer {
             self.disk = self.disk.crash(7);
             self.mount().stop().ok();
         }
+        self.start_on(self.disk.clone());
+    }
+
+    /// As if it had saved the record that `put` makes.
+    fn restart_after(&mut self, put: impl FnOnce(&mut Appender) -> SaveRecord) {
+        self.mount().stop().unwrap();
+        self.mount = None;
+        let disk = Arc::new(self.disk.clone());
+        let mut appender = open(disk, Path::new(DIR), keys(), store_options()).unwrap().appender;
+        let record = put(&mut appender);
+        appender.save(&record.encode(), record.head.is_some()).unwrap();
+        drop(appender);
         self.start_on(self.disk.clone());
     }
 
