@@ -21,6 +21,9 @@ const PARENTS_MAX: usize = 64;
 /// More devices, incarnations included, than ever wrote to a bucket.
 const DEVICES_MAX: usize = 4096;
 
+/// A later time than any bucket comes to; what adds one to it need not fear the end.
+const LAMPORT_MAX: u64 = 1 << 48;
+
 /// What a member may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Role {
@@ -124,9 +127,10 @@ impl Manifest {
         };
         let within = manifest.parents.len() <= PARENTS_MAX
             && manifest.vv.len() <= DEVICES_MAX
+            && manifest.vv.max_lamport() <= LAMPORT_MAX
             && manifest.charter.is_sound();
         if !within || !manifest.parents.is_sorted_by(|one, next| one < next) {
-            return Err(bad("parents, devices or members out of bounds"));
+            return Err(bad("parents, devices, times or members out of bounds"));
         }
         let message = signed_bytes(signed.format, body);
         if !keys::verify(&manifest.author, &message, signed.signature.as_slice()) {
@@ -189,6 +193,16 @@ mod tests {
         let key = DeviceKey::generate().unwrap();
         let manifest = manifest(&key);
         assert_eq!(Manifest::open(&manifest.seal(&key)).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_time_that_nobody_could_go_on_from_is_refused() {
+        let key = DeviceKey::generate().unwrap();
+        let at = |lamport| {
+            let vv = [(device_id(&key.public(), 0), lamport)].into_iter().collect();
+            Manifest::open(&Manifest { vv, ..manifest(&key) }.seal(&key)).is_ok()
+        };
+        assert_eq!([at(LAMPORT_MAX), at(LAMPORT_MAX + 1), at(u64::MAX)], [true, false, false]);
     }
 
     #[test]
