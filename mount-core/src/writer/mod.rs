@@ -285,12 +285,31 @@ impl Writer {
         for errand in std::mem::take(&mut self.errands) {
             // Whoever asked may have gone.
             let _gone = match errand {
-                Errand::Keep(blobs, reply) => reply.send(self.keep(&blobs)).is_err(),
-                Errand::Merge(fetch, reply) => reply.send(self.merge(&fetch)).is_err(),
-                Errand::Charter(change, reply) => reply.send(self.change_charter(&change)).is_err(),
+                Errand::Keep(blobs, reply) => {
+                    let result = self.keep(&blobs);
+                    reply.send(self.heed(result)).is_err()
+                }
+                Errand::Merge(fetch, reply) => {
+                    let result = self.merge(&fetch);
+                    reply.send(self.heed(result)).is_err()
+                }
+                Errand::Charter(change, reply) => {
+                    let result = self.change_charter(&change);
+                    reply.send(self.heed(result)).is_err()
+                }
                 Errand::Learn(secrets, reply) => reply.send(self.learn(secrets)).is_err(),
             };
         }
+    }
+
+    /// Takes note if an errand failed for the disk's sake, and not for its own.
+    fn heed<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(err) = &result
+            && (self.appender.poisoned() || matches!(err, Error::NoSpace))
+        {
+            self.note(&Err(err.clone()));
+        }
+        result
     }
 
     /// Answers what was sent while the last save ran, and whatever may still come.
