@@ -13,7 +13,10 @@
 //! the number of another one (a temporary file renamed over it, whose node has gone), or an open
 //! file has lost its last name.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use cairnfs_merge::{ContentId, DeviceId, Node, NodeId, OpId};
 
@@ -68,7 +71,7 @@ pub(crate) struct Inodes {
     /// Devices in the order in which they got their index.
     devices: Vec<DeviceId>,
     bound: HashMap<Ino, (Bound, u64)>,
-    by_shown: HashMap<Shown, Ino>,
+    by_shown: BTreeMap<Shown, Ino>,
     next_bound: u64,
     /// How often the kernel was told of each node born since the last version: only these can be
     /// replaced by what they are renamed over, and then their numbers live on.
@@ -191,7 +194,8 @@ impl Inodes {
                 Bound::Orphan(_) => (),
             }
         }
-        self.by_shown = self.by_shown.drain().map(|(shown, ino)| (renamed(&shown), ino)).collect();
+        let by_shown = std::mem::take(&mut self.by_shown).into_iter();
+        self.by_shown = by_shown.map(|(shown, ino)| (renamed(&shown), ino)).collect();
     }
 
     /// The nameless file known as `ino` has become `to`.
@@ -201,12 +205,16 @@ impl Inodes {
         self.by_shown.insert(to, ino);
     }
 
+    /// The number under which the kernel may know `shown`, if it has one.
+    pub(crate) fn known(&self, shown: &Shown) -> Option<Ino> {
+        self.by_shown.get(shown).copied().or_else(|| self.packed(shown))
+    }
+
     /// The numbers under which the kernel may know `node`.
-    pub(crate) fn numbers_of(&mut self, node: &NodeId) -> Vec<Ino> {
-        let mut numbers = vec![self.number(Shown::node(*node))];
-        let copies = self.by_shown.iter().filter(|(shown, _)| shown.node == *node);
-        numbers.extend(copies.map(|(_, ino)| *ino));
-        numbers.extend(self.pack(&Shown::node(*node)));
+    pub(crate) fn numbers_of(&self, node: &NodeId) -> Vec<Ino> {
+        let first = Shown::node(*node);
+        let bound = self.by_shown.range(first..).take_while(|(shown, _)| shown.node == *node);
+        let mut numbers: Vec<Ino> = bound.map(|(_, ino)| *ino).chain(self.packed(&first)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers
@@ -278,19 +286,25 @@ impl Inodes {
     }
 
     fn pack(&mut self, shown: &Shown) -> Option<Ino> {
+        if let NodeId::Born { op, .. } = shown.node
+            && !self.devices.contains(&op.device)
+            && self.devices.len() < DEVICES_MAX
+        {
+            self.devices.push(op.device);
+        }
+        self.packed(shown)
+    }
+
+    /// The packed id of `shown`, if it fits and its device has an index.
+    fn packed(&self, shown: &Shown) -> Option<Ino> {
+        if *shown == Shown::node(NodeId::Root) {
+            return Some(Ino::ROOT);
+        }
         let Shown { node: NodeId::Born { op, n }, copy: None } = *shown else { return None };
         if op.lamport == 0 || op.lamport > LAMPORT_MAX || n > N_MAX {
             return None;
         }
-        let known = self.devices.iter().position(|device| *device == op.device);
-        let index = match known {
-            Some(index) => index,
-            None if self.devices.len() < DEVICES_MAX => {
-                self.devices.push(op.device);
-                self.devices.len() - 1
-            }
-            None => return None,
-        };
+        let index = self.devices.iter().position(|device| *device == op.device)?;
         let device = (index as u64) << DEVICE_SHIFT;
         Some(Ino(device | op.lamport << LAMPORT_SHIFT | u64::from(n)))
     }

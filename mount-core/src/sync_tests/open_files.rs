@@ -36,6 +36,7 @@ fn the_kernel_is_told_of_every_name_and_inode_that_a_merge_changes() {
     assert!(told.contains(&Outdated::Inode(old)), "{told:?}");
     assert!(told.contains(&name("new")), "{told:?}");
     heard.0.lock().clear();
+    a.walk("new").unwrap();
     b.unlink("new");
     a.write("twice", "a");
     b.write("twice", "b");

@@ -93,20 +93,20 @@ impl Shared {
             }
             let was = View::new(old).lookup(&before, &name)?;
             let is = View::new(next).lookup(&after, &name)?;
-            let mut inodes = self.inodes.lock();
+            let inodes = self.inodes.lock();
+            let gone =
+                was.filter(|_| is.is_none()).and_then(|was| inodes.known(&Mount::shown(&was)));
             for id in before.iter().chain(&after).collect::<BTreeSet<_>>() {
-                let dir = inodes.number(Shown::node(*id));
-                let name = name.as_bytes().to_vec();
-                outdated.push(match (&was, &is) {
-                    (Some(was), None) => {
-                        Outdated::Gone { dir, name, ino: inodes.number(Mount::shown(was)) }
-                    }
-                    _ => Outdated::Name { dir, name },
-                });
                 dirs_changed.insert(*id);
+                let Some(dir) = inodes.known(&Shown::node(*id)) else { continue };
+                let name = name.as_bytes().to_vec();
+                outdated.push(match gone {
+                    Some(ino) => Outdated::Gone { dir, name, ino },
+                    None => Outdated::Name { dir, name },
+                });
             }
         }
-        let mut inodes = self.inodes.lock();
+        let inodes = self.inodes.lock();
         for id in nodes.keys().copied().chain(dirs_changed).collect::<BTreeSet<_>>() {
             if id == NodeId::Root || old.node(&id)?.is_some() {
                 outdated.extend(inodes.numbers_of(&id).into_iter().map(Outdated::Inode));
