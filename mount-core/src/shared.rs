@@ -234,6 +234,18 @@ impl Shared {
             || !self.accounts.may_write.load(Ordering::Relaxed)
     }
 
+    /// Has nothing changed until [`Shared::note_rights`].
+    pub(crate) fn suspend_writing(&self) {
+        // Under the lock: what was let in before has been made once it is taken.
+        let _core = self.core.write();
+        self.accounts.may_write.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether what is changed can become a version.
+    pub(crate) fn may_publish(&self) -> bool {
+        !self.accounts.read_only.load(Ordering::Relaxed) && may_write(&self.core.read(), &self.key)
+    }
+
     /// Takes note of what the members of the version we stand on let this device do.
     pub(crate) fn note_rights(&self, core: &Core) {
         self.accounts.may_write.store(may_write(core, &self.key), Ordering::Relaxed);

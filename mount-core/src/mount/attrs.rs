@@ -193,6 +193,7 @@ impl Mount {
         change: impl FnOnce(&mut Content) -> R,
     ) -> Result<R> {
         let mut core = self.shared().core.write();
+        self.shared().writable()?;
         let file = self.load_for_writing(&mut core, ino)?;
         let outdated = self.shared().claim(&mut core, ino, &file)?;
         let result = change(&mut file.lock());
@@ -215,6 +216,7 @@ impl Mount {
             }
             drop(content);
             let mut core = self.shared().core.write();
+            self.shared().writable()?;
             let outdated = self.shared().claim(&mut core, ino, file)?;
             self.shared().tell_outdated(&outdated);
             drop(core);

@@ -241,8 +241,8 @@ impl Mount {
         change: impl FnOnce(&mut Change<'_>) -> Result<R>,
         then: impl FnOnce(&mut Core, R) -> Result<S>,
     ) -> Result<S> {
-        self.shared().writable()?;
         let mut guard = self.shared().core.write();
+        self.shared().writable()?;
         let core = &mut *guard;
         let mut context = Change {
             edit: Edit::new(&core.tree, core.op),

@@ -1,10 +1,12 @@
 //! What each role may do, and what strangers may not.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 use super::{ME, Peer, two};
 use crate::{
-    Error, Ino, MergeStep, Role,
+    Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId,
     manifest::Manifest,
     versions::{self, Known},
 };
@@ -20,6 +22,40 @@ fn a_reader_reads_and_cannot_write() {
     a.mount().set_member(b.key.public(), "b", Some(Role::Writer)).unwrap();
     b.pull(&a).unwrap();
     b.mkdir("d");
+}
+
+/// Makes a directory as soon as there is a new version, in the middle of a merge.
+struct ChangesInMerge(Mutex<Option<Mount>>, Mutex<Option<Result<()>>>);
+
+impl Observer for ChangesInMerge {
+    fn head_changed(&self, _head: VersionId) {
+        if let Some(mount) = self.0.lock().take() {
+            *self.1.lock() = Some(mount.mkdir(ME, Ino::ROOT, b"d", 0o755).map(drop));
+        }
+    }
+}
+
+#[test]
+fn what_a_writer_changed_before_it_knew_that_it_is_one_no_longer_is_kept() {
+    let (a, b) = two();
+    b.write("x", "1");
+    a.mount().set_member(b.key.public(), "b", Some(Role::Reader)).unwrap();
+    let changes = Arc::new(ChangesInMerge(Mutex::new(Some(b.mount().clone())), Mutex::default()));
+    let head = a.mount().publish().unwrap();
+    let (fetch, _) = b.fetch(&a, head).unwrap();
+    b.mount().observe(Arc::clone(&changes) as Arc<dyn Observer>);
+    let step = b.mount().merge_from(fetch).unwrap().step;
+    assert_eq!(step, MergeStep::Nothing, "it may not make a version of both");
+    let made = changes.1.lock().take();
+    let is_refused = matches!(made, Some(Err(Error::ReadOnly { .. })));
+    assert!(is_refused, "it could not be published: {made:?}");
+    b.write("y", "2");
+    assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
+    assert_eq!(b.pull(&a).unwrap(), MergeStep::FastForward);
+    assert!(a.tree().ends_with(&["x=1".into(), "y=2".into()]), "{:?}", a.tree());
+    assert_eq!(a.tree(), b.tree());
+    let made = b.mount().mkdir(ME, Ino::ROOT, b"e", 0o755);
+    assert!(matches!(made, Err(Error::ReadOnly { .. })), "{made:?}");
 }
 
 #[test]

@@ -75,6 +75,12 @@ impl Writer {
         if self.agree(fetched, &ours)? && shared.knows_all_of(&theirs)? {
             return shared.outcome(MergeStep::Nothing);
         }
+        let charter = versions::joined(&ours.charter, &theirs.charter);
+        let may_write = charter.role(&shared.key).is_some_and(|role| role >= Role::Writer);
+        if !may_write {
+            // What is changed from here on could not be published any more.
+            shared.suspend_writing();
+        }
         self.settle_local(theirs.vv.max_lamport())?;
         let (ours, base) = {
             let core = shared.core.read();
@@ -98,7 +104,6 @@ impl Writer {
             Relation::Behind => MergeStep::FastForward,
             Relation::Concurrent => MergeStep::Merged,
         };
-        let may_write = ours.charter.role(&shared.key).is_some_and(|role| role >= Role::Writer);
         if step == MergeStep::Merged && !may_write {
             // Somebody who may write will merge the two.
             return shared.outcome(MergeStep::Nothing);

@@ -291,6 +291,7 @@ impl Writer {
                 }
                 Errand::Merge(fetch, reply) => {
                     let result = self.merge(&fetch);
+                    self.shared.note_rights(&self.shared.core.read());
                     reply.send(self.heed(result)).is_err()
                 }
                 Errand::Charter(change, reply) => {

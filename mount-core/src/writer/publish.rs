@@ -85,7 +85,7 @@ impl Writer {
         if self.appender.poisoned() && shared.has_unpublished() {
             return Err(StoreError::Poisoned.into());
         }
-        if shared.is_read_only() || (change.is_none() && !shared.has_unpublished()) {
+        if !shared.may_publish() || (change.is_none() && !shared.has_unpublished()) {
             self.schedule.published();
             return Ok(shared.core.read().head.manifest.id.0);
         }
