@@ -169,7 +169,13 @@ fn signed_bytes(format: u32, body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use cairnfs_store::{BlobRef, Secret};
+
     use super::*;
+    use crate::Settings;
+
+    /// Written by version 0.1.0, with the device key of `store/tests/format/device.bin`.
+    const FORMAT_1: &[u8] = include_bytes!("../tests/format/manifest_1.bin");
 
     fn manifest(key: &DeviceKey) -> Manifest {
         Manifest {
@@ -211,6 +217,37 @@ mod tests {
         let bytes = manifest(&key).seal(&key);
         for index in 0..bytes.len() {
             let mut forged = bytes.clone();
+            forged[index] ^= 1;
+            assert!(Manifest::open(&forged).is_err(), "byte {index}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_format_1_is_read() {
+        let author = DeviceKey::from_seed(&Secret::new([0x44; 32])).public();
+        let member = Member { key: author, role: Role::Owner, name: "here".into() };
+        let found = Manifest::open(FORMAT_1).unwrap();
+        assert_eq!(found.charter.members(), std::slice::from_ref(&member));
+        assert_eq!(*found.charter.settings(), Settings::default());
+        let never = OpId { lamport: 0, device: DeviceId([0; 16]) };
+        let expected = Manifest {
+            bucket: BucketId([1; 16]),
+            author,
+            incarnation: 0,
+            parents: vec![BlobId([2; 32]), BlobId([3; 32])],
+            vv: [(device_id(&author, 0), 300)].into_iter().collect(),
+            root: Root(Some(BlobRef { id: BlobId([4; 32]), len: 1000 })),
+            ops: 1,
+            time: Time { seconds: 1_764_000_000, nanos: 5 },
+            charter: Charter::of_members(vec![member], never),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn no_changed_byte_of_format_1_is_believed() {
+        for index in 0..FORMAT_1.len() {
+            let mut forged = FORMAT_1.to_vec();
             forged[index] ^= 1;
             assert!(Manifest::open(&forged).is_err(), "byte {index}");
         }
