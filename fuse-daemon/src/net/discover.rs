@@ -1,8 +1,9 @@
 //! Peers on the local network, by multicast DNS.
 //!
 //! What is announced is a fingerprint of this device's key and a port: no bucket and no name. Who
-//! knows the key knows whose fingerprint it is; nobody else can tell the key from it. An address
-//! that is found is a hint like any other: whoever answers there must prove the key.
+//! knows the key knows whose fingerprint it is; nobody can tell the key from it, but whoever
+//! connects to the port learns the key from TLS. An address that is found is a hint like any other:
+//! whoever answers there must prove the key.
 
 use std::{
     collections::BTreeMap,

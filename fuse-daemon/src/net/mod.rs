@@ -19,7 +19,8 @@
 //! # Invariants
 //!
 //! 1. A device that is a member of nothing that is served, and has no ticket, learns nothing but
-//!    that a cairnfs listens: not even whether there are buckets.
+//!    that a cairnfs listens and this device's public key, which TLS shows before it knows whose
+//!    the other one is: not even whether there are buckets.
 //! 2. Everything a stranger can make this device keep is bounded: connections, bytes, time.
 //! 3. Nothing listens and nothing is announced as long as nothing is shared, unless asked for.
 //! 4. When nothing changes nothing wakes up, but for a rare keep-alive and a rare try to reach who
