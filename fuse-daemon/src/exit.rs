@@ -142,6 +142,13 @@ impl Failure {
                 Code::WrongKey,
                 format!("bucket '{name}' needs its passphrase, and none was given"),
             ),
+            CoreError::MissingSecret { epoch } => (
+                Code::WrongKey,
+                format!(
+                    "bucket '{name}': its key file is older than its newest secret (epoch \
+                     {epoch}): put the newest copy of it in place"
+                ),
+            ),
             CoreError::Locked { pid: 0 } => {
                 (Code::InUse, format!("bucket '{name}' is in use by another process"))
             }
@@ -181,6 +188,13 @@ mod tests {
     #[test]
     fn a_message_is_one_line() {
         assert_eq!(Failure::usage("no\n  such \tthing").message, "no such thing");
+    }
+
+    #[test]
+    fn an_older_key_file_is_a_wrong_key() {
+        let failure = Failure::bucket("notes", &CoreError::MissingSecret { epoch: 7 });
+        assert_eq!(failure.code.number(), 4);
+        assert!(failure.message.contains("newest copy"), "{}", failure.message);
     }
 
     #[test]

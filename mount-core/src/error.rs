@@ -89,7 +89,8 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// A peer sealed something under a secret that is not here yet.
+    /// Something is sealed under a secret that is not here: not yet, if a peer sent it; or the
+    /// key file is an older one.
     #[error("sealed under a secret that this device does not have (epoch {epoch})")]
     MissingSecret {
         /// Which secret.
@@ -170,6 +171,7 @@ impl From<cairnfs_store::Error> for Error {
             Store::Locked { pid } => Self::Locked { pid: pid.unwrap_or(0) },
             Store::NotAStore { dir } => Self::NoBucket(dir),
             Store::Exists { .. } => Self::Exists,
+            Store::UnknownEpoch { epoch } => Self::MissingSecret { epoch },
             Store::Newer { found, supported, .. } => {
                 Self::Newer { found: found.into(), known: supported.into() }
             }
@@ -177,7 +179,6 @@ impl From<cairnfs_store::Error> for Error {
             | Store::Corrupt { .. }
             | Store::Damaged { .. }
             | Store::WrongBucket { .. }
-            | Store::UnknownEpoch { .. }
             | Store::Forged { .. }
             | Store::BadNode { .. } => Self::Damaged { what: text(&err) },
             _ => Self::Io(text(&err)),

@@ -1,10 +1,11 @@
 //! What each role may do, and what strangers may not.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
+use cairnfs_store::open;
 use parking_lot::Mutex;
 
-use super::{ME, Peer, two};
+use super::{DIR, ME, Peer, keys, store_options, two};
 use crate::{
     Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId,
     manifest::Manifest,
@@ -72,6 +73,18 @@ fn who_is_removed_cannot_read_what_is_new_and_the_others_learn_the_secret() {
     c.pull(&a).unwrap();
     assert_eq!(a.tree(), c.tree());
     assert_eq!(c.mount().members().len(), 2);
+}
+
+#[test]
+fn keys_that_lack_the_newest_secret_are_no_damage() {
+    let (mut a, b) = two();
+    a.mount().set_member(b.key.public(), "", None).unwrap();
+    a.write("new", "secret");
+    a.mount().stop().unwrap();
+    a.mount = None;
+    let disk = Arc::new(a.disk.clone());
+    let opened = open(disk, Path::new(DIR), keys(), store_options()).map_err(Error::from);
+    assert!(matches!(opened, Err(Error::MissingSecret { .. })), "{:?}", opened.err());
 }
 
 #[test]
