@@ -70,8 +70,8 @@ pub(crate) struct MountArgs {
     /// [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) dirty: Option<Size>,
-    /// Publish a version after so long without a change [env: CAIRNFS_PUBLISH_QUIET]
-    /// [default: 1s]
+    /// Publish a version after so long without a change; after 100ms at the latest while another
+    /// device is connected [env: CAIRNFS_PUBLISH_QUIET] [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub(crate) publish_quiet: Option<Span>,
     /// Publish at the latest so long after a change [env: CAIRNFS_PUBLISH_MAX] [default: 10s]
