@@ -55,6 +55,8 @@ pub struct Fetch {
     known: VersionVector,
     /// [`Shared::drops`] when the fetch began.
     drops: u64,
+    /// Whether it brings what is damaged or missing of our own version and those before it.
+    mends: bool,
     phase: Phase,
     /// To be looked at; the last one first.
     todo: Vec<Need>,
@@ -66,7 +68,7 @@ pub struct Fetch {
     versions: HashMap<BlobId, Arc<Manifest>>,
     /// Versions before them that nobody has any more.
     given_up: HashSet<BlobId>,
-    /// Nodes of files' maps that were looked at.
+    /// Nodes of files' maps that were looked at; of one that mends, everything.
     walked: HashSet<BlobId>,
     progress: FetchProgress,
 }
@@ -80,6 +82,8 @@ pub struct FetchProgress {
     pub bytes: u64,
     /// Blobs that are known to be lacking still; more may turn up.
     pub lacking: u64,
+    /// Blobs that the peer does not have, where the fetch goes on without.
+    pub unavailable: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,6 +156,28 @@ impl Fetch {
             let core = shared.core.read();
             (core.tree.base().clone(), core.head.vv.clone())
         };
+        Self::with(shared, inbox, head, ours, known)
+    }
+
+    /// A fetch of our own version and all before it that are here: of them, what cannot be read.
+    /// It reads everything. What the peer does not have either is passed over.
+    pub(crate) fn begin_mending(shared: Arc<Shared>, inbox: Sender<Command>) -> Result<Self> {
+        let head = shared.core.read().head.manifest.id;
+        // As if nothing were known here.
+        let nothing = BaseTree::open(Arc::clone(&shared.vault), Root::EMPTY)?;
+        let mut fetch = Self::with(shared, inbox, head.0, nothing, VersionVector::new());
+        fetch.mends = true;
+        fetch.phase = Phase::Tree;
+        Ok(fetch)
+    }
+
+    fn with(
+        shared: Arc<Shared>,
+        inbox: Sender<Command>,
+        head: VersionId,
+        ours: BaseTree,
+        known: VersionVector,
+    ) -> Self {
         shared.fetch_begins();
         let drops = shared.drops();
         Self {
@@ -161,6 +187,7 @@ impl Fetch {
             ours,
             known,
             drops,
+            mends: false,
             phase: Phase::Versions,
             todo: vec![Need::Version(BlobId(head))],
             ready: VecDeque::new(),
@@ -237,7 +264,9 @@ impl Fetch {
         let came: Vec<BlobId> = sealed.iter().map(|blob| blob.claims().id).collect();
         let bytes: usize = blobs.iter().map(Vec::len).sum();
         let (reply, answer) = bounded(1);
-        self.inbox.send(Command::Keep(sealed, reply)).map_err(|_ended| Error::Stopped)?;
+        let command =
+            if self.mends { Command::Heal(sealed, reply) } else { Command::Keep(sealed, reply) };
+        self.inbox.send(command).map_err(|_ended| Error::Stopped)?;
         answer.recv().unwrap_or(Err(Error::Stopped))?;
         for id in came {
             self.todo.extend(self.lacking.remove(&id).unwrap_or_default());
@@ -260,6 +289,7 @@ impl Fetch {
                 Some([Need::Version(_), ..]) if id != self.head => {
                     self.given_up.insert(id);
                 }
+                Some(_) if self.mends => self.progress.unavailable += 1,
                 Some(_) => return Err(rejected("its peer does not have all of it")),
                 None => return Err(rejected("an answer to what was not asked")),
             }
@@ -267,7 +297,7 @@ impl Fetch {
         Ok(())
     }
 
-    /// Whether everything is here.
+    /// Whether everything is here, but for what is [unavailable](FetchProgress::unavailable).
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.phase == Phase::Tree && self.todo.is_empty() && self.lacking.is_empty()
@@ -308,7 +338,15 @@ impl Fetch {
             Need::Version(_) | Need::TreeNode(_) | Need::LongNode(..) | Need::Chunk(_) => (),
         }
         let id = need.id();
-        if self.shared.vault.blobs().contains(&id)? {
+        if self.mends && !self.walked.insert(id) {
+            return Ok(());
+        }
+        let is_here = if self.mends {
+            self.is_readable(&id)?
+        } else {
+            self.shared.vault.blobs().contains(&id)?
+        };
+        if is_here {
             return self.expand(need);
         }
         let needs = self.lacking.entry(id).or_insert_with(|| {
@@ -317,6 +355,16 @@ impl Fetch {
         });
         needs.push(need);
         Ok(())
+    }
+
+    /// Whether the blob can be read, however long that takes.
+    fn is_readable(&self, id: &BlobId) -> Result<bool> {
+        let blobs = self.shared.vault.blobs();
+        match blobs.describe(id).and_then(|(_, blob)| blobs.get(&blob)).map_err(Error::from) {
+            Ok(_) => Ok(true),
+            Err(Error::Damaged { .. }) => Ok(false),
+            Err(err) => Err(err),
+        }
     }
 
     /// Whether this node is a part of our own map `root`, which is whole.
@@ -394,8 +442,17 @@ impl Fetch {
         if self.versions.len() >= VERSIONS_MAX {
             return Err(rejected("more versions than any bucket has"));
         }
-        // A device that has just joined believes who invited it, and needs no history.
-        if !self.is_first() {
+        if self.mends {
+            let root = manifest.root.0.map(|blob| Place { blob, under: None });
+            self.todo.extend(root.map(Need::TreeNode));
+            for parent in &manifest.parents {
+                // What was given up for space is not missed.
+                if blobs.contains(parent)? {
+                    self.todo.push(Need::Version(*parent));
+                }
+            }
+        } else if !self.is_first() {
+            // A device that has just joined believes who invited it, and needs no history.
             self.todo.extend(manifest.parents.iter().map(|id| Need::Version(*id)));
         }
         self.versions.insert(id, Arc::new(manifest));

@@ -86,7 +86,8 @@ pub fn check(
 }
 
 impl Blobs {
-    /// As [`check`], of a store that is in use: reads what is saved, while others go on.
+    /// As [`check`], of a store that is in use: reads what is saved, while others go on. A damaged
+    /// record is none of its findings if the blob has been stored again.
     ///
     /// # Errors
     ///
@@ -110,12 +111,30 @@ impl Blobs {
             },
             progress,
         )?;
+        let mut damage = Vec::new();
+        for one in report.damage {
+            if self.leads_to(&one)? {
+                damage.push(one);
+            }
+        }
+        report.damage = damage;
         // Of a pack that goes, the index forgets the records first.
         let _removing = self.removing.lock();
         let there = self.packs.list()?;
         let gone = missing.iter().filter(|pack| there.binary_search(pack).is_err()).count();
         report.missing_in_index -= gone as u64;
         Ok(report)
+    }
+}
+
+impl Blobs {
+    /// Whether what is damaged is what a reader would get: not if the blob was stored again.
+    fn leads_to(&self, damage: &Damage) -> Result<bool> {
+        let Some(id) = &damage.id else { return Ok(true) };
+        let is_it = |loc: Loc| {
+            u64::from(loc.at.offset) == damage.offset && self.packs.path(loc.at.pack) == damage.pack
+        };
+        Ok(self.find(id)?.is_none_or(is_it))
     }
 }
 

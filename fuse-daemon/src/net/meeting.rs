@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 impl Transfer {
     pub(super) fn new(bucket: &BucketName, progress: FetchProgress) -> Self {
-        let FetchProgress { blobs, bytes, lacking } = progress;
+        let FetchProgress { blobs, bytes, lacking, .. } = progress;
         Self { bucket: bucket.clone(), blobs, bytes, lacking }
     }
 }

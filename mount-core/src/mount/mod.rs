@@ -93,16 +93,7 @@ impl Mount {
     /// Hands a command to the writer; if it has ended, `refused` says so to who waits.
     fn send(&self, command: Command) {
         if let Err(refused) = self.inner.inbox.send(command) {
-            match refused.into_inner() {
-                Command::Save(done) => done(Err(Error::Stopped)),
-                Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
-                Command::Keep(_, reply) => drop(reply.send(Err(Error::Stopped))),
-                Command::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
-                Command::Charter(_, reply) => drop(reply.send(Err(Error::Stopped))),
-                Command::Learn(_, reply) => drop(reply.send(Err(Error::Stopped))),
-                Command::Stop(reply) => drop(reply.send(Ok(()))),
-                Command::Dirty | Command::Wake | Command::Relieve | Command::MakeRoom(_) => (),
-            }
+            refused.into_inner().refuse();
         }
     }
 

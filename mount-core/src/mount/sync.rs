@@ -128,6 +128,17 @@ impl Mount {
         Ok(Fetch::begin(Arc::clone(&self.inner.shared), self.inner.inbox.clone(), head))
     }
 
+    /// Begins to fetch what cannot be read here of the newest version and those before it; see
+    /// [`Fetch`]. What is supplied takes the place of what is damaged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mount::publish`], which it does first.
+    pub fn mend(&self) -> Result<Fetch> {
+        self.publish()?;
+        Fetch::begin_mending(Arc::clone(&self.inner.shared), self.inner.inbox.clone())
+    }
+
     /// Merges what was fetched: saves and publishes what was changed here, then merges, and returns
     /// when the result is durable.
     ///

@@ -3,6 +3,7 @@
 mod conflicts;
 mod fetching;
 mod members;
+mod mending;
 mod merging;
 mod open_files;
 
@@ -44,8 +45,8 @@ fn store_options() -> StoreOptions {
     StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 64 << 10, ..StoreOptions::default() }
 }
 
-fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Mount {
-    let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
+fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Result<Mount> {
+    let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options())?;
     let bucket = Bucket {
         id: bucket_id(),
         device: Arc::clone(key),
@@ -57,7 +58,7 @@ fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Mount {
     // Versions are made when the test says so.
     let hour = Duration::from_secs(3600);
     let options = Options { publish_quiet: hour, publish_max: hour, ..Options::default() };
-    Mount::start(bucket, options).unwrap()
+    Mount::start(bucket, options)
 }
 
 impl Peer {
@@ -67,7 +68,7 @@ impl Peer {
         let (appender, blobs) =
             create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
         fill(&key, appender, blobs);
-        let mount = Some(start(&disk, &key));
+        let mount = Some(start(&disk, &key).unwrap());
         Self { disk, key, mount }
     }
 
@@ -107,19 +108,25 @@ impl Peer {
         let mut fetch = self.mount().fetch(head)?;
         let have: Vec<_> = self.mount().head().into_iter().collect();
         fetch.expect_ancestors(&other.mount().ancestry(&head, &have, 1000)?);
+        other.serve(&mut fetch)?;
+        let blobs = fetch.progress().blobs;
+        Ok((fetch, blobs))
+    }
+
+    /// Gives `fetch` all that it wants.
+    fn serve(&self, fetch: &mut crate::Fetch) -> Result<()> {
         while !fetch.is_complete() {
             let wanted = fetch.wanted(16)?;
             let mut blobs = Vec::new();
             for id in &wanted {
-                match other.mount().sealed(id)? {
+                match self.mount().sealed(id)? {
                     Some(blob) => blobs.push(blob),
                     None => fetch.unavailable(&[*id])?,
                 }
             }
             fetch.supply(&blobs)?;
         }
-        let blobs = fetch.progress().blobs;
-        Ok((fetch, blobs))
+        Ok(())
     }
 
     /// As if it were started again: after a clean stop, or after its power was cut.
@@ -148,7 +155,7 @@ impl Peer {
     fn start_on(&mut self, disk: sim::SimDisk) {
         // The bucket is let go with the last clone.
         self.mount = None;
-        self.mount = Some(start(&disk, &self.key));
+        self.mount = Some(start(&disk, &self.key).unwrap());
         self.disk = disk;
     }
 

@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Publish(Sender<Result<[u8; 32]>>),
     /// Keep what a peer sent, if it is what it claims.
     Keep(Vec<SealedBlob>, Sender<Result<()>>),
+    /// Keep what a peer sent, if it is what it claims, in the place of what is damaged here.
+    Heal(Vec<SealedBlob>, Sender<Result<()>>),
     /// Merge a version that was fetched.
     Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
     /// Publish a version with other members or settings.
@@ -80,12 +82,31 @@ pub(crate) enum Command {
     Stop(Sender<Result<()>>),
 }
 
+impl Command {
+    /// Says to who waits for it that the writer has ended.
+    pub(crate) fn refuse(self) {
+        match self {
+            // Who waits for room finds that the sender is gone.
+            Self::Dirty | Self::Wake | Self::Relieve | Self::MakeRoom(_) => (),
+            Self::Save(done) => done(Err(Error::Stopped)),
+            Self::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
+            Self::Keep(_, reply)
+            | Self::Heal(_, reply)
+            | Self::Charter(_, reply)
+            | Self::Learn(_, reply) => drop(reply.send(Err(Error::Stopped))),
+            Self::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
+            Self::Stop(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+}
+
 /// What a charter is to become, under an operation of this device.
 pub(crate) type CharterChange = Box<dyn Fn(&mut Charter, OpId) -> Result<()> + Send>;
 
 /// What peers and members asked for; done one after the other, each after a save.
 enum Errand {
     Keep(Vec<SealedBlob>, Sender<Result<()>>),
+    Heal(Vec<SealedBlob>, Sender<Result<()>>),
     Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
     Charter(CharterChange, Sender<Result<()>>),
     Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
@@ -208,6 +229,7 @@ impl Writer {
             Command::MakeRoom(reply) => self.starving.push(reply),
             Command::Publish(reply) => self.publishers.push(reply),
             Command::Keep(blobs, reply) => self.errands.push(Errand::Keep(blobs, reply)),
+            Command::Heal(blobs, reply) => self.errands.push(Errand::Heal(blobs, reply)),
             Command::Merge(fetch, reply) => self.errands.push(Errand::Merge(fetch, reply)),
             Command::Charter(change, reply) => self.errands.push(Errand::Charter(change, reply)),
             Command::Learn(secrets, reply) => self.errands.push(Errand::Learn(secrets, reply)),
@@ -289,6 +311,10 @@ impl Writer {
                     let result = self.keep(&blobs);
                     reply.send(self.heed(result)).is_err()
                 }
+                Errand::Heal(blobs, reply) => {
+                    let result = self.heal(&blobs);
+                    reply.send(self.heed(result)).is_err()
+                }
                 Errand::Merge(fetch, reply) => {
                     let result = self.merge(&fetch);
                     self.shared.note_rights(&self.shared.core.read());
@@ -316,18 +342,7 @@ impl Writer {
     /// Answers what was sent while the last save ran, and whatever may still come.
     fn refuse_rest(&self, inbox: &Receiver<Command>) {
         self.shared.stopped();
-        for command in inbox.try_iter() {
-            match command {
-                Command::Dirty | Command::Wake | Command::Relieve | Command::MakeRoom(_) => (),
-                Command::Save(done) => done(Err(Error::Stopped)),
-                Command::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
-                Command::Keep(_, reply) | Command::Charter(_, reply) | Command::Learn(_, reply) => {
-                    drop(reply.send(Err(Error::Stopped)));
-                }
-                Command::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
-                Command::Stop(reply) => drop(reply.send(Ok(()))),
-            }
-        }
+        inbox.try_iter().for_each(Command::refuse);
         self.shared.release_throttled(&Err(Error::Stopped));
     }
 

@@ -18,23 +18,34 @@ impl Writer {
     /// [`Error::NoSpace`], [`Error::Io`], [`Error::Poisoned`].
     pub(super) fn keep(&mut self, blobs: &[SealedBlob]) -> Result<()> {
         for blob in blobs {
-            self.appender.put_sealed(blob).map_err(|err| match err {
-                StoreError::UnknownEpoch { epoch } => Error::MissingSecret { epoch },
-                StoreError::Forged { .. } => rejected("a blob that is not what its name says"),
-                err => err.into(),
-            })?;
+            self.appender.put_sealed(blob).map_err(distrust)?;
         }
-        if self.appender.batch_bytes() >= KEPT_BYTES {
-            let op = self.shared.core.read().op;
-            let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() };
-            let result = self.append(&record, false).map(drop);
-            self.note(&result);
-            if result.is_err() {
-                self.drop_batch();
-            }
-            result?;
+        if self.appender.batch_bytes() >= KEPT_BYTES { self.save_blobs() } else { Ok(()) }
+    }
+
+    /// Puts what a peer sent in the place of what is damaged here, durably.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::keep`].
+    pub(super) fn heal(&mut self, blobs: &[SealedBlob]) -> Result<()> {
+        for blob in blobs {
+            let healed = self.appender.heal(blob).map_err(distrust)?;
+            log::warn!("healed blob={}", healed.id);
         }
-        Ok(())
+        self.save_blobs()
+    }
+
+    /// Makes what was put durable.
+    fn save_blobs(&mut self) -> Result<()> {
+        let op = self.shared.core.read().op;
+        let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() };
+        let result = self.append(&record, false).map(drop);
+        self.note(&result);
+        if result.is_err() {
+            self.drop_batch();
+        }
+        result
     }
 
     /// Publishes a version with other members or settings.
@@ -103,5 +114,13 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+/// What is wrong with a blob that came from a peer.
+fn distrust(err: StoreError) -> Error {
+    match err {
+        StoreError::Forged { .. } => rejected("a blob that is not what its name says"),
+        err => err.into(),
     }
 }

@@ -1,0 +1,89 @@
+//! What is damaged on one device is there on another.
+
+use std::path::Path;
+
+use super::{DIR, Peer, start, sync, two};
+
+/// What a check finds.
+fn damage(peer: &Peer) -> Vec<String> {
+    let mut damage = Vec::new();
+    let mut found = |path: Option<&[u8]>, what: &str| {
+        let path = path.map(|path| String::from_utf8_lossy(path).into_owned());
+        damage.push(format!("{path:?} {what}"));
+    };
+    peer.mount().check(&mut |_, _| (), &mut found).unwrap();
+    damage
+}
+
+/// Two devices with the same files, two versions of each; the one that is to suffer has stopped.
+fn filled() -> (Peer, Peer) {
+    let (mut a, b) = two();
+    for round in 0..2 {
+        a.mkdir(&format!("d{round}"));
+        for n in 0..40 {
+            // Some lie in the tree, some in chunks of their own.
+            a.write(&format!("d{round}/f{n}"), &n.to_string().repeat(20 + n * 100));
+            a.write(&format!("g{n}"), &format!("{round}{n:0>3000}"));
+        }
+        sync(&a, &b);
+    }
+    a.mount().stop().unwrap();
+    a.mount = None;
+    (a, b)
+}
+
+#[test]
+fn what_is_damaged_here_is_mended_from_another_device() {
+    let (mut a, b) = filled();
+    let (disk, whole) = (a.disk.clone(), b.tree());
+    let pack = Path::new(DIR).join("packs/00000001.pack");
+    let bits = disk.content(&pack).unwrap().len() as u64 * 8;
+    let mut mended = 0;
+    for n in 1..60 {
+        let rotten = disk.crash(1);
+        // Behind the header of the pack, and before what is read anew at each opening.
+        rotten.flip_bit(&pack, 88 * 8 + (bits / 2) / 60 * n);
+        let Ok(mount) = start(&rotten, &a.key) else { continue };
+        a.mount = Some(mount);
+        let found = damage(&a);
+        if !found.is_empty() {
+            let mut fetch = a.mount().mend().unwrap();
+            b.serve(&mut fetch).unwrap();
+            let progress = fetch.progress();
+            assert_eq!(progress.unavailable, 0, "{found:?}");
+            assert_eq!(a.tree(), whole, "{found:?}");
+            // A record whose header is lost goes with its pack.
+            let left: Vec<_> =
+                damage(&a).into_iter().filter(|it| !it.starts_with("None")).collect();
+            assert!(left.is_empty(), "{found:?} left {left:?}");
+            mended += progress.blobs;
+            a.restart(false);
+            assert_eq!(a.tree(), whole, "after a restart: {found:?}");
+        }
+        a.mount().stop().unwrap();
+        a.mount = None;
+    }
+    assert!(mended > 20, "{mended}");
+}
+
+#[test]
+fn what_the_other_device_lacks_too_is_passed_over() {
+    let (mut a, b) = filled();
+    let pack = Path::new(DIR).join("packs/00000001.pack");
+    let bits = a.disk.content(&pack).unwrap().len() as u64 * 8;
+    a.disk.flip_bit(&pack, bits / 4);
+    a.start_on(a.disk.clone());
+    let mut fetch = a.mount().mend().unwrap();
+    let mut lacking = 0;
+    while !fetch.is_complete() {
+        let wanted = fetch.wanted(16).unwrap();
+        lacking += wanted.len() as u64;
+        fetch.unavailable(&wanted).unwrap();
+    }
+    assert!(lacking > 0);
+    assert_eq!(fetch.progress().unavailable, lacking);
+    drop(fetch);
+    let mut fetch = a.mount().mend().unwrap();
+    b.serve(&mut fetch).unwrap();
+    assert_eq!(fetch.progress().blobs, lacking);
+}
