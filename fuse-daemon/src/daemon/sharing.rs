@@ -87,7 +87,7 @@ impl Daemon {
                 ),
                 err => Failure::bucket(bucket, &err),
             })?;
-            // Its ticket, if it came with one, lets it in no more.
+            // Its ticket, if it came with one, is of no use to another device either.
             self.net.revoke(mount.bucket_id(), &member.key)
         })
     }

@@ -5,7 +5,10 @@
 //! 1. A ticket lets in as many devices as it was made for, and until when: each use is durable
 //!    before its device is let in.
 //! 2. The file does not hold what is in a ticket, only a hash of its secret.
-//! 3. A device that was let in may present the same ticket again: its first try may have been cut.
+//! 3. A device that has used a ticket may present it again, as its first try may have been cut: that
+//!    uses up nothing, gives nothing back, and makes no member of a device that is none any more,
+//!    whoever removed it. The price: a crash after a use is durable and before its device is a
+//!    member costs that use.
 
 use std::{
     fs, io,
@@ -54,6 +57,14 @@ struct Contents {
 pub(super) struct Good {
     pub(super) bucket: BucketId,
     pub(super) role: Role,
+}
+
+/// A ticket that is good, in the hands of one device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Redeemed {
+    pub(super) good: Good,
+    /// Whether a use was used up just now; else this device had used the ticket before.
+    pub(super) fresh: bool,
 }
 
 /// See the module's doc.
@@ -114,7 +125,7 @@ impl Invites {
         &self,
         secret: &[u8; 16],
         device: &PeerKey,
-    ) -> Result<Result<Good, Refusal>> {
+    ) -> Result<Result<Redeemed, Refusal>> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
         // Comparing hashes takes as long wherever they differ; so does looking at all of them.
@@ -138,7 +149,7 @@ impl Invites {
         };
         let good = Good { bucket, role: one.role };
         if one.used_by.contains(&device) {
-            return Ok(Ok(good));
+            return Ok(Ok(Redeemed { good, fresh: false }));
         }
         if one.left == 0 {
             return Ok(Err(Refusal::UsedUp));
@@ -146,10 +157,10 @@ impl Invites {
         one.left -= 1;
         one.used_by.push(device);
         self.write(&contents)?;
-        Ok(Ok(good))
+        Ok(Ok(Redeemed { good, fresh: true }))
     }
 
-    /// Gives back a use that came to nothing.
+    /// Gives back a use, a fresh one, that came to nothing.
     pub(super) fn give_back(&self, secret: &[u8; 16], device: &PeerKey) -> Result<()> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
@@ -163,7 +174,8 @@ impl Invites {
         self.write(&contents)
     }
 
-    /// Takes back what was given to a device that is removed: its tickets let it in no more.
+    /// A device is removed: the tickets that it used let nobody in any more. It still knows what is
+    /// in them, and might come with another key.
     pub(super) fn forget(&self, bucket: BucketId, device: &PeerKey) -> Result<()> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
@@ -218,6 +230,10 @@ mod tests {
         Good { bucket: BucketId([3; 16]), role: Role::Writer }
     }
 
+    fn redeemed(fresh: bool) -> Result<Redeemed, Refusal> {
+        Ok(Redeemed { good: good(), fresh })
+    }
+
     #[test]
     fn a_ticket_is_good_once_but_again_for_the_same_device() {
         let dir = tempfile::tempdir().unwrap();
@@ -228,11 +244,11 @@ mod tests {
         let invites = Invites::new(path);
         assert!(invites.are_open());
         assert_eq!(invites.redeem(&[2; 16], &[7; 32]).unwrap(), Err(Refusal::Unknown));
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Ok(good()));
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Ok(good()));
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true));
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(false));
         assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), Err(Refusal::UsedUp));
         invites.give_back(&[1; 16], &[7; 32]).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), Ok(good()));
+        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), redeemed(true));
     }
 
     #[test]
@@ -245,13 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_device_cannot_come_back_with_its_ticket() {
+    fn the_ticket_of_a_removed_device_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let invites = Invites::new(dir.path().join("invites.toml"));
         invites.add(&[1; 16], good(), SystemTime::now() + HOUR, 2).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Ok(good()));
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true));
         invites.forget(good().bucket, &[7; 32]).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Err(Refusal::Unknown));
+        for device in [[7; 32], [8; 32]] {
+            assert_eq!(invites.redeem(&[1; 16], &device).unwrap(), Err(Refusal::Unknown));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Net,
-    invites::Good,
+    invites::{Good, Redeemed},
     message::{ADMISSION_BYTES_MAX, Admission, GivenSecret, Knock, Refusal},
     opening::OpenError,
     replica::Secrets,
@@ -109,7 +109,7 @@ impl Net {
         Ok(Invite { ticket: ticket.to_line(), until, uses })
     }
 
-    /// A device was removed from a bucket: tickets that let it in do so no more.
+    /// A device was removed from a bucket: tickets that it used let nobody in any more.
     pub(crate) fn revoke(&self, bucket: BucketId, device: &PeerKey) -> Result<()> {
         self.invites.forget(bucket, device)
     }
@@ -155,27 +155,39 @@ impl Net {
             log::error!("invite reason={:?}", failure.message);
             Refusal::Failed
         };
-        let good = self.invites.redeem(secret, key).map_err(failed)??;
+        let redeemed = self.invites.redeem(secret, key).map_err(failed)??;
         is_good();
-        let joined = self.make_member(key, name, good);
-        if joined.is_err() {
+        let joined = self.make_member(key, name, redeemed);
+        if redeemed.fresh && joined.is_err() {
             self.invites.give_back(secret, key).map_err(failed)?;
         }
         joined
     }
 
-    fn make_member(&self, key: &PeerKey, name: &str, good: Good) -> Result<Admission, Refusal> {
+    fn make_member(
+        &self,
+        key: &PeerKey,
+        name: &str,
+        Redeemed { good, fresh }: Redeemed,
+    ) -> Result<Admission, Refusal> {
         let offered = self.all_served().into_iter().find(|it| it.id == good.bucket);
         let offered = offered.ok_or(Refusal::NotServed)?;
-        if !offered.trusts(key) {
-            let made = offered
-                .with(|replica| replica.set_member(*key, &clean_name(name), Some(good.role)));
-            made.ok_or(Refusal::NotServed)?.map_err(|err| {
-                log::error!("invite bucket={} reason=\"{err}\"", offered.short_id());
-                Refusal::Failed
-            })?;
+        let is_member = offered.trusts(key);
+        if !is_member && !fresh {
+            // It was one, and was removed.
+            return Err(Refusal::UsedUp);
         }
-        let secrets = offered.with(|replica| replica.secrets(&[])).ok_or(Refusal::NotServed)?;
+        // At once: a use whose device has become a member is not given back.
+        let made = offered.with(|replica| {
+            if !is_member {
+                replica.set_member(*key, &clean_name(name), Some(good.role))?;
+            }
+            Ok(replica.secrets(&[]))
+        });
+        let secrets = made.ok_or(Refusal::NotServed)?.map_err(|err: CoreError| {
+            log::error!("invite bucket={} reason=\"{err}\"", offered.short_id());
+            Refusal::Failed
+        })?;
         Ok(Admission::Joined {
             bucket: good.bucket.0,
             bucket_name: offered.name.to_string(),

@@ -75,6 +75,35 @@ fn a_ticket_that_is_no_good_is_refused_with_a_plain_line() {
 }
 
 #[test]
+fn a_ticket_that_is_presented_again_in_vain_lets_nobody_else_in() {
+    let (inviter, bucket) = owner();
+    let ticket = inviter.net.invite(&name(), Role::Writer, HOUR, 1).unwrap().ticket;
+    let [first, second] = [Peer::new(), Peer::new()];
+    assert!(join(&first, &ticket).is_ok());
+    inviter.net.withdraw(&name());
+    assert_eq!(join(&first, &ticket).unwrap_err().code, Code::NoPeer);
+    inviter.serve(&bucket);
+    let failure = join(&second, &ticket).unwrap_err();
+    assert!(failure.message.contains("used up"), "{}", failure.message);
+    assert!(bucket.members().iter().all(|member| member.key != second.key()));
+    assert!(join(&first, &ticket).is_ok());
+}
+
+#[test]
+fn a_ticket_makes_no_member_again_of_who_was_removed_by_another_owner() {
+    let (inviter, bucket) = owner();
+    let ticket = inviter.net.invite(&name(), Role::Writer, HOUR, 3).unwrap().ticket;
+    let [removed, other] = [Peer::new(), Peer::new()];
+    assert!(join(&removed, &ticket).is_ok());
+    // The inviter hears of it as of any change that was merged.
+    bucket.set_member(removed.key(), "", None).unwrap();
+    let failure = join(&removed, &ticket).unwrap_err();
+    assert!(failure.message.contains("used up"), "{}", failure.message);
+    assert!(bucket.members().iter().all(|member| member.key != removed.key()));
+    assert!(join(&other, &ticket).is_ok(), "nothing was used up by that");
+}
+
+#[test]
 fn an_invitation_outlives_a_restart_but_needs_its_bucket() {
     let (mut inviter, bucket) = owner();
     let ticket = inviter.net.invite(&name(), Role::Writer, HOUR, 1).unwrap().ticket;
