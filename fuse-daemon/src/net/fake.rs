@@ -46,6 +46,7 @@ struct State {
     /// Gives nothing more until it is told to.
     held: bool,
     no_space: bool,
+    panics: bool,
     fetches: u64,
 }
 
@@ -182,6 +183,11 @@ impl FakeBucket {
         self.state.lock().no_space = no_space;
     }
 
+    /// Panics when it is next asked whether it has a version.
+    pub(super) fn set_panics(&self) {
+        self.state.lock().panics = true;
+    }
+
     /// Gives nothing, or goes on.
     pub(super) fn hold(&self, held: bool) {
         self.state.lock().held = held;
@@ -214,6 +220,7 @@ impl Replica for FakeBucket {
 
     fn covers(&self, id: &VersionId) -> Result<bool> {
         let state = self.state.lock();
+        assert!(!state.panics, "as a test wants it");
         let theirs = state.blobs.get(id).and_then(|blob| decode(blob));
         Ok(theirs.is_some_and(|theirs| dominates(&state.version.vv, &theirs.vv)))
     }

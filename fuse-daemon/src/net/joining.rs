@@ -336,7 +336,8 @@ impl Net {
         let offered = self.served(name)?;
         let mut moved = (Instant::now(), None);
         loop {
-            if !offered.with(|replica| replica.awaits_first_version()).unwrap_or(false) {
+            let awaited = offered.with(|replica| replica.awaits_first_version());
+            if !awaited.ok_or_else(|| not_shared(name))? {
                 return Ok(());
             }
             if let Some(trouble) = offered.trouble() {
@@ -386,6 +387,13 @@ fn interrupted() -> Failure {
 
 pub(super) fn not_served(bucket: &BucketName) -> Failure {
     Failure::new(Code::NotFound, format_args!("bucket '{bucket}' is not mounted: mount it first"))
+}
+
+/// Of a bucket that was served until just now, or whose thread has panicked.
+pub(super) fn not_shared(bucket: &BucketName) -> Failure {
+    let message =
+        format!("bucket '{bucket}' is not shared any more: unmount it and mount it again");
+    Failure::new(Code::Failed, message)
 }
 
 /// A name of a device that can be shown: no control characters, not too long.

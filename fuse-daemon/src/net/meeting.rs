@@ -10,7 +10,7 @@ use cairnfs_mount_core::FetchProgress;
 
 use super::{
     Net,
-    joining::not_served,
+    joining::{not_served, not_shared},
     report::{PeerReport, SyncOutcome, SyncProgress, Transfer},
     sharing::{Offered, Side, Standing},
     tls::PeerKey,
@@ -115,9 +115,9 @@ impl Net {
             return Err(Failure::new(Code::NotFound, "no bucket is mounted: mount one first"));
         }
         for offered in &buckets {
-            if let Some(Err(err)) = offered.with(|replica| replica.publish()) {
-                return Err(Failure::bucket(&offered.name, &err));
-            }
+            let published = offered.with(|replica| replica.publish());
+            let published = published.ok_or_else(|| not_shared(&offered.name))?;
+            published.map_err(|err| Failure::bucket(&offered.name, &err))?;
             offered.retry_now();
         }
         let others: BTreeMap<PeerKey, String> =

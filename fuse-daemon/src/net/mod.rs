@@ -227,11 +227,8 @@ impl Net {
         let net = self.arc();
         let it = Arc::clone(&offered);
         let run = move || {
+            let _using = Using { net: &net, offered: &it };
             syncing::run(&net, &it);
-            it.close();
-            // Under the lock, so that whoever has just looked is waiting by now.
-            let _roster = net.roster.lock();
-            net.wake.notify_all();
         };
         if let Err(err) = self.spawn("bucket-sync", run) {
             log::error!("sync bucket={} reason={err}", offered.short_id());
@@ -402,6 +399,29 @@ impl Drop for Hand {
     fn drop(&mut self) {
         self.0.roster.lock().threads -= 1;
         self.0.wake.notify_all();
+    }
+}
+
+/// The use that `bucket-sync` makes of a bucket; it ends also if that thread panics, as whoever
+/// withdraws the bucket waits for it.
+struct Using<'a> {
+    net: &'a Net,
+    offered: &'a Offered,
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        // After a panic nobody has said so: those go who wait with an answer.
+        self.offered.leave();
+        self.offered.close();
+        if thread::panicking() {
+            log::error!("sync bucket={} reason=\"it panicked\"", self.offered.short_id());
+            // Nothing of it is shared any more.
+            self.net.members_may_have_changed();
+        }
+        // Under the lock, so that whoever has just looked is waiting by now.
+        let _roster = self.net.roster.lock();
+        self.net.wake.notify_all();
     }
 }
 

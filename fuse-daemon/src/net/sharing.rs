@@ -10,7 +10,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -39,6 +42,8 @@ pub(super) struct Offered {
     /// Who invited this device, as long as the first version has not come.
     pub(super) inviters: Vec<PeerKey>,
     replica: RwLock<Option<Arc<dyn Replica>>>,
+    /// Whether that is none: told without a lock that is held while the bucket is used.
+    gone: AtomicBool,
     desk: Mutex<Desk>,
     /// For the thread `bucket-sync`: there is something on the desk.
     bell: Condvar,
@@ -134,6 +139,7 @@ impl Offered {
             me,
             inviters,
             replica: RwLock::new(Some(Arc::clone(replica))),
+            gone: AtomicBool::new(false),
             desk: Mutex::new(Desk { head_changed: true, ..Desk::default() }),
             bell: Condvar::new(),
             room: Condvar::new(),
@@ -180,11 +186,12 @@ impl Offered {
     /// Ends the use of the bucket: invariant 1. The last act of `bucket-sync`.
     pub(super) fn close(&self) {
         *self.replica.write() = None;
+        self.gone.store(true, Ordering::Release);
     }
 
     /// Whether nothing here uses the bucket any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.replica.read().is_none()
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Lets `bucket-sync` end, and those go who wait.

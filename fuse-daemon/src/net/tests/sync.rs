@@ -201,6 +201,21 @@ fn a_withdrawn_bucket_is_used_no_more() {
 }
 
 #[test]
+fn a_bucket_whose_thread_panicked_can_be_withdrawn_and_is_shared_no_more() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    eventually("they meet", || peers[1].sync().is_ok_and(|met| met.peers == 1));
+    buckets[0].set_panics();
+    buckets[1].add(b"one that it panics at");
+    let offered = Arc::clone(&peers[0].net.roster.lock().offered[&name()]);
+    eventually("it is closed", || offered.is_closed());
+    eventually("the connection ends", || !peers[0].is_connected() && !peers[1].is_connected());
+    let failure = peers[0].sync().unwrap_err();
+    assert!(failure.message.contains("not shared any more"), "{}", failure.message);
+    peers[0].net.withdraw(&name());
+}
+
+#[test]
 fn a_taken_port_is_said_if_it_was_asked_for() {
     let taken = Peer::new();
     let dir = tempfile::tempdir().unwrap();
