@@ -43,6 +43,8 @@ struct State {
     peers_wait: bool,
     /// Items that are given as other bytes.
     lies: bool,
+    /// An item that is not given.
+    lost: Option<Id>,
     /// Gives nothing more until it is told to.
     held: bool,
     no_space: bool,
@@ -179,6 +181,11 @@ impl FakeBucket {
         self.state.lock().lies = lies;
     }
 
+    /// Does not give this item, or gives all again.
+    pub(super) fn set_lost(&self, item: Option<&[u8]>) {
+        self.state.lock().lost = item.map(name_of);
+    }
+
     pub(super) fn set_no_space(&self, no_space: bool) {
         self.state.lock().no_space = no_space;
     }
@@ -248,6 +255,9 @@ impl Replica for FakeBucket {
         let mut state = self.state.lock();
         while state.held {
             self.released.wait(&mut state);
+        }
+        if state.lost == Some(*id) {
+            return Ok(None);
         }
         state.given.push(*id);
         let mut blob = state.blobs.get(id).cloned();

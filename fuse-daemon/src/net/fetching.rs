@@ -218,7 +218,11 @@ impl Blobs<'_> {
             self.fetching.supply(&blobs)?;
         }
         if !missing.is_empty() {
-            self.fetching.unavailable(&missing)?;
+            self.fetching.unavailable(&missing).map_err(|err| match err {
+                // What a peer has lost is no forgery.
+                Error::Rejected { .. } => Unfetched::Refused,
+                err => err.into(),
+            })?;
         }
         Ok(())
     }

@@ -349,9 +349,14 @@ impl Offered {
         self.desk.lock().trouble = Some((trouble, again));
     }
 
-    /// Tries at once what failed here.
+    /// Tries at once what failed here, or could not be had.
     pub(super) fn retry_now(&self) {
-        self.desk.lock().trouble = None;
+        let mut desk = self.desk.lock();
+        desk.trouble = None;
+        for side in desk.sides.values_mut().filter(|side| side.standing == Standing::Refused) {
+            side.standing = Standing::Open;
+        }
+        drop(desk);
         self.bell.notify_all();
     }
 

@@ -156,6 +156,24 @@ fn a_full_disk_is_said_and_tried_again() {
 }
 
 #[test]
+fn what_a_peer_could_not_give_once_is_asked_for_again() {
+    let (peers, buckets) = members(2);
+    buckets[0].set_lost(Some(b"lost"));
+    buckets[0].add(b"lost");
+    peers[0].knows(&peers[1]);
+    eventually("it is said", || {
+        let error = peers[1].net.peers()[0].last_error.clone();
+        error.is_some_and(|(why, _)| why.contains("does not give what it says it has"))
+    });
+    let failure = peers[1].sync().unwrap_err();
+    assert!(failure.message.contains("could not be had"), "{}", failure.message);
+    buckets[0].set_lost(None);
+    assert_eq!(peers[1].sync().unwrap().peers, 1);
+    assert!(buckets[1].has(b"lost"));
+    assert_eq!(peers[0].sync().unwrap().peers, 1);
+}
+
+#[test]
 fn nothing_is_said_between_idle_peers_but_a_keep_alive() {
     let (peers, buckets) = members(2);
     peers[0].knows(&peers[1]);
