@@ -99,8 +99,9 @@ impl Net {
     ///
     /// # Errors
     ///
-    /// [`Code::NoPeer`] if none can be reached; [`Code::NotFound`] if the bucket is not served;
-    /// [`Code::Failed`] after `deadline`, or if something published is rejected.
+    /// [`Code::NoPeer`] if none can be reached, or none was before `deadline`; [`Code::NotFound`] if
+    /// the bucket is not served; [`Code::Failed`] if not all has met by then, or something published
+    /// is rejected.
     pub(crate) fn sync(
         &self,
         bucket: Option<&BucketName>,
@@ -137,6 +138,9 @@ impl Net {
                 return if connected { Ok(self.met(&sides, &others)) } else { Err(self.nobody()) };
             }
             let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if late && !connected {
+                return Err(self.nobody());
+            }
             if late {
                 let message = match behind {
                     0 => "still looking for peers".to_owned(),

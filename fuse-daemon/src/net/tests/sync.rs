@@ -194,6 +194,9 @@ fn nobody_to_sync_with_is_its_own_error() {
     let (peers, _buckets) = members(2);
     let failure = peers[0].sync().unwrap_err();
     assert_eq!(failure.code, Code::NoPeer);
+    // Also if there was no time to look for all.
+    let at_once = peers[0].net.sync(Some(&name()), Some(Instant::now()), &mut |_| true);
+    assert_eq!(at_once.unwrap_err().code, Code::NoPeer);
     let alone = Peer::new();
     alone.serve(&FakeBucket::create(alone.key(), 1));
     let failure = alone.sync().unwrap_err();
