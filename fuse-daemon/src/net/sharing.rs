@@ -204,7 +204,7 @@ impl Offered {
         self.room.notify_all();
     }
 
-    /// The bucket is shared with a peer from now on.
+    /// The bucket is shared with a peer from now on, unless the connection has ended.
     pub(super) fn link(&self, session: &Arc<Session>, number: u32) {
         let side = Side {
             session: Arc::clone(session),
@@ -214,7 +214,13 @@ impl Offered {
             seen: None,
             told: None,
         };
-        self.desk.lock().sides.insert(session.key, side);
+        let mut desk = self.desk.lock();
+        // Of an ended one `unlink` may have been called; a newer one may have taken its place.
+        if session.ended().is_some() {
+            return;
+        }
+        desk.sides.insert(session.key, side);
+        drop(desk);
         self.bell.notify_all();
     }
 

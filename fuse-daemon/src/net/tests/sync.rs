@@ -237,6 +237,23 @@ fn a_bucket_whose_thread_panicked_can_be_withdrawn_and_is_shared_no_more() {
 }
 
 #[test]
+fn a_connection_that_has_ended_takes_no_place_of_a_newer_one() {
+    let (peers, _buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    let session = || peers[0].net.roster.lock().sessions.values().next().cloned();
+    eventually("connected", || session().is_some());
+    let old = session().unwrap();
+    old.end(crate::net::Ended::Gone);
+    let offered = Arc::clone(&peers[0].net.roster.lock().offered[&name()]);
+    let is_new = |it: &Arc<crate::net::Session>| !Arc::ptr_eq(it, &old);
+    let new_side = || matches!(&offered.sides()[..], [side] if is_new(&side.session));
+    eventually("connected anew", new_side);
+    // As when a member's change is looked at just then.
+    offered.link(&old, 0);
+    assert!(new_side());
+}
+
+#[test]
 fn a_taken_port_is_said_if_it_was_asked_for() {
     let taken = Peer::new();
     let dir = tempfile::tempdir().unwrap();
