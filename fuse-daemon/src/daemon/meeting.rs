@@ -170,7 +170,7 @@ impl Daemon {
         if self.home.bucket_dir(name).exists() {
             return Err(exists());
         }
-        let claim = self.table.claim(name, "being joined")?;
+        let claim = self.claim(name, "being joined")?;
         if self.home.bucket_dir(name).exists() { Err(exists()) } else { Ok(claim) }
     }
 

@@ -75,7 +75,7 @@ enum Happening {
     Stop(Sender<Event>),
     /// The kernel's side of a mount is over.
     SessionEnded(u64),
-    /// A verb has unmounted something, or is done with a bucket.
+    /// A verb has unmounted or mounted something, or is done with a bucket.
     Freed,
 }
 

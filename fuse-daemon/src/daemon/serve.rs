@@ -94,22 +94,12 @@ fn serve(seat: &Seat, channel: &mut Channel) -> io::Result<()> {
     if matches!(request, Request::Stop) {
         return stop(&seat.daemon, channel);
     }
-    // Whatever these did, they may have taken a bucket that was kept for others.
-    let frees = matches!(
-        request,
-        Request::Mount(_) | Request::Check(_) | Request::Join(_) | Request::Sync(_)
-    );
     let mut listening = true;
     let answer = seat.daemon.answer(request, &mut |event| {
         listening = listening && channel.send(&event).is_ok();
         listening
     });
-    let sent = channel.send(&Event::End(answer));
-    if frees {
-        // The receiver goes only with the process.
-        drop(seat.daemon.happenings.send(Happening::Freed));
-    }
-    sent
+    channel.send(&Event::End(answer))
 }
 
 /// Has the main thread end the daemon, and passes on what it says.

@@ -37,7 +37,8 @@ impl Daemon {
         if described.map_err(|err| Failure::bucket(bucket, &err))?.needs_passphrase {
             return Ok(());
         }
-        let claim = self.claim(bucket, OPENING)?;
+        // Nobody is told of this claim: one that comes to nothing would be tried again at once.
+        let claim = self.displace(bucket, OPENING)?;
         let limits = Limits { cache_bytes: CACHE_BYTES, ..Limits::default() };
         let opening = Opening { bucket: bucket.clone(), secret: None };
         let mount = self.open(&opening, Options { limits, ..Options::default() })?;
@@ -50,8 +51,14 @@ impl Daemon {
     }
 
     /// Takes the place of `bucket` as [`Table::claim`](super::table::Table::claim) does, also if
-    /// it is kept for others: that ends.
+    /// it is kept for others: that ends, and begins again when the claim does.
     pub(super) fn claim(&self, bucket: &BucketName, doing: &'static str) -> Result<Claim<'_>> {
+        let mut claim = self.displace(bucket, doing)?;
+        claim.tell(&self.happenings);
+        Ok(claim)
+    }
+
+    fn displace(&self, bucket: &BucketName, doing: &'static str) -> Result<Claim<'_>> {
         let mut claim = self.table.claim(bucket, doing)?;
         if let Some(stored) = claim.displaced() {
             self.net.withdraw(bucket);
@@ -75,5 +82,52 @@ impl Daemon {
     pub(super) fn stored(&self) -> Vec<StoredReport> {
         let stored = self.table.stored().into_iter();
         stored.map(|(bucket, mount)| StoredReport::new(bucket, &mount)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicUsize};
+
+    use cairnfs_mount_core::{Bucket, Protection};
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::{
+        daemon::{Happening, table::Table},
+        home::Home,
+        net::{Net, NetOptions},
+    };
+
+    #[test]
+    fn what_a_verb_took_is_kept_for_others_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(dir.path())).unwrap();
+        home.prepare().unwrap();
+        let device = Arc::new(home.device_key().unwrap());
+        let net = Net::start(&home, Arc::clone(&device), NetOptions::default()).unwrap();
+        let bucket: BucketName = "b".parse().unwrap();
+        Bucket::create(&home.bucket_dir(&bucket), &device, Protection::KeyFile).unwrap();
+        let (happenings, inbox) = bounded(8);
+        let daemon = Daemon {
+            home,
+            device,
+            device_name: "a test".into(),
+            net,
+            table: Table::default(),
+            happenings,
+            connections: AtomicUsize::new(0),
+        };
+        daemon.store_rest();
+        assert_eq!(daemon.stored().len(), 1);
+        assert!(inbox.try_recv().is_err(), "storing is nobody's work but the main thread's");
+        let claim = daemon.claim(&bucket, "being read").unwrap();
+        assert!(daemon.stored().is_empty());
+        drop(claim);
+        assert!(matches!(inbox.try_recv(), Ok(Happening::Freed)));
+        daemon.store_rest();
+        assert_eq!(daemon.stored().len(), 1);
+        daemon.end_stored().unwrap();
+        daemon.net.stop();
     }
 }

@@ -22,6 +22,8 @@ use crate::{
 
 use std::sync::Arc;
 
+use super::Happening;
+
 /// How long whoever needs a bucket's place waits for what is just beginning or ending there.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
 
@@ -89,6 +91,8 @@ pub(super) struct Claim<'a> {
     table: &'a Table,
     bucket: BucketName,
     displaced: Option<Mount>,
+    /// Who hears that it was given back or filled.
+    tell: Option<Sender<Happening>>,
 }
 
 impl Table {
@@ -108,7 +112,12 @@ impl Table {
                         Some(Slot::Stored(mount)) => Some(mount),
                         _ => None,
                     };
-                    return Ok(Claim { table: self, bucket: bucket.clone(), displaced });
+                    return Ok(Claim {
+                        table: self,
+                        bucket: bucket.clone(),
+                        displaced,
+                        tell: None,
+                    });
                 }
                 Some(Slot::Busy(doing)) => {
                     let message = format!("bucket '{bucket}' is just {doing}: try again later");
@@ -268,6 +277,11 @@ impl Table {
 }
 
 impl Claim<'_> {
+    /// Has the main thread look at what there is when the claim ends.
+    pub(super) fn tell(&mut self, main: &Sender<Happening>) {
+        self.tell = Some(main.clone());
+    }
+
     /// What was open for other devices until now; the caller ends it.
     pub(super) fn displaced(&mut self) -> Option<Mount> {
         self.displaced.take()
@@ -275,7 +289,7 @@ impl Claim<'_> {
 
     /// Fills the place with what is open for other devices only, unless the daemon has begun to
     /// end.
-    pub(super) fn store(self, mount: Mount) -> Result<(), Mount> {
+    pub(super) fn store(&self, mount: Mount) -> Result<(), Mount> {
         let mut state = self.table.state.lock();
         if state.ending {
             return Err(mount);
@@ -285,7 +299,7 @@ impl Claim<'_> {
     }
 
     /// Fills the place with a mount, unless the daemon has begun to end.
-    pub(super) fn fill(self, mounted: Mounted) -> Result<(), Box<Served>> {
+    pub(super) fn fill(&self, mounted: Mounted) -> Result<(), Box<Served>> {
         let (end, ended) = bounded(0);
         let served = Served {
             serial: mounted.serial,
@@ -323,6 +337,10 @@ impl Drop for Claim<'_> {
         }
         drop(state);
         self.table.freed.notify_all();
+        if let Some(main) = &self.tell {
+            // If there is no room the main thread will look anyway; it may be the one that is here.
+            main.try_send(Happening::Freed).ok();
+        }
     }
 }
 
