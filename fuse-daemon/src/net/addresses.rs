@@ -1,7 +1,12 @@
 //! Where peers were found, and what else must outlive the daemon: `peers.toml`.
 //!
-//! Addresses are hints: whoever answers at one must prove the key. A lost file costs time only,
-//! except of a bucket that was joined and has no version yet: for that it holds who invited.
+//! Whoever answers at an address must prove the key. Kept are those at which the peer did so, and
+//! those that it named itself: in its ticket, or when it connected. What anybody else says of where
+//! it is, such as the local network, is a hint, and is forgotten with the process unless the peer
+//! is found there.
+//!
+//! A lost file costs time only, except of a bucket that was joined and has no version yet: for that
+//! it holds who invited.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +28,8 @@ use crate::{
 
 /// Addresses kept of one peer.
 const PER_PEER_MAX: usize = 8;
+/// Hints kept of one peer.
+const HINTS_MAX: usize = 4;
 /// Peers kept.
 const PEERS_MAX: usize = 1024;
 
@@ -57,6 +64,8 @@ struct Known {
 struct State {
     port: Option<u16>,
     peers: BTreeMap<PeerKey, Known>,
+    /// Newest first.
+    hints: BTreeMap<PeerKey, Vec<SocketAddr>>,
 }
 
 /// See the module's doc.
@@ -78,7 +87,8 @@ impl Addresses {
             addresses.truncate(PER_PEER_MAX);
             Some((parse_hex(&key)?, Known { addresses, invited_to }))
         });
-        let state = State { port: contents.port, peers: peers.collect() };
+        let hints = BTreeMap::new();
+        let state = State { port: contents.port, peers: peers.collect(), hints };
         Self { path, state: Mutex::new(state) }
     }
 
@@ -94,10 +104,31 @@ impl Addresses {
     /// Where a peer may be found, best first.
     pub(super) fn of(&self, peer: &PeerKey) -> Vec<SocketAddr> {
         let state = self.state.lock();
-        state.peers.get(peer).map(|known| known.addresses.clone()).unwrap_or_default()
+        let mut all = state.peers.get(peer).map(|it| it.addresses.clone()).unwrap_or_default();
+        if let Some(hints) = state.hints.get(peer) {
+            // Where it was last is the best guess; the others may be of long ago.
+            let at = all.len().min(1);
+            all.splice(at..at, hints.iter().copied());
+        }
+        all
     }
 
-    /// A peer may be found here.
+    /// Somebody says that a peer may be found here. Kept in memory only.
+    pub(super) fn hint(&self, peer: &PeerKey, addresses: &[SocketAddr]) {
+        let mut state = self.state.lock();
+        let known = state.peers.get(peer).map(|known| known.addresses.clone()).unwrap_or_default();
+        if state.hints.len() >= PEERS_MAX && !state.hints.contains_key(peer) {
+            return;
+        }
+        let hints = state.hints.entry(*peer).or_default();
+        for address in addresses.iter().filter(|one| !known.contains(one)).rev() {
+            hints.retain(|one| one != address);
+            hints.insert(0, *address);
+        }
+        hints.truncate(HINTS_MAX);
+    }
+
+    /// A peer says that it may be found here.
     pub(super) fn add(&self, peer: &PeerKey, addresses: &[SocketAddr]) {
         self.change(|state| {
             let Some(known) = state.peer(peer) else { return };
@@ -112,9 +143,12 @@ impl Addresses {
         });
     }
 
-    /// A peer was found here.
+    /// A peer was found here: it has proved its key.
     pub(super) fn found(&self, peer: &PeerKey, address: SocketAddr) {
         self.change(|state| {
+            if let Some(hints) = state.hints.get_mut(peer) {
+                hints.retain(|one| *one != address);
+            }
             let Some(known) = state.peer(peer) else { return };
             known.addresses.retain(|one| *one != address);
             known.addresses.insert(0, address);
@@ -253,6 +287,28 @@ mod tests {
         assert_eq!(again.port(), Some(40_000));
         assert_eq!(again.inviters(bucket), [peer]);
         assert!(again.inviters(BucketId([2; 16])).is_empty());
+    }
+
+    #[test]
+    fn what_others_say_is_forgotten_unless_the_peer_is_found_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("peers.toml");
+        let addresses = Addresses::load(path.clone());
+        let peer = [7; 32];
+        let [a, b, c, d] = [1, 2, 3, 4].map(|last| address(&format!("10.0.0.{last}:1")));
+        addresses.add(&peer, &[a]);
+        addresses.found(&peer, b);
+        addresses.hint(&peer, &[a, c, d]);
+        assert_eq!(addresses.of(&peer), [b, c, d, a]);
+        assert_eq!(Addresses::load(path.clone()).of(&peer), [b, a]);
+        addresses.found(&peer, d);
+        assert_eq!(addresses.of(&peer), [d, c, b, a]);
+        assert_eq!(Addresses::load(path).of(&peer), [d, b, a]);
+        // Whoever says much says it in vain.
+        for port in 1..100 {
+            addresses.hint(&peer, &[address(&format!("10.0.0.9:{port}"))]);
+        }
+        assert_eq!(addresses.of(&peer).len(), 3 + HINTS_MAX);
     }
 
     #[test]

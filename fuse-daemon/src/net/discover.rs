@@ -2,8 +2,8 @@
 //!
 //! What is announced is a fingerprint of this device's key and a port: no bucket and no name. Who
 //! knows the key knows whose fingerprint it is; nobody can tell the key from it, but whoever
-//! connects to the port learns the key from TLS. An address that is found is a hint like any other:
-//! whoever answers there must prove the key.
+//! connects to the port learns the key from TLS. An address that is found is a hint: anybody may
+//! announce anything, and whoever answers there must prove the key.
 
 use std::{
     collections::BTreeMap,
@@ -103,7 +103,7 @@ fn announce(net: &Net, listening: SocketAddr) -> mdns_sd::Result<ServiceDaemon> 
 }
 
 impl Net {
-    /// Somebody announces itself: if it shares something, it is dialled at once.
+    /// Somebody announces itself: if it shares something, it is dialled soon.
     fn discovered(&self, service: &ResolvedService) {
         let Some(name) = service.fullname.strip_suffix(SERVICE) else { return };
         let name = name.trim_end_matches('.');
@@ -117,7 +117,7 @@ impl Net {
         addresses.sort();
         addresses.truncate(ADDRESSES_MAX);
         let mut heard = self.discovery.heard.lock();
-        if heard.len() >= HEARD_MAX {
+        if heard.len() >= HEARD_MAX && !heard.contains_key(name) {
             heard.pop_first();
         }
         heard.insert(name.to_owned(), addresses.clone());
@@ -129,7 +129,7 @@ impl Net {
         };
         let Some(key) = key else { return };
         log::info!("discovered peer={} addresses={}", hex(&key[..4]), addresses.len());
-        self.found_at(&key, &addresses);
+        self.hinted_at(&key, &addresses);
     }
 }
 

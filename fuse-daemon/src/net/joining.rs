@@ -128,7 +128,7 @@ impl Net {
             Ok(joined) => {
                 if let Some(port) = port {
                     let address = SocketAddr::new(opened.address.ip(), port);
-                    self.addresses.found(&opened.key, address);
+                    self.addresses.add(&opened.key, &[address]);
                 }
                 log::info!("let-in peer={peer}");
                 joined

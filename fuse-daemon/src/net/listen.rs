@@ -223,7 +223,8 @@ impl Net {
     fn receive_member(&self, opened: Opened, instance: super::Instance, port: Option<u16>) {
         let (key, address) = (opened.key, opened.address);
         if let Some(port) = port {
-            self.addresses.found(&key, SocketAddr::new(address.ip(), port));
+            // Where it says that it listens; it has been found there only when it was dialled.
+            self.addresses.add(&key, &[SocketAddr::new(address.ip(), port)]);
         }
         let admission = Admission::Member { instance: self.instance, port: self.listening_port() };
         let (session, incoming) = Session::new(opened, instance);

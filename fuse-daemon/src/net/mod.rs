@@ -60,6 +60,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Weak},
     thread,
+    time::Instant,
 };
 
 use cairnfs_mount_core::Mount;
@@ -273,7 +274,7 @@ impl Net {
             (new, roster.sessions.values().cloned().collect::<Vec<_>>())
         };
         for key in new {
-            self.found_at(&key, &self.discovery.heard_of(&key));
+            self.hinted_at(&key, &self.discovery.heard_of(&key));
         }
         self.wake.notify_all();
         for session in sessions {
@@ -281,11 +282,14 @@ impl Net {
         }
     }
 
-    /// A device may be at one of these addresses: tries them at once.
-    fn found_at(&self, key: &PeerKey, addresses: &[SocketAddr]) {
+    /// Somebody says that a device may be at one of these addresses: tries them soon.
+    fn hinted_at(&self, key: &PeerKey, addresses: &[SocketAddr]) {
         if !addresses.is_empty() {
-            self.addresses.add(key, addresses);
-            self.roster.lock().hurry(key);
+            self.addresses.hint(key, addresses);
+            let mut roster = self.roster.lock();
+            let hints = roster.contacts.get(key).map_or(0, |contact| contact.hints);
+            roster.hinted(key, Instant::now(), self.jitter(hints));
+            drop(roster);
             self.wake.notify_all();
         }
     }
@@ -328,7 +332,7 @@ impl Net {
             if current && !matches!(ended, Ended::Here(_)) {
                 // It may have been a cut of a moment.
                 let wait = self.jitter(contact.failures.saturating_sub(1));
-                contact.next = Some(std::time::Instant::now() + wait);
+                contact.next = Some(Instant::now() + wait);
             }
             if let Ended::Wrong(why) = &ended {
                 contact.last_error = Some((why.clone(), std::time::SystemTime::now()));

@@ -37,6 +37,9 @@ pub(super) struct Contact {
     pub(super) busy: bool,
     /// Tries that failed since the last one that did not.
     pub(super) failures: u32,
+    /// Hints since the last connection, and when one of them may be tried at the earliest.
+    pub(super) hints: u32,
+    hint_after: Option<Instant>,
     /// Tries that have ended.
     pub(super) tries: u64,
     pub(super) last_error: Option<(String, SystemTime)>,
@@ -75,6 +78,7 @@ impl Roster {
         let old = self.sessions.insert(session.key, Arc::clone(session));
         if let Some(contact) = self.contacts.get_mut(&session.key) {
             contact.next = None;
+            (contact.hints, contact.hint_after) = (0, None);
             contact.last_address = Some(session.address);
             contact.last_seen = Some(session.since);
         }
@@ -153,6 +157,18 @@ impl Roster {
             contact.next = Some(Instant::now());
         }
     }
+
+    /// Somebody says where a peer is: dials it at once, or as soon as `pause` after the hint before
+    /// is over. Whoever says so again and again is not to decide how often this device dials.
+    pub(super) fn hinted(&mut self, key: &PeerKey, now: Instant, pause: Duration) {
+        let connected = self.sessions.contains_key(key);
+        if let Some(contact) = self.contacts.get_mut(key).filter(|_| !connected) {
+            let at = contact.hint_after.map_or(now, |after| after.max(now));
+            contact.next = Some(contact.next.map_or(at, |next| next.min(at)));
+            contact.hint_after = Some(at + pause);
+            contact.hints = contact.hints.saturating_add(1);
+        }
+    }
 }
 
 /// How long until the next try after so many failures in a row: doubled each time, and moved by up
@@ -177,6 +193,24 @@ mod tests {
             assert!(wait >= min / 2 && wait <= max + max / 2, "{failures}: {wait:?}");
         }
         assert!(backoff(5, min, max, 0) > backoff(2, min, max, 3_999));
+    }
+
+    #[test]
+    fn hints_do_not_decide_how_often_is_dialled() {
+        let mut roster = Roster::default();
+        let key = [1; 32];
+        roster.set_contacts(&[(key, String::new())].into());
+        roster.due(Instant::now()).unwrap();
+        roster.tried(&key, Some(Duration::from_secs(1000)));
+        let (now, pause) = (Instant::now(), Duration::from_secs(60));
+        roster.hinted(&key, now, pause);
+        assert_eq!(roster.due(now), Ok(vec![key]), "the first one is tried at once");
+        roster.tried(&key, Some(Duration::from_secs(1000)));
+        for _ in 0..10 {
+            roster.hinted(&key, now, pause);
+        }
+        assert_eq!(roster.due(now), Err(Some(now + pause)));
+        assert_eq!(roster.contacts[&key].hints, 11);
     }
 
     #[test]

@@ -254,6 +254,17 @@ fn a_connection_that_has_ended_takes_no_place_of_a_newer_one() {
 }
 
 #[test]
+fn an_address_that_a_peer_names_is_tried_after_one_where_it_was_found() {
+    let (peers, _buckets) = members(2);
+    let found = "127.0.0.1:9".parse().unwrap();
+    peers[0].net.addresses.found(&peers[1].key(), found);
+    peers[1].knows(&peers[0]);
+    let known = || peers[0].net.addresses.of(&peers[1].key());
+    eventually("it is named", || known().len() == 2);
+    assert_eq!(known(), [found, peers[1].address()]);
+}
+
+#[test]
 fn a_taken_port_is_said_if_it_was_asked_for() {
     let taken = Peer::new();
     let dir = tempfile::tempdir().unwrap();
