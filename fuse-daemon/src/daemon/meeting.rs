@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cairnfs_mount_core::{Bucket, BucketId, Mount, Options, Protection, Role};
+use cairnfs_mount_core::{BucketId, Mount, Options, Protection, Role};
 
 use super::{Daemon, mounting::give_up, table::Claim};
 use crate::{
@@ -60,10 +60,8 @@ impl Daemon {
         let joining = self.net.join(ticket.trim(), &mut |progress| {
             say(Event::Progress(Progress::Joining(progress)))
         })?;
-        if let Some(known) = self.name_of(joining.bucket())? {
-            let message = format!("this device has that bucket already: it is '{known}' here");
-            return Err(Failure::new(Code::Failed, message));
-        }
+        // Somebody else may have joined it meanwhile.
+        self.net.refuse_if_here(joining.bucket())?;
         let (name, _claim) = match (&request.name, claimed) {
             (Some(name), Some(claim)) => (name.clone(), claim),
             _ => self.free_name(joining.suggested(), joining.bucket())?,
@@ -191,14 +189,6 @@ impl Daemon {
         }
         let message = format!("'{plain}' is taken here: say with --name what to call the bucket");
         Err(Failure::new(Code::Failed, message))
-    }
-
-    /// What a bucket is called here, if it is here.
-    fn name_of(&self, id: BucketId) -> Result<Option<BucketName>> {
-        let names = self.home.bucket_names()?;
-        Ok(names.into_iter().find(|name| {
-            Bucket::describe(&self.home.bucket_dir(name)).is_ok_and(|known| known.id == id)
-        }))
     }
 }
 

@@ -364,7 +364,11 @@ impl Net {
     }
 
     /// One bucket cannot be here twice.
-    fn refuse_if_here(&self, bucket: BucketId) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Usage`] if it is here, with the name that it has.
+    pub(crate) fn refuse_if_here(&self, bucket: BucketId) -> Result<()> {
         for name in self.home.bucket_names()? {
             // One that cannot be read is another matter.
             let here = Bucket::describe(&self.home.bucket_dir(&name));
