@@ -2,10 +2,7 @@
 //!
 //! Passphrases are not in it, only where they come from.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use cairnfs_mount_core::Options;
 use serde::{Deserialize, Serialize};
@@ -13,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::{How, MountRequest, Opening},
     durable,
-    exit::{Code, Failure, Result},
+    exit::{Failure, Result},
     home::{BucketName, Home},
     lock::LockFile,
     passphrase::Source,
@@ -101,7 +98,7 @@ impl Remembered {
 
 /// What is to be mounted.
 pub(crate) fn read(home: &Home) -> Result<Vec<Remembered>> {
-    load(home).map(|at_start| at_start.mount)
+    durable::load(&home.at_start_file()).map(|AtStart { mount }| mount)
 }
 
 /// Will mount `new` at start, instead of whatever was to be mounted of the bucket or there.
@@ -125,31 +122,15 @@ pub(crate) fn forget(home: &Home, dir: &Path) -> Result<bool> {
 fn change(home: &Home, change: impl FnOnce(&mut Vec<Remembered>)) -> Result<()> {
     home.prepare()?;
     let _held = LockFile::wait(&home.run_dir().join("at-start.lock"))?;
-    let mut at_start = load(home)?;
+    let path = home.at_start_file();
+    let mut at_start: AtStart = durable::load(&path)?;
     let before = at_start.mount.clone();
     change(&mut at_start.mount);
-    if at_start.mount == before { Ok(()) } else { store(home, &at_start) }
-}
-
-fn load(home: &Home) -> Result<AtStart> {
-    let path = home.at_start_file();
-    let wrong = |err: toml::de::Error| {
-        Failure::usage(format_args!("{}: {}", path.display(), err.message()))
-    };
-    match fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text).map_err(wrong),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(AtStart::default()),
-        Err(err) => Err(Failure::file("read", &path, &err)),
+    if at_start.mount == before {
+        return Ok(());
     }
-}
-
-fn store(home: &Home, at_start: &AtStart) -> Result<()> {
-    let path = home.at_start_file();
-    let text = toml::to_string(at_start)
-        .map_err(|err| Failure::new(Code::Failed, format_args!("at-start: {err}")))?;
-    let text =
-        format!("# Mounted by the daemon when it starts: 'cairnfs mount --at-start'.\n{text}");
-    durable::replace(&path, &text)
+    let comment = "Mounted by the daemon when it starts: 'cairnfs mount --at-start'.";
+    durable::store(&path, comment, &at_start)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    env, fmt, fs, io,
+    env, fmt,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -22,6 +22,7 @@ use std::{
 use cairnfs_mount_core::{Limits, Options, SavePolicy};
 
 use crate::{
+    durable,
     exit::{Failure, Result},
     home::{BucketName, Home},
     net::NetOptions,
@@ -107,10 +108,8 @@ impl Settings {
             }
         }
         let path = home.config_file();
-        match fs::read_to_string(&path) {
-            Ok(text) => settings.read_file(&path, &text)?,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => (),
-            Err(err) => return Err(Failure::file("read", &path, &err)),
+        if let Some(text) = durable::read(&path)? {
+            settings.read_file(&path, &text)?;
         }
         Ok(settings)
     }

@@ -143,9 +143,30 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// As many bytes as the text has pairs of hexadecimal digits, if they are `N`.
+pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != N * 2 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_read_back() {
+        assert_eq!(parse_hex(&hex(&[0, 0x7f, 0xff])), Some([0, 0x7f, 0xff]));
+        assert_eq!(parse_hex("AB"), Some([0xab]));
+        for text in ["", "a", "abc", "abcd", "+a", "zz", "\u{e9}"] {
+            assert_eq!(parse_hex::<1>(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn sizes_read_back_as_they_are_written() {

@@ -10,7 +10,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
@@ -19,11 +18,10 @@ use cairnfs_mount_core::BucketId;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{invites::parse_hex, tls::PeerKey};
+use super::tls::PeerKey;
 use crate::{
     durable,
-    exit::{Code, Failure, Result},
-    values::hex,
+    values::{hex, parse_hex},
 };
 
 /// Addresses kept of one peer.
@@ -78,7 +76,7 @@ pub(super) struct Addresses {
 impl Addresses {
     /// Reads the file; one that cannot be read is begun anew.
     pub(super) fn load(path: PathBuf) -> Self {
-        let contents = read(&path).unwrap_or_else(|failure| {
+        let contents = durable::load(&path).unwrap_or_else(|failure| {
             log::warn!("peers-file reason={:?}", failure.message);
             Contents::default()
         });
@@ -185,7 +183,8 @@ impl Addresses {
             return;
         }
         // Under the lock: of two changes at once the later one is written last.
-        if let Err(failure) = write(&self.path, &contents) {
+        let comment = "Where other devices were found; written by the daemon.";
+        if let Err(failure) = durable::store(&self.path, comment, &contents) {
             log::warn!("peers-file reason={:?}", failure.message);
         }
     }
@@ -207,23 +206,6 @@ impl State {
         });
         Contents { port: self.port, peer: peer.collect() }
     }
-}
-
-fn read(path: &std::path::Path) -> Result<Contents> {
-    match fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).map_err(|err: toml::de::Error| {
-            Failure::new(Code::Failed, format_args!("{}: {}", path.display(), err.message()))
-        }),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Contents::default()),
-        Err(err) => Err(Failure::file("read", path, &err)),
-    }
-}
-
-fn write(path: &std::path::Path, contents: &Contents) -> Result<()> {
-    let text = toml::to_string(contents)
-        .map_err(|err| Failure::new(Code::Failed, format_args!("peers: {err}")))?;
-    let text = format!("# Where other devices were found; written by the daemon.\n{text}");
-    durable::replace(path, &text)
 }
 
 /// Addresses of this machine under which others may reach `listening`, best first: those of
@@ -327,7 +309,7 @@ mod tests {
     fn a_file_of_garbage_is_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("peers.toml");
-        fs::write(&path, "port = \"x\"").unwrap();
+        std::fs::write(&path, "port = \"x\"").unwrap();
         let addresses = Addresses::load(path);
         assert_eq!(addresses.port(), None);
         addresses.set_port(5);

@@ -11,7 +11,6 @@
 //!    member costs that use.
 
 use std::{
-    fs, io,
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -24,7 +23,7 @@ use super::{message::Refusal, ticket::seconds, tls::PeerKey};
 use crate::{
     durable,
     exit::{Code, Failure, Result},
-    values::hex,
+    values::{hex, parse_hex},
 };
 
 /// More invitations than anybody has open.
@@ -144,7 +143,7 @@ impl Invites {
         if until <= SystemTime::now() {
             return Ok(Err(Refusal::Expired));
         }
-        let Some(bucket) = parse_bucket(&one.bucket) else {
+        let Some(bucket) = parse_hex(&one.bucket).map(BucketId) else {
             return Err(Failure::new(Code::Failed, "invites.toml names a bucket that is none"));
         };
         let good = Good { bucket, role: one.role };
@@ -186,38 +185,12 @@ impl Invites {
     }
 
     fn read(&self) -> Result<Contents> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => toml::from_str(&text).map_err(|err: toml::de::Error| {
-                let place = self.path.display();
-                Failure::new(Code::Failed, format_args!("{place}: {}", err.message()))
-            }),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Contents::default()),
-            Err(err) => Err(Failure::file("read", &self.path, &err)),
-        }
+        durable::load(&self.path)
     }
 
     fn write(&self, contents: &Contents) -> Result<()> {
-        let text = toml::to_string(contents)
-            .map_err(|err| Failure::new(Code::Failed, format_args!("invites: {err}")))?;
-        durable::replace(&self.path, &format!("# Made by 'cairnfs invite'.\n{text}"))
+        durable::store(&self.path, "Made by 'cairnfs invite'.", contents)
     }
-}
-
-/// A bucket's id from its hexadecimal digits.
-pub(super) fn parse_bucket(text: &str) -> Option<BucketId> {
-    parse_hex(text).map(BucketId)
-}
-
-/// As many bytes as the text has pairs of hexadecimal digits, if they are `N`.
-pub(super) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != N * 2 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -278,6 +251,6 @@ mod tests {
         let path = dir.path().join("invites.toml");
         let secret = [0xab; 16];
         Invites::new(path.clone()).add(&secret, good(), SystemTime::now() + HOUR, 1).unwrap();
-        assert!(!fs::read_to_string(path).unwrap().contains(&hex(&secret)));
+        assert!(!std::fs::read_to_string(path).unwrap().contains(&hex(&secret)));
     }
 }
