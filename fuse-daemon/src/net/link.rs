@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustix::net::SendFlags;
 use rustls::Connection;
 
 use super::frame::{FrameError, Frames};
@@ -107,13 +108,18 @@ impl Link {
         self.socket.shutdown(Shutdown::Both).ok();
     }
 
-    /// Says a last goodbye, so that the other side knows that nothing was cut off.
+    /// Says a last goodbye, so that the other side knows that nothing was cut off. Does not wait:
+    /// who takes nothing hears nothing.
     pub(super) fn close_politely(&self) {
         let Some(mut sending) = self.sending.try_lock() else { return self.close() };
         let mut tls = self.tls.lock();
         tls.send_close_notify();
-        let said = tls.write_tls(&mut *sending).and_then(|_| (&*self.socket).write_all(&sending));
-        if said.is_ok() {
+        let encrypted = tls.write_tls(&mut *sending);
+        drop(tls);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let said = encrypted.is_ok()
+            && rustix::net::send(&*self.socket, &sending, flags) == Ok(sending.len());
+        if said {
             self.socket.shutdown(Shutdown::Write).ok();
         } else {
             self.close();
@@ -234,5 +240,55 @@ fn drain(tls: &mut Connection, frames: &mut Frames) -> Result<(), LinkError> {
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(err) => return Err(LinkError::Io(err)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use cairnfs_store::DeviceKey;
+
+    use super::*;
+    use crate::net::tls::{self, Tls};
+
+    /// Both ends of a connection.
+    fn pair() -> [Link; 2] {
+        let keys = [(); 2].map(|()| Arc::new(DeviceKey::generate().unwrap()));
+        let [one, other] = keys.each_ref().map(|key| Tls::new(key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let finish = |mut tls: Connection, socket: TcpStream| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            tls::handshake(&mut tls, &socket, deadline).unwrap();
+            Link::new(Arc::new(socket), tls, Duration::from_millis(50)).unwrap()
+        };
+        std::thread::scope(|scope| {
+            let dialled = scope.spawn(|| finish(one.dial(keys[1].public()).unwrap(), socket));
+            let accepted = finish(other.accept().unwrap(), accepted);
+            [dialled.join().unwrap(), accepted]
+        })
+    }
+
+    #[test]
+    fn a_goodbye_is_the_end_and_no_cut() {
+        let [one, other] = pair();
+        one.close_politely();
+        let mut incoming = Incoming::new();
+        let patience = Patience::until(Instant::now() + Duration::from_secs(30));
+        let ended = incoming.next(&other, &|| 100, patience).unwrap_err();
+        assert!(matches!(ended, LinkError::Closed));
+        assert_eq!(other.tls.lock().reader().read(&mut [0]).unwrap(), 0, "it was said");
+    }
+
+    #[test]
+    fn a_goodbye_does_not_wait_for_who_takes_nothing() {
+        let [one, _other] = pair();
+        while one.send(&[0; PIECE_BYTES]).is_ok() {}
+        // From here on whoever writes to the socket waits for ever.
+        one.socket.set_write_timeout(None).unwrap();
+        one.close_politely();
+        assert!(one.send(b"too late").is_err());
     }
 }
