@@ -66,17 +66,35 @@ impl Discovery {
 
     pub(super) fn stop(&self) {
         if let Some(responder) = self.responder.lock().take() {
-            // Says goodbye, and ends its thread and the receiver of ours.
-            match responder.shutdown() {
-                Ok(done) => drop(done.recv()),
-                Err(err) => log::warn!("discovery stopped=no reason=\"{err}\""),
-            }
+            end(&responder);
         }
+    }
+}
+
+/// Says goodbye, and ends its thread and the receiver of ours; to drop it does neither.
+fn end(responder: &ServiceDaemon) {
+    match responder.shutdown() {
+        Ok(done) => drop(done.recv()),
+        Err(err) => log::warn!("discovery stopped=no reason=\"{err}\""),
     }
 }
 
 fn announce(net: &Net, listening: SocketAddr) -> mdns_sd::Result<ServiceDaemon> {
     let responder = ServiceDaemon::new()?;
+    match announce_with(&responder, net, listening) {
+        Ok(()) => Ok(responder),
+        Err(err) => {
+            end(&responder);
+            Err(err)
+        }
+    }
+}
+
+fn announce_with(
+    responder: &ServiceDaemon,
+    net: &Net,
+    listening: SocketAddr,
+) -> mdns_sd::Result<()> {
     responder.set_ip_check_interval(INTERFACES_EVERY_S)?;
     let found = responder.browse(SERVICE)?;
     let own = fingerprint(&net.me);
@@ -99,7 +117,7 @@ fn announce(net: &Net, listening: SocketAddr) -> mdns_sd::Result<ServiceDaemon> 
     if let Err(err) = net.spawn("discover-peers", look) {
         log::warn!("discovery working=no reason={err}");
     }
-    Ok(responder)
+    Ok(())
 }
 
 impl Net {

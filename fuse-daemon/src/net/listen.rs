@@ -145,7 +145,12 @@ impl Net {
             }
             roster.listening = Some(address);
         }
-        self.spawn("accept-peers", move || net.accept_until_stopped(&accepting))?;
+        let spawned = self.spawn("accept-peers", move || net.accept_until_stopped(&accepting));
+        if let Err(err) = spawned {
+            // Nobody listens after all.
+            self.roster.lock().listening = None;
+            return Err(err);
+        }
         *guard = Some(socket);
         drop(guard);
         self.addresses.set_port(address.port());
