@@ -7,7 +7,7 @@ use serde_bytes::ByteBuf;
 
 use super::{
     Net,
-    message::{Answer, Ask, GivenSecret, IDS_MAX},
+    message::{Answer, Ask, EPOCHS_MAX, GivenSecret, IDS_MAX},
     replica::Fetching,
     sharing::{Delivered, NoAnswer, Offered, Side},
 };
@@ -126,7 +126,11 @@ impl Desk<'_> {
     }
 
     fn learn_secret(&self, epoch: u16) -> Result<(), Unfetched> {
-        let have = self.offered.with(|replica| replica.epochs()).ok_or(Unfetched::Closed)?;
+        let have = self.offered.with(|replica| replica.epochs());
+        let mut have = have.ok_or(Unfetched::Closed)?;
+        // Of more than can be named the newest: to be given the others again does no harm.
+        have.sort_unstable_by(|one, other| other.cmp(one));
+        have.truncate(EPOCHS_MAX);
         let given = match self.ask_and_wait(Ask::Secrets(have))? {
             Answer::Secrets(given) => given,
             Answer::Refused => return Err(Unfetched::Refused),

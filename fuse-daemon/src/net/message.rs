@@ -38,6 +38,8 @@ pub(super) const IDS_MAX: usize = 512;
 pub(super) const VERSIONS_MAX: usize = 1024;
 /// Secrets in one answer.
 pub(super) const SECRETS_MAX: usize = 1 << 16;
+/// Epochs named in one request.
+pub(super) const EPOCHS_MAX: usize = 1024;
 /// Requests of a peer that wait to be answered.
 pub(super) const REQUESTS_MAX: usize = 64;
 /// Buckets that a peer may offer.
@@ -184,7 +186,7 @@ pub(super) enum Ask {
     /// These blobs.
     Blobs(#[serde(deserialize_with = "bounded::<_, _, IDS_MAX>")] Vec<[u8; 32]>),
     /// The secrets of epochs that are not among these.
-    Secrets(#[serde(deserialize_with = "bounded::<_, _, SECRETS_MAX>")] Vec<u16>),
+    Secrets(#[serde(deserialize_with = "bounded::<_, _, EPOCHS_MAX>")] Vec<u16>),
 }
 
 /// What is answered.
@@ -317,6 +319,23 @@ mod tests {
             },
         };
         assert_eq!(encode(&answer), [9, 0, 0, 0, 6, 5, 1, 1, 2, 8, 9, 0, 0]);
+    }
+
+    #[test]
+    fn whatever_is_asked_is_short_enough_and_no_list_of_it_is_longer() {
+        let ask = |ask: Ask| encode(&Say::Ask { request: u32::MAX, bucket: u32::MAX, ask });
+        let epochs = |count| ask(Ask::Secrets(vec![u16::MAX; count]));
+        let versions = |count| ask(Ask::Ancestry { head: [9; 32], have: vec![[9; 32]; count] });
+        let ids = |count| ask(Ask::Blobs(vec![[9; 32]; count]));
+        for (longest, longer) in [
+            (epochs(EPOCHS_MAX), epochs(EPOCHS_MAX + 1)),
+            (versions(VERSIONS_MAX), versions(VERSIONS_MAX + 1)),
+            (ids(IDS_MAX), ids(IDS_MAX + 1)),
+        ] {
+            assert!(longest.len() - HEAD_BYTES <= SAY_BYTES_MAX);
+            assert!(decode::<Say>(&longest[HEAD_BYTES..]).is_ok());
+            assert!(decode::<Say>(&longer[HEAD_BYTES..]).is_err());
+        }
     }
 
     #[test]
