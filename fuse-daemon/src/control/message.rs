@@ -11,8 +11,8 @@ use cairnfs_mount_core::{
 use serde::{Deserialize, Serialize};
 
 use super::sharing::{
-    InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest, ResolveRequest,
-    Resolved, SettingsRequest, StoredReport, SyncRequest,
+    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest,
+    ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 use crate::{
     exit::Failure,
@@ -44,7 +44,7 @@ pub(crate) enum Request {
     /// Verify a bucket.
     Check(CheckRequest),
     /// What conflicts in a bucket.
-    Conflicts(Opening),
+    Conflicts(ConflictsRequest),
     /// Settle conflicts.
     Resolve(ResolveRequest),
     /// How are conflicts treated?

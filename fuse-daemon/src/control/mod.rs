@@ -22,8 +22,8 @@ pub(crate) use message::{
     Opening, Progress, Request, StatusReport, Trouble, UnmountRequest, VersionReport,
 };
 pub(crate) use sharing::{
-    InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest, ResolveRequest,
-    Resolved, SettingsRequest, StoredReport, SyncRequest,
+    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest,
+    ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 pub(crate) use socket::Listener;
 pub(crate) use wire::{Channel, Hello};

@@ -11,6 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::Opening;
 use crate::{home::BucketName, net::PeerReport, secret::Secret};
 
+/// Conflicts to tell of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ConflictsRequest {
+    /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+    /// Only those that have something at this path or below it.
+    pub(crate) path: Option<Vec<u8>>,
+}
+
 /// A conflict to settle, or many.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ResolveRequest {

@@ -139,7 +139,7 @@ impl Daemon {
             Request::Log(request) => self.log(&request, say).map(|()| Answer::Done),
             Request::Publish(opening) => self.publish(&opening).map(Answer::Published),
             Request::Check(request) => self.check(&request, say).map(|()| Answer::Done),
-            Request::Conflicts(opening) => self.conflicts(&opening, say).map(|()| Answer::Done),
+            Request::Conflicts(request) => self.conflicts(&request, say).map(|()| Answer::Done),
             Request::Resolve(request) => self.resolve(&request).map(Answer::Resolved),
             Request::Settings(opening) => self.settings(&opening).map(Answer::Settings),
             Request::SetSettings(request) => self.set_settings(&request).map(|()| Answer::Done),

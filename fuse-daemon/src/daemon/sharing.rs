@@ -5,7 +5,8 @@ use cairnfs_mount_core::{Error as CoreError, Mount, Options, Settings};
 use super::Daemon;
 use crate::{
     control::{
-        Event, MembersReport, Opening, RemoveRequest, ResolveRequest, Resolved, SettingsRequest,
+        ConflictsRequest, Event, MembersReport, Opening, RemoveRequest, ResolveRequest, Resolved,
+        SettingsRequest,
     },
     exit::{Code, Failure, Result},
     ui,
@@ -15,11 +16,13 @@ impl Daemon {
     /// Says what conflicts in a bucket.
     pub(super) fn conflicts(
         &self,
-        opening: &Opening,
+        request: &ConflictsRequest,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
+        let ConflictsRequest { opening, path } = request;
         let found = self.look(opening, |mount| {
-            mount.conflicts(None).map_err(|err| Failure::bucket(&opening.bucket, &err))
+            let found = mount.conflicts(path.as_deref());
+            found.map_err(|err| Failure::bucket(&opening.bucket, &err))
         })?;
         for one in found {
             if !say(Event::Conflict(Box::new(one))) {

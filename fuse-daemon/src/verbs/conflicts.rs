@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Context, target::Target};
 use crate::{
     cli::{ConflictsArgs, PassphraseArgs},
-    control::{Client, Event, Request},
+    control::{Client, ConflictsRequest, Event, Request},
     exit::{Code, Failure, Result},
     ui,
     values::{Size, hex},
@@ -86,14 +86,12 @@ pub(super) fn touching(
     let opening = context.opening(&target.bucket, passphrase)?;
     let client = Client::connect_or_start(&context.home, None)?;
     let mut found = Vec::new();
-    client.ask(&Request::Conflicts(opening), &mut |event| {
+    let path = Some(target.path.clone()).filter(|path| !path.is_empty());
+    client.ask(&Request::Conflicts(ConflictsRequest { opening, path }), &mut |event| {
         if let Event::Conflict(conflict) = event {
             found.push(*conflict);
         }
     })?;
-    found.retain(|conflict| {
-        target.covers(&conflict.path) || conflict.sides.iter().any(|side| target.covers(&side.path))
-    });
     Ok(found)
 }
 

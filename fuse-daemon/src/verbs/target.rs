@@ -65,14 +65,6 @@ impl Target {
         Ok(Self { path: joined(below, path)?, ..Self::of(mount) })
     }
 
-    /// Whether `path` is what is meant, or lies in it.
-    pub(super) fn covers(&self, path: &[u8]) -> bool {
-        self.path.is_empty()
-            || path
-                .strip_prefix(&*self.path)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    }
-
     /// A path in the bucket, as a person can use it: in the mount, if there is one.
     pub(super) fn outside(&self, path: &[u8]) -> PathBuf {
         let path = Path::new(OsStr::from_bytes(path));
@@ -101,17 +93,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_covers_what_is_in_it_and_nothing_beside_it() {
+    fn a_path_is_shown_in_the_mount_if_there_is_one() {
         let mut target =
             Target { bucket: "b".parse().unwrap(), dir: None, path: b"notes".to_vec() };
-        for (path, covered) in [("notes", true), ("notes/a", true), ("notes2", false), ("n", false)]
-        {
-            assert_eq!(target.covers(path.as_bytes()), covered, "{path}");
-        }
         assert_eq!(target.outside(b"notes/a"), Path::new("notes/a"));
-        target.path.clear();
         target.dir = Some("/mnt".into());
-        assert!(target.covers(b"anything"));
         assert_eq!(target.outside(b"notes/a"), Path::new("/mnt/notes/a"));
     }
 

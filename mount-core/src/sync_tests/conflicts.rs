@@ -29,6 +29,29 @@ fn conflicts_are_settled_on_all_devices() {
 }
 
 #[test]
+fn conflicts_are_listed_by_the_folder_that_they_are_in_and_not_by_one_beside_it() {
+    let (a, b) = two();
+    a.mkdir("notes");
+    sync(&a, &b);
+    a.write("notes/a", "a");
+    b.write("notes/a", "b");
+    sync(&a, &b);
+    let at = |path: &str| a.mount().conflicts(Some(path.as_bytes())).unwrap();
+    let copy = String::from_utf8(at("notes")[0].sides[1].path.clone()).unwrap();
+    for (path, listed) in [
+        ("", true),
+        ("notes", true),
+        ("notes/a", true),
+        (&*copy, true),
+        ("n", false),
+        ("notes2", false),
+        ("notes/a/b", false),
+    ] {
+        assert_eq!(at(path).len(), usize::from(listed), "{path}");
+    }
+}
+
+#[test]
 fn keeping_both_makes_two_files_of_a_conflict() {
     let (a, b) = two();
     a.write("x", "a");
