@@ -200,9 +200,7 @@ while True:
         db.execute('update t set hash=upper(hash) where n % 7 = ?', (n % 7,))
     db.execute('commit')
     # sqlite takes a directory that cannot be opened, as its daemon has just been killed, for synced.
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    os.close(os.open(os.path.dirname(path), os.O_RDONLY))
     os.write(out, b'%d\\n' % (n - 1))
     os.fsync(out)
 ";
