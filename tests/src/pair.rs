@@ -74,9 +74,9 @@ impl Pair {
     pub fn apart(&self, cut: Cut, one: impl FnOnce(&Peer), other: impl FnOnce(&Peer)) {
         match cut {
             Cut::StandStill => {
-                process::signal(self.other.pid(), Signal::STOP);
+                process::stand_still(self.other.pid());
                 one(&self.one);
-                process::signal(self.one.pid(), Signal::STOP);
+                process::stand_still(self.one.pid());
                 process::signal(self.other.pid(), Signal::CONT);
                 other(&self.other);
                 process::signal(self.one.pid(), Signal::CONT);
