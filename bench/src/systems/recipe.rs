@@ -54,6 +54,9 @@ impl Layout {
         command
             .env("HOME", &self.base)
             .env("CAIRNFS_HOME", &self.store)
+            // Nobody else on the network is to hear of what is measured.
+            .env("CAIRNFS_LISTEN", "127.0.0.1:0")
+            .env("CAIRNFS_DISCOVERY", "false")
             .env("CRYFS_FRONTEND", "noninteractive")
             .env("CRYFS_NO_UPDATE_CHECK", "true")
             .env("CRYFS_LOCAL_STATE_DIR", self.base.join("state"))

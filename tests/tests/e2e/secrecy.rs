@@ -79,9 +79,8 @@ fn a_careless_umask_opens_nothing() {
     let mut command = std::process::Command::new("sh");
     command
         .args(["-c", "umask 000; exec \"$0\" create photos --no-passphrase"])
-        .arg(cairnfs_tests::binary::path())
-        .env("CAIRNFS_HOME", home.path());
-    cairnfs_tests::run(&mut command, std::time::Duration::from_secs(30)).ok();
+        .arg(cairnfs_tests::binary::path());
+    cairnfs_tests::run(home.settle(&mut command), std::time::Duration::from_secs(30)).ok();
     for (path, _) in home.files() {
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode & 0o077, 0, "{mode:o} {}", path.display());

@@ -339,8 +339,7 @@ fn random_arguments_never_panic() {
     let mut closed = Command::new("sh");
     closed
         .args(["-c", "\"$0\" --help | head -n 1 && \"$0\" list > /dev/full; test $? -ne 101"])
-        .arg(cairnfs_tests::binary::path())
-        .env("CAIRNFS_HOME", home.path());
-    let outcome = run(&mut closed, Duration::from_secs(30)).ok();
+        .arg(cairnfs_tests::binary::path());
+    let outcome = run(home.settle(&mut closed), Duration::from_secs(30)).ok();
     assert!(!outcome.stderr.contains("panicked"), "{outcome}");
 }
