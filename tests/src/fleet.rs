@@ -47,14 +47,8 @@ impl Fleet {
 
     /// How many devices there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.peers.len()
-    }
-
-    /// Whether there is none: never.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.peers.is_empty()
     }
 
     /// The device `index`, running or not: calls in the mount of one that stands still hang.

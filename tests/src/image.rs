@@ -111,13 +111,6 @@ impl Image {
         self.power.as_ref().expect("this image was made with power")
     }
 
-    /// Bytes that can still be written.
-    #[must_use]
-    pub fn free_bytes(&self) -> u64 {
-        let stat = rustix::fs::statvfs(&self.disk).unwrap();
-        stat.f_bavail * stat.f_frsize
-    }
-
     /// Mounts it again with the options `options`, such as `remount,ro`.
     pub fn remount(&self, options: &str) {
         let mut command = Command::new("mount");

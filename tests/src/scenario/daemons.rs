@@ -47,7 +47,7 @@ impl Daemons {
     fn heads(&mut self) -> Told<Vec<Value>> {
         let fleet = self.fleet()?;
         fleet.together();
-        let heads = (0..fleet.len()).map(|index| {
+        let heads = (0..fleet.count()).map(|index| {
             let home = fleet.peer(index).home();
             let mut status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
             status["buckets"][0]["head"].take()
@@ -95,7 +95,7 @@ impl Devices for Daemons {
 
     fn restart(&mut self) -> Told {
         let fleet = self.fleet()?;
-        for index in 0..fleet.len() {
+        for index in 0..fleet.count() {
             if index % 2 == 0 {
                 fleet.restart(index);
             } else {

@@ -62,7 +62,7 @@ fn run(seed: u64) {
     for _ in 0..=rng.below(3) {
         fleet.admit();
     }
-    eprintln!("CAIRNFS_TEST_SEED={seed}: {} devices, {steps} steps", fleet.len());
+    eprintln!("CAIRNFS_TEST_SEED={seed}: {} devices, {steps} steps", fleet.count());
     let mut run =
         Run { fleet, rng, seed, written: 0, owed: BTreeMap::new(), trail: VecDeque::new() };
     for step in 0..steps {
@@ -74,7 +74,7 @@ fn run(seed: u64) {
 
 impl Run {
     fn step(&mut self, step: u64) {
-        let who = self.rng.index(self.fleet.len());
+        let who = self.rng.index(self.fleet.count());
         let what = self.rng.below(10);
         self.note(format!("step {step}: {what} on {who}"));
         match what {
@@ -93,7 +93,7 @@ impl Run {
             5..=7 => {
                 self.fleet.together();
                 for _ in 0..=self.rng.below(8) {
-                    let who = self.rng.index(self.fleet.len());
+                    let who = self.rng.index(self.fleet.count());
                     self.act(who, false);
                 }
                 if what == 7 {
@@ -229,7 +229,7 @@ impl Run {
         if let Err(why) = self.fleet.settle() {
             self.fail(&why);
         }
-        for index in 0..self.fleet.len() {
+        for index in 0..self.fleet.count() {
             let peer = self.fleet.peer(index);
             let read = |path: PathBuf| *blake3::hash(&fs::read(path).unwrap()).as_bytes();
             let found: BTreeSet<_> = files_below(&peer.dir()).into_iter().map(read).collect();
