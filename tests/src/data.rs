@@ -16,14 +16,11 @@ impl Rng {
     /// The seed in `$CAIRNFS_TEST_SEED`, or one that differs from run to run.
     #[must_use]
     pub fn seed_from_env() -> u64 {
-        match env::var("CAIRNFS_TEST_SEED") {
-            Ok(text) => text.parse().expect("CAIRNFS_TEST_SEED is a number"),
-            Err(_) => {
-                let now = std::time::SystemTime::now();
-                let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
-                since.as_secs() * 1_000 + u64::from(since.subsec_millis())
-            }
-        }
+        number_from_env("CAIRNFS_TEST_SEED").unwrap_or_else(|| {
+            let now = std::time::SystemTime::now();
+            let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+            since.as_secs() * 1_000 + u64::from(since.subsec_millis())
+        })
     }
 
     /// The next 64 bits.
@@ -54,6 +51,13 @@ impl Rng {
         out.truncate(len);
         out
     }
+}
+
+/// The number in the variable `name` of the environment, if that is set.
+#[must_use]
+pub fn number_from_env(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|err| panic!("{name}={text}: {err}")))
 }
 
 /// `len` bytes that do not compress, the same for the same seed.

@@ -9,14 +9,13 @@
 //! not how the threads interleave), `CAIRNFS_TEST_KILLS` sets the number of kills in all.
 
 use std::{
-    env,
-    fs::{self, File, OpenOptions},
+    fs,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use cairnfs_tests::{Peer, Rng, Save, poll::let_pass};
+use cairnfs_tests::{Peer, Rng, Save, data, poll::let_pass};
 use parking_lot::{Mutex, RwLock};
 
 use crate::load::{self, Change, Writer, step};
@@ -41,25 +40,13 @@ fn nothing_older_than_the_interval_is_lost_under_interval() {
 }
 
 fn kill_again_and_again(save: Save) {
-    let kills: u64 = match env::var("CAIRNFS_TEST_KILLS") {
-        Ok(text) => text.parse().expect("CAIRNFS_TEST_KILLS is a number"),
-        Err(_) => 210,
-    };
+    let kills = data::number_from_env("CAIRNFS_TEST_KILLS").unwrap_or(210);
     let seed = Rng::seed_from_env();
     eprintln!("{save:?}: {} kills, CAIRNFS_TEST_SEED={seed}", kills.div_ceil(3));
     let mut rng = Rng::new(seed);
     let limit = Duration::from_secs(120 + kills * 5);
     let peer = Peer::within(limit, &["--save", &save.text()]);
-    let record = peer.scratch().join("acknowledged");
-    let record = OpenOptions::new().append(true).create(true).open(record).unwrap();
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|n| {
-            let dir = peer.path(format!("w{n}"));
-            Mutex::new(Writer::new(dir, rng.next_u64(), record.try_clone().unwrap()))
-        })
-        .collect();
-    // The directories themselves are there from the first kill on.
-    File::open(peer.dir()).unwrap().sync_all().unwrap();
+    let writers = load::writers(&peer, &mut rng, WRITERS);
     let mut changes = 0;
     for round in 0..kills.div_ceil(3) {
         changes +=

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use cairnfs_tests::{Rng, Save, peer::close};
+use cairnfs_tests::{Peer, Rng, Save, peer::close};
 use parking_lot::Mutex;
 
 /// How many files a writer has.
@@ -114,6 +114,21 @@ impl Writer {
             change.durable |= change.done.is_some();
         }
     }
+}
+
+/// Writers in `count` directories of `peer`, `w0` and so on, which are there from now on whatever
+/// happens. All note in one file beside the mount.
+pub(crate) fn writers(peer: &Peer, rng: &mut Rng, count: u64) -> Vec<Mutex<Writer>> {
+    let record = peer.scratch().join("acknowledged");
+    let record = OpenOptions::new().append(true).create(true).open(record).unwrap();
+    let writers = (0..count)
+        .map(|n| {
+            let dir = peer.path(format!("w{n}"));
+            Mutex::new(Writer::new(dir, rng.next_u64(), record.try_clone().unwrap()))
+        })
+        .collect();
+    File::open(peer.dir()).unwrap().sync_all().unwrap();
+    writers
 }
 
 /// One change of one file, picked at random.

@@ -1,7 +1,6 @@
 //! Memory is bounded, whatever is written.
 
 use std::{
-    env,
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
     time::{Duration, Instant},
@@ -13,10 +12,7 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_file_larger_than_the_memory_allowed_is_written_and_read_within_it() {
-    let size_mib: u64 = match env::var("CAIRNFS_TEST_BIG_MIB") {
-        Ok(text) => text.parse().expect("CAIRNFS_TEST_BIG_MIB is a number"),
-        Err(_) => 2_048,
-    };
+    let size_mib = data::number_from_env("CAIRNFS_TEST_BIG_MIB").unwrap_or(2_048);
     let peer = Peer::within(Duration::from_secs(3_600), &["--cache", "32MiB"]);
     let pid = peer.pid();
     let file =

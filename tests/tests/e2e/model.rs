@@ -226,10 +226,7 @@ fn run(seed: u64, steps: u64, save: &str) {
 }
 
 fn seeds(first: u64, save: &str) {
-    let steps = match env::var("CAIRNFS_TEST_STEPS") {
-        Ok(text) => text.parse().expect("CAIRNFS_TEST_STEPS is a number"),
-        Err(_) => 3_000,
-    };
+    let steps = data::number_from_env("CAIRNFS_TEST_STEPS").unwrap_or(3_000);
     if env::var_os("CAIRNFS_TEST_SEED").is_some() {
         run(Rng::seed_from_env(), steps, save);
     } else {

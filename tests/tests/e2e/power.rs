@@ -8,15 +8,13 @@
 //! `CAIRNFS_TEST_CUTS` sets the number of cuts of each test, `CAIRNFS_TEST_SEED` replays the choices.
 
 use std::{
-    env,
-    fs::OpenOptions,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use cairnfs_tests::{
-    Home, Image, Peer, Rng, Save, need, peer::BUCKET, platter::Platter, poll::let_pass,
+    Home, Image, Peer, Rng, Save, data, need, peer::BUCKET, platter::Platter, poll::let_pass,
 };
 use parking_lot::Mutex;
 
@@ -39,25 +37,14 @@ fn cut_again_and_again(save: Save) {
     if need::plain_dir().is_some() {
         return;
     }
-    let cuts: u64 = match env::var("CAIRNFS_TEST_CUTS") {
-        Ok(text) => text.parse().expect("CAIRNFS_TEST_CUTS is a number"),
-        Err(_) => 8,
-    };
+    let cuts = data::number_from_env("CAIRNFS_TEST_CUTS").unwrap_or(8);
     let seed = Rng::seed_from_env();
     eprintln!("{save:?}: {cuts} cuts, CAIRNFS_TEST_SEED={seed}");
     let mut rng = Rng::new(seed);
     let limit = Duration::from_secs(180 + cuts * 20);
     let home = Home::on_within(Image::ext4_with_power(DISK_MIB), limit);
     let peer = Peer::on(home, &["--save", &save.text()]);
-    let record = peer.scratch().join("acknowledged");
-    let record = OpenOptions::new().append(true).create(true).open(record).unwrap();
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|n| {
-            let dir = peer.path(format!("w{n}"));
-            Mutex::new(Writer::new(dir, rng.next_u64(), record.try_clone().unwrap()))
-        })
-        .collect();
-    std::fs::File::open(peer.dir()).unwrap().sync_all().unwrap();
+    let writers = load::writers(&peer, &mut rng, WRITERS);
     let ending = AtomicBool::new(false);
     thread::scope(|scope| {
         // A cut that fails must not leave the writers writing.

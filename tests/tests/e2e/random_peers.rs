@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Fleet, Rng, peer, poll};
+use cairnfs_tests::{Fleet, Rng, data, peer, poll};
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
     io::Errno,
@@ -53,10 +53,7 @@ fn what_was_saved_is_found_on_every_device_after_cuts_and_kills() {
 }
 
 fn run(seed: u64) {
-    let steps = match env::var("CAIRNFS_TEST_PEER_STEPS") {
-        Ok(text) => text.parse().expect("CAIRNFS_TEST_PEER_STEPS is a number"),
-        Err(_) => 20,
-    };
+    let steps = data::number_from_env("CAIRNFS_TEST_PEER_STEPS").unwrap_or(20);
     let mut rng = Rng::new(seed);
     let mut fleet = Fleet::new();
     for _ in 0..=rng.below(3) {
