@@ -7,6 +7,7 @@
     reason = "a peer of a test stops at the first surprise"
 )]
 
+pub(crate) mod case_file;
 pub(crate) mod peer;
 pub(crate) mod random;
 pub(crate) mod scenario;

@@ -4,15 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairnfs_merge::Kind;
 
+use super::case_file::{Scenario, parse};
 use super::peer::{Done, Peer, Refused, hash, split};
-
-/// One line of a case file, by field.
-#[derive(Debug)]
-pub(crate) struct Scenario {
-    pub(crate) number: String,
-    pub(crate) title: String,
-    fields: BTreeMap<String, String>,
-}
 
 /// How a file of scenarios went.
 #[derive(Debug, Default)]
@@ -20,32 +13,6 @@ pub(crate) struct Tally {
     pub(crate) run: usize,
     pub(crate) skipped: usize,
     pub(crate) failures: Vec<String>,
-}
-
-const COLON_FIELDS: [&str; 14] = [
-    "init", "A", "B", "C", "D", "sync", "then", "then2", "then3", "opt", "meta", "note", "lib",
-    "unit",
-];
-
-/// Reads the scenarios of a file; other lines are prose.
-pub(crate) fn parse(text: &str) -> Vec<Scenario> {
-    text.lines().filter_map(parse_line).collect()
-}
-
-fn parse_line(line: &str) -> Option<Scenario> {
-    let mut parts = line.split(" | ").map(str::trim);
-    let number = parts.next()?.to_owned();
-    if number.len() != 3 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let title = parts.next()?.to_owned();
-    let mut fields = BTreeMap::new();
-    for part in parts {
-        let colon = part.split_once(':').filter(|(key, _)| COLON_FIELDS.contains(key));
-        let (key, value) = colon.or_else(|| part.split_once(' ')).unwrap_or((part, ""));
-        fields.insert(key.trim().to_owned(), value.trim().to_owned());
-    }
-    Some(Scenario { number, title, fields })
 }
 
 /// Runs all scenarios of a file.
@@ -65,14 +32,9 @@ pub(crate) fn run_all(text: &str) -> Tally {
 }
 
 impl Scenario {
-    fn field(&self, key: &str) -> &str {
-        self.fields.get(key).map_or("", String::as_str)
-    }
-
     /// Lines for unit tests say only in words what is to happen.
     fn is_runnable(&self) -> bool {
-        let wordy = ["lib", "unit"].iter().any(|key| self.fields.contains_key(*key));
-        !wordy && self.fields.contains_key("=>")
+        !["lib", "unit"].iter().any(|key| self.has(key)) && self.has("=>")
     }
 
     pub(crate) fn run(&self) -> Result<(), String> {
@@ -84,10 +46,8 @@ impl Scenario {
         }
         let sync = Some(self.field("sync")).filter(|sync| !sync.is_empty()).unwrap_or("*");
         gossip(&mut peers, sync)?;
-        for key in ["then", "then2", "then3"] {
-            for part in self.field(key).split("//").map(str::trim).filter(|part| !part.is_empty()) {
-                self.run_part(&mut peers, part)?;
-            }
+        for part in self.parts() {
+            run_part(&mut peers, part)?;
         }
         gossip(&mut peers, "*")?;
         self.check(&peers)
@@ -99,12 +59,7 @@ impl Scenario {
         origin.portable = options.contains("portable");
         origin.auto_merge = options.contains("automerge");
         run_ops(&mut origin, self.field("init"))?;
-        let mentioned = |letter: char| {
-            let steps = ["sync", "then", "then2", "then3"].map(|key| self.field(key));
-            self.fields.contains_key(&letter.to_string())
-                || steps.iter().any(|step| step.contains(letter))
-        };
-        let letters = "ABCD".chars().filter(|letter| "AB".contains(*letter) || mentioned(*letter));
+        let letters = self.letters().into_iter();
         Ok(letters
             .map(|letter| {
                 let mut peer = origin.clone();
@@ -113,16 +68,6 @@ impl Scenario {
                 (letter, peer)
             })
             .collect())
-    }
-
-    fn run_part(&self, peers: &mut BTreeMap<char, Peer>, part: &str) -> Result<(), String> {
-        if let Some(steps) = part.strip_prefix("sync ") {
-            return gossip(peers, steps);
-        }
-        let (letter, ops) = part.split_once(':').ok_or_else(|| format!("bad part {part}"))?;
-        let letter = letter.trim().chars().next().ok_or("no peer")?;
-        let peer = peers.get_mut(&letter).ok_or_else(|| format!("no peer {letter}"))?;
-        run_ops(peer, ops).map_err(|err| err.0)
     }
 
     fn check(&self, peers: &BTreeMap<char, Peer>) -> Result<(), String> {
@@ -152,6 +97,16 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+fn run_part(peers: &mut BTreeMap<char, Peer>, part: &str) -> Result<(), String> {
+    if let Some(steps) = part.strip_prefix("sync ") {
+        return gossip(peers, steps);
+    }
+    let (letter, ops) = part.split_once(':').ok_or_else(|| format!("bad part {part}"))?;
+    let letter = letter.trim().chars().next().ok_or("no peer")?;
+    let peer = peers.get_mut(&letter).ok_or_else(|| format!("no peer {letter}"))?;
+    run_ops(peer, ops).map_err(|err| err.0)
 }
 
 /// Runs sync steps.

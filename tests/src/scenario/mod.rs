@@ -21,17 +21,20 @@
 //! state. A scenario runs on anything that is [`Devices`].
 
 mod actions;
+// One reader for the cases of the merge and for those of real mounts.
+#[path = "../../../merge/tests/support/case_file.rs"]
+mod case_file;
 mod daemons;
 mod devices;
 mod expected;
 mod in_process;
-mod parse;
 mod play;
+mod playable;
 mod text;
 
 pub use self::{
+    case_file::{Scenario, parse},
     daemons::Daemons,
     devices::{Device, Devices, Listed, Pace, Shown, Told},
     in_process::InProcess,
-    parse::{Scenario, parse},
 };

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    actions,
+    Scenario, actions,
     devices::{Devices, Listed, Pace, Shown, Told},
     expected,
-    parse::Scenario,
     text::{Ids, unescape},
 };
 
