@@ -46,10 +46,16 @@ impl Pair {
         pair
     }
 
+    /// Both devices, the one that made the bucket first.
+    #[must_use]
+    pub const fn both(&self) -> [&Peer; 2] {
+        [&self.one, &self.other]
+    }
+
     /// Waits until both have what the other has published, and show the same.
     #[track_caller]
     pub fn meet(&self) {
-        for peer in [&self.one, &self.other] {
+        for peer in self.both() {
             // One of them may know where to reach the other and not be there yet.
             eventually("the devices reach each other", AGREE, || {
                 peer.home().cairnfs(&["sync", BUCKET, "--timeout", "60s"]).code == Some(0)

@@ -17,7 +17,7 @@ const ARRIVE: Duration = Duration::from_secs(30);
 #[track_caller]
 fn both_are_kept(pair: &Pair) -> Tree {
     let tree = pair.agree();
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         let names = peer.names("");
         let [name, copy] = names.as_slice() else { panic!("not two names: {names:?}") };
         assert_eq!(name, "test.txt");
@@ -40,23 +40,23 @@ fn one_name_written_apart(cut: Cut, first: &str, second: &str) {
     pair.apart(cut, |one| one.write("test.txt", first), |other| other.write("test.txt", second));
     pair.meet();
     let tree = both_are_kept(&pair);
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         peer.stop();
     }
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         peer.mount();
     }
     both_are_kept(&pair).same_as(&tree);
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         peer.kill();
     }
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         peer.mount_again();
     }
     both_are_kept(&pair).same_as(&tree);
     pair.meet();
     both_are_kept(&pair).same_as(&tree);
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         peer.check().ok();
     }
 }
@@ -183,13 +183,13 @@ fn what_is_unsaved_in_an_open_file_is_merged_and_not_lost() {
     };
     let expected =
         [b"something else".to_vec(), b"the beginning, and more that nobody saved".to_vec()];
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         eventually("both contents are on both", ARRIVE, || all_contents(peer) == expected);
     }
     open.write_all(b", not even now").unwrap();
     peer::close(open).unwrap();
     pair.meet();
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         let all = all_contents(peer);
         let whole = b"the beginning, and more that nobody saved, not even now".to_vec();
         assert!(all.contains(&whole), "{all:?}");
@@ -197,8 +197,9 @@ fn what_is_unsaved_in_an_open_file_is_merged_and_not_lost() {
     }
 }
 
-#[test]
-fn a_conflict_is_told_and_settled() {
+/// Two devices that have met after each has written another content to `f`.
+#[track_caller]
+fn contested() -> Pair {
     let pair = Pair::new();
     pair.apart(
         Cut::StandStill,
@@ -206,7 +207,13 @@ fn a_conflict_is_told_and_settled() {
         |other| other.write("f", "other"),
     );
     pair.meet();
-    for peer in [&pair.one, &pair.other] {
+    pair
+}
+
+#[test]
+fn a_conflict_is_told_and_settled() {
+    let pair = contested();
+    for peer in pair.both() {
         let home = peer.home();
         let outcome = home.cairnfs(&["conflicts", BUCKET, "--json"]).exits(10);
         let json = outcome.json();
@@ -228,7 +235,7 @@ fn a_conflict_is_told_and_settled() {
     pair.one.home().cairnfs(&[&resolve[..], &["--dry-run"]].concat()).ok();
     assert_eq!(pair.one.names("").len(), 2, "a dry run changed something");
     pair.one.home().cairnfs(&resolve).ok();
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         eventually("the conflict is settled", ARRIVE, || peer.names("") == ["f"]);
         assert_eq!(peer.read("f"), b"other");
         peer.home().cairnfs(&["conflicts"]).ok();
@@ -237,13 +244,7 @@ fn a_conflict_is_told_and_settled() {
 
 #[test]
 fn a_content_merged_by_hand_settles_a_conflict() {
-    let pair = Pair::new();
-    pair.apart(
-        Cut::StandStill,
-        |one| one.write("f", "from one"),
-        |other| other.write("f", "other"),
-    );
-    pair.meet();
+    let pair = contested();
     let merged = pair.other.scratch().join("merged");
     fs::write(&merged, "from one and other").unwrap();
     // A copy stands for the name it was made from.
@@ -252,7 +253,7 @@ fn a_content_merged_by_hand_settles_a_conflict() {
     let copy = copy.to_str().unwrap();
     let home = pair.other.home();
     home.cairnfs(&["resolve", copy, "--keep", merged.to_str().unwrap()]).ok();
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         eventually("the conflict is settled", ARRIVE, || peer.names("") == ["f"]);
         shows(peer, "f", b"from one and other");
     }
@@ -281,7 +282,7 @@ fn the_strategy_is_the_same_on_both_and_is_followed() {
         },
     );
     pair.meet();
-    for peer in [&pair.one, &pair.other] {
+    for peer in pair.both() {
         eventually("there is one version of each", ARRIVE, || peer.names("") == ["f", "notes.md"]);
         assert_eq!(peer.read("notes.md"), b"one!\ntwo\nthree!\n");
     }
