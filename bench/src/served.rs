@@ -18,6 +18,7 @@ use cairnfs_store::{DeviceKey, disk::RealDisk};
 
 use crate::{
     bucket::{Ask, Places},
+    noise::Noise,
     plain::barrier,
     rounds::Subject,
 };
@@ -210,7 +211,7 @@ impl MountedFile {
     /// What the mount says.
     pub fn new(name: impl Into<String>, path: PathBuf, len: u64, ask: Ask) -> Result<Self> {
         if !path.exists() {
-            write_noise(&path, len)?;
+            write_noise(&path, len, &mut Noise::new(len))?;
         }
         let file = match ask {
             Ask::Close => None,
@@ -297,14 +298,13 @@ pub fn close(file: File) -> Result<()> {
     nix::unistd::close(file).context("close")
 }
 
-/// A new file of `len` bytes that do not compress.
+/// A new file of `len` bytes of `noise`.
 ///
 /// # Errors
 ///
 /// What the disk says.
-pub fn write_noise(path: &Path, len: u64) -> Result<()> {
+pub fn write_noise(path: &Path, len: u64, noise: &mut Noise) -> Result<()> {
     let file = File::create(path)?;
-    let mut noise = crate::noise::Noise::new(len);
     let mut at = 0;
     while at < len {
         let piece = noise.bytes(usize::try_from((len - at).min(1 << 20))?);

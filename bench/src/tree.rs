@@ -24,21 +24,21 @@ pub struct Tree {
 
 impl Tree {
     /// Makes one of about `files` files below `dir`: half of them C, half headers and text of
-    /// various lengths.
+    /// various lengths. No file of it is in a tree of another `seed`.
     ///
     /// # Errors
     ///
     /// What the disk or `tar` says.
-    pub fn new(dir: &Path, files: u32) -> Result<Self> {
+    pub fn new(dir: &Path, files: u32, seed: u64) -> Result<Self> {
         let root = dir.join("project");
-        let mut noise = Noise::new(u64::from(files));
+        let mut noise = Noise::new(seed);
         let mut bytes = 0;
         for at in 0..files {
             let sub = root.join(format!("part-{}", at / PER_DIR));
             fs::create_dir_all(&sub)?;
             let (name, text) = match at % 4 {
                 0 | 1 => (format!("unit_{at}.c"), unit(at, &mut noise)),
-                2 => (format!("unit_{at}.h"), format!("int unit_{at}(int);\n").repeat(40)),
+                2 => (format!("unit_{at}.h"), header(at, &mut noise)),
                 _ => (format!("notes_{at}.txt"), prose(&mut noise)),
             };
             bytes += text.len() as u64;
@@ -100,6 +100,12 @@ fn unit(at: u32, noise: &mut Noise) -> String {
     let _infallible =
         writeln!(text, "int unit_{at}(int value)\n{{\n    return step_{at}_0(value);\n}}");
     text
+}
+
+/// What it declares.
+fn header(at: u32, noise: &mut Noise) -> String {
+    let declared = format!("int unit_{at}(int);\n").repeat(40);
+    format!("/* Generated, {:016x}. */\n{declared}", noise.next_u64())
 }
 
 fn prose(noise: &mut Noise) -> String {

@@ -49,7 +49,11 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
     let session = Session::begin(dir)?;
     let cipher = cipher::speeds()?;
     let amount = amount(quick);
-    let tree = Tree::new(&session.dir("source")?, u32::try_from(amount.files)?)?;
+    let trees = (0..amount.rounds).map(|round| {
+        let dir = session.dir(&format!("source-{round}"))?;
+        Tree::new(&dir, u32::try_from(amount.files)?, round as u64)
+    });
+    let trees: Vec<Tree> = trees.collect::<Result<_>>()?;
 
     let installed = installed(&session.binary);
     let mut places = Vec::new();
@@ -69,7 +73,7 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
         }
         versions.push((which.to_string(), which.version(&program)));
     }
-    let measured = measure(session.path(), &mut places, &amount, &tree)?;
+    let measured = measure(session.path(), &mut places, &amount, &trees)?;
     let mut syncs = Vec::new();
     if syncs::can_count() {
         for place in &places {
@@ -85,7 +89,7 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
         session.circumstances()?,
         cipher,
         amount,
-        tree.bytes(),
+        trees.iter().map(Tree::bytes).sum::<u64>() / trees.len() as u64,
         versions,
         &measured,
         syncs,
@@ -115,12 +119,13 @@ fn installed(cairnfs: &Path) -> Vec<(Which, PathBuf)> {
     found
 }
 
-/// Each kind of work on each system in turn, in an order drawn anew each time.
+/// Each kind of work on each system in turn, in an order drawn anew each time; with a tree for each
+/// round.
 fn measure(
     dir: &Path,
     places: &mut [Place],
     amount: &Amount,
-    tree: &Tree,
+    trees: &[Tree],
 ) -> Result<Vec<Measured>> {
     let works = || WARM.into_iter().chain(COLD);
     let systems = vec![Samples::default(); places.len()];
@@ -132,7 +137,7 @@ fn measure(
     let mut noise = Noise::new(11);
     let mut order: Vec<usize> = (0..places.len()).collect();
     let progress = Progress::new("rounds", amount.rounds * measured.len() * places.len());
-    for round in 0..amount.rounds {
+    for (round, tree) in trees.iter().enumerate() {
         for of_work in &mut measured {
             let work = of_work.work;
             if work == COLD[0] {
@@ -154,7 +159,7 @@ fn measure(
                 if work == WARM[0] {
                     fs::create_dir(&own)?;
                 }
-                let time = work.run(&own, amount, tree);
+                let time = work.run(&own, amount, tree, round);
                 let time = time.with_context(|| format!("{work} on {}", place.which()))?;
                 of_work.systems[at].begin_round();
                 of_work.systems[at].push(time);

@@ -17,6 +17,7 @@ pub struct Report {
     circumstances: Circumstances,
     cipher: Speeds,
     amount: Amount,
+    /// Of a source tree, the mean of those of the rounds.
     tree_bytes: u64,
     /// Names and versions, in the order of [`Row::systems`].
     versions: Vec<(String, String)>,

@@ -135,33 +135,42 @@ impl Work {
         if let Self::SyncedFiles = self { amount.synced } else { 1 }
     }
 
-    /// Does it in the directory `dir`, which the work before it has left as it needs it.
-    pub(super) fn run(self, dir: &Path, amount: &Amount, tree: &Tree) -> Result<Duration> {
-        let mut noise = Noise::new(self as u64);
+    /// Does it in the directory `dir`, which the work before it has left as it needs it. What it
+    /// writes was written by no other work and in no other round, so that nobody is the quicker for
+    /// knowing it already; it is made before anything is timed.
+    pub(super) fn run(
+        self,
+        dir: &Path,
+        amount: &Amount,
+        tree: &Tree,
+        round: usize,
+    ) -> Result<Duration> {
+        let mut noise = Noise::new((self as u64) << 32 | round as u64);
         let (small, empty, large) = (dir.join("small"), dir.join("empty"), dir.join("large"));
-        let data = noise.bytes(SMALL);
         match self {
             Self::SmallFiles => {
                 fs::create_dir(&small)?;
-                timed(|| each(&small, amount.files, |path| put(&path, &data, false)))
+                let data = contents(&mut noise, amount.files);
+                timed(|| put_each(&small, &data, false))
             }
             Self::SyncedFiles => {
                 let synced = dir.join("synced");
                 fs::create_dir(&synced)?;
-                timed(|| each(&synced, amount.synced, |path| put(&path, &data, true)))
+                let data = contents(&mut noise, amount.synced);
+                timed(|| put_each(&synced, &data, true))
             }
             Self::LargeWrite => {
-                let data = noise.bytes(PIECE);
+                let data = noise.bytes(usize::try_from(amount.large_bytes)?);
                 let time = timed(|| {
                     let file = File::create(&large)?;
-                    for at in (0..amount.large_bytes).step_by(PIECE) {
-                        file.write_all_at(&data, at)?;
+                    for (piece, at) in data.chunks(PIECE).zip((0..).step_by(PIECE)) {
+                        file.write_all_at(piece, at)?;
                     }
                     barrier(&file)?;
                     close(file)
                 })?;
                 // For reading from the disk later: this one is warm by then.
-                write_noise(&dir.join("cold"), amount.large_bytes)?;
+                write_noise(&dir.join("cold"), amount.large_bytes, &mut noise)?;
                 Ok(time)
             }
             Self::WarmRead => {
@@ -169,15 +178,18 @@ impl Work {
                 timed(|| read(&large))
             }
             Self::ColdRead => timed(|| read(&dir.join("cold"))),
-            Self::Overwrite => timed(|| {
-                let file = File::options().write(true).open(&large)?;
-                for _ in 0..amount.places {
-                    let at = noise.below(amount.large_bytes / SMALL as u64) * SMALL as u64;
-                    file.write_all_at(&data, at)?;
-                }
-                barrier(&file)?;
-                close(file)
-            }),
+            Self::Overwrite => {
+                let data = contents(&mut noise, amount.places);
+                timed(|| {
+                    let file = File::options().write(true).open(&large)?;
+                    for piece in &data {
+                        let at = noise.below(amount.large_bytes / SMALL as u64) * SMALL as u64;
+                        file.write_all_at(piece, at)?;
+                    }
+                    barrier(&file)?;
+                    close(file)
+                })
+            }
             Self::RandomRead => timed(|| {
                 let file = File::open(&large)?;
                 let mut data = [0; SMALL];
@@ -234,7 +246,20 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
 }
 
 fn each(dir: &Path, count: u64, mut act: impl FnMut(PathBuf) -> Result<()>) -> Result<()> {
-    (0..count).try_for_each(|n| act(dir.join(format!("file-{n}"))))
+    (0..count).try_for_each(|n| act(name(dir, n)))
+}
+
+fn name(dir: &Path, n: u64) -> PathBuf {
+    dir.join(format!("file-{n}"))
+}
+
+/// `count` contents of small files, no two of them equal.
+fn contents(noise: &mut Noise, count: u64) -> Vec<Vec<u8>> {
+    (0..count).map(|_| noise.bytes(SMALL)).collect()
+}
+
+fn put_each(dir: &Path, contents: &[Vec<u8>], sync: bool) -> Result<()> {
+    (0..).zip(contents).try_for_each(|(n, data)| put(&name(dir, n), data, sync))
 }
 
 pub(super) fn put(path: &Path, data: &[u8], sync: bool) -> Result<()> {
@@ -263,4 +288,41 @@ fn succeed(command: &mut Command, codes: &[i32]) -> Result<()> {
     let status = status.with_context(|| format!("starting {program}"))?;
     ensure!(status.code().is_some_and(|code| codes.contains(&code)), "{program}: {status}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::workplace;
+
+    fn files(dir: &Path) -> Vec<PathBuf> {
+        let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn nothing_is_written_twice_in_a_run() {
+        let dir = workplace::in_memory().unwrap();
+        let large_bytes = 3 * PIECE as u64;
+        let amount = Amount { rounds: 2, files: 12, synced: 5, large_bytes, places: 40 };
+        let (mut pieces, mut seen) = (0, HashSet::new());
+        for round in 0..amount.rounds {
+            let own = dir.path().join(format!("round-{round}"));
+            let source = dir.path().join(format!("source-{round}"));
+            let tree = Tree::new(&source, 12, round as u64).unwrap();
+            fs::create_dir(&own).unwrap();
+            for work in WARM {
+                work.run(&own, &amount, &tree, round).unwrap();
+            }
+            for file in files(&own) {
+                for piece in fs::read(&file).unwrap().chunks(SMALL) {
+                    pieces += 1;
+                    assert!(seen.insert(blake3::hash(piece)), "again in {}", file.display());
+                }
+            }
+        }
+        assert!(pieces > 2 * 6 * PIECE / SMALL, "both large files of both rounds, and more");
+    }
 }

@@ -170,7 +170,8 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Vec<C
         let home = Home::new(binary, dir, &format!("home-{work:?}"))?;
         let rarely = ["--save", "flush", "--publish-quiet", "1h", "--publish-max", "1h"];
         let mut served = home.mount(&rarely)?;
-        write_noise(&served.point().join("file"), work.before())?;
+        let mut noise = Noise::new(work.before());
+        write_noise(&served.point().join("file"), work.before(), &mut noise)?;
         costs.push(cost("mount", work, &mut served, &account, rounds)?);
     }
     print(&costs);

@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn each_step_leaves_what_it_says() {
         let dir = workplace::in_memory().unwrap();
-        let tree = Tree::new(dir.path(), 20).unwrap();
+        let tree = Tree::new(dir.path(), 20, 20).unwrap();
         for kind in Kind::ALL.into_iter().filter(|kind| kind.missing().is_none()) {
             let root = dir.path().join(format!("{kind:?}"));
             fs::create_dir(&root).unwrap();

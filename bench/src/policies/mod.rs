@@ -40,7 +40,7 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
     let session = Session::begin(dir)?;
     let cipher = cipher::speeds()?;
     let (amount, cuts) = extent(quick);
-    let tree = Tree::new(&session.dir("source")?, 200)?;
+    let tree = Tree::new(&session.dir("source")?, 200, 200)?;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| is_here(*kind)).collect();
 
     // Cut first, so that nothing of it goes on while times are taken.
