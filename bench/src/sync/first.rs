@@ -75,8 +75,6 @@ pub(super) fn measure(
     }
     let device = Device::with_bucket(binary, dir, "one", &["--save", "flush"], fill)?;
     ways.push(Way::Cairnfs(Box::new(device)));
-    // What was written to make ready is not to be written while something is timed.
-    rustix::fs::syncfs(File::open(dir)?)?;
     let mut samples = vec![Samples::default(); ways.len()];
     let mut unsynced = samples.clone();
     let mut order: Vec<usize> = (0..ways.len()).collect();
@@ -110,7 +108,9 @@ pub(super) fn measure(
 }
 
 /// Brings the tree into the new directory `there`, and sees that it came. Says how long it took
-/// until all was written, where that is not the same, and until it was durable.
+/// until all was written, where that is not the same, and until it was durable. What others left
+/// unwritten before, removed trees among it, is synced first: it is not to be written while this is
+/// timed, nor by the sync that is timed.
 fn bring(
     way: &Way,
     binary: &Path,
@@ -120,6 +120,8 @@ fn bring(
     let last = shape.files() - 1;
     match way {
         Way::Copy(_) | Way::Rsync(_) => {
+            let place = File::open(there)?;
+            rustix::fs::syncfs(&place)?;
             let start = Instant::now();
             match way {
                 Way::Rsync(daemon) => daemon.fetch(there).map(drop)?,
@@ -127,7 +129,7 @@ fn bring(
                 Way::Cairnfs(_) => (),
             }
             let written = start.elapsed();
-            rustix::fs::syncfs(File::open(there)?)?;
+            rustix::fs::syncfs(&place)?;
             let durable = start.elapsed();
             shape.check(there, last, 0)?;
             Ok((Some(written), durable))
@@ -135,6 +137,7 @@ fn bring(
         Way::Cairnfs(one) => {
             let other = Device::new(binary, there, "other")?;
             let ticket = one.invite()?;
+            rustix::fs::syncfs(File::open(there)?)?;
             let start = Instant::now();
             other.join(&ticket)?;
             let time = start.elapsed();
