@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{Extent, device::Pair, poll, report, rsync, trees::Shape};
@@ -110,20 +110,30 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: &Extent) -> Result<Chan
 /// Changes files on one device and waits for the last of them on the other.
 fn through(pair: &Pair, shape: Shape, some: &[u32], round: u32) -> Result<(Duration, u64)> {
     pair.one.sync()?;
-    let (sent, received) = pair.one.traffic()?;
+    let before = pair.one.traffic()?;
+    let there = pair.other.point();
+    // Made before the clock starts.
+    let last = some.last().context("something is changed")?;
+    let (path, content) = (there.join(shape.path(*last)), shape.content(*last, round)?);
     change(shape, pair.one.point(), some, round)?;
     let start = Instant::now();
-    let there = pair.other.point();
-    if let Some(last) = some.last() {
-        let (path, content) = (there.join(shape.path(*last)), shape.content(*last, round)?);
-        poll::until("the changes on the other device", || Ok(fs::read(&path)? == content))?;
-    }
+    poll::until("the changes on the other device", || Ok(fs::read(&path)? == content))?;
     let time = start.elapsed();
     verify(shape, there, some, round)?;
     // Until both know that they have met: that is traffic too.
     pair.one.sync()?;
-    let (sent_then, received_then) = pair.one.traffic()?;
-    Ok((time, (sent_then - sent) + (received_then - received)))
+    Ok((time, traffic_since(before, pair.one.traffic()?)?))
+}
+
+/// Bytes both ways from `before` to `now`, each sent and received.
+///
+/// # Errors
+///
+/// If there are fewer now: each connection is counted from 0, and this is a new one.
+fn traffic_since(before: (u64, u64), now: (u64, u64)) -> Result<u64> {
+    let (sent, received) = (now.0.checked_sub(before.0), now.1.checked_sub(before.1));
+    let bytes = sent.zip(received).and_then(|(sent, received)| sent.checked_add(received));
+    bytes.context("the devices connected anew while something was measured: it cannot be counted")
 }
 
 fn change(shape: Shape, root: &Path, some: &[u32], round: u32) -> Result<()> {
@@ -155,5 +165,17 @@ impl Changes {
         }
         table.print();
         ui::line("");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::traffic_since;
+
+    #[test]
+    fn a_connection_that_began_anew_is_an_error_and_no_huge_number() {
+        assert_eq!(traffic_since((100, 20), (150, 27)).unwrap(), 57);
+        assert!(traffic_since((100, 20), (30, 27)).is_err());
+        assert!(traffic_since((100, 20), (150, 7)).is_err());
     }
 }
