@@ -21,6 +21,7 @@ use crate::{
     noise::Noise,
     plain::barrier,
     rounds::Subject,
+    systems::is_mounted,
 };
 
 /// How long a mount or an unmount may take.
@@ -117,7 +118,7 @@ impl Home {
         let daemon = self.command(&args).process_group(0).spawn();
         let mut daemon = daemon.context("starting cairnfs")?;
         let start = Instant::now();
-        while !self.is_mounted()? {
+        while !is_mounted(&self.point)? {
             if let Some(status) = daemon.try_wait()? {
                 anyhow::bail!("cairnfs mount ended: {status}: {}", self.said());
             }
@@ -135,13 +136,6 @@ impl Home {
     pub fn core(&self, options: Options) -> Result<Mount> {
         let device = DeviceKey::load(&RealDisk, &self.home.join("device.key"))?;
         crate::bucket::open(&self.home.join("buckets/b"), &Arc::new(device), options)
-    }
-
-    /// Whether something is mounted there.
-    pub(crate) fn is_mounted(&self) -> Result<bool> {
-        let table = fs::read_to_string("/proc/self/mountinfo")?;
-        let point = self.point.to_string_lossy();
-        Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(&point)))
     }
 }
 

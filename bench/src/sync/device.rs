@@ -13,7 +13,11 @@ use cairnfs_mount_core::{Mount, Options, SavePolicy};
 use serde::Deserialize;
 
 use super::poll;
-use crate::{served::Home, systems::Process, ui};
+use crate::{
+    served::Home,
+    systems::{Process, is_mounted},
+    ui,
+};
 
 /// How long a daemon may take to end.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -128,7 +132,7 @@ impl Device {
     }
 
     fn end(&mut self) -> Result<()> {
-        if self.home.is_mounted()? {
+        if is_mounted(self.point())? {
             self.run(&["umount", &self.home.point().to_string_lossy()])?;
         }
         self.run(&["stop"])?;

@@ -13,6 +13,7 @@ use std::{
 
 pub use place::Place;
 pub use process::Process;
+pub(crate) use process::is_mounted;
 
 /// A file system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

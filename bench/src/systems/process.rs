@@ -105,7 +105,7 @@ impl Drop for Process {
 /// # Errors
 ///
 /// If the kernel does not tell.
-pub(super) fn is_mounted(point: &Path) -> io::Result<bool> {
+pub(crate) fn is_mounted(point: &Path) -> io::Result<bool> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let point = point.to_string_lossy();
     Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(&point)))
