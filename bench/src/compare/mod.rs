@@ -16,7 +16,10 @@ pub use report::Report;
 pub use syncs::Syncs;
 pub use works::{Amount, Work};
 
-use self::works::{COLD, SMALL, WARM};
+use self::{
+    report::Row,
+    works::{COLD, SMALL, WARM},
+};
 use crate::{
     cipher, interrupt,
     noise::Noise,
@@ -85,15 +88,10 @@ pub fn run(dir: Option<&Path>, quick: bool, output: &Output) -> Result<()> {
         ui::line("NOTE: who syncs cannot be told: `apt-get install strace`");
     }
     drop(places);
-    let report = Report::new(
-        session.circumstances()?,
-        cipher,
-        amount,
-        trees.iter().map(Tree::bytes).sum::<u64>() / trees.len() as u64,
-        versions,
-        &measured,
-        syncs,
-    );
+    let circumstances = session.circumstances()?;
+    let tree_bytes = trees.iter().map(Tree::bytes).sum::<u64>() / trees.len() as u64;
+    let rows = measured.iter().map(|of_work| Row::new(of_work, &amount, tree_bytes)).collect();
+    let report = Report { circumstances, cipher, amount, tree_bytes, versions, rows, syncs };
     report.print();
     output.save("compare", &report, None)
 }

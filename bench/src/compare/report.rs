@@ -14,20 +14,20 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub struct Report {
     #[serde(flatten)]
-    circumstances: Circumstances,
-    cipher: Speeds,
-    amount: Amount,
+    pub(super) circumstances: Circumstances,
+    pub(super) cipher: Speeds,
+    pub(super) amount: Amount,
     /// Of a source tree, the mean of those of the rounds.
-    tree_bytes: u64,
+    pub(super) tree_bytes: u64,
     /// Names and versions, in the order of [`Row::systems`].
-    versions: Vec<(String, String)>,
-    rows: Vec<Row>,
-    syncs: Vec<Syncs>,
+    pub(super) versions: Vec<(String, String)>,
+    pub(super) rows: Vec<Row>,
+    pub(super) syncs: Vec<Syncs>,
 }
 
 /// One kind of work.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(super) struct Row {
     work: String,
     bytes: u64,
     /// `write` and `fdatasync` of as many bytes; none if it writes nothing.
@@ -48,20 +48,6 @@ struct Cell {
 const BASES: usize = 3;
 
 impl Report {
-    #[allow(clippy::too_many_arguments, reason = "it is what the report consists of")]
-    pub(super) fn new(
-        circumstances: Circumstances,
-        cipher: Speeds,
-        amount: Amount,
-        tree_bytes: u64,
-        versions: Vec<(String, String)>,
-        measured: &[Measured],
-        syncs: Vec<Syncs>,
-    ) -> Self {
-        let rows = measured.iter().map(|of_work| row(of_work, &amount, tree_bytes)).collect();
-        Self { circumstances, cipher, amount, tree_bytes, versions, rows, syncs }
-    }
-
     pub(super) fn print(&self) {
         let names: Vec<&str> = self.versions.iter().map(|(name, _)| name.as_str()).collect();
         let versions: Vec<String> = self
@@ -147,18 +133,20 @@ impl Report {
     }
 }
 
-fn row(of_work: &Measured, amount: &Amount, tree_bytes: u64) -> Row {
-    let Measured { work, limit, systems } = of_work;
-    let limit = limit.summary();
-    let cells = systems.iter().map(|own| Cell {
-        median_ms: own.summary().median_us / 1e3,
-        ratios: std::array::from_fn(|base| own.ratio_to(&systems[base], 500)),
-    });
-    Row {
-        work: work.to_string(),
-        bytes: Work::bytes(*work, amount, tree_bytes),
-        limit_ms: (limit.count > 0).then_some(limit.median_us / 1e3),
-        systems: cells.collect(),
+impl Row {
+    pub(super) fn new(of_work: &Measured, amount: &Amount, tree_bytes: u64) -> Self {
+        let Measured { work, limit, systems } = of_work;
+        let limit = limit.summary();
+        let cells = systems.iter().map(|own| Cell {
+            median_ms: own.summary().median_us / 1e3,
+            ratios: std::array::from_fn(|base| own.ratio_to(&systems[base], 500)),
+        });
+        Self {
+            work: work.to_string(),
+            bytes: Work::bytes(*work, amount, tree_bytes),
+            limit_ms: (limit.count > 0).then_some(limit.median_us / 1e3),
+            systems: cells.collect(),
+        }
     }
 }
 
