@@ -12,17 +12,16 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use parking_lot::Mutex;
-
 use crate::{
     file::{Base, File},
     inodes::Shown,
+    order::{self, Mutex},
 };
 
 /// Contents that became unsaved and that no save has looked at since. Its lock is the last one
 /// taken: a content lists itself while it is locked.
 #[derive(Debug, Default)]
-pub(crate) struct Unsaved(Mutex<Vec<Weak<File>>>);
+pub(crate) struct Unsaved(Mutex<Vec<Weak<File>>, order::Unsaved>);
 
 impl Unsaved {
     pub(crate) fn push(&self, file: Weak<File>) {

@@ -9,15 +9,19 @@ use std::{
 };
 
 use cairnfs_merge::{Kind, Name, NodeId};
-use parking_lot::{Mutex, RwLock};
 
-use crate::{Error, Fh, OpenFlags, Result, file::File, inodes::Shown};
+use crate::{
+    Error, Fh, OpenFlags, Result,
+    file::File,
+    inodes::Shown,
+    order::{self, Mutex, RwLock},
+};
 
 /// All open handles of a mount.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
-    files: RwLock<HashMap<Fh, Arc<FileHandle>>>,
-    dirs: RwLock<HashMap<Fh, Arc<DirHandle>>>,
+    files: RwLock<HashMap<Fh, Arc<FileHandle>>, order::FileHandles>,
+    dirs: RwLock<HashMap<Fh, Arc<DirHandle>>, order::DirHandles>,
     last: AtomicU64,
 }
 
@@ -33,7 +37,7 @@ pub(crate) struct FileHandle {
 #[derive(Debug)]
 pub(crate) struct DirHandle {
     pub(crate) shown: Shown,
-    pub(crate) listing: Mutex<Listing>,
+    pub(crate) listing: Mutex<Listing, order::Listing>,
 }
 
 /// The part of a directory that was read.
@@ -85,6 +89,7 @@ impl Handles {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        (self.files.read().len() + self.dirs.read().len()) as u64
+        let files = self.files.read().len();
+        (files + self.dirs.read().len()) as u64
     }
 }

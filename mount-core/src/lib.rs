@@ -22,6 +22,7 @@ mod inodes;
 mod manifest;
 mod mount;
 mod options;
+mod order;
 mod peers;
 mod places;
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! # Lock order
 //!
 //! A directory handle's listing, then `core`, then `inodes`, then a [`File`](crate::file::File)'s
-//! content, then the list of unsaved ones, `throttled`, `report` or `observers`. `handles` is taken alone. No
-//! lock is held while the disk works, except that looking names up and changing them may read map
-//! nodes under `core`.
+//! content, then one of the last: `order.rs` has them all, and a debug build asserts it. No lock is
+//! held while the disk works, except that looking names up and changing them may read map nodes
+//! under `core`.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,6 @@ use std::{
 
 use cairnfs_merge::{Node, NodeId, OpId, VersionVector};
 use cairnfs_store::BlobRef;
-use parking_lot::{Mutex, RwLock};
 
 use crate::{
     BucketId, Done, Error, Health, Observer, Options, Outdated, Result, Role, Time,
@@ -28,6 +27,7 @@ use crate::{
     files::Files,
     handles::Handles,
     inodes::Inodes,
+    order::{self, Mutex, RwLock},
     tree::LiveTree,
     vault::Vault,
     writer::save::{JOURNAL_BYTES_MAX, Snapshot},
@@ -48,13 +48,13 @@ pub(crate) struct Shared {
     /// This device's public key.
     pub(crate) key: [u8; 32],
     pub(crate) vault: Arc<Vault>,
-    pub(crate) core: RwLock<Core>,
-    pub(crate) inodes: Mutex<Inodes>,
+    pub(crate) core: RwLock<Core, order::Core>,
+    pub(crate) inodes: Mutex<Inodes, order::Inodes>,
     pub(crate) handles: Handles,
-    pub(crate) report: Mutex<Report>,
+    pub(crate) report: Mutex<Report, order::Report>,
     accounts: Accounts,
-    throttled: Mutex<Throttled>,
-    observers: Mutex<Observers>,
+    throttled: Mutex<Throttled, order::Throttled>,
+    observers: Mutex<Observers, order::Observers>,
     started: Instant,
 }
 

@@ -3,8 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::disk::{Lock, Space};
 use crate::error::IoContext;
 use crate::index::Index;
@@ -13,6 +11,7 @@ use crate::journal::record::{self, HEADER_BYTES_U32, Header};
 use crate::journal::tail::Tail;
 use crate::journal::{Loc, Pos};
 use crate::keys::KeyRing;
+use crate::order::{self, Mutex};
 use crate::{BlobId, BlobRef, Error, Kind, Result, SealedBlob, seal};
 
 /// The readers' side of a store. Blobs can be read as soon as they are put, saved or not.
@@ -22,7 +21,7 @@ pub struct Blobs {
     pub(crate) tail: Arc<Tail>,
     pub(crate) index: Arc<Index>,
     /// Held while packs are removed: from the index's forgetting their records to the last of them.
-    pub(crate) removing: Mutex<()>,
+    pub(crate) removing: Mutex<(), order::Removing>,
     /// Held for as long as anybody reads or writes.
     pub(crate) _lock: Lock,
 }

@@ -30,6 +30,7 @@
 pub mod disk;
 pub mod keys;
 pub mod map;
+pub mod order;
 pub mod sim;
 
 mod appender;

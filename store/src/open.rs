@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::appender::Start;
 use crate::check::{Damage, damage};
 use crate::disk::{Disk, Lock, LockError};
@@ -18,6 +16,7 @@ use crate::journal::save::{self, SaveId};
 use crate::journal::tail::Tail;
 use crate::journal::{Chain, Loc, Pos};
 use crate::keys::KeyRing;
+use crate::order::Mutex;
 use crate::reserve::Reserve;
 use crate::{Appender, Blobs, Error, Result, seal};
 

@@ -27,8 +27,6 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
 pub(crate) use base::{Base, Data};
 pub(crate) use fold::Tail;
 pub(crate) use record::FileRecord;
@@ -41,6 +39,7 @@ use crate::{
     },
     files::Unsaved,
     follow::Claim,
+    order::{self, Mutex, MutexGuard},
     vault::{Sealer, Vault},
 };
 
@@ -50,7 +49,7 @@ pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 /// The content of an open or dirty file.
 #[derive(Debug)]
 pub(crate) struct File {
-    content: Mutex<Content>,
+    content: Mutex<Content, order::Content>,
     /// Handles that are open. Changed only under the lock of the table of files.
     pub(crate) handles: AtomicU32,
     /// Whether it is in `unsaved`. Changed only under the lock of the content.
@@ -62,7 +61,7 @@ pub(crate) struct File {
 /// A locked content. It is listed when it is let go if something in it is unsaved.
 #[derive(Debug)]
 pub(crate) struct ContentGuard<'f> {
-    content: MutexGuard<'f, Content>,
+    content: MutexGuard<'f, Content, order::Content>,
     file: &'f File,
 }
 

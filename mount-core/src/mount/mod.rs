@@ -17,7 +17,6 @@ use std::{sync::Arc, thread::JoinHandle};
 
 use cairnfs_merge::{Content as Value, Edit, Entry, Name, Node, NodeId, Tree, View};
 use crossbeam_channel::Sender;
-use parking_lot::Mutex;
 
 pub use self::whole::Version;
 use crate::{
@@ -25,6 +24,7 @@ use crate::{
     file::{Base, Data, File},
     follow::{OpenVersion, open_versions},
     inodes::{Bound, Orphan, Shown},
+    order::{self, Mutex},
     places,
     shared::{Core, Shared},
     tree::LiveTree,
@@ -42,7 +42,7 @@ pub struct Mount {
 struct Inner {
     shared: Arc<Shared>,
     inbox: Sender<Command>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>, order::Ending>,
 }
 
 /// An inode number, resolved.

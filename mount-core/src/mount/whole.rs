@@ -3,11 +3,11 @@
 use std::{sync::Arc, thread, time::SystemTime};
 
 use cairnfs_merge::{View, conflicts};
-use parking_lot::Mutex;
 
 use super::{Inner, Mount};
 use crate::{
     Bucket, ChangedPath, Done, Error, Options, Result, StatFs, Status,
+    order::Mutex,
     shared::Shared,
     vault::Vault,
     writer::{
@@ -105,6 +105,8 @@ impl Mount {
                 conflicts,
             )
         };
+        let stored_bytes = shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes);
+        let open_handles = shared.handles.count();
         let report = shared.report.lock();
         let unsaved_bytes = shared.unsaved_bytes();
         let unsaved = unsaved_bytes > 0 || unsaved_changes > 0;
@@ -118,11 +120,11 @@ impl Mount {
             unpublished: report.unpublished || unsaved,
             policy: shared.options.policy,
             conflicts,
-            stored_bytes: shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes),
+            stored_bytes,
             health: report.health.clone(),
             read_only: shared.is_read_only(),
             barriers: report.barriers,
-            open_handles: shared.handles.count(),
+            open_handles,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is open, and what the kernel remembers, when a merge changes it.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use parking_lot::Mutex;
 
@@ -14,7 +14,8 @@ struct Heard(Mutex<Vec<Outdated>>, Mutex<Option<Mount>>);
 impl Observer for Heard {
     fn outdated(&self, what: Vec<Outdated>) {
         if let Some(mount) = self.1.lock().as_ref() {
-            let is_seen = mount.shared().core.try_read().is_some();
+            let others = || mount.shared().core.try_read().is_some();
+            let is_seen = thread::scope(|scope| scope.spawn(others).join().unwrap());
             assert!(!is_seen, "somebody may open what has changed before this is heard");
         }
         self.0.lock().extend(what);

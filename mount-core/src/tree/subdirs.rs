@@ -6,17 +6,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cairnfs_merge::{IndexEdits, Kind, NodeId};
-use parking_lot::Mutex;
 
 use super::{LiveTree, keys};
-use crate::Result;
+use crate::{
+    Result,
+    order::{self, Mutex},
+};
 
 /// Directories whose count is kept: some 300 KiB.
 const COUNTS_MAX: usize = 4096;
 
 /// The counts, by directory. Its lock is taken under that of the tree and last.
 #[derive(Debug, Default)]
-pub(super) struct Subdirs(Mutex<HashMap<NodeId, u64>>);
+pub(super) struct Subdirs(Mutex<HashMap<NodeId, u64>, order::Subdirs>);
 
 impl Subdirs {
     /// The tree is another one now.

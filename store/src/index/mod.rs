@@ -15,7 +15,6 @@ mod trail;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
@@ -24,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Disk, Open};
 use crate::error::IoContext;
 use crate::journal::{Loc, Pos};
+use crate::order::{self, RwLock};
 use crate::{BlobId, Error, Result, Seq};
 use backend::Backend;
 pub(crate) use trail::Trail;
@@ -52,7 +52,7 @@ pub(crate) struct Index {
     path: PathBuf,
     cache_bytes: usize,
     /// `None` after a failure from which reopening did not help.
-    db: RwLock<Option<Database>>,
+    db: RwLock<Option<Database>, order::Index>,
 }
 
 impl Index {

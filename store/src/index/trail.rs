@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use parking_lot::{Condvar, Mutex};
 
 use super::{Index, Mark};
 use crate::error::IoContext;
 use crate::journal::Loc;
 use crate::journal::tail::Tail;
+use crate::order::{self, Condvar, Mutex};
 use crate::{BlobId, Result};
 
 /// Records that are worth a commit.
@@ -39,10 +39,10 @@ pub(crate) struct Trail {
 struct Shared {
     index: Arc<Index>,
     tail: Arc<Tail>,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue, order::Queue>,
     drained: Condvar,
     /// Held through a commit, and taken before `queue`: marks must not overtake each other.
-    committing: Mutex<()>,
+    committing: Mutex<(), order::Committing>,
 }
 
 #[derive(Debug, Default)]

@@ -5,12 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::header::{HEADER_BYTES, HeaderError, PackHeader, VERSION};
 use super::{Loc, Pos};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::IoContext;
+use crate::order::{self, Mutex};
 use crate::{Error, Result};
 
 /// Handles kept open at a time. A bucket of a terabyte has 16,000 packs.
@@ -21,9 +20,9 @@ const HANDLES_MAX: usize = 128;
 pub(crate) struct Packs {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    open: Mutex<HashMap<u32, Arc<dyn DiskFile>>>,
+    open: Mutex<HashMap<u32, Arc<dyn DiskFile>>, order::PackFiles>,
     /// Bytes of records by pack, for the statistics and for reclaiming.
-    sizes: Mutex<BTreeMap<u32, u64>>,
+    sizes: Mutex<BTreeMap<u32, u64>, order::PackSizes>,
 }
 
 impl Packs {

@@ -7,14 +7,13 @@
 
 use std::collections::HashMap;
 
-use parking_lot::{RwLock, RwLockReadGuard};
-
 use super::{Loc, Pos};
 use crate::BlobId;
+use crate::order::{self, ReadGuard, RwLock};
 
 #[derive(Debug)]
 pub(crate) struct Tail {
-    state: RwLock<TailState>,
+    state: RwLock<TailState, order::Tail>,
 }
 
 #[derive(Debug)]
@@ -99,7 +98,7 @@ impl Tail {
     }
 
     /// The unwritten bytes, to be written; nobody changes them meanwhile.
-    pub(crate) fn pending(&self) -> RwLockReadGuard<'_, TailState> {
+    pub(crate) fn pending(&self) -> ReadGuard<'_, TailState, order::Tail> {
         self.state.read()
     }
 

@@ -9,9 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use super::Secret;
+use crate::order::{self, RwLock};
 use crate::{BlobId, Error, Result};
 
 /// Derives the key that seals from an epoch's secret.
@@ -35,7 +34,7 @@ pub struct KeyRing {
 struct Keys {
     /// The secret of epoch 0, from which everything that names derives.
     root: Secret,
-    epochs: RwLock<BTreeMap<u16, Epoch>>,
+    epochs: RwLock<BTreeMap<u16, Epoch>, order::Epochs>,
     name: Secret,
     hash: Secret,
     tag: [u8; 16],
