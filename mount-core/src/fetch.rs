@@ -357,10 +357,12 @@ impl Fetch {
         Ok(())
     }
 
-    /// Whether the blob can be read, however long that takes.
+    /// Whether the blob can be read here and given to others, however long it takes to see that.
     fn is_readable(&self, id: &BlobId) -> Result<bool> {
         let blobs = self.shared.vault.blobs();
-        match blobs.describe(id).and_then(|(_, blob)| blobs.get(&blob)).map_err(Error::from) {
+        let read =
+            || blobs.get_sealed(id).and(blobs.describe(id)).and_then(|(_, blob)| blobs.get(&blob));
+        match read().map_err(Error::from) {
             Ok(_) => Ok(true),
             Err(Error::Damaged { .. }) => Ok(false),
             Err(err) => Err(err),
