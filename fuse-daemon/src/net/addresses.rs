@@ -2,8 +2,8 @@
 //!
 //! Whoever answers at an address must prove the key. Kept are those at which the peer did so, and
 //! those that it named itself: in its ticket, or when it connected. What anybody else says of where
-//! it is, such as the local network, is a hint, and is forgotten with the process unless the peer
-//! is found there.
+//! it is, the local network or a third device, is a hint, and is forgotten with the process unless
+//! the peer is found there.
 //!
 //! A lost file costs time only, except of a bucket that was joined and has no version yet: for that
 //! it holds who invited.
@@ -101,9 +101,8 @@ impl Addresses {
 
     /// Where a peer may be found, best first.
     pub(super) fn of(&self, peer: &PeerKey) -> Vec<SocketAddr> {
-        let state = self.state.lock();
-        let mut all = state.peers.get(peer).map(|it| it.addresses.clone()).unwrap_or_default();
-        if let Some(hints) = state.hints.get(peer) {
+        let mut all = self.known(peer);
+        if let Some(hints) = self.state.lock().hints.get(peer) {
             // Where it was last is the best guess; the others may be of long ago.
             let at = all.len().min(1);
             all.splice(at..at, hints.iter().copied());
@@ -111,10 +110,16 @@ impl Addresses {
         all
     }
 
+    /// As [`Addresses::of`], but only what is no hint: hints are not passed on.
+    pub(super) fn known(&self, peer: &PeerKey) -> Vec<SocketAddr> {
+        let state = self.state.lock();
+        state.peers.get(peer).map(|known| known.addresses.clone()).unwrap_or_default()
+    }
+
     /// Somebody says that a peer may be found here. Kept in memory only.
     pub(super) fn hint(&self, peer: &PeerKey, addresses: &[SocketAddr]) {
+        let known = self.known(peer);
         let mut state = self.state.lock();
-        let known = state.peers.get(peer).map(|known| known.addresses.clone()).unwrap_or_default();
         if state.hints.len() >= PEERS_MAX && !state.hints.contains_key(peer) {
             return;
         }

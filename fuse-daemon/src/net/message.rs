@@ -9,7 +9,7 @@
 //!     <- Say -------------------- Say ->    both sides, as they like
 //! ```
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, net::SocketAddr};
 
 use cairnfs_mount_core::VersionId;
 use serde::{
@@ -40,6 +40,10 @@ pub(super) const VERSIONS_MAX: usize = 1024;
 pub(super) const SECRETS_MAX: usize = 1 << 16;
 /// Epochs named in one request.
 pub(super) const EPOCHS_MAX: usize = 1024;
+/// Other devices of which a peer is told at once where they are.
+pub(super) const WHERE_MAX: usize = 64;
+/// Addresses named of each.
+pub(super) const WHERE_ADDRESSES_MAX: usize = 4;
 /// Requests of a peer that wait to be answered.
 pub(super) const REQUESTS_MAX: usize = 64;
 /// Buckets that a peer may offer.
@@ -172,6 +176,20 @@ pub(super) enum Say {
     Ask { request: u32, bucket: u32, ask: Ask },
     /// What was wanted, or a part of it.
     Answer { request: u32, answer: Answer },
+    /// Where other members of the bucket may be found.
+    Where {
+        bucket: u32,
+        #[serde(deserialize_with = "bounded::<_, _, WHERE_MAX>")]
+        others: Vec<Whereabouts>,
+    },
+}
+
+/// Where a device may be found, as another one says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Whereabouts {
+    pub(super) device: [u8; 32],
+    #[serde(deserialize_with = "bounded::<_, _, WHERE_ADDRESSES_MAX>")]
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 /// What can be wanted.
@@ -270,6 +288,11 @@ mod tests {
         decode(&encode(say)[HEAD_BYTES..]).unwrap()
     }
 
+    fn whereabouts(count: usize) -> Whereabouts {
+        let address = "[2001:db8::1]:65535".parse().unwrap();
+        Whereabouts { device: [7; 32], addresses: vec![address; count] }
+    }
+
     #[test]
     fn messages_read_back() {
         let secrets = vec![GivenSecret { epoch: 7, secret: [9; 32] }];
@@ -297,6 +320,7 @@ mod tests {
             },
             Say::Answer { request: 1, answer: Answer::Secrets(secrets) },
             Say::Answer { request: 1, answer: Answer::Refused },
+            Say::Where { bucket: 1, others: vec![whereabouts(2), whereabouts(0)] },
         ] {
             assert_eq!(read_back(&say), say);
         }
@@ -319,15 +343,28 @@ mod tests {
             },
         };
         assert_eq!(encode(&answer), [9, 0, 0, 0, 6, 5, 1, 1, 2, 8, 9, 0, 0]);
+        let [four, six] = ["1.2.3.4:5", "[::9]:300"].map(|text| text.parse().unwrap());
+        let at = Whereabouts { device: [7; 32], addresses: vec![four, six] };
+        let bytes = encode(&Say::Where { bucket: 1, others: vec![at] });
+        assert_eq!(bytes[..7], [61, 0, 0, 0, 7, 1, 1]);
+        assert_eq!(bytes[7..39], [7; 32]);
+        assert_eq!(bytes[39..47], [2, 0, 1, 2, 3, 4, 5, 1]);
+        assert_eq!(bytes[47..], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0xac, 2]);
     }
 
     #[test]
-    fn whatever_is_asked_is_short_enough_and_no_list_of_it_is_longer() {
+    fn whatever_is_said_is_short_enough_and_no_list_in_it_is_longer() {
         let ask = |ask: Ask| encode(&Say::Ask { request: u32::MAX, bucket: u32::MAX, ask });
         let epochs = |count| ask(Ask::Secrets(vec![u16::MAX; count]));
         let versions = |count| ask(Ask::Ancestry { head: [9; 32], have: vec![[9; 32]; count] });
         let ids = |count| ask(Ask::Blobs(vec![[9; 32]; count]));
+        let all = |others, addresses| {
+            encode(&Say::Where { bucket: u32::MAX, others: vec![whereabouts(addresses); others] })
+        };
+        let addresses = WHERE_ADDRESSES_MAX;
         for (longest, longer) in [
+            (all(WHERE_MAX, addresses), all(WHERE_MAX + 1, addresses)),
+            (all(WHERE_MAX, addresses), all(1, addresses + 1)),
             (epochs(EPOCHS_MAX), epochs(EPOCHS_MAX + 1)),
             (versions(VERSIONS_MAX), versions(VERSIONS_MAX + 1)),
             (ids(IDS_MAX), ids(IDS_MAX + 1)),

@@ -11,7 +11,7 @@
 //! | `tls`, `link`, `frame`, `message` | what goes over a socket |
 //! | `opening`, `listen`, `dial`, `discover` | from a socket or an address to a connection |
 //! | `session`, `outbox`, `answering` | one connection |
-//! | `sharing`, `syncing`, `fetching`, `replica` | one bucket |
+//! | `sharing`, `syncing`, `fetching`, `introducing`, `replica` | one bucket |
 //! | `roster`, `addresses` | who there is, and where |
 //! | `ticket`, `invites`, `joining` | letting a device in, and being let in |
 //! | `meeting`, `report` | what verbs ask |
@@ -34,6 +34,7 @@ mod discover;
 mod fake;
 mod fetching;
 mod frame;
+mod introducing;
 mod invites;
 mod joining;
 mod link;
@@ -76,7 +77,7 @@ use self::{
     message::Instance,
     replica::Replica,
     roster::{Admitted, Roster},
-    session::{Ended, Session},
+    session::{Ears, Ended, Session},
     sharing::Offered,
     timing::Timing,
     tls::{PeerKey, Tls},
@@ -275,6 +276,9 @@ impl Net {
         };
         for key in new {
             self.hinted_at(&key, &self.discovery.heard_of(&key));
+            for session in &sessions {
+                self.hinted_at(&key, &session.said_of(&key));
+            }
         }
         self.wake.notify_all();
         for session in sessions {
@@ -282,16 +286,14 @@ impl Net {
         }
     }
 
-    /// Somebody says that a device may be at one of these addresses: tries them soon.
+    /// Somebody says that a device may be at one of these addresses: tries them soon, if it shares
+    /// something.
     fn hinted_at(&self, key: &PeerKey, addresses: &[SocketAddr]) {
-        if !addresses.is_empty() {
-            self.addresses.hint(key, addresses);
-            let mut roster = self.roster.lock();
-            let hints = roster.contacts.get(key).map_or(0, |contact| contact.hints);
-            roster.hinted(key, Instant::now(), self.jitter(hints));
-            drop(roster);
-            self.wake.notify_all();
-        }
+        let hints = self.roster.lock().contacts.get(key).map(|contact| contact.hints);
+        let Some(hints) = hints.filter(|_| !addresses.is_empty()) else { return };
+        self.addresses.hint(key, addresses);
+        self.roster.lock().hinted(key, Instant::now(), self.jitter(hints));
+        self.wake.notify_all();
     }
 
     fn reconcile(&self, session: &Arc<Session>, offered: &[Arc<Offered>]) {
@@ -302,17 +304,16 @@ impl Net {
 
     /// Runs a connection until it ends, on this thread and one more.
     fn run_session(&self, session: &Arc<Session>, incoming: link::Incoming) {
-        let offered = || -> Vec<_> { self.roster.lock().offered.values().cloned().collect() };
         let peer = crate::values::hex(&session.key[..4]);
         log::info!("connected peer={peer} dialled={}", session.dialled);
         let writer = Arc::clone(session);
         let timing = self.timing;
         match self.spawn("peer-writes", move || writer.write_until_end(&timing)) {
             Ok(()) => {
-                self.reconcile(session, &offered());
+                self.reconcile(session, &self.all_served());
                 self.bump();
-                let reconcile = || self.reconcile(session, &offered());
-                session.read_until_end(incoming, &self.timing, &reconcile);
+                let ears = Hearing { net: self, session };
+                session.read_until_end(incoming, &self.timing, &ears);
             }
             Err(err) => session.end(Ended::Wrong(err.to_string())),
         }
@@ -403,6 +404,22 @@ impl Drop for Hand {
     fn drop(&mut self) {
         self.0.roster.lock().threads -= 1;
         self.0.wake.notify_all();
+    }
+}
+
+/// What is heard on a connection, and where it goes.
+struct Hearing<'a> {
+    net: &'a Net,
+    session: &'a Arc<Session>,
+}
+
+impl Ears for Hearing<'_> {
+    fn offers_changed(&self) {
+        self.net.reconcile(self.session, &self.net.all_served());
+    }
+
+    fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]) {
+        self.net.hinted_at(device, addresses);
     }
 }
 

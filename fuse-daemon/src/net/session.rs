@@ -30,7 +30,10 @@ use parking_lot::Mutex;
 use super::{
     answering, frame,
     link::{Incoming, Link, LinkError, Patience},
-    message::{ANSWER_BYTES_MAX, Admission, Answer, Ask, Instance, OFFERS_MAX, SAY_BYTES_MAX, Say},
+    message::{
+        ANSWER_BYTES_MAX, Admission, Answer, Ask, Instance, OFFERS_MAX, SAY_BYTES_MAX, Say,
+        WHERE_MAX, Whereabouts,
+    },
     outbox::{Next, Outbox, Request},
     sharing::Offered,
     timing::Timing,
@@ -54,6 +57,8 @@ pub(super) struct Session {
     challenge: Challenge,
     table: Mutex<Table>,
     asked: Mutex<Asked>,
+    /// Where other devices are, as the peer says: some may become members here only later.
+    whereabouts: Mutex<BTreeMap<PeerKey, Vec<SocketAddr>>>,
     /// Why it ended.
     ended: Mutex<Option<Ended>>,
     heard: Mutex<SystemTime>,
@@ -75,6 +80,14 @@ pub(super) enum Ended {
     Gone,
     /// Something went wrong: what, in plain words.
     Wrong(String),
+}
+
+/// Who wants to know what is heard on a connection.
+pub(super) trait Ears {
+    /// The other side offers something else.
+    fn offers_changed(&self);
+    /// A device may be at one of these addresses.
+    fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]);
 }
 
 /// Which buckets are offered on a connection.
@@ -119,6 +132,7 @@ impl Session {
             challenge,
             table: Mutex::default(),
             asked: Mutex::default(),
+            whereabouts: Mutex::default(),
             ended: Mutex::new(None),
             heard: Mutex::new(SystemTime::now()),
         };
@@ -262,14 +276,13 @@ impl Session {
         self.asked.lock().waiting.clear();
     }
 
-    /// The thread that reads: returns when the connection has ended. `offers_changed` is called
-    /// when the other side offers something else.
-    pub(super) fn read_until_end(
-        &self,
-        mut incoming: Incoming,
-        timing: &Timing,
-        offers_changed: &dyn Fn(),
-    ) {
+    /// Where a device is, as the peer has said.
+    pub(super) fn said_of(&self, key: &PeerKey) -> Vec<SocketAddr> {
+        self.whereabouts.lock().get(key).cloned().unwrap_or_default()
+    }
+
+    /// The thread that reads: returns when the connection has ended.
+    pub(super) fn read_until_end(&self, mut incoming: Incoming, timing: &Timing, ears: &dyn Ears) {
         let patience = Patience { between: timing.silence, within: timing.stall, until: None };
         let max = || match self.asked.lock().waiting.is_empty() {
             true => SAY_BYTES_MAX,
@@ -281,7 +294,7 @@ impl Session {
                 Ok(frame::decode::<Say>(&body)?)
             });
             let wrong = match heard {
-                Ok(say) => self.hear(say, offers_changed).err().map(str::to_owned),
+                Ok(say) => self.hear(say, ears).err().map(str::to_owned),
                 Err(LinkError::Closed) => return self.end(Ended::Gone),
                 Err(err) => Some(err.to_string()),
             };
@@ -294,7 +307,7 @@ impl Session {
         }
     }
 
-    fn hear(&self, say: Say, offers_changed: &dyn Fn()) -> Result<(), &'static str> {
+    fn hear(&self, say: Say, ears: &dyn Ears) -> Result<(), &'static str> {
         match say {
             Say::Ping => (),
             Say::Offer { bucket, mark } => {
@@ -306,7 +319,7 @@ impl Session {
                     return Err("the peer offers two buckets under one number");
                 }
                 drop(table);
-                offers_changed();
+                ears.offers_changed();
             }
             Say::Withdraw { bucket } => {
                 let withdrawn = self.table.lock().theirs.remove(&bucket);
@@ -322,6 +335,14 @@ impl Session {
             Say::Seen { bucket, version } => {
                 if let Some(offered) = self.shared(bucket) {
                     offered.seen(self, version);
+                }
+            }
+            Say::Where { bucket, others } => {
+                if self.shared(bucket).is_some() {
+                    for Whereabouts { device, addresses } in others {
+                        self.note_where(device, &addresses);
+                        ears.hinted_at(&device, &addresses);
+                    }
                 }
             }
             Say::Ask { request, bucket, ask } => {
@@ -342,6 +363,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn note_where(&self, device: PeerKey, addresses: &[SocketAddr]) {
+        let mut whereabouts = self.whereabouts.lock();
+        if whereabouts.len() >= WHERE_MAX && !whereabouts.contains_key(&device) {
+            whereabouts.pop_first();
+        }
+        whereabouts.insert(device, addresses.to_vec());
     }
 
     /// The thread that writes: returns when the connection has ended.

@@ -21,7 +21,7 @@ use cairnfs_mount_core::{BucketId, FetchProgress, Observer, VersionId};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{
-    message::{Answer, Say},
+    message::{Answer, Say, Whereabouts},
     replica::Replica,
     session::Session,
     tls::PeerKey,
@@ -82,6 +82,8 @@ pub(super) struct Side {
     pub(super) seen: Option<VersionId>,
     /// The version that was announced to it last.
     told: Option<VersionId>,
+    /// Whether it was told where the others are, and they where it is.
+    introduced: bool,
 }
 
 /// A peer's version, seen from here.
@@ -113,6 +115,8 @@ pub(super) enum Job {
     Tell(Side, VersionId),
     /// See whether anything is lacking of what this peer has.
     Look(Side, VersionId),
+    /// Tell this peer where the others are, and them where it is.
+    Introduce(Side),
     /// How many peers there are has changed between none and some.
     PeersWait(bool),
     Close,
@@ -213,6 +217,7 @@ impl Offered {
             standing: Standing::Open,
             seen: None,
             told: None,
+            introduced: false,
         };
         let mut desk = self.desk.lock();
         // Of an ended one `unlink` may have been called; a newer one may have taken its place.
@@ -402,6 +407,13 @@ impl Side {
         self.session.say(Say::Head { bucket: self.number, version });
     }
 
+    /// Tells the peer where other members may be found.
+    pub(super) fn say_where(&self, others: Vec<Whereabouts>) {
+        if !others.is_empty() {
+            self.session.say(Say::Where { bucket: self.number, others });
+        }
+    }
+
     /// Whether each has what the other one published.
     pub(super) fn has_met(&self, head: Option<VersionId>) -> bool {
         self.standing == Standing::Covered && (head.is_none() || self.seen == head)
@@ -434,6 +446,10 @@ impl Desk {
         {
             side.told = Some(head);
             return Some(Job::Tell(side.clone(), head));
+        }
+        if let Some(side) = self.sides.values_mut().find(|side| !side.introduced) {
+            side.introduced = true;
+            return Some(Job::Introduce(side.clone()));
         }
         let in_trouble = self.trouble.as_ref().is_some_and(|(_, again)| *again > Instant::now());
         let (side, version) = self.open_side().filter(|_| !in_trouble)?;

@@ -8,6 +8,7 @@ use cairnfs_mount_core::{Error, MergeStep, VersionId};
 use super::{
     Net,
     fetching::{self, Unfetched},
+    introducing,
     session::Ended,
     sharing::{Job, Offered, Side, Standing},
 };
@@ -21,6 +22,7 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
             Job::Close => break,
             Job::HeadChanged => net.members_may_have_changed(),
             Job::Tell(side, head) => side.say_head(head),
+            Job::Introduce(side) => introducing::introduce(net, offered, &side),
             Job::Look(side, version) => look(net, offered, &side, version),
             Job::PeersWait(now) => {
                 waiting = now;

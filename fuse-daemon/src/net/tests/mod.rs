@@ -1,6 +1,7 @@
 //! Whole networks in one process, over real sockets, with [`FakeBucket`]s.
 
 mod hostile;
+mod introducing;
 mod members;
 mod mounts;
 mod sync;
@@ -75,6 +76,16 @@ impl Peer {
 
     fn is_connected(&self) -> bool {
         !self.net.roster.lock().sessions.is_empty()
+    }
+
+    fn is_connected_to(&self, other: &Self) -> bool {
+        self.net.roster.lock().sessions.contains_key(&other.key())
+    }
+
+    /// Where another one is, as those say with whom this one is connected.
+    fn is_told_of(&self, other: &Self) -> bool {
+        let roster = self.net.roster.lock();
+        roster.sessions.values().any(|session| !session.said_of(&other.key()).is_empty())
     }
 
     fn sync(&self) -> crate::exit::Result<super::SyncOutcome> {
