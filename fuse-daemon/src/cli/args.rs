@@ -183,7 +183,8 @@ pub(crate) struct CheckArgs {
     /// The bucket
     #[arg(value_name = "NAME")]
     pub(crate) bucket: BucketName,
-    /// Mend what can be mended
+    /// Mounted: fetch what is damaged from connected devices. Else: make a log that does not open
+    /// open again, without what cannot be read
     #[arg(long)]
     pub(crate) repair: bool,
     /// Print one JSON document

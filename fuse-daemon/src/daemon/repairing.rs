@@ -15,11 +15,34 @@ use cairnfs_store::{
 
 use super::Daemon;
 use crate::{
-    control::{Event, Opening},
+    control::{Event, Opening, Progress},
     exit::{Code, Failure, Result},
+    home::BucketName,
+    net::Mended,
 };
 
 impl Daemon {
+    /// Fetches what is damaged in a bucket that is mounted, from the devices that are connected, and
+    /// says what came of it.
+    pub(super) fn mend(
+        &self,
+        bucket: &BucketName,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let mended = self
+            .net
+            .mend(bucket, &mut |progress| say(Event::Progress(Progress::Syncing(progress))))?;
+        let Mended { blobs, lacking, peers } = mended;
+        let fetched = match (peers, blobs) {
+            (0, _) => "no other device is connected that could give what is damaged".to_owned(),
+            (_, 1) => "fetched 1 damaged piece from another device".to_owned(),
+            (_, more) => format!("fetched {more} damaged pieces from other devices"),
+        };
+        let rest = if lacking > 0 { format!(", {lacking} are nowhere") } else { String::new() };
+        say(Event::Note(format!("bucket '{bucket}': {fetched}{rest}")));
+        Ok(())
+    }
+
     /// Makes the index of a bucket anew and leaves out of the log what cannot be read. Says what
     /// that was.
     pub(super) fn repair(
@@ -28,13 +51,6 @@ impl Daemon {
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
         let name = &opening.bucket;
-        if let Some(served) = self.table.find(name) {
-            let message = format!(
-                "bucket '{name}' is mounted at {}: unmount it, then repair it",
-                served.dir.display()
-            );
-            return Err(Failure::new(Code::InUse, message));
-        }
         let _claim = self.claim(name, "being repaired")?;
         let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
         let dir = self.home.bucket_dir(name);

@@ -68,8 +68,11 @@ impl Daemon {
     ) -> Result<()> {
         let name = &request.opening.bucket;
         let options = Options { read_only: true, ..Options::default() };
-        if request.repair {
-            self.repair(&request.opening, say)?;
+        let is_open = self.table.open(name).is_some();
+        match (request.repair, is_open) {
+            (true, true) => self.mend(name, say)?,
+            (true, false) => self.repair(&request.opening, say)?,
+            (false, _) => (),
         }
         let mut damages = 0_u64;
         let say = RefCell::new(say);
@@ -93,7 +96,14 @@ impl Daemon {
             1 => "1 damage found".to_owned(),
             more => format!("{more} damages found"),
         };
-        let left = if request.repair { ", for which there is no other copy here" } else { "" };
+        let left = match (request.repair, is_open) {
+            (true, true) => ", which no connected device has whole",
+            (true, false) => {
+                ", for which there is no other copy here: mounted, the same command asks other \
+                 devices"
+            }
+            (false, _) => "",
+        };
         Err(Failure::new(Code::Damage, format!("bucket '{name}': {found}{left}")))
     }
 }

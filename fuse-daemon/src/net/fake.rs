@@ -283,6 +283,10 @@ impl Replica for FakeBucket {
         Ok(Box::new(fetch))
     }
 
+    fn mend(&self) -> Result<Box<dyn Fetching>> {
+        self.fetch(self.head().ok_or(Error::NotFound)?)
+    }
+
     fn awaits_first_version(&self) -> bool {
         self.state.lock().head.is_none()
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use cairnfs_mount_core::{Error, VersionId};
+use cairnfs_mount_core::{Error, FetchProgress, VersionId};
 use serde_bytes::ByteBuf;
 
 use super::{
@@ -62,10 +62,32 @@ pub(super) fn fetch(
     side: &Side,
     version: VersionId,
 ) -> Result<Box<dyn Fetching>, Unfetched> {
+    from_peer(net, offered, side, |desk| desk.fetch_once(version))
+}
+
+/// Fetches what is damaged here. What has come is kept if this ends early.
+pub(super) fn mend(
+    net: &Net,
+    offered: &Arc<Offered>,
+    side: &Side,
+) -> Result<FetchProgress, Unfetched> {
+    let mended = from_peer(net, offered, side, |desk| {
+        let fetching = offered.with(|replica| replica.mend()).ok_or(Unfetched::Closed)?;
+        desk.fetch_blobs(fetching?)
+    });
+    Ok(mended?.progress())
+}
+
+fn from_peer(
+    net: &Net,
+    offered: &Arc<Offered>,
+    side: &Side,
+    fetch_once: impl Fn(Desk<'_>) -> Result<Box<dyn Fetching>, Unfetched>,
+) -> Result<Box<dyn Fetching>, Unfetched> {
     offered.receive_from(&side.session);
     let desk = Desk { net, offered, side };
     let fetched = loop {
-        match desk.fetch_once(version) {
+        match fetch_once(desk) {
             // What came before is kept, so that beginning again costs little.
             Err(Unfetched::Failed(Error::MissingSecret { epoch })) => {
                 if let Err(err) = desk.learn_secret(epoch) {
@@ -119,6 +141,10 @@ impl Desk<'_> {
             Answer::Refused => (),
             _ => return Err(senseless()),
         }
+        self.fetch_blobs(fetching)
+    }
+
+    fn fetch_blobs(self, fetching: Box<dyn Fetching>) -> Result<Box<dyn Fetching>, Unfetched> {
         let in_flight = HashMap::new();
         let mut blobs = Blobs { desk: self, fetching, in_flight, blobs_in_flight: 0 };
         blobs.ask_all()?;

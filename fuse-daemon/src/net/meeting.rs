@@ -7,12 +7,13 @@ use std::{
 };
 
 use cairnfs_mount_core::FetchProgress;
+use crossbeam_channel::RecvTimeoutError;
 
 use super::{
     Net,
     joining::{not_served, not_shared},
     report::{PeerReport, SyncOutcome, SyncProgress, Transfer},
-    sharing::{Offered, Side, Standing},
+    sharing::{Mended, Offered, Side, Standing},
     tls::PeerKey,
 };
 use crate::{
@@ -161,6 +162,32 @@ impl Net {
                 return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
             }
             self.await_news(TICK);
+        }
+    }
+
+    /// Fetches what is damaged of `bucket`, from the peers that are connected.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`] if the bucket is not served; [`Code::Interrupted`] if `say` wants no more,
+    /// and it goes on then.
+    pub(crate) fn mend(
+        &self,
+        bucket: &BucketName,
+        say: &mut dyn FnMut(SyncProgress) -> bool,
+    ) -> Result<Mended> {
+        let offered = self.served(bucket)?;
+        let told = offered.mend();
+        loop {
+            match told.recv_timeout(TICK) {
+                Ok(mended) => return Ok(mended),
+                Err(RecvTimeoutError::Disconnected) => return Err(not_shared(bucket)),
+                Err(RecvTimeoutError::Timeout) => (),
+            }
+            let fetching = |(_, progress)| SyncProgress::Fetching(Transfer::new(bucket, progress));
+            if !say(offered.transfer().map_or(SyncProgress::Connecting, fetching)) {
+                return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
+            }
         }
     }
 

@@ -68,9 +68,6 @@ use cairnfs_mount_core::Mount;
 use cairnfs_store::{DeviceKey, Secret};
 use parking_lot::{Condvar, Mutex};
 
-pub(crate) use self::report::{
-    Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer,
-};
 use self::{
     addresses::Addresses,
     invites::Invites,
@@ -81,6 +78,10 @@ use self::{
     sharing::Offered,
     timing::Timing,
     tls::{PeerKey, Tls},
+};
+pub(crate) use self::{
+    report::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer},
+    sharing::Mended,
 };
 use crate::{
     exit::{Code, Failure, Result},

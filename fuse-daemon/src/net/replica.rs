@@ -21,6 +21,7 @@ pub(super) trait Replica: Send + Sync + Debug {
     fn ancestry(&self, head: &VersionId, have: &[VersionId], max: usize) -> Result<Vec<VersionId>>;
     fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>>;
     fn fetch(&self, head: VersionId) -> Result<Box<dyn Fetching>>;
+    fn mend(&self) -> Result<Box<dyn Fetching>>;
     fn awaits_first_version(&self) -> bool;
     fn members(&self) -> Vec<Member>;
     fn role(&self) -> Option<Role>;
@@ -78,6 +79,11 @@ impl Replica for Mount {
 
     fn fetch(&self, head: VersionId) -> Result<Box<dyn Fetching>> {
         let fetch = self.fetch(head)?;
+        Ok(Box::new(MountFetch { mount: self.clone(), fetch }))
+    }
+
+    fn mend(&self) -> Result<Box<dyn Fetching>> {
+        let fetch = self.mend()?;
         Ok(Box::new(MountFetch { mount: self.clone(), fetch }))
     }
 

@@ -18,6 +18,7 @@ use std::{
 };
 
 use cairnfs_mount_core::{BucketId, FetchProgress, Observer, VersionId};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{
@@ -64,6 +65,8 @@ struct Desk {
     /// By peer, whatever the connection.
     rejected: BTreeMap<PeerKey, VecDeque<VersionId>>,
     transfer: Option<(PeerKey, FetchProgress)>,
+    /// Somebody waits for what is damaged here to be fetched.
+    mend: Vec<Sender<Mended>>,
     /// What failed here, and when it is tried again.
     trouble: Option<(cairnfs_mount_core::Error, Instant)>,
 }
@@ -106,6 +109,17 @@ pub(super) struct Delivered {
     pub(super) answer: Answer,
 }
 
+/// What came of fetching what is damaged here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Mended {
+    /// Blobs that came.
+    pub(crate) blobs: u64,
+    /// Blobs that nobody who was asked has.
+    pub(crate) lacking: u64,
+    /// Devices that were asked to the end.
+    pub(crate) peers: u32,
+}
+
 /// What `bucket-sync` does next.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -117,6 +131,8 @@ pub(super) enum Job {
     Look(Side, VersionId),
     /// Tell this peer where the others are, and them where it is.
     Introduce(Side),
+    /// Fetch what is damaged here.
+    Mend(Vec<Side>, Vec<Sender<Mended>>),
     /// How many peers there are has changed between none and some.
     PeersWait(bool),
     Close,
@@ -202,6 +218,7 @@ impl Offered {
     pub(super) fn leave(&self) {
         let mut desk = self.desk.lock();
         desk.closed = true;
+        desk.mend.clear();
         desk.answers.clear();
         drop(desk);
         self.bell.notify_all();
@@ -371,6 +388,19 @@ impl Offered {
         self.bell.notify_all();
     }
 
+    /// Has what is damaged here fetched; hears what came of it, or nothing if the bucket is served
+    /// no longer.
+    pub(super) fn mend(&self) -> Receiver<Mended> {
+        let (tell, told) = bounded(1);
+        let mut desk = self.desk.lock();
+        if !desk.closed {
+            desk.mend.push(tell);
+        }
+        drop(desk);
+        self.bell.notify_all();
+        told
+    }
+
     /// What is being fetched.
     pub(super) fn set_transfer(&self, transfer: Option<(PeerKey, FetchProgress)>) {
         self.desk.lock().transfer = transfer;
@@ -437,6 +467,10 @@ impl Desk {
         }
         if mem::take(&mut self.head_changed) {
             return Some(Job::HeadChanged);
+        }
+        if !self.mend.is_empty() {
+            let sides = self.sides.values().cloned().collect();
+            return Some(Job::Mend(sides, mem::take(&mut self.mend)));
         }
         if self.sides.is_empty() == waiting {
             return Some(Job::PeersWait(!waiting));

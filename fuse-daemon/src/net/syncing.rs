@@ -10,7 +10,7 @@ use super::{
     fetching::{self, Unfetched},
     introducing,
     session::Ended,
-    sharing::{Job, Offered, Side, Standing},
+    sharing::{Job, Mended, Offered, Side, Standing},
 };
 use crate::values::hex;
 
@@ -24,6 +24,13 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
             Job::Tell(side, head) => side.say_head(head),
             Job::Introduce(side) => introducing::introduce(net, offered, &side),
             Job::Look(side, version) => look(net, offered, &side, version),
+            Job::Mend(sides, waits) => {
+                let mended = mend(net, offered, &sides);
+                // Whoever asked may have gone.
+                for one in waits {
+                    one.send(mended).ok();
+                }
+            }
             Job::PeersWait(now) => {
                 waiting = now;
                 offered.with(|replica| replica.peers_wait(now));
@@ -76,6 +83,27 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
             offered.set_trouble(err, Instant::now() + net.timing.trouble);
         }
     }
+}
+
+/// Fetches what is damaged here, from one peer after the other until nothing lacks.
+fn mend(net: &Net, offered: &Arc<Offered>, sides: &[Side]) -> Mended {
+    let mut mended = Mended::default();
+    for side in sides {
+        let peer = hex(&side.session.key[..4]);
+        match fetching::mend(net, offered, side) {
+            Ok(progress) => {
+                mended.peers += 1;
+                mended.blobs += progress.blobs;
+                mended.lacking = progress.unavailable;
+                log::info!("mend peer={peer} blobs={} lacking={}", progress.blobs, mended.lacking);
+                if mended.lacking == 0 {
+                    break;
+                }
+            }
+            Err(why) => log::warn!("mend peer={peer} reason={why:?}"),
+        }
+    }
+    mended
 }
 
 fn fetch(

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Cut, Home, Pair, Peer, Save, Tree, eventually, peer, peer::BUCKET};
+use cairnfs_tests::{Cut, Home, Pair, Peer, Save, Tree, data, eventually, peer, peer::BUCKET};
 
 /// How long a change may take to arrive; it needs a second or two.
 const ARRIVE: Duration = Duration::from_secs(30);
@@ -365,4 +365,33 @@ fn a_ticket_is_good_once_and_not_when_it_is_mistyped() {
     let outcome = join(&late, &ticket).exits(4);
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
     assert!(!late.cairnfs(&["list"]).ok().stdout.contains("mine"));
+}
+
+#[test]
+fn what_is_damaged_on_one_device_is_fetched_from_the_other() {
+    let pair = Pair::new();
+    let bytes = data::bytes(7, 4 << 20);
+    pair.other.write("large", &bytes);
+    pair.meet();
+    pair.one.stop();
+    // Amid the four megabytes that do not compress there is nothing else.
+    let (pack, _) = pair.one.home().packs().into_iter().max_by_key(|it| it.1).unwrap();
+    let mut rotten = fs::read(&pack).unwrap();
+    let end = rotten.iter().rposition(|&byte| byte != 0).unwrap();
+    rotten[end / 2] ^= 0x20;
+    fs::write(pack, rotten).unwrap();
+    pair.one.mount();
+    let damaged = pair.one.check();
+    assert_eq!(damaged.code, Some(8), "{damaged}");
+    assert!(damaged.stdout.contains("large"), "{damaged}");
+    fs::read(pair.one.path("large")).unwrap_err();
+    eventually("they reach each other", ARRIVE, || {
+        pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "30s"]).code == Some(0)
+    });
+    let mended = pair.one.home().cairnfs(&["check", "--repair", BUCKET]).ok();
+    assert!(mended.stderr.contains("fetched 1 damaged piece"), "{mended}");
+    assert!(pair.one.read("large") == bytes);
+    pair.one.check().ok();
+    pair.one.remount();
+    assert!(pair.one.read("large") == bytes);
 }

@@ -114,6 +114,32 @@ fn home(peer: &Peer) -> Home {
 }
 
 #[test]
+fn what_is_damaged_is_fetched_from_who_has_it() {
+    let one = Device::owner();
+    let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+    one.write("large", &bytes);
+    let other = Device::invited_by(&one, Role::Writer);
+    other.gets("large", &bytes);
+    let peer = other.close();
+    let pack = home(&peer).bucket_dir(&name()).join("packs/00000001.pack");
+    let mut rotten = std::fs::read(&pack).unwrap();
+    let at = rotten.len() / 2;
+    rotten[at] ^= 0x10;
+    std::fs::write(&pack, rotten).unwrap();
+    let other = Device::open(peer);
+    let damages = || {
+        let mut damages = 0;
+        other.mount.check(&mut |_, _| (), &mut |_, _| damages += 1).unwrap();
+        damages
+    };
+    assert_eq!(damages(), 1);
+    let mend = || other.peer.net.mend(&name(), &mut |_| true).unwrap();
+    eventually("a peer", || mend().peers > 0);
+    assert_eq!((damages(), mend().blobs), (0, 0));
+    assert_eq!(other.read("large").unwrap(), bytes);
+}
+
+#[test]
 fn a_bucket_is_joined_and_changes_go_both_ways() {
     let one = Device::owner();
     one.write("before", b"written before anybody joined");
