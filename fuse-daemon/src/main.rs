@@ -25,6 +25,7 @@ mod interrupt;
 mod lock;
 mod logger;
 mod net;
+mod order;
 mod passphrase;
 mod place;
 mod secret;

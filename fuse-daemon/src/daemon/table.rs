@@ -11,13 +11,13 @@ use std::{
 
 use cairnfs_mount_core::Mount;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
 
 use crate::{
     control::{KernelOptions, MountReport},
     exit::{Code, Failure, Result},
     fuse::Session,
     home::BucketName,
+    order::{self, Condvar, Mutex},
 };
 
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) struct Served {
     pub(super) kernel: KernelOptions,
     /// Disconnected when the mount has ended.
     pub(super) ended: Receiver<()>,
-    end: Mutex<Option<Sender<()>>>,
+    end: Mutex<Option<Sender<()>>, order::End>,
 }
 
 impl Served {
@@ -79,7 +79,7 @@ struct State {
 /// See the module's doc.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    state: Mutex<State>,
+    state: Mutex<State, order::Mounts>,
     /// Told when a place becomes free.
     freed: Condvar,
 }

@@ -24,14 +24,16 @@ use std::{
 use cairnfs_mount_core::{Ino, Observer, Outdated};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fuser::{INodeNo, Notifier};
-use parking_lot::Mutex;
 
-use crate::exit::plain;
+use crate::{
+    exit::plain,
+    order::{self, Mutex},
+};
 
 /// What the kernel must hear of.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    state: Mutex<State>,
+    state: Mutex<State, order::Outdated>,
     /// Holds at most one wake-up: the thread takes everything whenever it wakes.
     wake: Sender<()>,
 }
@@ -171,6 +173,8 @@ fn tell(kernel: &impl Kernel, what: &Outdated, is_alive: &impl Fn(Ino) -> bool) 
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
 
     #[derive(Default)]

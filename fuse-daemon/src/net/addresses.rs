@@ -15,12 +15,12 @@ use std::{
 };
 
 use cairnfs_mount_core::BucketId;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::tls::PeerKey;
 use crate::{
     durable,
+    order::{self, Mutex},
     values::{hex, parse_hex},
 };
 
@@ -70,7 +70,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Addresses {
     path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<State, order::Addresses>,
 }
 
 impl Addresses {

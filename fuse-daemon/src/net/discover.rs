@@ -12,10 +12,12 @@ use std::{
 };
 
 use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
-use parking_lot::Mutex;
 
 use super::{Net, tls::PeerKey};
-use crate::values::hex;
+use crate::{
+    order::{self, Mutex},
+    values::hex,
+};
 
 const SERVICE: &str = "_cairnfs._tcp.local.";
 /// How often it is looked for new interfaces, in seconds. The library's default of 5 would be a
@@ -29,9 +31,9 @@ const HEARD_MAX: usize = 256;
 /// The announcement, while there is one.
 #[derive(Default)]
 pub(super) struct Discovery {
-    responder: Mutex<Option<ServiceDaemon>>,
+    responder: Mutex<Option<ServiceDaemon>, order::Responder>,
     /// Who announced itself where, by fingerprint: it may become somebody to talk to later.
-    heard: Mutex<BTreeMap<String, Vec<SocketAddr>>>,
+    heard: Mutex<BTreeMap<String, Vec<SocketAddr>>, order::Discovered>,
 }
 
 impl std::fmt::Debug for Discovery {

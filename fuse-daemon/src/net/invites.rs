@@ -16,13 +16,13 @@ use std::{
 };
 
 use cairnfs_mount_core::{BucketId, Role};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{message::Refusal, ticket::seconds, tls::PeerKey};
 use crate::{
     durable,
     exit::{Code, Failure, Result},
+    order::{self, Mutex},
     values::{hex, parse_hex},
 };
 
@@ -71,7 +71,7 @@ pub(super) struct Redeemed {
 pub(super) struct Invites {
     path: PathBuf,
     /// Held while the file is read and written.
-    alone: Mutex<()>,
+    alone: Mutex<(), order::Invites>,
 }
 
 fn hash(secret: &[u8; 16]) -> blake3::Hash {

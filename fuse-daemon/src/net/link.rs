@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use rustix::net::SendFlags;
 use rustls::Connection;
 
 use super::frame::{FrameError, Frames};
+use crate::order::{self, Mutex};
 
 /// Bytes encrypted or read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -60,9 +60,9 @@ impl Patience {
 #[derive(Debug)]
 pub(super) struct Link {
     socket: Arc<TcpStream>,
-    tls: Mutex<Connection>,
+    tls: Mutex<Connection, order::Tls>,
     /// Encrypted bytes on their way; held until they are sent, as their order matters.
-    sending: Mutex<Vec<u8>>,
+    sending: Mutex<Vec<u8>, order::Sending>,
     /// These count only; nothing is ordered by them.
     sent: AtomicU64,
     received: AtomicU64,

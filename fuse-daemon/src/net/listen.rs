@@ -17,8 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
-
 use super::{
     Net,
     addresses::reachable_at,
@@ -27,7 +25,10 @@ use super::{
     roster::Admitted,
     session::{Ended, Opened, Session},
 };
-use crate::exit::{Code, Failure, Result, plain};
+use crate::{
+    exit::{Code, Failure, Result, plain},
+    order::{self, Condvar, Mutex},
+};
 
 /// Connections of nobody in particular.
 const STRANGERS_MAX: usize = 64;
@@ -37,8 +38,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The listening socket, and who waits at the door.
 #[derive(Debug, Default)]
 pub(super) struct Listening {
-    socket: Mutex<Option<Arc<TcpListener>>>,
-    door: Mutex<Door>,
+    socket: Mutex<Option<Arc<TcpListener>>, order::Listening>,
+    door: Mutex<Door, order::Door>,
     /// For the thread `accept-peers`: somebody has left the door.
     left: Condvar,
 }

@@ -66,7 +66,6 @@ use std::{
 
 use cairnfs_mount_core::Mount;
 use cairnfs_store::{DeviceKey, Secret};
-use parking_lot::{Condvar, Mutex};
 
 use self::{
     addresses::Addresses,
@@ -86,6 +85,7 @@ pub(crate) use self::{
 use crate::{
     exit::{Code, Failure, Result},
     home::{BucketName, Home},
+    order::{self, Condvar, Mutex},
 };
 
 /// How this device is to be reached.
@@ -114,11 +114,11 @@ pub(crate) struct Net {
     tls: Tls,
     addresses: Addresses,
     invites: Invites,
-    roster: Mutex<Roster>,
+    roster: Mutex<Roster, order::Roster>,
     /// For the thread `dial`, and for whoever waits for threads to end.
     wake: Condvar,
     /// Counts what may interest who waits for peers.
-    news: Mutex<u64>,
+    news: Mutex<u64, order::News>,
     news_bell: Condvar,
     listener: listen::Listening,
     discovery: discover::Discovery,

@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
-
 use super::message::{Ask, REQUESTS_MAX, Say};
+use crate::order::{self, Condvar, Mutex};
 
 /// Messages that wait to be sent; a connection on which more wait is not worth keeping.
 const SAYS_MAX: usize = 4096;
@@ -45,7 +44,7 @@ struct State {
 /// See the module's doc.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    state: Mutex<State>,
+    state: Mutex<State, order::Outbox>,
     bell: Condvar,
 }
 

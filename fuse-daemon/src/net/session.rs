@@ -25,8 +25,6 @@ use std::{
     time::SystemTime,
 };
 
-use parking_lot::Mutex;
-
 use super::{
     answering, frame,
     link::{Incoming, Link, LinkError, Patience},
@@ -39,6 +37,7 @@ use super::{
     timing::Timing,
     tls::PeerKey,
 };
+use crate::order::{self, Mutex};
 
 /// What both sides of a connection derive from its keys, and nobody else can.
 pub(super) type Challenge = [u8; 32];
@@ -55,13 +54,13 @@ pub(super) struct Session {
     link: Link,
     outbox: Outbox,
     challenge: Challenge,
-    table: Mutex<Table>,
-    asked: Mutex<Asked>,
+    table: Mutex<Table, order::Offers>,
+    asked: Mutex<Asked, order::Asked>,
     /// Where other devices are, as the peer says: some may become members here only later.
-    whereabouts: Mutex<BTreeMap<PeerKey, Vec<SocketAddr>>>,
+    whereabouts: Mutex<BTreeMap<PeerKey, Vec<SocketAddr>>, order::Whereabouts>,
     /// Why it ended.
-    ended: Mutex<Option<Ended>>,
-    heard: Mutex<SystemTime>,
+    ended: Mutex<Option<Ended>, order::Ended>,
+    heard: Mutex<SystemTime, order::Heard>,
 }
 
 /// Short: buckets and connections name each other.

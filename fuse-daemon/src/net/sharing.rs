@@ -19,7 +19,6 @@ use std::{
 
 use cairnfs_mount_core::{BucketId, FetchProgress, Observer, VersionId};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{
     message::{Answer, Say, Whereabouts},
@@ -27,7 +26,10 @@ use super::{
     session::Session,
     tls::PeerKey,
 };
-use crate::home::BucketName;
+use crate::{
+    home::BucketName,
+    order::{self, Condvar, Mutex, RwLock},
+};
 
 /// Bytes of answers that wait; whoever has more waits too.
 const ANSWERS_BYTES_MAX: usize = 4 << 20;
@@ -42,10 +44,10 @@ pub(super) struct Offered {
     me: PeerKey,
     /// Who invited this device, as long as the first version has not come.
     pub(super) inviters: Vec<PeerKey>,
-    replica: RwLock<Option<Arc<dyn Replica>>>,
+    replica: RwLock<Option<Arc<dyn Replica>>, order::Offered>,
     /// Whether that is none: told without a lock that is held while the bucket is used.
     gone: AtomicBool,
-    desk: Mutex<Desk>,
+    desk: Mutex<Desk, order::Desk>,
     /// For the thread `bucket-sync`: there is something on the desk.
     bell: Condvar,
     /// For those with an answer: there is room.

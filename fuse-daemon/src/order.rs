@@ -1,0 +1,34 @@
+//! The places of this program's locks in the order of all; those of mount-core have higher ranks.
+
+use cairnfs_store::order::LAST;
+pub(crate) use cairnfs_store::order::{Condvar, Mutex, RwLock};
+
+cairnfs_store::places! {
+    /// Never held while a bucket is opened, saved or unmounted.
+    Mounts = 0, "the table of mounts";
+    /// Held while the thread that accepts is started, which the roster counts.
+    Listening = 1, "the listening socket";
+    /// Held while discovery is started, which looks whether all ends.
+    Responder = 2, "the responder of discovery";
+    /// Not taken while one of the next three is held.
+    Roster = 3, "the roster";
+    /// Held while the buckets on it are brought in line with their members.
+    Offers = 4, "a connection's table of offers";
+    /// Held while a bucket is used, which takes the locks of mount-core.
+    Offered = 5, "an offered bucket";
+    Desk = 6, "a bucket's desk";
+    Sending = LAST - 2, "the sending end of a connection";
+    Tls = LAST - 1, "a connection's cipher";
+    Asked = LAST, "the requests of a connection";
+    Ended = LAST, "why a connection has ended";
+    Heard = LAST, "when a connection was heard of";
+    Whereabouts = LAST, "what a connection said of addresses";
+    Outbox = LAST, "an outbox";
+    Door = LAST, "the door";
+    News = LAST, "the news";
+    Invites = LAST, "the invitations";
+    Addresses = LAST, "the addresses of peers";
+    Discovered = LAST, "who was discovered";
+    End = LAST, "the end of a mount";
+    Outdated = LAST, "what the kernel has not heard";
+}
