@@ -325,6 +325,7 @@ mod tests {
             *locks.first.write() += 1;
         }
         assert_eq!((*locks.first.read(), *locks.end.lock()), (3, 7));
+        assert_eq!(*locks.beside.lock() + *locks.end.lock(), 10);
     }
 
     #[test]
