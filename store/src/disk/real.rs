@@ -85,7 +85,22 @@ impl Disk for RealDisk {
         if let Err(err) = noted {
             log::debug!("lock pid not noted: {err}");
         }
-        Ok(Box::new(file))
+        Ok(Box::new(RealLock { file }))
+    }
+}
+
+/// A lock that is let go when dropped: not when its file is closed, for a process that another
+/// thread is just starting has a copy of that until it runs its program.
+#[derive(Debug)]
+struct RealLock {
+    file: File,
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        if let Err(err) = rustix::fs::flock(&self.file, FlockOperation::Unlock) {
+            log::debug!("lock not let go: {err}");
+        }
     }
 }
 
@@ -114,5 +129,22 @@ impl DiskFile for RealFile {
     #[allow(clippy::disallowed_methods, reason = "this is the module that owns barriers")]
     fn barrier(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_let_go_though_a_child_has_a_copy_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = RealDisk.lock(&path).unwrap();
+        assert!(matches!(RealDisk.lock(&path), Err(LockError::Held(Some(_)))));
+        let copy = lock.downcast_ref::<RealLock>().unwrap().file.try_clone().unwrap();
+        drop(lock);
+        assert!(RealDisk.lock(&path).is_ok());
+        drop(copy);
     }
 }
