@@ -19,7 +19,8 @@ use crate::view::Policy;
 /// What is to become of a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution<B> {
-    /// The version this side had before the merge.
+    /// The version this side had before the merge; the latest if all of them came with it. To the
+    /// next merge they would be this side's, and an answer then would come a round late.
     UseBase,
     /// The version that came with the merge.
     UseIncoming,
@@ -110,9 +111,16 @@ pub fn resolve<B: Body, T: Tree<B>>(
         for version in &mut conflict.versions {
             version.local = local.knows(&version.op);
         }
-        let first = asked.insert((conflict.dirs.clone(), conflict.slot.clone()));
+        // Where a directory has the name there is nothing to choose from; else once for each name.
+        let slot = || (conflict.dirs.clone(), conflict.slot.clone());
         let answer = match conflict.kind {
-            ConflictKind::Content | ConflictKind::Name | ConflictKind::DeleteModify if first => {
+            ConflictKind::Type => {
+                asked.insert(slot());
+                Resolution::KeepBoth
+            }
+            ConflictKind::Content | ConflictKind::Name | ConflictKind::DeleteModify
+                if asked.insert(slot()) =>
+            {
                 resolver.resolve(&conflict, context)
             }
             _ => Resolution::KeepBoth,
@@ -138,7 +146,7 @@ fn apply<B: Body, T: Tree<B>>(
         conflict.versions.iter().filter(|v| wanted(v)).max_by_key(|version| version.op)
     };
     let version = match &answer {
-        Resolution::UseBase => chosen(&|version| version.local),
+        Resolution::UseBase => chosen(&|version| version.local).or_else(|| chosen(&|_| true)),
         Resolution::UseIncoming => chosen(&|version| !version.local),
         Resolution::UseVersion(op) => {
             Some(chosen(&|version| version.op == *op).ok_or(ResolveError::UnknownVersion)?)

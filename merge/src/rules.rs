@@ -15,8 +15,8 @@ pub enum Strategy {
     ForkOnConflict,
     /// The version of the latest operation; the others are discarded.
     LastWriteWins,
-    /// The local version. Stable only where one side uses it: on two sides they answer
-    /// differently, and the latest answer counts.
+    /// The local version, the latest if none is local. Stable only where one side uses it: on two
+    /// sides they answer differently, and the latest answer counts.
     BaseWins,
     /// The merged text if the edits are disjoint, else conflict files.
     MergeText,

@@ -133,43 +133,6 @@ fn case_205_three_logs_in_all_six_orders() {
     assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
-/// Merges back and forth until nobody has anything new; returns the rounds that took.
-fn exchange(logs: &mut [(Log, &dyn ConflictResolver<Text>)]) -> usize {
-    for round in 0..10 {
-        let before: Vec<Log> = logs.iter().map(|(log, _)| log.clone()).collect();
-        for (n, (log, resolver)) in logs.iter_mut().enumerate() {
-            for (m, other) in before.iter().enumerate() {
-                if n != m {
-                    merge(log, other, *resolver);
-                }
-            }
-        }
-        if logs.iter().zip(&before).all(|((log, _), before)| log.vv() == before.vv()) {
-            return round;
-        }
-    }
-    panic!("the logs never fall quiet");
-}
-
-#[test]
-fn case_206_base_wins_on_both_sides_falls_quiet() {
-    let (a, b) = edit_edit();
-    let mut logs: [(Log, &dyn ConflictResolver<Text>); 2] =
-        [(a, &Strategy::BaseWins), (b, &Strategy::BaseWins)];
-    assert!(exchange(&mut logs) <= 2);
-    assert_eq!(shown(&logs[0].0), shown(&logs[1].0));
-    assert_eq!(shown(&logs[0].0).len(), 1);
-}
-
-#[test]
-fn case_207_base_wins_against_last_write_wins_falls_quiet() {
-    let (a, b) = edit_edit();
-    let mut logs: [(Log, &dyn ConflictResolver<Text>); 2] =
-        [(a, &Strategy::BaseWins), (b, &Strategy::LastWriteWins)];
-    assert!(exchange(&mut logs) <= 2);
-    assert_eq!(shown(&logs[0].0), shown(&logs[1].0));
-}
-
 #[test]
 fn case_208_a_resolver_does_not_discard_a_later_human_edit() {
     let (mut a, mut b) = edit_edit();
@@ -343,79 +306,6 @@ fn case_215_skipping_both_is_an_event() {
     assert!(a.operations().any(|op| Some(op.id) == done.resolved_by && op.auto));
     merge(&mut b, &a, &Strategy::ConflictFile);
     assert!(shown(&a).is_empty() && shown(&b).is_empty());
-}
-
-#[test]
-fn case_216_any_mix_of_strategies_falls_quiet() {
-    let strategies = [Strategy::LastWriteWins, Strategy::BaseWins, Strategy::ConflictFile];
-    for mix in 0..81_usize {
-        let mut base = Log::new(C);
-        base.write(b"t", content("0")).unwrap();
-        let mut logs: Vec<(Log, &dyn ConflictResolver<Text>)> = Vec::new();
-        for n in 0..4_u8 {
-            let mut log = Log::new(DeviceId([n + 1; 16]));
-            log.merge(&base).unwrap();
-            log.write(b"t", content(&n.to_string())).unwrap();
-            log.write(b"u", content(&(n % 3).to_string())).unwrap();
-            let choice = mix / 3_usize.pow(u32::from(n)) % 3;
-            logs.push((log, &strategies[choice]));
-        }
-        assert!(exchange(&mut logs) <= 2, "mix {mix}");
-        assert!(logs.windows(2).all(|pair| pair[0].0.resolve_all() == pair[1].0.resolve_all()));
-    }
-}
-
-/// One random change of a log; what is refused is left out.
-fn change_at_random(log: &mut Log, rng: &mut Rng, text: &str, most: usize) {
-    let paths = [b"t".as_slice(), b"u", b"d/t", b"d"];
-    let (path, other) = (*rng.pick(&paths), *rng.pick(&paths));
-    let _refused = match rng.below(most) {
-        0..3 => log.write(path, content(text)),
-        3 => log.remove(path),
-        4 => log.rename(path, other),
-        _ => log.settle(path, content(text)),
-    };
-}
-
-#[test]
-fn case_216_random_writes_with_mixed_strategies_fall_quiet_in_two_rounds() {
-    mixed_strategies_fall_quiet(3, 2);
-}
-
-// FIXME: two is what was meant. About one history in a hundred with removals and moves takes a
-// third round; which answers cross in it has not been found out. That resolvers answer before they
-// have heard everybody is not the cause: asked once a round, with all logs, they take three too.
-#[test]
-fn case_216_random_changes_with_mixed_strategies_fall_quiet_in_three_rounds() {
-    mixed_strategies_fall_quiet(6, 3);
-}
-
-fn mixed_strategies_fall_quiet(changes: usize, most: usize) {
-    let strategies: [&dyn ConflictResolver<Text>; 4] = [
-        &Strategy::LastWriteWins,
-        &Strategy::BaseWins,
-        &Strategy::ConflictFile,
-        &Strategy::ForkOnConflict,
-    ];
-    for number in 0..400 {
-        let mut rng = Rng::new(216, number);
-        let mut base = Log::new(C);
-        for n in 0..3 {
-            change_at_random(&mut base, &mut rng, &n.to_string(), changes);
-        }
-        let mut logs: Vec<(Log, &dyn ConflictResolver<Text>)> = Vec::new();
-        for n in 0..4_u8 {
-            let mut log = Log::new(DeviceId([n + 1; 16]));
-            log.merge(&base).unwrap();
-            for step in 0..=rng.below(3) {
-                change_at_random(&mut log, &mut rng, &format!("{n}.{step}"), changes);
-            }
-            logs.push((log, *rng.pick(&strategies)));
-        }
-        let rounds = exchange(&mut logs);
-        assert!(rounds <= most, "{rounds} rounds in history {number}");
-        assert!(logs.windows(2).all(|pair| pair[0].0.resolve_all() == pair[1].0.resolve_all()));
-    }
 }
 
 #[test]
