@@ -25,5 +25,9 @@ fn main() -> ExitCode {
     }
     let failed = tally.failures.len();
     println!("{} scenarios, {failed} failed, {} not for this program", tally.run, tally.skipped);
+    if tally.run == 0 {
+        eprintln!("{} holds no scenario", file.display());
+        return ExitCode::from(2);
+    }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -12,12 +12,16 @@ pub struct Scenario {
     /// What it is about.
     pub title: String,
     fields: BTreeMap<String, String>,
+    /// What the line says that nobody understands, or twice.
+    strange: Option<String>,
 }
 
 const COLON_FIELDS: [&str; 14] = [
     "init", "A", "B", "C", "D", "sync", "then", "then2", "then3", "opt", "meta", "note", "lib",
     "unit",
 ];
+
+const OTHER_FIELDS: [&str; 5] = ["=>", "!", "F", "CH", "goal"];
 
 /// Reads the scenarios of a file; lines that do not begin with a number are prose.
 #[must_use]
@@ -32,16 +36,29 @@ fn parse_line(line: &str) -> Option<Scenario> {
         return None;
     }
     let title = parts.next()?.to_owned();
-    let mut fields = BTreeMap::new();
+    let (mut fields, mut strange) = (BTreeMap::new(), None);
     for part in parts {
         let colon = part.split_once(':').filter(|(key, _)| COLON_FIELDS.contains(key));
         let (key, value) = colon.or_else(|| part.split_once(' ')).unwrap_or((part, ""));
-        fields.insert(key.trim().to_owned(), value.trim().to_owned());
+        let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
+        let known = colon.is_some() || OTHER_FIELDS.contains(&key.as_str());
+        if fields.insert(key, value).is_some() || !known {
+            strange = Some(part.to_owned());
+        }
     }
-    Some(Scenario { number, title, fields })
+    Some(Scenario { number, title, fields, strange })
 }
 
 impl Scenario {
+    /// Fails for a line that says something nobody understands, or not how it is to end.
+    pub(crate) fn understood(&self) -> Result<(), String> {
+        match &self.strange {
+            Some(part) => Err(format!("what is `{part}`?")),
+            None if !self.has("=>") => Err("it has no outcome".into()),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the line has the field `key`.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.fields.contains_key(key)

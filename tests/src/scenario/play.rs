@@ -16,6 +16,7 @@ impl Scenario {
     ///
     /// Why it failed.
     pub fn play(&self, devices: &mut dyn Devices, pace: Pace) -> Told {
+        self.understood()?;
         Play { scenario: self, letters: self.letters(), devices, pace, ids: Ids::default() }.run()
     }
 }
