@@ -6,8 +6,8 @@
 #[path = "support/large.rs"]
 mod large;
 
-use cairnfs_merge::{Edit, NodeId, Relation, lookup};
-use large::{B, C, Counting, counted, differing, diverged, forest, name, op, write};
+use cairnfs_merge::{Content, ContentId, Edit, Indexed, Kind, NodeId, Relation, lookup};
+use large::{A, B, C, Counting, counted, differing, diverged, forest, name, op, write, write_at};
 
 #[test]
 fn case_235_a_million_files_with_ten_changes_on_each_side() {
@@ -20,6 +20,49 @@ fn case_235_a_million_files_with_ten_changes_on_each_side() {
     assert!(nodes <= 8 * 40, "{nodes} nodes loaded");
     assert!(reads <= 20 * 40, "{reads} index reads");
     println!("{nodes} nodes, {reads} index reads, {ms} ms warm");
+}
+
+/// `count` files, each below `depth` directories of its own.
+fn chains(count: u32, depth: u32) -> Indexed<u8> {
+    let mut tree = Indexed::default();
+    let first = op(1, A);
+    for chain in 0..count {
+        let mut edit = Edit::new(&tree, first);
+        let mut dir = NodeId::Root;
+        for level in 0..depth {
+            let id = NodeId::Born { op: first, n: chain * (depth + 1) + level };
+            let called = if level == 0 { name(&format!("d{chain}")) } else { name("d") };
+            edit.create(id, &[dir], called, Kind::Dir, None, []).unwrap();
+            dir = id;
+        }
+        let id = NodeId::Born { op: first, n: chain * (depth + 1) + depth };
+        let old = Content::new(ContentId([0; 32]), 1, 0);
+        edit.create(id, &[dir], name("f"), Kind::File, Some(old), []).unwrap();
+        let edited = edit.finish();
+        tree.apply_derived(edited.nodes, edited.index);
+    }
+    tree.vv_mut().learn(&first);
+    tree
+}
+
+#[test]
+fn case_235_what_is_loaded_grows_with_the_depth_of_the_changes_and_no_faster() {
+    for depth in [1, 4, 16, 64] {
+        let base = chains(20, depth);
+        let (mut ours, mut theirs) = (base.clone(), base);
+        for n in 0..20 {
+            let (tree, device) = if n < 10 { (&mut ours, B) } else { (&mut theirs, C) };
+            let top = format!("d{n}");
+            let mut dirs = vec!["d"; usize::try_from(depth).unwrap()];
+            dirs[0] = &top;
+            write_at(tree, op(2, device), &dirs, "f", 1);
+        }
+        let (nodes, reads, _) = counted(&ours, &theirs, &differing(&ours, &theirs));
+        let changed = 20 * (usize::try_from(depth).unwrap() + 1);
+        println!("{depth} deep, {changed} nodes changed: {nodes} loaded, {reads} index reads");
+        assert!(nodes <= 4 * changed, "{nodes} nodes loaded of {changed} changed, {depth} deep");
+        assert!(reads <= 4 * changed, "{reads} index reads for {changed} changed, {depth} deep");
+    }
 }
 
 #[test]

@@ -81,27 +81,31 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
+fn node(kind: Kind, parent: NodeId, text: &str) -> Arc<Node<u8>> {
+    let first = op(1, A);
+    let mut node = Node::empty(kind);
+    node.places = SmallMap::one(LinkId::FIRST, Reg::one(first, Place::new(parent, name(text))));
+    if kind == Kind::File {
+        node.content = Reg::one(first, Content::new(ContentId([0; 32]), 1, 0));
+    }
+    node.live = Reg::one(first, Carry::Same);
+    Arc::new(node)
+}
+
+const fn born(n: u32) -> NodeId {
+    NodeId::Born { op: OpId { lamport: 1, device: A }, n }
+}
+
 /// `dirs` directories of `files` files each.
 pub(crate) fn forest(dirs: u32, files: u32) -> Indexed<u8> {
-    let first = op(1, A);
-    let node = |kind, parent, text: &str| {
-        let mut node = Node::empty(kind);
-        node.places = SmallMap::one(LinkId::FIRST, Reg::one(first, Place::new(parent, name(text))));
-        if kind == Kind::File {
-            node.content = Reg::one(first, Content::new(ContentId([0; 32]), 1, 0));
-        }
-        node.live = Reg::one(first, Carry::Same);
-        Arc::new(node)
-    };
     let mut state = State::default();
-    state.vv.learn(&first);
+    state.vv.learn(&op(1, A));
     for dir in 0..dirs {
-        let id = NodeId::Born { op: first, n: dir * (files + 1) };
+        let id = born(dir * (files + 1));
         state.nodes.insert(id, node(Kind::Dir, NodeId::Root, &format!("d{dir}")));
         for file in 0..files {
             let n = dir * (files + 1) + file + 1;
-            let file = node(Kind::File, id, &format!("f{file}"));
-            state.nodes.insert(NodeId::Born { op: first, n }, file);
+            state.nodes.insert(born(n), node(Kind::File, id, &format!("f{file}")));
         }
     }
     Indexed::new(state)
@@ -109,7 +113,15 @@ pub(crate) fn forest(dirs: u32, files: u32) -> Indexed<u8> {
 
 /// Writes `value` to the file `file` of directory `dir`.
 pub(crate) fn write(tree: &mut Indexed<u8>, op: OpId, dir: &str, file: &str, value: u8) {
-    let ids = lookup(tree, &[NodeId::Root], &name(dir)).unwrap().unwrap().ids;
+    write_at(tree, op, &[dir], file, value);
+}
+
+/// Writes `value` to the file `file` below `dirs`, each in the one before.
+pub(crate) fn write_at(tree: &mut Indexed<u8>, op: OpId, dirs: &[&str], file: &str, value: u8) {
+    let mut ids = vec![NodeId::Root];
+    for dir in dirs {
+        ids = lookup(tree, &ids, &name(dir)).unwrap().unwrap().ids;
+    }
     let entry = lookup(tree, &ids, &name(file)).unwrap().unwrap();
     let mut edit = Edit::new(tree, op);
     edit.write(&entry, Content::new(ContentId([value; 32]), 1, value)).unwrap();
