@@ -3,6 +3,7 @@
 
 mod growth;
 mod latency;
+mod readers;
 mod report;
 mod space;
 mod writers;
@@ -109,6 +110,7 @@ pub fn run(dir: Option<&Path>, extent: Extent, output: &Output) -> Result<()> {
     groups.push(growth::unpublished(&sub("unpublished")?, extent)?);
     groups.push(growth::extents(&sub("extents")?, extent)?);
     groups.push(growth::making(binary, &sub("making")?, extent)?);
+    groups.push(readers::measure(binary, &sub("readers")?, extent)?);
     let rates = writers::measure(binary, &sub("writers")?, extent)?;
     let costs = space::measure(binary, &sub("space")?, extent)?;
     let extent = format!("{extent:?}").to_lowercase();
