@@ -1,5 +1,7 @@
 //! Whole networks in one process, over real sockets, with [`FakeBucket`]s.
 
+mod forged;
+mod forger;
 mod hostile;
 mod introducing;
 mod members;

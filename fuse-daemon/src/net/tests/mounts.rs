@@ -14,14 +14,14 @@ const WRITE: OpenFlags =
 const READ: OpenFlags = OpenFlags { truncate: false, write: false, ..WRITE };
 
 /// A device with a bucket that is open and offered.
-struct Device {
-    peer: Peer,
-    mount: Mount,
+pub(super) struct Device {
+    pub(super) peer: Peer,
+    pub(super) mount: Mount,
 }
 
 impl Device {
     /// A device that made the bucket.
-    fn owner() -> Self {
+    pub(super) fn owner() -> Self {
         let peer = Peer::new();
         let dir = home(&peer).bucket_dir(&name());
         Bucket::create(&dir, &peer.device, Protection::KeyFile).unwrap();
@@ -29,7 +29,7 @@ impl Device {
     }
 
     /// A device that joins what `inviter` has.
-    fn invited_by(inviter: &Self, role: Role) -> Self {
+    pub(super) fn invited_by(inviter: &Self, role: Role) -> Self {
         let hour = Duration::from_secs(3600);
         let ticket = inviter.peer.net.invite(&name(), role, hour, 1).unwrap().ticket;
         let peer = Peer::new();
@@ -59,7 +59,7 @@ impl Device {
         self.peer
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) {
         let (attr, fh) = self.mount.create(ME, Ino::ROOT, name.as_bytes(), 0o644, WRITE).unwrap();
         for (index, part) in bytes.chunks(1 << 20).enumerate() {
             let (tell, told) = bounded(1);
@@ -73,7 +73,7 @@ impl Device {
         self.mount.release(attr.ino, fh, Box::new(|_| ()));
     }
 
-    fn read(&self, name: &str) -> Option<Vec<u8>> {
+    pub(super) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let attr = self.mount.lookup(Ino::ROOT, name.as_bytes()).ok()?;
         let fh = self.mount.open(attr.ino, READ).ok()?;
         let mut bytes = Vec::new();
@@ -88,7 +88,7 @@ impl Device {
         Some(bytes)
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let fh = self.mount.opendir(Ino::ROOT).unwrap();
         let mut names = Vec::new();
         let mut take = |entry: cairnfs_mount_core::DirEntry| {
@@ -104,7 +104,7 @@ impl Device {
     }
 
     #[track_caller]
-    fn gets(&self, name: &str, bytes: &[u8]) {
+    pub(super) fn gets(&self, name: &str, bytes: &[u8]) {
         eventually(name, || self.read(name).as_deref() == Some(bytes));
     }
 }
@@ -213,4 +213,19 @@ fn a_removed_device_gets_nothing_new_and_others_go_on() {
     third.gets("for two", b"y");
     assert_eq!(other.read("for two"), None);
     eventually("it is left alone", || !other.peer.is_connected());
+    // It does not know that it was removed, and publishes what nobody takes.
+    other.write("of the removed", b"z");
+    let published = other.mount.publish().unwrap();
+    let tries = || {
+        let roster = other.peer.net.roster.lock();
+        roster.contacts[&one.peer.key()].tries
+    };
+    let before = tries();
+    eventually("it tries again", || tries() > before + 2);
+    third.write("still", b"1");
+    one.gets("still", b"1");
+    for device in [&one, &third] {
+        assert_eq!(device.names(), ["for all", "for two", "still"]);
+        assert!(!device.mount.covers(&published).unwrap());
+    }
 }

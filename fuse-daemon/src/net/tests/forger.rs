@@ -1,0 +1,224 @@
+//! A member that has the bucket's secrets and its own key, keeps to the protocol, and lies in what it
+//! publishes: FORMAT.md says how, and no program of ours writes it.
+
+use std::{collections::HashMap, path::Path};
+
+use cairnfs_merge::{DeviceId, OpId, VersionVector};
+use cairnfs_mount_core::{BucketId, Member, Mount, Observer, Result, Time, VersionId};
+use cairnfs_store::{
+    Appender, BlobId, Blobs, KeyRing, Kind, Options, SealedBlob, Secret, create, map::Root, sim,
+};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+use super::*;
+use crate::net::replica::{Fetching, Secrets};
+
+/// What is done to records of a kind before they are given away.
+type Alter = fn(Vec<u8>) -> Vec<u8>;
+
+/// A mount that is offered with another head, or with other bytes.
+#[derive(Debug)]
+pub(super) struct Forger {
+    mount: Mount,
+    head: VersionId,
+    forged: HashMap<VersionId, Vec<u8>>,
+    alter: Option<(Kind, Alter)>,
+}
+
+/// What a manifest says, but for the charter at its end.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Body {
+    pub(super) bucket: BucketId,
+    pub(super) author: [u8; 32],
+    incarnation: u32,
+    parents: Vec<BlobId>,
+    pub(super) vv: VersionVector,
+    pub(super) root: Root,
+    pub(super) ops: u64,
+    time: Time,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Signed {
+    format: u32,
+    #[serde(with = "serde_bytes")]
+    body: Vec<u8>,
+    signature: ByteArray<64>,
+}
+
+/// The name under which a device writes that never lost its memory.
+pub(super) fn device_id(key: &PeerKey) -> DeviceId {
+    let mut hasher = blake3::Hasher::new_derive_key("cairnfs 2026-11 device id");
+    hasher.update(key);
+    hasher.update(&0_u32.to_le_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    DeviceId(id)
+}
+
+impl Body {
+    /// One operation of `author` after the version `parent`, which this body is of: it removes all.
+    pub(super) fn remove_all(&mut self, author: &DeviceKey, parent: VersionId) {
+        self.author = author.public();
+        self.parents = vec![BlobId(parent)];
+        let lamport = self.vv.max_lamport() + 1;
+        self.vv.learn(&OpId { lamport, device: device_id(&self.author) });
+        self.ops = 1;
+        self.root = Root::EMPTY;
+    }
+}
+
+impl Forger {
+    /// Tells the truth so far.
+    pub(super) fn of(mount: &Mount) -> Self {
+        let head = mount.head().unwrap();
+        Self { mount: mount.clone(), head, forged: HashMap::new(), alter: None }
+    }
+
+    /// Stands on a version that says something else than the true one, signed by `key`.
+    pub(super) fn version(mut self, key: &DeviceKey, change: impl FnOnce(&mut Body)) -> Self {
+        let mut mint = Mint::of(&self.mount);
+        let plain = mint.open(self.mount.sealed(&self.head).unwrap().unwrap());
+        let signed: Signed = postcard::from_bytes(&plain).unwrap();
+        let (mut body, charter) = postcard::take_from_bytes::<Body>(&signed.body).unwrap();
+        change(&mut body);
+        let body = [&postcard::to_stdvec(&body).unwrap(), charter].concat();
+        let what_for = format!("cairnfs manifest {}\0", signed.format);
+        let signature = ByteArray::new(key.sign(&[what_for.as_bytes(), &body].concat()));
+        let plain = postcard::to_stdvec(&Signed { body, signature, ..signed }).unwrap();
+        let sealed = mint.seal(&plain);
+        self.head = sealed.claims().id.0;
+        self.forged.insert(self.head, sealed.into());
+        self
+    }
+
+    /// Gives records of this kind as something else.
+    pub(super) fn altering(self, kind: Kind, alter: Alter) -> Self {
+        Self { alter: Some((kind, alter)), ..self }
+    }
+
+    /// Is offered instead of the mount.
+    pub(super) fn serve(self, peer: &Peer) {
+        let replica: Arc<dyn Replica> = Arc::new(self);
+        peer.net.serve_replica(&name(), &replica);
+    }
+}
+
+/// Opens and seals under the secrets of a bucket.
+struct Mint {
+    appender: Appender,
+    blobs: Arc<Blobs>,
+}
+
+impl Mint {
+    fn of(mount: &Mount) -> Self {
+        let secrets = mount.secrets(&[]);
+        let secrets = secrets.into_iter().map(|(epoch, secret)| (epoch, Secret::new(*secret)));
+        let keys = KeyRing::new(secrets).unwrap();
+        let options =
+            Options { pack_bytes: 1 << 20, reserve_bytes: 64 << 10, ..Options::default() };
+        let disk = Arc::new(sim::SimDisk::new(1));
+        let (appender, blobs) = create(disk, Path::new("/mint"), keys, options).unwrap();
+        Self { appender, blobs }
+    }
+
+    fn open(&mut self, sealed: Vec<u8>) -> Arc<[u8]> {
+        let blob = self.appender.put_sealed(&SealedBlob::from_bytes(sealed).unwrap()).unwrap();
+        self.appender.save(b"", false).unwrap();
+        self.blobs.get(&blob).unwrap()
+    }
+
+    fn seal(&mut self, manifest: &[u8]) -> SealedBlob {
+        let blob = self.appender.put(Kind::Manifest, manifest).unwrap();
+        self.appender.save(b"", false).unwrap();
+        self.blobs.get_sealed(&blob.id).unwrap()
+    }
+}
+
+impl Replica for Forger {
+    fn bucket_id(&self) -> BucketId {
+        self.mount.bucket_id()
+    }
+
+    fn recognise(&self, challenge: &[u8]) -> [u8; 32] {
+        self.mount.recognise(challenge)
+    }
+
+    fn head(&self) -> Option<VersionId> {
+        Some(self.head)
+    }
+
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        self.mount.observe(observer);
+    }
+
+    fn peers_wait(&self, waiting: bool) {
+        self.mount.peers_wait(waiting);
+    }
+
+    fn covers(&self, id: &VersionId) -> Result<bool> {
+        self.mount.covers(id)
+    }
+
+    fn ancestry(&self, head: &VersionId, have: &[VersionId], max: usize) -> Result<Vec<VersionId>> {
+        if self.forged.contains_key(head) {
+            return Ok(vec![*head]);
+        }
+        self.mount.ancestry(head, have, max)
+    }
+
+    fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>> {
+        if let Some(forged) = self.forged.get(id) {
+            return Ok(Some(forged.clone()));
+        }
+        let sealed = self.mount.sealed(id)?;
+        Ok(sealed.map(|bytes| {
+            let kind = SealedBlob::from_bytes(bytes.clone()).unwrap().kind();
+            match self.alter {
+                Some((altered, alter)) if altered == kind => alter(bytes),
+                _ => bytes,
+            }
+        }))
+    }
+
+    fn fetch(&self, head: VersionId) -> Result<Box<dyn Fetching>> {
+        Replica::fetch(&self.mount, head)
+    }
+
+    fn mend(&self) -> Result<Box<dyn Fetching>> {
+        Replica::mend(&self.mount)
+    }
+
+    fn awaits_first_version(&self) -> bool {
+        self.mount.awaits_first_version()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.mount.members()
+    }
+
+    fn role(&self) -> Option<Role> {
+        self.mount.role()
+    }
+
+    fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
+        self.mount.set_member(key, name, role)
+    }
+
+    fn secrets(&self, have: &[u16]) -> Secrets {
+        self.mount.secrets(have)
+    }
+
+    fn epochs(&self) -> Vec<u16> {
+        self.mount.epochs()
+    }
+
+    fn learn_secrets(&self, secrets: Secrets) -> Result<()> {
+        self.mount.learn_secrets(secrets)
+    }
+
+    fn publish(&self) -> Result<()> {
+        Replica::publish(&self.mount)
+    }
+}
