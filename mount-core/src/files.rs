@@ -16,6 +16,7 @@ use crate::{
     file::{Base, File},
     inodes::Shown,
     order::{self, Mutex},
+    writer::save::{JOURNAL_BYTES_MAX, Snapshot},
 };
 
 /// Contents that became unsaved and that no save has looked at since. Its lock is the last one
@@ -95,8 +96,27 @@ impl Files {
         }
     }
 
+    /// Takes what is unsaved of each content that a save has to look at. What has no name need not
+    /// survive, but its memory must be freed: it is taken if that is `pressed` for.
+    pub(crate) fn snapshots(&self, pressed: bool) -> Vec<Snapshot> {
+        let taken = self.take_unsaved().into_iter().filter_map(|(shown, file)| {
+            let mut content = file.lock();
+            content.unlist();
+            let wanted = content.is_unsaved() && (shown.is_some() || pressed);
+            let journaled = content.unsaved_bytes() <= JOURNAL_BYTES_MAX;
+            let content = match wanted {
+                true if journaled => content.snapshot_to_record(),
+                true => content.snapshot(),
+                false => return None,
+            };
+            let id = shown.map(|shown| shown.node);
+            Some(Snapshot { id, file: Arc::clone(&file), content, base: None })
+        });
+        taken.collect()
+    }
+
     /// What a save has to look at, and what shows each; nothing does if it has lost its name.
-    pub(crate) fn take_unsaved(&self) -> Vec<(Option<Shown>, Arc<File>)> {
+    fn take_unsaved(&self) -> Vec<(Option<Shown>, Arc<File>)> {
         let named = |file: Arc<File>| (self.shown_of.get(&address(&file)).copied(), file);
         self.unsaved.take().into_iter().map(named).collect()
     }

@@ -6,6 +6,7 @@
 
 mod bucket;
 mod charter;
+mod clock;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]

@@ -23,6 +23,7 @@ use cairnfs_store::BlobRef;
 use crate::{
     BucketId, Done, Error, Health, Observer, Options, Outdated, Result, Role, Time,
     charter::Charter,
+    clock::{Clock, NEVER, Noted},
     file::{Content, Data, Growth},
     files::Files,
     handles::Handles,
@@ -30,7 +31,7 @@ use crate::{
     order::{self, Mutex, RwLock},
     tree::LiveTree,
     vault::Vault,
-    writer::save::{JOURNAL_BYTES_MAX, Snapshot},
+    writer::save::Snapshot,
 };
 
 /// Memory that may be held before the writer begins to free some, as a part of the limit.
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) handles: Handles,
     pub(crate) report: Mutex<Report, order::Report>,
     accounts: Accounts,
+    clock: Clock,
     throttled: Mutex<Throttled, order::Throttled>,
     observers: Mutex<Observers, order::Observers>,
     started: Instant,
@@ -119,10 +121,7 @@ pub(crate) struct Report {
     pub(crate) barriers: u64,
 }
 
-/// No time, where times are microseconds since the mount started.
-const NEVER: u64 = u64::MAX;
-
-/// Numbers that every call updates. Each stands alone, but `dirty_since` and `wakes_at`.
+/// Numbers that every call updates. Each stands alone.
 #[derive(Debug)]
 struct Accounts {
     /// Bytes of dirty pieces in memory.
@@ -131,14 +130,6 @@ struct Accounts {
     unsaved: AtomicI64,
     /// A lower bound, in bytes, of the space that writes may still take.
     space: AtomicI64,
-    /// When the first change was made that no save has begun to cover.
-    dirty_since: AtomicU64,
-    /// When the writer will look at `dirty_since` by itself. 0 while it is awake: before it sleeps
-    /// it says until when, and then looks. A change is noted first, and then this is looked at; so
-    /// one of the two sees the other (all four are sequentially consistent).
-    wakes_at: AtomicU64,
-    /// When the last change was made: microseconds since the mount started.
-    last_change: AtomicU64,
     stopped: AtomicBool,
     /// Whether somebody was refused space since some was last looked for.
     starved: AtomicBool,
@@ -174,9 +165,6 @@ impl Shared {
             held: AtomicI64::default(),
             unsaved: AtomicI64::default(),
             space: AtomicI64::default(),
-            dirty_since: AtomicU64::new(NEVER),
-            wakes_at: AtomicU64::default(),
-            last_change: AtomicU64::default(),
             stopped: AtomicBool::default(),
             starved: AtomicBool::default(),
             read_only: AtomicBool::default(),
@@ -206,6 +194,7 @@ impl Shared {
                 barriers: 0,
             }),
             accounts,
+            clock: Clock::new(),
             throttled: Mutex::default(),
             observers: Mutex::default(),
             started: Instant::now(),
@@ -299,48 +288,38 @@ impl Shared {
         self.accounts.awaited.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a change; `true` if the writer must be woken, as it sleeps for longer than a
-    /// change may stay unsaved.
+    /// Takes note of a change that has been made; `true` if the writer must be woken, as it sleeps
+    /// for longer than a change may stay unsaved.
     pub(crate) fn changed(&self) -> bool {
-        let now = self.micros(Instant::now());
-        self.accounts.last_change.store(now, Ordering::Relaxed);
-        // Pairs with the store in `begin_save`, which comes before the snapshot: a change that the
-        // snapshot misses is noted anew.
-        if !self.note_dirty(now) {
-            return false;
-        }
-        self.report.lock().unsaved_since.get_or_insert_with(SystemTime::now);
         let max_age = self.options.policy.max_age().as_micros();
-        let due = now.saturating_add(u64::try_from(max_age).unwrap_or(NEVER));
-        self.accounts.wakes_at.load(Ordering::SeqCst) > due
+        let max_age = u64::try_from(max_age).unwrap_or(NEVER);
+        match self.clock.changed(self.micros(Instant::now()), max_age) {
+            Noted::Before => false,
+            Noted::First { wake } => {
+                self.report.lock().unsaved_since.get_or_insert_with(SystemTime::now);
+                wake
+            }
+        }
     }
 
-    /// Something is dirty since `now` at the latest; `true` if nothing was before.
-    fn note_dirty(&self, now: u64) -> bool {
-        let dirty_since = &self.accounts.dirty_since;
-        dirty_since.compare_exchange(NEVER, now, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-    }
-
-    /// The writer sleeps until `deadline`, unless it is woken; `None` for ever. It must look at
-    /// [`Shared::dirty_since`] after this and before it sleeps.
-    pub(crate) fn writer_sleeps(&self, deadline: Option<Instant>) {
+    /// The writer sleeps until `deadline`, unless it is woken; `None` for ever. Returns when the
+    /// first change was made that no save has begun to cover: then it must not sleep for too long.
+    pub(crate) fn writer_sleeps(&self, deadline: Option<Instant>) -> Option<Instant> {
         let until = deadline.map_or(NEVER, |deadline| self.micros(deadline));
-        self.accounts.wakes_at.store(until, Ordering::SeqCst);
+        self.clock.writer_sleeps(until).map(|since| self.instant(since))
     }
 
-    /// The writer is awake, and looks at [`Shared::dirty_since`] before it sleeps.
-    pub(crate) fn writer_wakes(&self) {
-        self.accounts.wakes_at.store(0, Ordering::SeqCst);
-    }
-
-    /// When the first change was made that no save has begun to cover.
-    pub(crate) fn dirty_since(&self) -> Option<Instant> {
-        let micros = self.accounts.dirty_since.load(Ordering::SeqCst);
-        (micros != NEVER).then(|| self.started + Duration::from_micros(micros))
+    /// The writer is awake, and calls [`Shared::writer_sleeps`] before it sleeps. Returns the same.
+    pub(crate) fn writer_wakes(&self) -> Option<Instant> {
+        self.clock.writer_wakes().map(|since| self.instant(since))
     }
 
     pub(crate) fn last_change(&self) -> Instant {
-        let micros = self.accounts.last_change.load(Ordering::Relaxed);
+        self.instant(self.clock.last_change())
+    }
+
+    /// `micros` after the start of the mount.
+    fn instant(&self, micros: u64) -> Instant {
         self.started + Duration::from_micros(micros)
     }
 
@@ -431,31 +410,16 @@ impl Shared {
     /// Takes everything that no save has covered; `None` if there is nothing. Costs what it takes,
     /// however much is loaded.
     pub(crate) fn begin_save(&self) -> Option<Batch> {
-        self.accounts.dirty_since.store(NEVER, Ordering::SeqCst);
+        self.clock.save_begins(|| self.snapshot())
+    }
+
+    fn snapshot(&self) -> Option<Batch> {
         let mut core = self.core.write();
         let nodes: Vec<_> = std::mem::take(&mut core.unsaved)
             .into_iter()
             .filter_map(|id| Some((id, core.tree.changed(&id)?)))
             .collect();
-        let files: Vec<Snapshot> = core
-            .files
-            .take_unsaved()
-            .into_iter()
-            .filter_map(|(shown, file)| {
-                let mut content = file.lock();
-                content.unlist();
-                // What has no name need not survive, but its memory must be freed.
-                let wanted = content.is_unsaved() && (shown.is_some() || self.is_pressed());
-                let journaled = content.unsaved_bytes() <= JOURNAL_BYTES_MAX;
-                let content = match wanted {
-                    true if journaled => content.snapshot_to_record(),
-                    true => content.snapshot(),
-                    false => return None,
-                };
-                let id = shown.map(|shown| shown.node);
-                Some(Snapshot { id, file: Arc::clone(&file), content, base: None })
-            })
-            .collect();
+        let files = core.files.snapshots(self.is_pressed());
         core.saving = !(nodes.is_empty() && files.is_empty());
         if !core.saving {
             self.report.lock().unsaved_since = None;
@@ -492,11 +456,11 @@ impl Shared {
             report.last_save = Some(SystemTime::now());
             report.unpublished = true;
             // A change after the snapshot has been noted again.
-            if self.dirty_since().is_none() {
+            if self.clock.dirty_since().is_none() {
                 report.unsaved_since = None;
             }
         } else {
-            self.note_dirty(self.micros(Instant::now()));
+            self.clock.note(self.micros(Instant::now()));
         }
     }
 

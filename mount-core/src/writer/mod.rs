@@ -164,8 +164,7 @@ impl Writer {
                 Some(deadline) => inbox.recv_deadline(deadline),
                 None => inbox.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
             };
-            self.shared.writer_wakes();
-            self.heed_changes();
+            self.heed_changes(self.shared.writer_wakes());
             let mut stop = None;
             match first {
                 Ok(first) => {
@@ -207,14 +206,13 @@ impl Writer {
             let due = this.schedule.deadline(this.shared.last_change());
             due.into_iter().chain(ahead).chain(this.tidy_at()).min()
         };
-        self.shared.writer_sleeps(deadline(self));
-        self.heed_changes();
+        self.heed_changes(self.shared.writer_sleeps(deadline(self)));
         deadline(self)
     }
 
     /// Starts the clock if something has become dirty.
-    fn heed_changes(&mut self) {
-        if let Some(since) = self.shared.dirty_since() {
+    fn heed_changes(&mut self, dirty_since: Option<Instant>) {
+        if let Some(since) = dirty_since {
             self.schedule.dirty(since);
         }
     }
