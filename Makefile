@@ -19,13 +19,14 @@ DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 E2E_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix stress powercut soak
+.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix stress loom powercut soak
 
 help:
 	@echo "make demo    builds cairnfs and shows the main job in a throw-away home"
 	@echo "make test    everything that CI runs"
 	@echo "make posix   pjdfstest and fsx on a real mount (long)"
 	@echo "make stress  stress-ng, fio and dbench with many workers on a real mount (ten minutes)"
+	@echo "make loom    the locks and atomics of the save path under a model checker for threads (builds long, runs half a minute)"
 	@echo "make powercut  the power goes under a bucket on ext4, 500 times for each test"
 	@echo "make soak    the random tests for an hour or so: more kills, steps, bytes"
 	@echo "one step of make test: make deps fmt lint doc unit budget deny e2e"
@@ -96,6 +97,12 @@ posix:
 stress:
 	@$(SAY) "Running stress-ng, fio and dbench on a real mount"
 	@tests/stress/run
+
+# The flag has everything built anew, so in a place of its own, and without lto, which would take longer than the run.
+loom:
+	@$(SAY) "What threads may do on the save path, in every interleaving"
+	RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		cargo test --locked -p cairnfs-mount-core --release --lib --target-dir target/loom -- --nocapture models::
 
 powercut:
 	@$(SAY) "Cutting the power below a bucket on ext4, 1000 times"

@@ -8,7 +8,13 @@
 //! 1. A change that is noted while the writer falls asleep is seen by the writer before it sleeps,
 //!    or its caller is told to wake it, unless the writer wakes up by itself in time.
 //! 2. A change that a save's snapshot misses is noted when the save has begun, or later.
+//!
+//! `models.rs` tries both in every interleaving. For that the order is made by fences: the model
+//! checker does not know sequentially consistent accesses.
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// No time.

@@ -21,6 +21,8 @@ mod full_tests;
 mod handles;
 mod inodes;
 mod manifest;
+#[cfg(all(test, loom))]
+mod models;
 mod mount;
 mod options;
 mod order;

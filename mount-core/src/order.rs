@@ -2,8 +2,15 @@
 //!
 //! The store's have higher ranks: names are looked up in its map with `core` held.
 
+#[cfg(loom)]
+mod checked;
+
 use cairnfs_store::order::LAST;
-pub(crate) use cairnfs_store::order::{Mutex, MutexGuard, RwLock};
+pub(crate) use cairnfs_store::order::RwLock;
+#[cfg(not(loom))]
+pub(crate) use cairnfs_store::order::{Mutex, MutexGuard};
+#[cfg(loom)]
+pub(crate) use checked::{Mutex, MutexGuard};
 
 cairnfs_store::places! {
     /// Held while the end of the writer's thread is waited for.

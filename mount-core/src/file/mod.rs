@@ -19,11 +19,15 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+#[cfg(loom)]
+use loom::sync::atomic::AtomicBool;
+#[cfg(not(loom))]
+use std::sync::atomic::AtomicBool;
 use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
