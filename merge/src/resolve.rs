@@ -2,7 +2,8 @@
 //!
 //! A merge needs no resolver. One that answers makes *operations*, as a person would, flagged
 //! automatic: a decision travels, and is never a private view. Among concurrent automatic values
-//! only the latest counts, so resolvers on different peers fall quiet, whatever they answer.
+//! only the latest counts, so resolvers on different peers fall quiet, whatever they answer. Merged
+//! texts fall quiet too: whoever sees the same versions makes the same bytes of them.
 
 use std::collections::BTreeSet;
 
@@ -37,6 +38,11 @@ pub enum Resolution<B> {
     },
     /// Something new.
     Merged(Content<B>),
+    /// What [`MergeContent`] makes of the versions: of them alone, so the same on every peer. Unlike
+    /// [`Self::Merged`] it counts as an edit of all of them and not as an answer. Of two answers the
+    /// latest stands for both; but one that was made of other versions has edits in it that the
+    /// latest lacks. The two are a conflict like any other, and are merged in their turn.
+    MergedText(Content<B>),
 }
 
 /// What a resolver may use besides the conflict.
@@ -166,6 +172,11 @@ fn apply<B: Body, T: Tree<B>>(
                 edit.unlink(&entry)?;
             }
             return Ok(Some(contents(conflict).collect()));
+        }
+        Resolution::MergedText(content) => {
+            let merged = content.id;
+            edit.unite(&winner.entry, content)?;
+            return Ok(Some(contents(conflict).filter(|id| *id != merged).collect()));
         }
         Resolution::Merged(content) => content,
         _ => match version.and_then(|version| version.entry.content.clone()) {

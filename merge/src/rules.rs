@@ -32,7 +32,7 @@ impl<B: Body> ConflictResolver<B> for Strategy {
             }
             Self::BaseWins => Resolution::UseBase,
             Self::MergeText => {
-                merged(conflict, context).map_or(Resolution::KeepBoth, Resolution::Merged)
+                merged(conflict, context).map_or(Resolution::KeepBoth, Resolution::MergedText)
             }
         }
     }

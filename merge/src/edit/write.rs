@@ -58,13 +58,25 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     ///
     /// [`EditError::IsADirectory`] if a directory holds the name.
     pub fn resolve(&mut self, winner: &Entry<B>, content: Content<B>) -> EditResult<(), T::Error> {
-        self.act(|edit| edit.settle_conflict(winner, content))
+        let is_decision = content.auto;
+        self.act(|edit| edit.settle_conflict(winner, content, is_decision))
+    }
+
+    /// As [`Edit::resolve`], with what all versions together amount to.
+    pub(crate) fn unite(
+        &mut self,
+        winner: &Entry<B>,
+        mut content: Content<B>,
+    ) -> EditResult<(), T::Error> {
+        content.auto = false;
+        self.act(|edit| edit.settle_conflict(winner, content, true))
     }
 
     fn settle_conflict(
         &mut self,
         winner: &Entry<B>,
         mut content: Content<B>,
+        is_decision: bool,
     ) -> EditResult<(), T::Error> {
         let shown = winner.content.as_ref().ok_or(EditError::IsADirectory)?;
         let id = winner.id();
@@ -86,7 +98,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.settle(&id)?;
         let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
         content.hist = self.hist_of(winner, shown);
-        if content.auto {
+        if is_decision {
             // The place is written too, so that two resolvers that keep different nodes both
             // keep them in earnest.
             for spot in self.spots(&id, &node)? {
