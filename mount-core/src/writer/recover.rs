@@ -95,20 +95,32 @@ fn replay_first(
     before: Option<BlobRef>,
     vault: &Arc<Vault>,
 ) -> Result<Vec<OpenVersion>> {
-    let before = before.filter(|_| !first.files.is_empty());
-    // It may have been given up for space since.
-    let Some(before) = before.filter(|it| vault.blobs().contains(&it.id).is_ok_and(|is| is)) else {
+    let Some(before) = before.filter(|_| !first.files.is_empty()) else {
         replay(core, first)?;
         return Ok(Vec::new());
     };
-    let before = Manifest::open(&vault.chunk(&before)?)?;
-    let before = LiveTree::open(Arc::clone(vault), before.root)?;
-    let tree = std::mem::replace(&mut core.tree, before);
-    replay(core, first)?;
-    let mut parted = open_versions(core, |_, _| true)?;
-    core.tree = tree;
-    parted.retain(|version| version.is_parted(&core.tree));
-    Ok(parted)
+    match tree_of(&before, vault) {
+        Ok(before) => {
+            let tree = std::mem::replace(&mut core.tree, before);
+            replay(core, first)?;
+            let mut parted = open_versions(core, |_, _| true)?;
+            core.tree = tree;
+            parted.retain(|version| version.is_parted(&core.tree));
+            Ok(parted)
+        }
+        // It may have been given up for space since. No reason to refuse all that is there.
+        Err(err @ Error::Damaged { .. }) => {
+            log::warn!("contents are put on the newest version: those before it: {err}");
+            replay(core, first)?;
+            Ok(Vec::new())
+        }
+        Err(err) => Err(err),
+    }
+}
+
+fn tree_of(manifest: &BlobRef, vault: &Arc<Vault>) -> Result<LiveTree> {
+    let manifest = Manifest::open(&vault.chunk(manifest)?)?;
+    LiveTree::open(Arc::clone(vault), manifest.root)
 }
 
 fn replay(core: &mut Core, record: SaveRecord) -> Result<()> {
