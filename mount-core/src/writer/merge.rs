@@ -5,7 +5,7 @@
 //!   2  join, verify, ask the resolver, sign         no lock; on the published tree, which nobody changes
 //!   3  one barrier
 //!   4  land: the live changes since step 1 are put on the new version      lock, short
-//!   5  tell the peers                               by those who observe
+//!   5  save those changes where they are now; tell the peers                by those who observe
 //! ```
 //!
 //! Changes that are made while step 2 runs are made under an operation later than all that the
