@@ -269,7 +269,13 @@ impl Fetch {
         self.inbox.send(command).map_err(|_ended| Error::Stopped)?;
         answer.recv().unwrap_or(Err(Error::Stopped))?;
         for id in came {
-            self.todo.extend(self.lacking.remove(&id).unwrap_or_default());
+            let needs = self.lacking.remove(&id).unwrap_or_default();
+            if self.mends {
+                // It has been looked at before; what lies below it has not.
+                needs.into_iter().try_for_each(|need| self.expand(need))?;
+            } else {
+                self.todo.extend(needs);
+            }
         }
         self.progress.blobs += blobs.len() as u64;
         self.progress.bytes += bytes as u64;
@@ -286,10 +292,10 @@ impl Fetch {
         for id in ids {
             let id = BlobId(*id);
             match self.lacking.remove(&id).as_deref() {
+                Some(_) if self.mends => self.progress.unavailable += 1,
                 Some([Need::Version(_), ..]) if id != self.head => {
                     self.given_up.insert(id);
                 }
-                Some(_) if self.mends => self.progress.unavailable += 1,
                 Some(_) => return Err(rejected("its peer does not have all of it")),
                 None => return Err(rejected("an answer to what was not asked")),
             }

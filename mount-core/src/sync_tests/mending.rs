@@ -67,6 +67,33 @@ fn what_is_damaged_here_is_mended_from_another_device() {
 }
 
 #[test]
+fn damage_below_damage_is_mended_too() {
+    let (mut a, b) = filled();
+    let (disk, whole) = (a.disk.clone(), b.tree());
+    let pack = Path::new(DIR).join("packs/00000001.pack");
+    let bits = disk.content(&pack).unwrap().len() as u64 * 8;
+    let mut mended = 0;
+    for n in 0..20 {
+        let rotten = disk.crash(1);
+        a.start_on(rotten.clone());
+        // It is open already: so whole paths of the tree may be hit, down from the newest version.
+        for place in 0..200 {
+            rotten.flip_bit(&pack, 88 * 8 + (bits - 88 * 8) / 200 * place + n * 37);
+        }
+        let mut fetch = a.mount().mend().unwrap();
+        b.serve(&mut fetch).unwrap();
+        let progress = fetch.progress();
+        mended += progress.blobs;
+        // Of the versions before it joined the other one has none.
+        assert!(progress.unavailable <= 8, "places {n}: {progress:?}");
+        let left = a.mount().mend().unwrap().wanted(1_000).unwrap().len() as u64;
+        assert_eq!(left, progress.unavailable, "places {n}");
+        assert_eq!(a.tree(), whole, "places {n}");
+    }
+    assert!(mended > 500, "{mended}");
+}
+
+#[test]
 fn what_the_other_device_lacks_too_is_passed_over() {
     let (mut a, b) = filled();
     let pack = Path::new(DIR).join("packs/00000001.pack");
