@@ -1,0 +1,223 @@
+//! What a blob that is here needs besides: of a version its parents, of a map node those below it,
+//! of an entry what it lies in.
+
+use std::sync::Arc;
+
+use cairnfs_merge::{Node, NodeId, Tree, verify};
+use cairnfs_store::{BlobId, BlobRef, map::MapNode, map::Root};
+
+use super::{Fetch, VERSIONS_MAX, distrust, rejected};
+use crate::{
+    Error, Result,
+    file::{Data, FILE_BYTES_MAX},
+    manifest::Manifest,
+    tree::{BaseTree, contents, keys},
+    vault::parse_extent,
+};
+
+/// A blob, and what it is needed for.
+#[derive(Clone, Debug)]
+pub(super) enum Need {
+    Version(BlobId),
+    TreeNode(Place),
+    /// Of a file's map; `ours` is the map of the same file in our version.
+    FileNode(Place, Root),
+    /// A node of the tree that is too long for the map.
+    LongNode(BlobRef, NodeId),
+    Chunk(BlobRef),
+}
+
+/// A map node, with what its parent says of it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) blob: BlobRef,
+    /// None for a root.
+    pub(super) under: Option<Under>,
+}
+
+/// Where below a root a map node belongs. As no two places overlap, no node is in two of them: a
+/// walk takes no longer than the map is large, whoever made it.
+#[derive(Clone, Debug)]
+pub(super) struct Under {
+    pub(super) level: u8,
+    pub(super) first: Vec<u8>,
+    /// The key that the next node begins with, if there is one.
+    end: Option<Vec<u8>>,
+}
+
+impl Need {
+    pub(super) fn id(&self) -> BlobId {
+        match self {
+            Self::Version(id) => *id,
+            Self::TreeNode(place) | Self::FileNode(place, _) => place.blob.id,
+            Self::LongNode(blob, _) | Self::Chunk(blob) => blob.id,
+        }
+    }
+
+    /// The length that whoever refers to it says it has.
+    pub(super) fn len(&self) -> Option<u32> {
+        match self {
+            Self::Version(_) => None,
+            Self::TreeNode(place) | Self::FileNode(place, _) => Some(place.blob.len),
+            Self::LongNode(blob, _) | Self::Chunk(blob) => Some(blob.len),
+        }
+    }
+}
+
+impl Fetch {
+    /// Looks into what is here for what else is needed.
+    pub(super) fn expand(&mut self, need: Need) -> Result<()> {
+        let vault = Arc::clone(&self.shared.vault);
+        match need {
+            Need::Version(id) => self.expand_version(id),
+            Need::TreeNode(place) => {
+                let node = self.load(&place)?;
+                if node.level() > 0 {
+                    self.todo.extend(children(&place, &node)?.map(Need::TreeNode));
+                    return Ok(());
+                }
+                for index in 0..node.len() {
+                    self.expand_entry(node.key(index), node.value(index))?;
+                }
+                Ok(())
+            }
+            Need::FileNode(place, ours) => {
+                self.walked.insert(place.blob.id);
+                let node = self.load(&place)?;
+                if node.level() > 0 {
+                    let below = children(&place, &node)?;
+                    self.todo.extend(below.map(|place| Need::FileNode(place, ours)));
+                    return Ok(());
+                }
+                for index in 0..node.len() {
+                    let extent = parse_extent(node.key(index), node.value(index))
+                        .map_err(|_source| rejected("a file's map makes no sense"))?;
+                    self.todo.push(Need::Chunk(extent.blob));
+                }
+                Ok(())
+            }
+            Need::LongNode(blob, id) => {
+                let bytes = vault.chunk(&blob)?;
+                let node = BaseTree::decode_long(&bytes).map_err(distrust)?;
+                self.expand_node(&id, &node)
+            }
+            Need::Chunk(_) => Ok(()),
+        }
+    }
+
+    fn load(&self, place: &Place) -> Result<Arc<MapNode>> {
+        let node = self.shared.vault.maps().load(&place.blob).map_err(Error::from);
+        let node = node.map_err(distrust)?;
+        let fits = match &place.under {
+            Some(Under { level, first, end }) => {
+                let last = node.len().checked_sub(1).map(|last| node.key(last));
+                let is_within =
+                    last.is_some_and(|last| end.as_deref().is_none_or(|end| last < end));
+                node.level() == *level && is_within && node.key(0) == *first
+            }
+            None => true,
+        };
+        if fits { Ok(node) } else { Err(rejected("a map node that is not where it belongs")) }
+    }
+
+    fn expand_version(&mut self, id: BlobId) -> Result<()> {
+        let blobs = self.shared.vault.blobs();
+        let (_, blob) = blobs.describe(&id)?;
+        let manifest = Manifest::open(&blobs.get(&blob)?).map_err(distrust)?;
+        if manifest.bucket != self.shared.bucket {
+            return Err(rejected("a version of another bucket"));
+        }
+        // What is covered was verified when it came, and so was all before it.
+        if id != self.head && self.known.dominates(&manifest.vv) {
+            return Ok(());
+        }
+        if self.versions.len() >= VERSIONS_MAX {
+            return Err(rejected("more versions than any bucket has"));
+        }
+        if self.mends {
+            let root = manifest.root.0.map(|blob| Place { blob, under: None });
+            self.todo.extend(root.map(Need::TreeNode));
+            for parent in &manifest.parents {
+                // What was given up for space is not missed.
+                if blobs.contains(parent)? {
+                    self.todo.push(Need::Version(*parent));
+                }
+            }
+        } else if !self.is_first() {
+            // A device that has just joined believes who invited it, and needs no history.
+            self.todo.extend(manifest.parents.iter().map(|id| Need::Version(*id)));
+        }
+        self.versions.insert(id, Arc::new(manifest));
+        Ok(())
+    }
+
+    /// An entry of the tree's map.
+    fn expand_entry(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if !key.starts_with(&keys::all_nodes()) {
+            // The indexes follow from the nodes, which is checked when it is merged.
+            return Ok(());
+        }
+        let id = keys::parse_only_node(key).filter(|id| keys::node(id) == key);
+        let id = id.ok_or_else(|| rejected("a key of the tree makes no sense"))?;
+        let ours = self.shared.vault.get(self.ours.root, key)?;
+        if ours.is_some_and(|ours| *ours == *value) {
+            return Ok(());
+        }
+        match BaseTree::outside(value) {
+            Some(blob) => self.todo.push(Need::LongNode(blob, id)),
+            None => {
+                let node = self.ours.decode(value).map_err(distrust)?;
+                self.expand_node(&id, &node)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expand_node(&mut self, id: &NodeId, node: &Node<Data>) -> Result<()> {
+        let vv = self.manifest().map(|head| head.vv.clone()).unwrap_or_default();
+        verify::node(&vv, id, node).map_err(|reject| rejected(&reject.to_string()))?;
+        let ours = self.ours.node(id)?;
+        let our_maps: Vec<Root> = ours
+            .iter()
+            .flat_map(|node| contents(node))
+            .filter_map(|content| match content.body {
+                Data::Map { root, .. } => Some(root),
+                _ => None,
+            })
+            .collect();
+        for content in contents(node) {
+            match &content.body {
+                Data::Inline(bytes) if bytes.len() as u64 == content.len => (),
+                Data::Device(_) => (),
+                Data::Chunk(blob) if u64::from(blob.len) == content.len => {
+                    self.todo.push(Need::Chunk(*blob));
+                }
+                Data::Map { root, .. } if content.len <= FILE_BYTES_MAX => {
+                    let ours = our_maps.first().copied().unwrap_or(Root::EMPTY);
+                    if let Some(blob) = root.0.filter(|_| !our_maps.contains(root)) {
+                        self.todo.push(Need::FileNode(Place { blob, under: None }, ours));
+                    }
+                }
+                _ => return Err(rejected("a content that makes no sense")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The children of the inner node at `place`.
+fn children(place: &Place, node: &MapNode) -> Result<impl Iterator<Item = Place> + use<>> {
+    let level = node.level().checked_sub(1).ok_or_else(|| rejected("a leaf with children"))?;
+    let mut places = Vec::with_capacity(node.len());
+    for index in 0..node.len() {
+        let blob = node.child(index).ok_or_else(|| rejected("a map node without a child"))?;
+        let next = (index + 1 < node.len()).then(|| node.key(index + 1).to_vec());
+        let end = next.or_else(|| place.under.as_ref()?.end.clone());
+        places.push(Place {
+            blob,
+            under: Some(Under { level, first: node.key(index).to_vec(), end }),
+        });
+    }
+    // The last is looked at first: so from left to right.
+    Ok(places.into_iter().rev())
+}
