@@ -7,9 +7,10 @@ use serde_bytes::ByteBuf;
 
 use super::{
     Net,
+    desk::{Delivered, NoAnswer, Side},
     message::{Answer, Ask, EPOCHS_MAX, GivenSecret, IDS_MAX},
     replica::Fetching,
-    sharing::{Delivered, NoAnswer, Offered, Side},
+    sharing::Offered,
 };
 
 /// Bytes that may be on their way, as far as can be told before they come.

@@ -10,8 +10,9 @@ use std::{net::IpAddr, net::SocketAddr, sync::Arc};
 
 use super::{
     Net,
+    desk::Side,
     message::{WHERE_ADDRESSES_MAX, WHERE_MAX, Whereabouts},
-    sharing::{Offered, Side},
+    sharing::Offered,
 };
 
 /// Tells a peer where the other members are, and those that are connected where it is.

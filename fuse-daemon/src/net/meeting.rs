@@ -11,9 +11,10 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{
     Net,
+    desk::{Mended, Side, Standing},
     joining::{not_served, not_shared},
     report::{PeerReport, SyncOutcome, SyncProgress, Transfer},
-    sharing::{Mended, Offered, Side, Standing},
+    sharing::Offered,
     tls::PeerKey,
 };
 use crate::{

@@ -28,6 +28,7 @@
 
 mod addresses;
 mod answering;
+mod desk;
 mod dial;
 mod discover;
 #[cfg(test)]
@@ -79,8 +80,8 @@ use self::{
     tls::{PeerKey, Tls},
 };
 pub(crate) use self::{
+    desk::Mended,
     report::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer},
-    sharing::Mended,
 };
 use crate::{
     exit::{Code, Failure, Result},

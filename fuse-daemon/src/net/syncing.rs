@@ -7,10 +7,11 @@ use cairnfs_mount_core::{Error, MergeStep, VersionId};
 
 use super::{
     Net,
+    desk::{Job, Mended, Side, Standing},
     fetching::{self, Unfetched},
     introducing,
     session::Ended,
-    sharing::{Job, Mended, Offered, Side, Standing},
+    sharing::Offered,
 };
 use crate::values::hex;
 

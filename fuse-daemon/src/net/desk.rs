@@ -1,0 +1,200 @@
+//! The desk of a bucket that is served: what connections have left there, what each peer is known
+//! to have, and what `bucket-sync` does next.
+//!
+//! Plain data under one lock, which [`Offered`](super::sharing::Offered) takes; nothing here waits.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    sync::Arc,
+    time::Instant,
+};
+
+use cairnfs_mount_core::{FetchProgress, VersionId};
+use crossbeam_channel::Sender;
+
+use super::{
+    message::{Answer, Say, Whereabouts},
+    session::Session,
+    tls::PeerKey,
+};
+
+/// Versions remembered of one peer that are not asked for again.
+const REJECTED_MAX: usize = 64;
+
+/// What waits for `bucket-sync`, and what it knows of each peer.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    pub(super) closed: bool,
+    pub(super) head_changed: bool,
+    pub(super) sides: BTreeMap<PeerKey, Side>,
+    /// The connection whose answers are waited for.
+    pub(super) receiving: Option<Arc<Session>>,
+    pub(super) answers: VecDeque<Delivered>,
+    pub(super) answers_bytes: usize,
+    /// By peer, whatever the connection.
+    pub(super) rejected: BTreeMap<PeerKey, VecDeque<VersionId>>,
+    pub(super) transfer: Option<(PeerKey, FetchProgress)>,
+    /// Somebody waits for what is damaged here to be fetched.
+    pub(super) mend: Vec<Sender<Mended>>,
+    /// What failed here, and when it is tried again.
+    pub(super) trouble: Option<(cairnfs_mount_core::Error, Instant)>,
+}
+
+/// One peer with which the bucket is shared.
+#[derive(Clone, Debug)]
+pub(super) struct Side {
+    pub(super) session: Arc<Session>,
+    /// What this side calls the bucket on that connection.
+    pub(super) number: u32,
+    /// The version it stands on, as it says.
+    pub(super) head: Option<VersionId>,
+    /// How that compares with what is here.
+    pub(super) standing: Standing,
+    /// The newest version of ours of which it has everything.
+    pub(super) seen: Option<VersionId>,
+    /// The version that was announced to it last.
+    pub(super) told: Option<VersionId>,
+    /// Whether it was told where the others are, and they where it is.
+    pub(super) introduced: bool,
+}
+
+/// A peer's version, seen from here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// To be looked at, or being fetched.
+    Open,
+    /// Everything in it is here.
+    Covered,
+    /// It is not believed.
+    Rejected,
+    /// It cannot be had: the peer does not give it, or nothing can be stored here.
+    Refused,
+}
+
+/// An answer that came.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) request: u32,
+    pub(super) answer: Answer,
+}
+
+/// What came of fetching what is damaged here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Mended {
+    /// Blobs that came.
+    pub(crate) blobs: u64,
+    /// Blobs that nobody who was asked has.
+    pub(crate) lacking: u64,
+    /// Devices that were asked to the end.
+    pub(crate) peers: u32,
+}
+
+/// What `bucket-sync` does next.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// The version or the members may have changed.
+    HeadChanged,
+    /// Tell this peer where this device stands.
+    Tell(Side, VersionId),
+    /// See whether anything is lacking of what this peer has.
+    Look(Side, VersionId),
+    /// Tell this peer where the others are, and them where it is.
+    Introduce(Side),
+    /// Fetch what is damaged here.
+    Mend(Vec<Side>, Vec<Sender<Mended>>),
+    /// How many peers there are has changed between none and some.
+    PeersWait(bool),
+    Close,
+}
+
+/// Why no answer comes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum NoAnswer {
+    Closed,
+    PeerGone,
+    Late,
+}
+
+impl Side {
+    /// Tells the peer that everything in its version is here.
+    pub(super) fn say_seen(&self, version: VersionId) {
+        self.session.say(Say::Seen { bucket: self.number, version });
+    }
+
+    /// Tells the peer what this device stands on.
+    pub(super) fn say_head(&self, version: VersionId) {
+        self.session.say(Say::Head { bucket: self.number, version });
+    }
+
+    /// Tells the peer where other members may be found.
+    pub(super) fn say_where(&self, others: Vec<Whereabouts>) {
+        if !others.is_empty() {
+            self.session.say(Say::Where { bucket: self.number, others });
+        }
+    }
+
+    /// Whether each has what the other one published.
+    pub(super) fn has_met(&self, head: Option<VersionId>) -> bool {
+        self.standing == Standing::Covered && (head.is_none() || self.seen == head)
+    }
+}
+
+impl Desk {
+    pub(super) fn side(&mut self, session: &Session) -> Option<&mut Side> {
+        let side = self.sides.get_mut(&session.key);
+        side.filter(|side| is(&side.session, session))
+    }
+
+    /// This version of a peer is not asked for again.
+    pub(super) fn reject(&mut self, peer: PeerKey, version: VersionId) {
+        let list = self.rejected.entry(peer).or_default();
+        list.push_back(version);
+        if list.len() > REJECTED_MAX {
+            list.pop_front();
+        }
+    }
+
+    pub(super) fn awaits(&mut self, session: &Session) -> bool {
+        let receiving = self.receiving.as_ref().is_some_and(|it| is(it, session));
+        receiving && !self.closed && self.side(session).is_some()
+    }
+
+    pub(super) fn next_job(&mut self, waiting: bool, head: Option<VersionId>) -> Option<Job> {
+        if self.closed {
+            return Some(Job::Close);
+        }
+        if mem::take(&mut self.head_changed) {
+            return Some(Job::HeadChanged);
+        }
+        if !self.mend.is_empty() {
+            let sides = self.sides.values().cloned().collect();
+            return Some(Job::Mend(sides, mem::take(&mut self.mend)));
+        }
+        if self.sides.is_empty() == waiting {
+            return Some(Job::PeersWait(!waiting));
+        }
+        if let Some(head) = head
+            && let Some(side) = self.sides.values_mut().find(|side| side.told != Some(head))
+        {
+            side.told = Some(head);
+            return Some(Job::Tell(side.clone(), head));
+        }
+        if let Some(side) = self.sides.values_mut().find(|side| !side.introduced) {
+            side.introduced = true;
+            return Some(Job::Introduce(side.clone()));
+        }
+        let in_trouble = self.trouble.as_ref().is_some_and(|(_, again)| *again > Instant::now());
+        let (side, version) = self.open_side().filter(|_| !in_trouble)?;
+        Some(Job::Look(side, version))
+    }
+
+    pub(super) fn open_side(&self) -> Option<(Side, VersionId)> {
+        let open = self.sides.values().filter(|side| side.standing == Standing::Open);
+        open.filter_map(|side| Some((side.clone(), side.head?))).next()
+    }
+}
+
+fn is(one: &Arc<Session>, session: &Session) -> bool {
+    std::ptr::eq(&raw const **one, session)
+}
