@@ -97,13 +97,10 @@ fn merging_the_same_from_both_sides_needs_no_third_version() {
 #[test]
 fn what_is_open_on_a_device_put_back_to_an_older_state_goes_on() {
     let (mut a, b) = two();
-    a.mount().stop().unwrap();
-    let backup = a.disk.crash(1);
-    a.start_on(a.disk.clone());
+    let backup = a.backup();
     a.write("one", "1");
     sync(&a, &b);
-    a.mount().stop().unwrap();
-    a.start_on(backup);
+    a.put_back(backup);
     a.mkdir("dir");
     a.write("dir/two", "2");
     let (ino, fh) = a.open("dir/two", WRITE);
@@ -134,13 +131,10 @@ fn what_is_open_on_a_device_put_back_to_an_older_state_goes_on() {
 fn members_and_settings_of_a_device_put_back_to_an_older_state_are_kept() {
     let (mut a, b) = two();
     let c = a.invite(Role::Writer);
-    a.mount().stop().unwrap();
-    let backup = a.disk.crash(1);
-    a.start_on(a.disk.clone());
+    let backup = a.backup();
     a.write("one", "1");
     sync(&a, &b);
-    a.mount().stop().unwrap();
-    a.start_on(backup);
+    a.put_back(backup);
     a.mount().set_member(c.key.public(), "", None).unwrap();
     let settings = Settings { strategy: Strategy::LastWriteWins, rules: Vec::new() };
     a.mount().set_settings(settings.clone()).unwrap();
@@ -181,13 +175,10 @@ fn a_device_put_back_to_an_older_state_loses_nothing() {
     let (a, mut b) = two();
     b.write("one", "1");
     b.mount().publish().unwrap();
-    b.mount().stop().unwrap();
-    let backup = b.disk.crash(1);
-    b.start_on(b.disk.clone());
+    let backup = b.backup();
     b.write("two", "2");
     sync(&a, &b);
-    b.mount().stop().unwrap();
-    b.start_on(backup);
+    b.put_back(backup);
     b.write("three", "3");
     b.mkdir("d");
     b.write("d/four", "4");

@@ -140,6 +140,19 @@ impl Peer {
         self.start_on(self.disk.clone());
     }
 
+    /// A copy of its disk as it is after a clean stop.
+    fn backup(&mut self) -> sim::SimDisk {
+        self.mount().stop().unwrap();
+        let backup = self.disk.crash(1);
+        self.start_on(self.disk.clone());
+        backup
+    }
+
+    fn put_back(&mut self, backup: sim::SimDisk) {
+        self.mount().stop().unwrap();
+        self.start_on(backup);
+    }
+
     /// As if it had saved the record that `put` makes.
     fn restart_after(&mut self, put: impl FnOnce(&mut Appender) -> SaveRecord) {
         self.mount().stop().unwrap();
