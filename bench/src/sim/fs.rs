@@ -186,14 +186,14 @@ impl Filesystem for SimFs {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.find(parent, name) {
             Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
-            Err(err) => reply.error(err.into()),
+            Err(err) => reply.error(errno(&err)),
         }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match self.attr(ino) {
             Ok(attr) => reply.attr(&TTL, &attr),
-            Err(err) => reply.error(err.into()),
+            Err(err) => reply.error(errno(&err)),
         }
     }
 
@@ -218,7 +218,7 @@ impl Filesystem for SimFs {
         let cut = size.map_or(Ok(()), |size| self.file(ino)?.set_len(size));
         match cut.and_then(|()| self.attr(ino)) {
             Ok(attr) => reply.attr(&TTL, &attr),
-            Err(err) => reply.error(err.into()),
+            Err(err) => reply.error(errno(&err)),
         }
     }
 
@@ -236,7 +236,7 @@ impl Filesystem for SimFs {
             Ok(attr) => {
                 reply.created(&TTL, &attr, Generation(0), FileHandle(0), FopenFlags::empty());
             }
-            Err(err) => reply.error(err.into()),
+            Err(err) => reply.error(errno(&err)),
         }
     }
 
@@ -273,7 +273,7 @@ impl Filesystem for SimFs {
     ) {
         match self.read_up_to(ino, offset, size) {
             Ok(data) => reply.data(&data),
-            Err(err) => reply.error(err.into()),
+            Err(err) => reply.error(errno(&err)),
         }
     }
 
@@ -291,7 +291,7 @@ impl Filesystem for SimFs {
     ) {
         match self.file(ino).and_then(|file| file.write_at(data, offset)) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-            Err(err) => reply.error(err.into()),
+            Err(err) => reply.error(errno(&err)),
         }
     }
 
@@ -323,7 +323,7 @@ impl Filesystem for SimFs {
     ) {
         let entries = match self.list(ino) {
             Ok(entries) => entries,
-            Err(err) => return reply.error(err.into()),
+            Err(err) => return reply.error(errno(&err)),
         };
         for ((number, kind, name), next) in entries.into_iter().zip(1..) {
             if next > offset && reply.add(INodeNo(number), next, kind, name) {
@@ -338,9 +338,21 @@ impl Filesystem for SimFs {
     }
 }
 
+/// The disk's errors are kinds without a number, and a number is what the kernel takes.
+fn errno(err: &io::Error) -> Errno {
+    match err.kind() {
+        io::ErrorKind::NotFound => Errno::ENOENT,
+        io::ErrorKind::AlreadyExists => Errno::EEXIST,
+        io::ErrorKind::IsADirectory => Errno::EISDIR,
+        io::ErrorKind::NotADirectory => Errno::ENOTDIR,
+        io::ErrorKind::StorageFull => Errno::ENOSPC,
+        _ => Errno::EIO,
+    }
+}
+
 fn answer(reply: ReplyEmpty, result: io::Result<()>) {
     match result {
         Ok(()) => reply.ok(),
-        Err(err) => reply.error(err.into()),
+        Err(err) => reply.error(errno(&err)),
     }
 }

@@ -99,3 +99,25 @@ impl Drop for Sim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::ErrorKind};
+
+    use super::*;
+    use crate::workplace;
+
+    #[test]
+    fn names_are_made_and_missed_as_on_any_disk() {
+        let dir = workplace::in_memory().unwrap();
+        let sim = Sim::over(dir.path(), 1).unwrap();
+        let path = dir.path().join("00000002.pack");
+        assert_eq!(fs::read(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        fs::write(&path, b"sealed").unwrap();
+        assert_eq!(fs::File::create_new(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"sealed");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        drop(sim);
+    }
+}
