@@ -138,14 +138,16 @@ fn worked(
                     })
                     .collect();
                 moments.sort();
-                let mut images = Vec::new();
+                let mut images: Vec<(Duration, Image)> = Vec::new();
                 for (moment, seed) in moments.into_iter().zip(1..) {
                     thread::sleep(moment.saturating_sub(start.elapsed()));
                     if interrupt::came() {
                         break;
                     }
                     // Taken before: what is acknowledged while the image is made is not in question.
-                    images.push((start.elapsed(), sim.cut(seed)));
+                    let at = start.elapsed();
+                    let before = images.last().map(|(_, image)| image);
+                    images.push((at, sim.cut(seed, before)));
                 }
                 images
             })?;

@@ -68,10 +68,11 @@ impl Sim {
         Ok(Self { disk, point: point.to_owned(), session: Some(Served(session)) })
     }
 
-    /// What the disk might hold after a power failure now.
+    /// What the disk might hold after a power failure now; shares memory with the image of a cut
+    /// `before`.
     #[must_use]
-    pub fn cut(&self, seed: u64) -> Image {
-        Image::of(&self.disk.crash(seed))
+    pub fn cut(&self, seed: u64, before: Option<&Image>) -> Image {
+        Image::of(&self.disk.crash(seed), before)
     }
 
     /// What was asked of the disk so far.
