@@ -21,6 +21,8 @@ use crate::{interrupt, plain::barrier, ui};
 /// How long a mount or an unmount may take: `CryFS` derives its key for a minute and more on a busy
 /// machine.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What cairnfs exits with when something cannot be saved.
+const UNSAVED: i32 = 9;
 
 /// A file system to work on; unmounted when dropped.
 #[derive(Debug)]
@@ -163,8 +165,10 @@ impl Place {
                 // It never came up, or is gone already: nothing to wait for, and it is killed.
                 return Ok(());
             }
-            // The kernel may still hold a file that was closed just now.
-            if start.elapsed() > PATIENCE {
+            // The kernel may still hold a file that was closed just now; what cannot be saved is not
+            // saved later.
+            let hopeless = done.code() == Some(UNSAVED);
+            if hopeless || start.elapsed() > PATIENCE {
                 // Not dropped here: what is mounted must be detached before its process ends.
                 self.process = Some(process);
                 bail!("unmounting {}: {done}: {}", self.which, tail(&self.layout.log));
