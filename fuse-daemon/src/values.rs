@@ -11,7 +11,7 @@ pub(crate) struct BadValue {
 }
 
 impl BadValue {
-    fn new(text: &str, wanted: &'static str) -> Self {
+    pub(crate) fn new(text: &str, wanted: &'static str) -> Self {
         Self { text: text.to_owned(), wanted }
     }
 }

@@ -1,10 +1,51 @@
 //! Points in time, as people and scripts read them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
-use jiff::{Timestamp, tz::TimeZone};
+use cairnfs_mount_core::Which;
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::values::Span;
+use crate::values::{BadValue, Span};
+
+/// Fewer digits than these do not name a version: `5d` is a time.
+const ID_DIGITS_MIN: usize = 8;
+
+/// A version, as a person names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Moment(pub(crate) Which);
+
+impl FromStr for Moment {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let digits = text.to_ascii_lowercase();
+        let is_id = (ID_DIGITS_MIN..=64).contains(&digits.len())
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_id {
+            return Ok(Self(Which::Id(digits)));
+        }
+        let ago = |span: Span| SystemTime::now().checked_sub(span.0);
+        let by = text.parse().ok().and_then(ago).or_else(|| parse_local(text));
+        by.map(|by| Self(Which::By(by))).ok_or_else(|| {
+            BadValue::new(
+                text,
+                "a version or a time: write 8 digits or more of its id, 2h (ago), 2026-11-22 or \
+                 '2026-11-22 14:23:56'",
+            )
+        })
+    }
+}
+
+/// The last moment that [`local`] shows like this; a date alone is its beginning.
+fn parse_local(text: &str) -> Option<SystemTime> {
+    let at: DateTime = text.parse().ok()?;
+    let at = at.to_zoned(TimeZone::system()).ok()?;
+    let end = at.timestamp().checked_add(Duration::from_nanos(999_999_999)).ok()?;
+    Some(end.into())
+}
 
 /// `2026-11-22 13:15:46`, in the zone of the one who reads.
 pub(crate) fn local(time: SystemTime) -> String {
@@ -30,4 +71,24 @@ pub(crate) fn since(time: SystemTime) -> Duration {
 /// `2026-11-22T12:15:46.5Z`, for scripts.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| String::new(), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_named_by_its_id_or_by_a_time() {
+        let meant = |text: &str| text.parse().map(|Moment(which)| which);
+        assert_eq!(meant("015123EBB9dfd241"), Ok(Which::Id("015123ebb9dfd241".into())));
+        let Ok(Which::By(by)) = meant("2h") else { panic!("2h is a time") };
+        assert_eq!(since(by).as_secs() / 60, 120);
+        let shown = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_700);
+        let Ok(Which::By(by)) = meant(&local(shown)) else { panic!("as it is shown") };
+        assert!(by >= shown && since(shown) - since(by) < Duration::from_secs(1));
+        assert!(matches!(meant("2026-11-22"), Ok(Which::By(_))));
+        for bad in ["", "yesterday", "015123g", "2026-13-01", "0123456", "-2h"] {
+            assert!(meant(bad).is_err(), "{bad}");
+        }
+    }
 }

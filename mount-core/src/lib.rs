@@ -46,7 +46,7 @@ pub use bucket::{Bucket, BucketId, Description, Protection, Unlock};
 pub use error::{Error, Result};
 pub use fetch::{Fetch, FetchProgress};
 pub use manifest::{Member, Role};
-pub use mount::{Mount, Version};
+pub use mount::{Mount, Past, PastEntry, PastItem, Version, Which};
 pub use options::{Limits, Options, ParsePolicyError, SavePolicy};
 pub use peers::{
     ConflictInfo, ConflictSide, Keep, MergeOutcome, MergeStep, Observer, Outdated,

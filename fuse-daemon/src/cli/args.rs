@@ -9,6 +9,7 @@ use clap::Args;
 use crate::{
     home::BucketName,
     values::{Address, Size, Span},
+    when::Moment,
 };
 
 /// Where a passphrase comes from.
@@ -161,6 +162,30 @@ pub(crate) struct LogArgs {
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+    /// For a bucket that is not mounted.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// `restore`
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// The bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// What to bring back, a file or a folder: in the bucket, or below its mount point; without it
+    /// everything
+    pub(crate) path: Option<PathBuf>,
+    /// The version: its id as `log` shows it, or the newest that there was by a time: 2h (ago),
+    /// 2026-11-22, '2026-11-22 14:23'
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) at: Moment,
+    /// Put it there, where nothing is yet, instead of where it was
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: Option<PathBuf>,
+    /// Say what would be brought back, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// For a bucket that is not mounted.
     #[command(flatten)]
     pub(crate) passphrase: PassphraseArgs,

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use args::{
     CheckArgs, CompletionsArgs, ConfigArgs, CreateArgs, DaemonArgs, DemoArgs, JsonArgs, LogArgs,
-    ManArgs, MountArgs, PassphraseArgs, PublishArgs, StatusArgs, UmountArgs,
+    ManArgs, MountArgs, PassphraseArgs, PublishArgs, RestoreArgs, StatusArgs, UmountArgs,
 };
 pub(crate) use joining::{InviteArgs, JoinArgs, SyncArgs};
 pub(crate) use mount_options::MountOptions;
@@ -73,6 +73,12 @@ pub(crate) enum Verb {
     /// List the versions of a bucket, or of a path in it
     #[command(after_help = "Example:\n  cairnfs log photos 2026/summer")]
     Log(LogArgs),
+    /// Bring back what an older version holds
+    #[command(after_help = "Files of the version take the place of those that are there; others \
+                            stay. What was there is a version of its own before.\n\nExample:\n  \
+                            cairnfs restore photos 2026/summer --at 2h\n  cairnfs restore photos \
+                            notes.txt --at 015123ebb9dfd241 --to /tmp/notes.txt")]
+    Restore(RestoreArgs),
     /// Seal the saved state as a version now and print its id
     #[command(after_help = "Example:\n  cairnfs publish photos")]
     Publish(PublishArgs),

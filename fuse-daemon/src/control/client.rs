@@ -52,12 +52,24 @@ impl Client {
     }
 
     /// Asks, hands what is said meanwhile to `heard`, and returns the answer.
-    pub(crate) fn ask(mut self, request: &Request, heard: &mut dyn FnMut(Event)) -> Result<Answer> {
+    pub(crate) fn ask(self, request: &Request, heard: &mut dyn FnMut(Event)) -> Result<Answer> {
+        self.follow(request, &mut |event| {
+            heard(event);
+            Ok(())
+        })
+    }
+
+    /// As [`Self::ask`], but hangs up when `heard` fails.
+    pub(crate) fn follow(
+        mut self,
+        request: &Request,
+        heard: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<Answer> {
         self.channel.send_secret(request).map_err(|err| lost(&err))?;
         loop {
             match self.channel.receive().map_err(|err| lost(&err))? {
                 Event::End(answer) => return answer,
-                event => heard(event),
+                event => heard(event)?,
             }
         }
     }

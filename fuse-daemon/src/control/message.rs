@@ -6,7 +6,8 @@ use std::{
 };
 
 use cairnfs_mount_core::{
-    ConflictInfo, Health, Mount, Options, PathChange, Role, SavePolicy, Settings, Version,
+    ConflictInfo, Health, Mount, Options, PastEntry, PathChange, Role, SavePolicy, Settings,
+    Version, Which,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub(crate) enum Request {
     Unmount(UnmountRequest),
     /// The versions of a bucket.
     Log(LogRequest),
+    /// What does an older version hold?
+    Restore(RestoreRequest),
     /// Seal a version.
     Publish(Opening),
     /// Verify a bucket.
@@ -164,6 +167,19 @@ pub(crate) struct LogRequest {
     pub(crate) max_changes: u32,
 }
 
+/// Something to be read from an older version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RestoreRequest {
+    /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+    /// The version.
+    pub(crate) which: Which,
+    /// What of it, with all that is below; all if empty.
+    pub(crate) path: Vec<u8>,
+    /// Not only names, attributes and lengths.
+    pub(crate) contents: bool,
+}
+
 /// A bucket to verify.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CheckRequest {
@@ -186,6 +202,16 @@ pub(crate) enum Event {
     Damage(Option<Vec<u8>>, String),
     /// Something that conflicts.
     Conflict(Box<ConflictInfo>),
+    /// The next name of an older version.
+    Past(Box<PastEntry>),
+    /// Content of the file named last.
+    Bytes {
+        /// Where in the file it belongs.
+        offset: u64,
+        /// What stands there.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
     /// Nothing follows.
     End(Result<Answer, Failure>),
 }
@@ -222,6 +248,8 @@ pub(crate) enum Answer {
     Status(StatusReport),
     /// The id of the version.
     Published([u8; 32]),
+    /// The version that was read: its id, and when it was published.
+    Restored([u8; 32], SystemTime),
     /// What became of conflicts.
     Resolved(Resolved),
     /// How conflicts are treated.

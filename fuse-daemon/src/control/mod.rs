@@ -19,7 +19,8 @@ pub(crate) use client::{Client, stop_by_signal};
 pub(crate) use launch::{detach, tell_ready};
 pub(crate) use message::{
     Answer, CheckRequest, Event, How, KernelOptions, LogRequest, MountReport, MountRequest,
-    Opening, Progress, Request, StatusReport, Trouble, UnmountRequest, VersionReport,
+    Opening, Progress, Request, RestoreRequest, StatusReport, Trouble, UnmountRequest,
+    VersionReport,
 };
 pub(crate) use sharing::{
     ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest,

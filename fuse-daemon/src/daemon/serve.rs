@@ -137,6 +137,7 @@ impl Daemon {
             }
             Request::Unmount(request) => self.unmount(&request, say).map(|()| Answer::Done),
             Request::Log(request) => self.log(&request, say).map(|()| Answer::Done),
+            Request::Restore(request) => self.restore(&request, say),
             Request::Publish(opening) => self.publish(&opening).map(Answer::Published),
             Request::Check(request) => self.check(&request, say).map(|()| Answer::Done),
             Request::Conflicts(request) => self.conflicts(&request, say).map(|()| Answer::Done),

@@ -2,12 +2,16 @@
 
 use std::cell::RefCell;
 
-use cairnfs_mount_core::{Mount, Options};
+use cairnfs_mount_core::{Error, Mount, Options, PastItem};
 
 use super::{Daemon, mounting::give_up};
 use crate::{
-    control::{CheckRequest, Event, LogRequest, Opening, Progress, VersionReport},
+    control::{
+        Answer, CheckRequest, Event, LogRequest, Opening, Progress, RestoreRequest, VersionReport,
+    },
     exit::{Code, Failure, Result},
+    ui::shown,
+    values::hex,
 };
 
 impl Daemon {
@@ -51,6 +55,42 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Says what a version holds at a path and below.
+    pub(super) fn restore(
+        &self,
+        request: &RestoreRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Answer> {
+        let RestoreRequest { opening, which, path, contents } = request;
+        let options = Options { read_only: true, ..Options::default() };
+        self.visit(opening, "being read", options, |mount| {
+            let bucket = &opening.bucket;
+            let failed = |err| Failure::bucket(bucket, &err);
+            let past = mount.past(which).map_err(failed)?.ok_or_else(|| {
+                let message = format!("bucket '{bucket}' has no such version ('cairnfs log {bucket}' lists those there are)");
+                Failure::new(Code::Failed, message)
+            })?;
+            let walked = past.walk(path, *contents, &mut |item| {
+                say(match item {
+                    PastItem::Entry(entry) => Event::Past(Box::new(entry.clone())),
+                    PastItem::Bytes { offset, bytes } => Event::Bytes { offset, bytes: bytes.to_vec() },
+                })
+            });
+            match walked {
+                Ok(()) => Ok(Answer::Restored(past.id(), past.time())),
+                Err(err @ (Error::NotFound | Error::Stale)) => {
+                    let id = hex(&past.id()[..8]);
+                    let what = match err {
+                        Error::NotFound => format!("has no '{}'", shown(path)),
+                        _ => "was given up for space meanwhile".to_owned(),
+                    };
+                    Err(Failure::new(Code::Failed, format!("version {id} of bucket '{bucket}' {what}")))
+                }
+                Err(err) => Err(failed(err)),
+            }
+        })
     }
 
     pub(super) fn publish(&self, opening: &Opening) -> Result<[u8; 32]> {

@@ -9,6 +9,7 @@ use crate::{
     cli::LogArgs,
     control::{Client, Event, LogRequest, Request, VersionReport},
     exit::{Code, Failure, Result},
+    home::BucketName,
     place, ui,
     ui::ProgressLine,
     values::hex,
@@ -45,7 +46,7 @@ struct Change {
 
 pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     let opening = context.opening(&args.bucket, &args.passphrase)?;
-    let path = args.path.as_deref().map(|path| inside(context, args, path)).transpose()?;
+    let path = args.path.as_deref().map(|path| inside(context, &args.bucket, path)).transpose()?;
     let request = LogRequest {
         opening,
         path: path.filter(|path| !path.is_empty()),
@@ -81,9 +82,9 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
 
 /// The path inside the bucket of what a person wrote: a path in the bucket, or an absolute one
 /// below its mount point.
-fn inside(context: &Context, args: &LogArgs, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn inside(context: &Context, bucket: &BucketName, path: &Path) -> Result<Vec<u8>> {
     let mounts = context.mounts()?;
-    let dir = mounts.iter().find(|mount| mount.bucket == args.bucket).map(|mount| &mount.dir);
+    let dir = mounts.iter().find(|mount| mount.bucket == *bucket).map(|mount| &mount.dir);
     let resolved = if path.is_absolute() { place::resolve(path)? } else { path.to_owned() };
     let below = dir.and_then(|dir| resolved.strip_prefix(dir).ok()).unwrap_or(path);
     joined(below, path)

@@ -18,6 +18,7 @@ mod pages;
 mod peers;
 mod publish;
 mod resolve;
+mod restore;
 mod status;
 mod strategy;
 mod sync;
@@ -107,6 +108,7 @@ impl Context {
             Verb::List(args) => list::run(self, &args),
             Verb::Status(args) => status::run(self, &args),
             Verb::Log(args) => log::run(self, &args),
+            Verb::Restore(args) => restore::run(self, &args),
             Verb::Publish(args) => publish::run(self, &args),
             Verb::Check(args) => check::run(self, &args),
             Verb::Conflicts(args) => conflicts::run(self, &args),
@@ -205,6 +207,11 @@ fn show(line: &mut ProgressLine, event: Event) {
             line.clear();
             ui::note(text);
         }
-        Event::Version(_) | Event::Damage(..) | Event::Conflict(_) | Event::End(_) => (),
+        Event::Version(_)
+        | Event::Damage(..)
+        | Event::Conflict(_)
+        | Event::Past(_)
+        | Event::Bytes { .. }
+        | Event::End(_) => (),
     }
 }

@@ -162,6 +162,7 @@ fn is_at_or_below(conflict: &Conflict<Data>, path: &[u8]) -> bool {
     within(&conflict.path) || conflict.versions.iter().any(|it| within(&shown_path(conflict, it)))
 }
 
-fn hex(id: &[u8; 32]) -> String {
+/// In lower case.
+pub(super) fn hex(id: &[u8; 32]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

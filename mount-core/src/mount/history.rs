@@ -62,7 +62,7 @@ impl Mount {
 
     /// The newest version and those before it, as far as they are kept: each after all that follow
     /// from it.
-    fn history(&self) -> History<'_> {
+    pub(super) fn history(&self) -> History<'_> {
         let head = self.shared().core.read().head.manifest.id;
         let seen = HashSet::new();
         History { mount: self, first: Some(head), seen, waiting: BTreeMap::new() }
@@ -312,7 +312,7 @@ impl Mount {
 }
 
 /// See [`Mount::history`]. Ends after the first error.
-struct History<'a> {
+pub(super) struct History<'a> {
     mount: &'a Mount,
     first: Option<BlobId>,
     seen: HashSet<BlobId>,

@@ -9,6 +9,7 @@ mod dirs;
 mod files;
 mod history;
 mod names;
+mod past;
 mod sync;
 mod whole;
 mod xattrs;
@@ -18,7 +19,10 @@ use std::{sync::Arc, thread::JoinHandle};
 use cairnfs_merge::{Content as Value, Edit, Entry, Name, Node, NodeId, Tree, View};
 use crossbeam_channel::Sender;
 
-pub use self::whole::Version;
+pub use self::{
+    past::{Past, PastEntry, PastItem, Which},
+    whole::Version,
+};
 use crate::{
     Done, Error, Ino, Kind, Outdated, Result, Time,
     file::{Base, Data, File},

@@ -30,6 +30,7 @@ mod others_get_wrong;
 mod power;
 mod random_peers;
 mod rename;
+mod restore;
 mod saved_is_saved;
 mod scenarios;
 mod secrecy;

@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, need, peer::BUCKET, process, run};
 
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 26] = [
     "create",
     "mount",
     "umount",
@@ -17,6 +17,7 @@ const VERBS: [&str; 25] = [
     "check",
     "conflicts",
     "resolve",
+    "restore",
     "strategy",
     "members",
     "invite",

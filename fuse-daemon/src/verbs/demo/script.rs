@@ -21,6 +21,8 @@ pub(super) struct Script<'a> {
     pub(super) sandbox: &'a Sandbox,
     /// The source tree that is written into the bucket.
     pub(super) source: Option<(PathBuf, Tree)>,
+    /// The first version of the page.
+    pub(super) first: String,
     /// Files written besides, and what must be in them.
     pub(super) written: BTreeMap<&'static str, String>,
     done: usize,
@@ -32,7 +34,8 @@ const LINES_SHOWN: usize = 12;
 
 impl<'a> Script<'a> {
     pub(super) fn new(sandbox: &'a Sandbox, total: usize) -> Self {
-        Self { sandbox, source: None, written: BTreeMap::new(), done: 0, total }
+        let (first, written) = (String::new(), BTreeMap::new());
+        Self { sandbox, source: None, first, written, done: 0, total }
     }
 
     /// Steps that went well.

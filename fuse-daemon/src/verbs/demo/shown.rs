@@ -26,6 +26,7 @@ pub(super) fn with_fuse() -> Vec<Step> {
         Step { aim: "Write a page, edit it, and keep both versions", act: edit_twice },
         Step { aim: "Is everything safe?", act: status },
         Step { aim: "Which versions are there?", act: versions },
+        Step { aim: "Bring the first version of the page back", act: bring_back },
         Step { aim: "Is there anything to read in what is stored?", act: no_plaintext },
         Step { aim: "Write a file and kill the daemon with -9 at once", act: kill },
         Step { aim: "A dead mount is an error, never an empty folder", act: dead_mount },
@@ -96,6 +97,7 @@ fn edit_twice(script: &mut Script<'_>) -> Result<String> {
     script.run(&format!("sed -i s/August/July/ photos/{PAGE}"))?;
     let third = script.run("cairnfs publish photos")?;
     check(first != second && second != third, "an edit made no new version")?;
+    script.first = first.trim().to_owned();
     script.written.insert(PAGE, format!("{STORY}\nIn July we row to the island.\n"));
     Ok("three versions of the page".into())
 }
@@ -112,6 +114,15 @@ fn versions(script: &mut Script<'_>) -> Result<String> {
     let versions = said.lines().filter(|line| !line.starts_with(' ')).count();
     check(versions >= 3, format_args!("the page has {versions} versions instead of 3"))?;
     Ok(format!("{versions} versions changed the page"))
+}
+
+fn bring_back(script: &mut Script<'_>) -> Result<String> {
+    let first = script.first.get(..16).unwrap_or_default();
+    let said = script.run(&format!(
+        "cairnfs restore photos {PAGE} --at {first} --to first-page.txt && cat first-page.txt"
+    ))?;
+    check(said.lines().last() == Some(STORY), "the page is not what it was at first")?;
+    Ok("the page as it was before the edits; in the folder nothing has changed".into())
 }
 
 /// Lines and names from the bucket, looked for in every stored byte.

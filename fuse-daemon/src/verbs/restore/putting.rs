@@ -1,0 +1,213 @@
+//! Puts what a version holds into the file tree.
+//!
+//! A file is written under another name beside its place, synced, and renamed: what is there is the
+//! old one or the new one, and never a part of it.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use cairnfs_mount_core::{Kind, PastEntry};
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
+    process::geteuid,
+};
+
+use crate::{
+    exit::{Code, Failure, Result},
+    interrupt::OnInterrupt,
+    ui,
+};
+
+/// Brings back one thing after the other.
+pub(super) struct Putting {
+    /// Where what was asked for goes.
+    place: PathBuf,
+    /// Its path in the version.
+    from: Vec<u8>,
+    file: Option<Unfinished>,
+    /// Folders made here: they get their attributes last, as their times change with what is put
+    /// into them.
+    made: Vec<(PathBuf, PastEntry)>,
+    /// Folders whose names have changed.
+    changed: BTreeSet<PathBuf>,
+    count: u64,
+    bytes: u64,
+}
+
+/// A file that has another name until it is whole.
+struct Unfinished {
+    entry: PastEntry,
+    file: File,
+    place: PathBuf,
+    fresh: Fresh,
+}
+
+/// Something under a name of its own; removed when dropped, unless it was renamed before.
+struct Fresh {
+    path: PathBuf,
+    _removes: OnInterrupt,
+}
+
+impl Putting {
+    pub(super) fn new(place: PathBuf, from: Vec<u8>) -> Self {
+        let (made, changed) = (Vec::new(), BTreeSet::new());
+        Self { place, from, file: None, made, changed, count: 0, bytes: 0 }
+    }
+
+    /// Where something of the version goes.
+    pub(super) fn target(&self, path: &[u8]) -> PathBuf {
+        let below = path.strip_prefix(self.from.as_slice()).unwrap_or(path);
+        let below = below.strip_prefix(b"/").unwrap_or(below);
+        if below.is_empty() {
+            self.place.clone()
+        } else {
+            self.place.join(OsStr::from_bytes(below))
+        }
+    }
+
+    /// Bytes written so far.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The next thing: all of it but a file's content.
+    pub(super) fn begin(&mut self, entry: PastEntry) -> Result<()> {
+        self.end_file()?;
+        let place = self.target(&entry.path);
+        let failed = |err: &io::Error| Failure::file("bring back", &place, err);
+        if entry.kind.is_dir() {
+            return self.make_dir(place, entry);
+        }
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).map_err(|err| failed(&err))?;
+        }
+        let fresh = Fresh::beside(&place);
+        if entry.kind == Kind::File && entry.same_as.is_none() {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600).open(&fresh.path);
+            let file = file.map_err(|err| failed(&err))?;
+            self.file = Some(Unfinished { entry, file, place, fresh });
+            return Ok(());
+        }
+        match &entry.same_as {
+            Some(other) => fs::hard_link(self.target(other), &fresh.path),
+            None => make_special(&entry, &fresh.path).and_then(|()| describe(&entry, &fresh.path)),
+        }
+        .map_err(|err| failed(&err))?;
+        self.put(&fresh, &place)
+    }
+
+    /// Some content of the file begun last.
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let Some(Unfinished { file, place, .. }) = &self.file else { return Ok(()) };
+        file.write_all_at(bytes, offset).map_err(|err| Failure::file("bring back", place, &err))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Nothing follows. Says how many files there were, and how many bytes in them.
+    pub(super) fn finish(mut self) -> Result<(u64, u64)> {
+        self.end_file()?;
+        // What is inside first.
+        for (dir, entry) in self.made.iter().rev() {
+            describe(entry, dir).map_err(|err| Failure::file("bring back", dir, &err))?;
+        }
+        for dir in &self.changed {
+            let synced = File::open(dir).and_then(|dir| Ok(rustix::fs::fsync(&dir)?));
+            synced.map_err(|err| Failure::file("sync", dir, &err))?;
+        }
+        Ok((self.count, self.bytes))
+    }
+
+    fn make_dir(&mut self, place: PathBuf, entry: PastEntry) -> Result<()> {
+        match fs::symlink_metadata(&place) {
+            Ok(meta) if meta.is_dir() => return Ok(()),
+            // A link is not followed: who knows where to.
+            Ok(_) => {
+                let message = format!("{}: in the way of a folder", place.display());
+                return Err(Failure::new(Code::Failed, message));
+            }
+            Err(_) => (),
+        }
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+        made.map_err(|err| Failure::file("bring back", &place, &err))?;
+        self.changed.extend(place.parent().map(Path::to_owned));
+        self.made.push((place, entry));
+        Ok(())
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        let Some(Unfinished { entry, file, place, fresh }) = self.file.take() else {
+            return Ok(());
+        };
+        let ended = file
+            .set_len(entry.len)
+            .and_then(|()| describe(&entry, &fresh.path))
+            .and_then(|()| Ok(rustix::fs::fsync(&file)?));
+        ended.map_err(|err| Failure::file("bring back", &place, &err))?;
+        self.put(&fresh, &place)
+    }
+
+    fn put(&mut self, fresh: &Fresh, place: &Path) -> Result<()> {
+        fs::rename(&fresh.path, place).map_err(|err| Failure::file("bring back", place, &err))?;
+        self.changed.extend(place.parent().map(Path::to_owned));
+        self.count += 1;
+        Ok(())
+    }
+}
+
+impl Fresh {
+    /// A name that nothing has, in the same folder.
+    fn beside(place: &Path) -> Self {
+        let path = place.with_file_name(format!(".cairnfs-restore-{}", std::process::id()));
+        let leftover = path.clone();
+        let remove = move || {
+            // Renamed by now, if all went well.
+            fs::remove_file(leftover).ok();
+        };
+        Self { path, _removes: OnInterrupt::undo(remove) }
+    }
+}
+
+/// Makes something other than a folder or a regular file.
+fn make_special(entry: &PastEntry, path: &Path) -> io::Result<()> {
+    let kind = match entry.kind {
+        Kind::Symlink => return symlink(OsStr::from_bytes(&entry.target), path),
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice => FileType::CharacterDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::Fifo | Kind::Dir | Kind::File => FileType::Fifo,
+    };
+    Ok(rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, entry.rdev.into())?)
+}
+
+/// Gives what is at `path` the attributes that it had; its owner only if this is root.
+fn describe(entry: &PastEntry, path: &Path) -> io::Result<()> {
+    let link = AtFlags::SYMLINK_NOFOLLOW;
+    if geteuid().is_root() {
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        rustix::fs::chownat(CWD, path, Some(uid), Some(gid), link)?;
+    }
+    for (name, value) in &entry.xattrs {
+        let name = OsStr::from_bytes(name);
+        if let Err(err) = rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()) {
+            let name = name.display();
+            ui::note(format_args!("{}: without its attribute {name}: {err}", path.display()));
+        }
+    }
+    if entry.kind != Kind::Symlink {
+        rustix::fs::chmod(path, Mode::from_raw_mode(entry.mode))?;
+    }
+    let mtime = Timespec { tv_sec: entry.mtime.seconds, tv_nsec: entry.mtime.nanos.into() };
+    let times = Timestamps { last_access: mtime, last_modification: mtime };
+    Ok(rustix::fs::utimensat(CWD, path, &times, link)?)
+}

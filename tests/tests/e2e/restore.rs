@@ -1,0 +1,191 @@
+//! What was is brought back: `cairnfs restore`, by version and by time, in place and elsewhere.
+
+use std::{
+    fs,
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use cairnfs_tests::{Home, Outcome, Peer, data, eventually, peer::BUCKET, tree::Tree};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn publish(peer: &Peer) -> String {
+    peer.home().cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned()
+}
+
+fn restore(peer: &Peer, args: &[&str]) -> Outcome {
+    peer.home().cairnfs(&[&["restore", BUCKET], args].concat())
+}
+
+/// A tree with everything that a tree can hold.
+fn fill(dir: &Path) {
+    fs::create_dir_all(dir.join("sub/deep")).unwrap();
+    fs::write(dir.join("sub/short"), "a few bytes").unwrap();
+    fs::write(dir.join("sub/deep/long"), data::bytes(7, 3 << 20)).unwrap();
+    fs::write(dir.join("sub/empty"), "").unwrap();
+    let sparse = fs::File::create(dir.join("sub/sparse")).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    sparse.write_all_at(b"far out", 1 << 25).unwrap();
+    drop(sparse);
+    fs::hard_link(dir.join("sub/short"), dir.join("sub/second name")).unwrap();
+    symlink("deep/long", dir.join("sub/link")).unwrap();
+    let mode =
+        |path: &str, mode| fs::set_permissions(dir.join(path), PermissionsExt::from_mode(mode));
+    mode("sub/short", 0o4751).unwrap();
+    mode("sub/deep", 0o2770).unwrap();
+    let set = Command::new("setfattr")
+        .args(["-n", "user.colour", "-v", "green"])
+        .arg(dir.join("sub/empty"))
+        .status();
+    assert!(set.unwrap().success());
+    assert!(Command::new("mkfifo").arg(dir.join("sub/pipe")).status().unwrap().success());
+    std::os::unix::fs::chown(dir.join("sub/empty"), Some(1234), Some(4321)).unwrap();
+}
+
+#[test]
+fn a_folder_comes_back_as_it_was_and_elsewhere_too() {
+    let peer = Peer::new();
+    fill(&peer.dir());
+    let was = Tree::of(&peer.path("sub"));
+    let version = publish(&peer);
+    fs::remove_dir_all(peer.path("sub")).unwrap();
+    peer.write("other", "stays");
+    publish(&peer);
+
+    restore(&peer, &["sub", "--at", &version]).ok();
+    Tree::of(&peer.path("sub")).same_as(&was);
+    assert_eq!(peer.read("other"), b"stays");
+    let (short, second) = (peer.path("sub/short"), peer.path("sub/second name"));
+    assert_eq!(fs::metadata(short).unwrap().ino(), fs::metadata(second).unwrap().ino());
+    assert!(fs::metadata(peer.path("sub/sparse")).unwrap().blocks() < 1000, "a hole stays one");
+    let empty = fs::metadata(peer.path("sub/empty")).unwrap();
+    assert_eq!((empty.uid(), empty.gid()), (1234, 4321));
+    let colour = Command::new("getfattr")
+        .args(["--only-values", "-n", "user.colour"])
+        .arg(peer.path("sub/empty"))
+        .output();
+    assert_eq!(colour.unwrap().stdout, b"green");
+
+    // Elsewhere, and of a bucket that is not mounted.
+    let elsewhere = peer.scratch().join("elsewhere");
+    peer.umount();
+    let at = ["sub", "--at", &version[..8], "--to", elsewhere.to_str().unwrap()];
+    restore(&peer, &at).ok();
+    Tree::of(&elsewhere).same_as(&was);
+    restore(&peer, &at).exits(2).says(&["is there already"]);
+    restore(&peer, &["sub", "--at", &version]).exits(2).says(&["is not mounted", "--to"]);
+    peer.mount();
+    peer.kill_and_remount();
+    Tree::of(&peer.path("sub")).same_as(&was);
+}
+
+#[test]
+fn what_is_replaced_can_be_brought_back_in_turn() {
+    let peer = Peer::new();
+    peer.write("notes", "first");
+    let first = publish(&peer);
+    // Never published by anybody: the command does that.
+    peer.write("notes", "second");
+    let told = restore(&peer, &["notes", "--at", &first, "--dry-run"]).ok();
+    assert!(told.stdout.contains("would replace"), "{}", told.stdout);
+    assert_eq!(peer.read("notes"), b"second");
+
+    let said = restore(&peer, &["notes", "--at", &first]).ok();
+    assert!(said.stdout.contains("brought back 1 file, 5 B"), "{}", said.stdout);
+    assert_eq!(peer.read("notes"), b"first");
+    let second = said.stderr.rsplit(' ').next().unwrap().trim();
+    restore(&peer, &["notes", "--at", second]).ok();
+    assert_eq!(peer.read("notes"), b"second");
+    assert_eq!(peer.names(""), ["notes"], "nothing is left beside it");
+}
+
+#[test]
+fn a_reader_with_the_file_open_keeps_what_it_opened() {
+    let peer = Peer::new();
+    peer.write("notes", "first");
+    let first = publish(&peer);
+    peer.write("notes", "second");
+    let open = fs::File::open(peer.path("notes")).unwrap();
+    restore(&peer, &["notes", "--at", &first]).ok();
+    let mut seen = [0; 6];
+    open.read_exact_at(&mut seen, 0).unwrap();
+    assert_eq!(&seen, b"second");
+    assert_eq!(peer.read("notes"), b"first");
+}
+
+#[test]
+fn a_time_means_the_newest_version_of_then() {
+    let peer = Peer::new();
+    let mut edits = 0;
+    // When the version was published that this edit is in, as `log` says it.
+    let mut edit = || {
+        edits += 1;
+        peer.write("notes", format!("edit {edits}"));
+        publish(&peer);
+        let log = peer.home().cairnfs(&["log", BUCKET, "notes", "--limit", "1"]).ok().stdout;
+        let time = log.split("  ").nth(1).unwrap().to_owned();
+        (time, format!("edit {edits}"))
+    };
+    let (then, mut newest_of_then) = edit();
+    eventually("another second", SOON, || {
+        let (time, text) = edit();
+        if time == then {
+            newest_of_then = text;
+        }
+        time != then
+    });
+    restore(&peer, &["notes", "--at", &then]).ok();
+    assert_eq!(String::from_utf8(peer.read("notes")).unwrap(), newest_of_then);
+    let now = restore(&peer, &["notes", "--at", "0s"]).ok();
+    assert!(now.stdout.contains("brought back 1 file"), "{}", now.stdout);
+    restore(&peer, &["notes", "--at", "9d"]).exits(1).says(&["no such version", "cairnfs log"]);
+}
+
+#[test]
+fn what_cannot_be_brought_back_is_said_in_one_line() {
+    let peer = Peer::new();
+    peer.write("notes", "first");
+    fs::create_dir(peer.path("folder")).unwrap();
+    peer.write("folder/inside", "deep");
+    let version = publish(&peer);
+    let at = |args: &[&str]| restore(&peer, &[args, &["--at", &version]].concat());
+    at(&["nothing"]).exits(1).says(&["has no 'nothing'"]);
+    at(&["notes/inside"]).exits(1).says(&["has no 'notes/inside'"]);
+    at(&["../notes"]).exits(2).says(&["without '..'"]);
+    restore(&peer, &["notes", "--at", "00000000"]).exits(1).says(&["no such version"]);
+    restore(&peer, &["notes", "--at", "yesterday"]).exits(2).says(&["a version or a time"]);
+    restore(&peer, &["notes"]).exits(2).says(&["--at"]);
+    let nobody = peer.home().cairnfs(&["restore", "nobody", "notes", "--at", "2h"]);
+    nobody.exits(3).says(&["no bucket 'nobody'"]);
+
+    // A link in the place of a folder is not followed.
+    fs::remove_dir_all(peer.path("folder")).unwrap();
+    let outside = peer.scratch();
+    symlink(&outside, peer.path("folder")).unwrap();
+    at(&["folder"]).exits(1).says(&["in the way of a folder"]);
+    at(&[]).exits(1).says(&["in the way of a folder"]);
+    assert!(!outside.join("inside").exists());
+    // A folder in the place of a file is not removed.
+    fs::remove_file(peer.path("notes")).unwrap();
+    fs::create_dir(peer.path("notes")).unwrap();
+    at(&["notes"]).exits(1).says(&["cannot bring back", "directory"]);
+    assert_eq!(peer.names(""), ["folder", "notes"], "nothing is left beside them");
+}
+
+#[test]
+fn the_versions_of_both_devices_come_back() {
+    let peer = Peer::new();
+    let other = Peer::joining(Home::new(), &peer, &[]);
+    other.write("theirs", "from the other device");
+    let version = publish(&other);
+    eventually("theirs arrives", SOON, || peer.path("theirs").exists());
+    fs::remove_file(peer.path("theirs")).unwrap();
+    restore(&peer, &["theirs", "--at", &version]).ok();
+    assert_eq!(peer.read("theirs"), b"from the other device");
+    eventually("it is on both", SOON, || {
+        fs::read(other.path("theirs")).is_ok_and(|bytes| bytes == b"from the other device")
+    });
+}
