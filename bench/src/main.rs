@@ -25,7 +25,7 @@ enum Report {
     Flush {
         #[command(flatten)]
         common: Common,
-        /// With a file of 10 GiB
+        /// With a file of 10 GiB and a bucket of a million files
         #[arg(long, conflicts_with = "quick")]
         full: bool,
     },

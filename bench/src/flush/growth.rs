@@ -162,7 +162,7 @@ pub(super) fn making(binary: &Path, dir: &Path, extent: Extent) -> Result<Group>
 
 /// Interleaves the limit and every size of every level; compares each with the smallest size of
 /// its level, and with the limit.
-fn compare(
+pub(super) fn compare(
     title: &str,
     dir: &Path,
     extent: Extent,

@@ -1,6 +1,7 @@
 //! What a save costs: `flush` of a changed 4 KiB file under each policy, how that grows, how many
 //! a second, and how many bytes for each byte saved.
 
+mod buckets;
 mod growth;
 mod latency;
 mod readers;
@@ -35,7 +36,7 @@ pub enum Extent {
     Quick,
     /// What the README shows.
     Usual,
-    /// With a file of 10 GiB.
+    /// With a file of 10 GiB and a bucket of a million files.
     Full,
 }
 
@@ -53,6 +54,15 @@ impl Extent {
         match self {
             Self::Quick => [10, 1_000, 10_000],
             Self::Usual | Self::Full => [10, 1_000, 100_000],
+        }
+    }
+
+    /// Files in the buckets compared, the first of which is empty.
+    const fn buckets(self) -> [u32; 2] {
+        match self {
+            Self::Quick => [0, 1_000],
+            Self::Usual => [0, 100_000],
+            Self::Full => [0, 1_000_000],
         }
     }
 
@@ -106,6 +116,7 @@ pub fn run(dir: Option<&Path>, extent: Extent, output: &Output) -> Result<()> {
     let (binary, sub) = (&session.binary, |name| session.dir(name));
     let mut groups = latency::measure(binary, &sub("latency")?, extent)?;
     groups.push(growth::directories(binary, &sub("dirs")?, extent)?);
+    groups.extend(buckets::measure(&sub("buckets")?, extent)?);
     groups.push(growth::files(binary, &sub("files")?, extent)?);
     groups.push(growth::unpublished(&sub("unpublished")?, extent)?);
     groups.push(growth::extents(&sub("extents")?, extent)?);
