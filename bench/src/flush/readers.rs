@@ -2,7 +2,8 @@
 //! and syncs it.
 //!
 //! A save takes no lock that a reader needs for longer than a moment. What is left is that there are
-//! more threads than processors; how much that is shows beside plain files.
+//! more threads than processors. How much that is shows beside readers who share no lock with who
+//! saves: of plain files, and of a mount that another daemon serves.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -46,12 +47,15 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Group
         Extent::Quick => (3, 64 << 20),
         Extent::Usual | Extent::Full => (5, 1 << 30),
     };
-    let home = Home::new(binary, dir, "home")?;
-    let served = home.mount(&["--save", "flush"])?;
+    let (home, other) = (Home::new(binary, dir, "home")?, Home::new(binary, dir, "other")?);
+    let (served, idle) = (home.mount(&["--save", "flush"])?, other.mount(&["--save", "flush"])?);
+    let (point, elsewhere) = (served.point(), idle.point());
     let mut readers = [
-        Reader::new("plain, page cache", dir, 0)?,
-        Reader::new("mount, page cache", served.point(), 0)?,
-        Reader::new("mount, the daemon's cache", served.point(), O_DIRECT)?,
+        Reader::new("plain, page cache", dir, dir, 0)?,
+        Reader::new("plain, the disk", dir, dir, O_DIRECT)?,
+        Reader::new("mount, page cache", point, point, 0)?,
+        Reader::new("mount, the daemon's cache", point, point, O_DIRECT)?,
+        Reader::new("another daemon's mount, its cache", elsewhere, point, O_DIRECT)?,
     ];
     for seed in 0..rounds {
         for reader in &mut readers {
@@ -63,7 +67,7 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Group
         names.extend([format!("{name}: alone"), format!("{name}: beside a save")]);
         samples.extend([alone, beside]);
     }
-    drop(served);
+    drop((served, idle));
     let bases = |at: usize| if at % 2 == 1 { vec![at - 1] } else { Vec::new() };
     let title = format!("A cached 4 KiB, read while {} MiB are written and synced", bytes >> 20);
     let group = Group::new(title, &names, &samples, bases);
@@ -72,14 +76,15 @@ pub(super) fn measure(binary: &Path, dir: &Path, extent: Extent) -> Result<Group
 }
 
 impl Reader {
-    fn new(name: &'static str, dir: &Path, flags: i32) -> Result<Self> {
+    /// One who reads a new file in `dir`, while a large one is written in `beside`.
+    fn new(name: &'static str, dir: &Path, beside: &Path, flags: i32) -> Result<Self> {
         let path = dir.join(format!("cached-{flags}"));
         let mut noise = Noise::new(1);
         let mut content = vec![0; CACHED_BYTES];
         noise.fill(&mut content);
         fs::write(&path, &content).with_context(|| path.display().to_string())?;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
-        let large = dir.join("large");
+        let large = beside.join("large");
         Ok(Self { name, file, large, alone: Samples::default(), beside: Samples::default() })
     }
 
@@ -108,12 +113,15 @@ fn read_while(
     samples: &mut Samples,
     goes_on: impl Fn() -> bool,
 ) -> Result<()> {
-    let mut bytes = vec![0; CHANGE_BYTES];
+    // A disk is read directly only into memory that is aligned as its blocks are.
+    let mut room = vec![0; 2 * CHANGE_BYTES];
+    let aligned = room.as_ptr().align_offset(CHANGE_BYTES);
+    let bytes = &mut room[aligned..][..CHANGE_BYTES];
     while goes_on() {
         interrupt::check()?;
         let at = noise.below((CACHED_BYTES / CHANGE_BYTES) as u64) * CHANGE_BYTES as u64;
         let start = Instant::now();
-        file.read_exact_at(&mut bytes, at)?;
+        file.read_exact_at(bytes, at)?;
         samples.push(start.elapsed());
         thread::sleep(PAUSE);
     }
