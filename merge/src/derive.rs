@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::groups::{Groups, claimants, dirs_named};
 use crate::ids::NodeId;
 use crate::name::Name;
-use crate::node::{Body, Node};
+use crate::node::{Body, Node, Place, are_rivals};
 use crate::overlay::{NodeEdits, Overlay};
 use crate::placing;
-use crate::tree::{Displaced, IndexEdits, Tree, spots};
+use crate::reg::Reg;
+use crate::tree::{Displaced, IndexEdits, Tree, hanging};
 
 const PAGE: usize = 1024;
 
@@ -73,8 +74,17 @@ impl Dirty {
         let displaced = Some(displaced).filter(|displaced| !displaced.is_empty());
         let was_displaced = new.base().displaced(id)?;
         let (before, after) = (new.base().node(id)?, new.node(id)?);
-        let before_slots = slots_of(before.as_deref(), was_displaced.as_ref());
-        let after_slots = slots_of(after.as_deref(), displaced.as_ref());
+        let in_peace = was_displaced.is_none() && displaced.is_none();
+        let stepped = match (&before, &after) {
+            (Some(before), Some(after)) if in_peace => steps(new.base(), id, before, after)?,
+            _ => None,
+        };
+        let marked = stepped.is_none()
+            && (!in_peace || before.iter().chain(&after).any(|node| node.is_marked()));
+        let (before_slots, after_slots) = stepped.unwrap_or_else(|| {
+            let before = slots_of(before.as_deref(), was_displaced.as_ref());
+            (before, slots_of(after.as_deref(), displaced.as_ref()))
+        });
         for slot in before_slots.difference(&after_slots) {
             new.index.to_mut().children.insert((slot.0, slot.1.clone(), *id), None);
         }
@@ -83,9 +93,6 @@ impl Dirty {
             new.index.to_mut().children.insert((slot.0, slot.1.clone(), *id), kind);
         }
         let moved = before_slots != after_slots;
-        let marked = [&before, &after].into_iter().flatten().any(|node| node.is_marked())
-            || was_displaced.is_some()
-            || displaced.is_some();
         if was_displaced != displaced {
             new.index.to_mut().displaced.insert(*id, displaced);
         }
@@ -101,8 +108,43 @@ impl Dirty {
 }
 
 fn slots_of<B>(node: Option<&Node<B>>, displaced: Option<&Displaced>) -> Slots {
-    let spots = node.map(|node| spots(node, displaced)).unwrap_or_default();
-    spots.into_iter().map(|spot| (spot.parent, spot.name)).collect()
+    let hanging = node.into_iter().flat_map(|node| hanging(node, displaced));
+    hanging.map(|(_, parent, name)| (parent, name.clone())).collect()
+}
+
+/// The slots that a node with many names has left, and those it has taken, where nothing else
+/// follows from its change; nothing if something may.
+fn steps<B: Body, T: Tree<B>>(
+    old: &T,
+    id: &NodeId,
+    before: &Node<B>,
+    after: &Node<B>,
+) -> Result<Option<(Slots, Slots)>, T::Error> {
+    let few = before.link_count() == 1 && after.link_count() == 1;
+    if few || after.is_marked_apart_from_places() || before.is_marked() {
+        return Ok(None);
+    }
+    let changes = before.places.changes(&after.places);
+    if changes.iter().filter_map(|(_, _, reg)| *reg).any(are_rivals) {
+        return Ok(None);
+    }
+    let slot = |reg: &Reg<Place>| reg.last().map(|(_, place)| (place.parent, place.name.clone()));
+    let mut left: Slots = changes.iter().filter_map(|(_, reg, _)| slot((*reg)?)).collect();
+    let mut taken: Slots = changes.iter().filter_map(|(_, _, reg)| slot((*reg)?)).collect();
+    // Two links may hang in one place.
+    if !left.is_empty() {
+        for (_, parent, name) in hanging(after, None) {
+            left.retain(|slot| slot.0 != parent || slot.1 != *name);
+        }
+    }
+    let mut already = Slots::new();
+    for (parent, name) in &taken {
+        if old.named(parent, name)?.iter().any(|(other, _)| other == id) {
+            already.insert((*parent, name.clone()));
+        }
+    }
+    taken.retain(|slot| !already.contains(slot));
+    Ok(Some((left, taken)))
 }
 
 /// Adds to the dirty slots the names in directories that are united with others than before.

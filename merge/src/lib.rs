@@ -184,6 +184,6 @@ pub use rules::{BadGlob, PathRules, Strategy};
 pub use small_map::SmallMap;
 pub use state::State;
 pub use three_way::{PlainEntry, PlainTree, Renames, ThreeWay, ThreeWayError, three_way};
-pub use tree::{Child, Displaced, Fallback, Found, IndexEdits, Spot, Tree, Why, spots};
+pub use tree::{Child, Displaced, Fallback, Found, IndexEdits, Spot, Tree, Why, hanging, spots};
 pub use versions::MergeContent;
 pub use view::{Policy, View, list, lookup};

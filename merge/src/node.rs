@@ -166,6 +166,13 @@ pub struct Claim<'a> {
     pub op: OpId,
 }
 
+impl<'a> Claim<'a> {
+    /// What the register of `link` says; nothing if it is empty.
+    pub(crate) fn of(link: LinkId, reg: &'a Reg<Place>) -> Option<Self> {
+        reg.last().map(|(op, place)| Self { link, place, op: *op })
+    }
+}
+
 impl<B> Node<B> {
     /// A node without any value.
     #[must_use]
@@ -196,21 +203,19 @@ impl<B> Node<B> {
     }
 
     /// Where each link wants to hang: the latest place, or the carried one of a weak node.
+    pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
+        let own = self.places.iter().filter_map(|(link, reg)| Claim::of(*link, reg));
+        let carried = self.carried().filter(|_| self.is_weak());
+        own.chain(carried.into_iter().flat_map(|(op, carried)| {
+            carried.places.iter().map(move |(link, place)| Claim { link: *link, place, op })
+        }))
+    }
+
+    /// How many links it has.
     #[must_use]
-    pub fn claims(&self) -> Vec<Claim<'_>> {
-        if self.is_weak() {
-            let carried = self.carried().map(|(op, carried)| (op, &carried.places));
-            return carried.map_or_else(Vec::new, |(op, places)| {
-                places.iter().map(|(link, place)| Claim { link: *link, place, op }).collect()
-            });
-        }
-        self.places
-            .iter()
-            .filter_map(|(link, reg)| {
-                let (op, place) = reg.last()?;
-                Some(Claim { link: *link, place, op: *op })
-            })
-            .collect()
+    pub fn link_count(&self) -> usize {
+        let carried = self.carried().filter(|_| self.is_weak());
+        carried.map_or(self.places.len(), |(_, carried)| carried.places.len())
     }
 
     /// The versions of the content, each with the operation that wrote it; the carried one,
@@ -241,10 +246,7 @@ impl<B> Node<B> {
     /// Whether a link was moved to different places by peers that did not know of each other.
     #[must_use]
     pub fn has_rival_places(&self) -> bool {
-        self.places.values().any(|reg| {
-            let entries = reg.as_slice();
-            entries.windows(2).any(|pair| !pair[0].1.same_spot(&pair[1].1))
-        })
+        self.places.values().any(are_rivals)
     }
 
     /// The attributes that were set to different values by peers that did not know of each other.
@@ -258,11 +260,17 @@ impl<B> Node<B> {
     /// Whether anything about the node itself is contested, or it may be hidden.
     #[must_use]
     pub fn is_marked(&self) -> bool {
-        self.is_weak()
-            || self.content.len() > 1
-            || self.has_rival_places()
-            || self.rival_attrs().next().is_some()
+        self.is_marked_apart_from_places() || self.has_rival_places()
     }
+
+    pub(crate) fn is_marked_apart_from_places(&self) -> bool {
+        self.is_weak() || self.content.len() > 1 || self.rival_attrs().next().is_some()
+    }
+}
+
+/// Whether `places` are different ones.
+pub(crate) fn are_rivals(places: &Reg<Place>) -> bool {
+    places.as_slice().windows(2).any(|pair| !pair[0].1.same_spot(&pair[1].1))
 }
 
 fn overlay_attr(

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{LinkId, NodeId, OpId};
 use crate::mutants::{self, Mutant};
-use crate::node::Body;
+use crate::node::{Body, Claim, Node};
 use crate::overlay::Overlay;
-use crate::tree::{Displaced, Fallback, Tree, Why, spot_of};
+use crate::tree::{Displaced, Fallback, Found, Tree, Why, spot_of};
 
 const PAGE: usize = 1024;
 
@@ -23,9 +23,20 @@ pub(crate) fn place<B: Body, T: Tree<B>>(
     tree: &Overlay<'_, B, T>,
 ) -> Result<BTreeMap<NodeId, Displaced>, T::Error> {
     let mut placer = Placer { tree, placed: BTreeMap::new() };
-    for id in reconsidered(tree)? {
-        placer.placed.insert(id, Displaced::default());
-        placer.adopt_orphans(&id)?;
+    let stirred = stirred(tree)?;
+    for id in stirred.iter().chain(tree.nodes.keys().filter(|id| !stirred.contains(id))) {
+        placer.placed.insert(*id, Displaced::default());
+        let Some(node) = tree.node(id)? else { continue };
+        match hung_before(tree, id, &node, &stirred)? {
+            None => placer.adopt_orphans(id, node.claims())?,
+            // What hung where it hangs still does: its directories are alive.
+            Some(before) => {
+                let changed = before.places.changes(&node.places);
+                let claims =
+                    changed.into_iter().filter_map(|(link, _, reg)| Claim::of(*link, reg?));
+                placer.adopt_orphans(id, claims)?;
+            }
+        }
     }
     if !mutants::is(Mutant::NoCycleBreak) {
         placer.break_cycles()?;
@@ -33,14 +44,25 @@ pub(crate) fn place<B: Body, T: Tree<B>>(
     Ok(placer.placed)
 }
 
-/// Changed nodes, displaced ones, and those left behind by a removed directory.
-fn reconsidered<B: Body, T: Tree<B>>(
+/// The node before it was changed, if all its links hung, and hang, where they say unless they
+/// were changed. Only asked where there are many.
+fn hung_before<B: Body, T: Tree<B>>(
     tree: &Overlay<'_, B, T>,
-) -> Result<BTreeSet<NodeId>, T::Error> {
+    id: &NodeId,
+    node: &Node<B>,
+    stirred: &BTreeSet<NodeId>,
+) -> Result<Found<B>, T::Error> {
+    if node.is_weak() || node.link_count() == 1 || stirred.contains(id) {
+        return Ok(None);
+    }
+    Ok(tree.base().node(id)?.filter(|before| !before.is_weak()))
+}
+
+/// Displaced nodes, and those left behind by a removed directory.
+fn stirred<B: Body, T: Tree<B>>(tree: &Overlay<'_, B, T>) -> Result<BTreeSet<NodeId>, T::Error> {
     let base = tree.base();
     let mut ids: BTreeSet<NodeId> = base.all_displaced()?.into_iter().collect();
     for (id, node) in tree.nodes.iter() {
-        ids.insert(*id);
         if node.is_none() {
             let mut after = None;
             loop {
@@ -67,10 +89,13 @@ impl<B: Body, T: Tree<B>> Placer<'_, '_, B, T> {
         Ok(*id == NodeId::Root || self.tree.node(id)?.is_some_and(|node| node.kind.is_dir()))
     }
 
-    /// Moves the links of `id` on until each hangs on a directory that is alive.
-    fn adopt_orphans(&mut self, id: &NodeId) -> Result<(), T::Error> {
-        let Some(node) = self.tree.node(id)? else { return Ok(()) };
-        for claim in node.claims() {
+    /// Moves links of `id` on until each hangs on a directory that is alive.
+    fn adopt_orphans<'c>(
+        &mut self,
+        id: &NodeId,
+        claims: impl Iterator<Item = Claim<'c>>,
+    ) -> Result<(), T::Error> {
+        for claim in claims {
             while !self.is_dir(&spot_of(&claim, self.step(id, &claim.link)).0)? {
                 self.fall_back(id, claim.link, Why::Orphan);
             }
@@ -94,8 +119,8 @@ impl<B: Body, T: Tree<B>> Placer<'_, '_, B, T> {
     /// The directory that the directory `id` hangs on.
     fn parent(&self, id: &NodeId) -> Result<Option<NodeId>, T::Error> {
         let Some(node) = self.tree.node(id)? else { return Ok(None) };
-        let claims = node.claims();
-        Ok(claims.first().map(|claim| spot_of(claim, self.step(id, &claim.link)).0))
+        let claim = node.claims().next();
+        Ok(claim.map(|claim| spot_of(&claim, self.step(id, &claim.link)).0))
     }
 
     fn break_cycles(&mut self) -> Result<(), T::Error> {
@@ -110,7 +135,9 @@ impl<B: Body, T: Tree<B>> Placer<'_, '_, B, T> {
             if let Some(cycle) = self.find_cycle(start, &mut safe)? {
                 let (id, link) = self.latest_of(&cycle)?;
                 self.fall_back(&id, link, Why::Cycle);
-                self.adopt_orphans(&id)?;
+                if let Some(node) = self.tree.node(&id)? {
+                    self.adopt_orphans(&id, node.claims())?;
+                }
                 todo.extend([id, start]);
             }
         }

@@ -9,7 +9,7 @@ use crate::ids::{ContentId, NodeId, OpId};
 use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::node::{Body, Kind, Node, merge_hist};
-use crate::tree::{Displaced, Tree, Why, spots};
+use crate::tree::{Displaced, Tree, Why, hanging};
 use crate::versions::{MergeContent, Version, merged_versions};
 
 /// One name and all that claim it.
@@ -54,13 +54,9 @@ struct Claimant<B> {
 impl<B: Body> Claimant<B> {
     /// The latest operation that put the node under `name`.
     fn placed_by(&self, dirs: &[NodeId], name: &Name) -> Option<OpId> {
-        let spots = spots(&self.node, self.displaced.as_ref());
-        let claims = self.node.claims();
-        let here = spots
-            .iter()
-            .zip(&claims)
-            .filter(|(spot, _)| spot.name == *name && dirs.contains(&spot.parent));
-        here.map(|(_, claim)| claim.op).max()
+        let hanging = hanging(&self.node, self.displaced.as_ref());
+        let here = hanging.filter(|(_, parent, at)| dirs.contains(parent) && *at == name);
+        here.map(|(claim, ..)| claim.op).max()
     }
 }
 

@@ -158,26 +158,34 @@ pub struct Spot {
 }
 
 /// Where `claim` ends with fallback `step`.
-pub(crate) fn spot_of(claim: &Claim<'_>, step: Option<Fallback>) -> (NodeId, Name) {
+pub(crate) fn spot_of<'a>(claim: &Claim<'a>, step: Option<Fallback>) -> (NodeId, &'a Name) {
     let Place { parent, name, prev } = claim.place;
     match (step, prev) {
-        (None, _) => (*parent, name.clone()),
-        (Some(Fallback::Prev), Some((parent, name))) => (*parent, name.clone()),
-        (Some(Fallback::Prev), None) | (Some(Fallback::Root), _) => (NodeId::Root, name.clone()),
+        (None, _) => (*parent, name),
+        (Some(Fallback::Prev), Some((parent, name))) => (*parent, name),
+        (Some(Fallback::Prev), None) | (Some(Fallback::Root), _) => (NodeId::Root, name),
     }
+}
+
+/// What each link of `node` claims, and the directory and name that it gets, given its displaced
+/// links. As [`spots`], but without a copy.
+pub fn hanging<'a, B>(
+    node: &'a Node<B>,
+    displaced: Option<&'a Displaced>,
+) -> impl Iterator<Item = (Claim<'a>, NodeId, &'a Name)> {
+    node.claims().map(move |claim| {
+        let step = displaced.and_then(|all| all.get(&claim.link)).map(|(step, _)| *step);
+        let (parent, name) = spot_of(&claim, step);
+        (claim, parent, name)
+    })
 }
 
 /// Where the links of `node` hang, given its displaced links.
 #[must_use]
 pub fn spots<B>(node: &Node<B>, displaced: Option<&Displaced>) -> Vec<Spot> {
-    let step = |link| displaced.and_then(|all| all.get(link)).map(|(step, _)| *step);
-    let claims = node.claims();
-    claims
-        .iter()
-        .map(|claim| {
-            let (parent, name) = spot_of(claim, step(&claim.link));
-            Spot { link: claim.link, parent, name }
-        })
+    let hanging = hanging(node, displaced);
+    hanging
+        .map(|(claim, parent, name)| Spot { link: claim.link, parent, name: name.clone() })
         .collect()
 }
 

@@ -241,8 +241,7 @@ fn is_lone_cycle<B>(state: &State<B>, id: &NodeId) -> bool {
     let mut at = *id;
     while seen.insert(at) {
         let Some(node) = state.nodes.get(&at) else { return false };
-        let claims = node.claims();
-        let Some(claim) = claims.first() else { return false };
+        let Some(claim) = node.claims().next() else { return false };
         devices.insert(claim.op.device);
         at = claim.place.parent;
     }

@@ -6,7 +6,7 @@
 #[path = "support/large.rs"]
 mod large;
 
-use cairnfs_merge::{Content, ContentId, Edit, Indexed, Kind, NodeId, Relation, lookup};
+use cairnfs_merge::{Content, ContentId, Edit, Indexed, Kind, LinkId, NodeId, Relation, lookup};
 use large::{A, B, C, Counting, counted, differing, diverged, forest, name, op, write, write_at};
 
 #[test]
@@ -62,6 +62,50 @@ fn case_235_what_is_loaded_grows_with_the_depth_of_the_changes_and_no_faster() {
         println!("{depth} deep, {changed} nodes changed: {nodes} loaded, {reads} index reads");
         assert!(nodes <= 4 * changed, "{nodes} nodes loaded of {changed} changed, {depth} deep");
         assert!(reads <= 4 * changed, "{reads} index reads for {changed} changed, {depth} deep");
+    }
+}
+
+/// A file with `links` names in one directory.
+fn with_links(links: u32) -> Indexed<u8> {
+    let mut tree = forest(1, 1);
+    let first = op(2, A);
+    let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().ids;
+    let file = lookup(&tree, &dirs, &name("f0")).unwrap().unwrap();
+    let mut edit = Edit::new(&tree, first);
+    for n in 1..links {
+        let link = LinkId::Later { op: first, n };
+        edit.link(&file, &dirs, name(&format!("l{n}")), link).unwrap();
+    }
+    let edited = edit.finish();
+    tree.apply_derived(edited.nodes, edited.index);
+    tree.vv_mut().learn(&first);
+    tree
+}
+
+#[test]
+fn an_action_on_a_file_of_many_names_loads_as_little_as_on_one_of_few() {
+    for links in [3, 3_000] {
+        let mut tree = with_links(links);
+        let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().ids;
+        // The first one under an operation, and one behind it.
+        for n in 0..2 {
+            let counting = Counting::new(&tree);
+            let find = |edit: &Edit<'_, u8, _>, at: &str| {
+                edit.view().lookup(&dirs, &name(at)).unwrap().unwrap()
+            };
+            let mut edit = Edit::new(&counting, op(3, B));
+            let file = find(&edit, "f0");
+            let link = LinkId::Later { op: op(3, B), n };
+            edit.link(&file, &dirs, name("new"), link).unwrap();
+            edit.rename(&find(&edit, "new"), &dirs, &name("newer")).unwrap();
+            edit.write(&find(&edit, "l1"), Content::new(ContentId([9; 32]), 1, 9)).unwrap();
+            edit.unlink(&find(&edit, "newer")).unwrap();
+            let edited = edit.finish();
+            let (nodes, reads) = (counting.nodes.get(), counting.reads.get());
+            println!("{links} names: {nodes} nodes, {reads} index reads");
+            assert!(nodes < 100 && reads < 200, "{links} names: {nodes} nodes, {reads} reads");
+            tree.apply_derived(edited.nodes, edited.index);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Finding one's way in the shown tree.
 
-use cairnfs_merge::{Entry, NodeId, Tree, View, spots, united};
+use cairnfs_merge::{Entry, NodeId, Tree, View, hanging, united};
 
 use crate::{Error, Result, file::Data};
 
@@ -24,11 +24,12 @@ pub(crate) fn entry_of_node<T: Tree<Data, Error = Error>>(
     id: &NodeId,
 ) -> Result<Option<Entry<Data>>> {
     let Some(node) = tree.node(id)? else { return Ok(None) };
-    for spot in spots(&node, tree.displaced(id)?.as_ref()) {
-        let dirs = group(tree, &spot.parent)?;
+    let displaced = tree.displaced(id)?;
+    for (_, parent, name) in hanging(&node, displaced.as_ref()) {
+        let dirs = group(tree, &parent)?;
         let view = View::new(tree);
-        let copies = view.copies(&dirs, &spot.name)?;
-        let shown = view.lookup(&dirs, &spot.name)?.into_iter().chain(copies);
+        let copies = view.copies(&dirs, name)?;
+        let shown = view.lookup(&dirs, name)?.into_iter().chain(copies);
         if let Some(entry) = shown.into_iter().find(|entry| entry.ids.contains(id)) {
             return Ok(Some(entry));
         }

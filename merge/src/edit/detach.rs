@@ -139,23 +139,25 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         dir: NodeId,
         name: &Name,
     ) -> EditResult<(), T::Error> {
-        let here = self.links(id, entry)?;
-        let mut spots = self.settle(id)?;
-        spots.retain(|spot| here.contains(&spot.link));
+        let mut here = self.links(id, entry)?;
+        self.settle(id)?;
         let mut node = Arc::unwrap_or_clone(self.node(id)?.ok_or(EditError::NotFound)?);
-        let mut spots = spots.into_iter();
-        let first = spots.next().ok_or(EditError::NotFound)?;
-        for other in spots {
-            node.places.remove(&other.link);
+        here.retain(|link| node.places.get(link).is_some());
+        here.sort_unstable();
+        let (&first, others) = here.split_first().ok_or(EditError::NotFound)?;
+        for other in others {
+            node.places.remove(other);
         }
-        let old = node.places.get(&first.link).filter(|reg| reg.is_only(&self.op));
+        let reg = node.places.get(&first).ok_or(EditError::NotFound)?;
+        let (_, old) = reg.last().ok_or(EditError::NotFound)?;
         // Where it was before this operation: what is not published was never seen there.
-        let prev = match old.and_then(Reg::last) {
-            Some((_, place)) => place.prev.clone(),
-            None => Some((first.parent, first.name)),
+        let prev = if reg.is_only(&self.op) {
+            old.prev.clone()
+        } else {
+            Some((old.parent, old.name.clone()))
         };
         let place = Place { parent: dir, name: name.clone(), prev };
-        node.places.insert(first.link, Reg::one(self.op, place));
+        node.places.insert(first, Reg::one(self.op, place));
         self.put(*id, node);
         self.moved.insert(*id);
         Ok(self.climb(dir)?)
@@ -219,7 +221,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// Takes links away, and with the last one the node.
     pub(super) fn drop_links(&mut self, id: &NodeId, links: &[LinkId]) -> Result<(), T::Error> {
         let Some(node) = self.node(id)? else { return Ok(()) };
-        if self.spots(id, &node)?.len() <= links.len() {
+        if node.link_count() <= links.len() {
             self.kill(*id);
             return Ok(());
         }
@@ -227,7 +229,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.settle(id)?;
         if let Some(node) = self.node(id)? {
             let mut node = Arc::unwrap_or_clone(node);
-            node.places.retain(|link, _| !links.contains(link));
+            for link in links {
+                node.places.remove(link);
+            }
             self.put(*id, node);
         }
         self.touch(id)

@@ -23,7 +23,7 @@ use crate::groups::united;
 use crate::ids::{LinkId, NodeId, OpId};
 use crate::name::Name;
 use crate::node::{Body, Content, Node};
-use crate::tree::{Spot, Tree, spots_in};
+use crate::tree::{Tree, hanging};
 use crate::versions::{Version, merged_versions};
 
 impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
@@ -95,17 +95,18 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         wanted: impl Fn(&[Name], &Name) -> bool,
     ) -> Result<BTreeSet<(Vec<NodeId>, Name)>, T::Error> {
         let mut found = BTreeSet::new();
-        let Some(node) = self.node(id)?.filter(|node| node.claims().len() > 1) else {
+        let Some(node) = self.node(id)?.filter(|node| node.link_count() > 1) else {
             return Ok(found);
         };
         let mut contested: BTreeMap<NodeId, Vec<Name>> = BTreeMap::new();
-        for Spot { parent, name, .. } in self.spots(id, &node)? {
+        let displaced = self.displaced(id)?;
+        for (_, parent, name) in hanging(&node, displaced.as_ref()) {
             let names = match contested.entry(parent) {
                 MapEntry::Occupied(known) => known.into_mut(),
                 MapEntry::Vacant(unread) => unread.insert(self.tree.contested(&parent)?),
             };
-            if wanted(names, &name) {
-                found.insert((united::<B, _>(&self.tree, &parent)?, name));
+            if wanted(names, name) {
+                found.insert((united::<B, _>(&self.tree, &parent)?, name.clone()));
             }
         }
         Ok(found)
@@ -159,32 +160,35 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
 
     fn links_at(&self, id: &NodeId, dirs: &[NodeId], name: &Name) -> Result<Vec<LinkId>, T::Error> {
         let Some(node) = self.node(id)? else { return Ok(Vec::new()) };
-        let here = |spot: &Spot| spot.name == *name && dirs.contains(&spot.parent);
-        let spots = self.spots(id, &node)?.into_iter().filter(here);
-        Ok(spots.map(|spot| spot.link).collect())
+        let displaced = self.displaced(id)?;
+        let hanging = hanging(&node, displaced.as_ref());
+        let here = hanging.filter(|(_, parent, at)| dirs.contains(parent) && *at == name);
+        Ok(here.map(|(claim, ..)| claim.link).collect())
     }
 
     /// The names for which `entry` shows a version of node `id`: that of the entry, and those
     /// of copies that it stands for.
     fn slots_of(&self, id: &NodeId, entry: &Entry<B>) -> Result<Vec<Name>, T::Error> {
-        let mut names: Vec<Name> = spots_in(&self.tree, id)?
-            .into_iter()
-            .filter(|spot| entry.dirs.contains(&spot.parent))
-            .map(|spot| spot.name)
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        let several = self.node(id)?.is_some_and(|node| node.claims().len() > 1);
-        if names.len() == 1 && !several {
-            return Ok(names);
-        }
+        let several = self.node(id)?.is_some_and(|node| node.link_count() > 1);
         let mut contested = BTreeSet::new();
         for dir in &entry.dirs {
             contested.extend(self.tree.contested(dir)?);
         }
-        let mut slots = Vec::new();
         let may_show = |name: &Name| name == entry.slot() || contested.contains(name);
-        for name in names.into_iter().filter(may_show) {
+        let mut names = BTreeSet::new();
+        if let Some(node) = self.tree.node(id)? {
+            let displaced = self.tree.displaced(id)?;
+            let hanging = hanging(&node, displaced.as_ref());
+            let here = hanging
+                .filter(|(_, dir, at)| (!several || may_show(at)) && entry.dirs.contains(dir));
+            names.extend(here.map(|(.., name)| name.clone()));
+        }
+        if names.len() == 1 && !several {
+            return Ok(names.into_iter().collect());
+        }
+        names.retain(may_show);
+        let mut slots = Vec::new();
+        for name in names {
             let mut slot = self.view().slot(&entry.dirs, &name)?;
             let losers = slot.take_losers();
             let shows = |leaf: &Entry<B>| leaf.owners.contains_key(id) && leaf.same_bytes(entry);

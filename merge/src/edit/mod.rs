@@ -30,7 +30,7 @@ use crate::ids::{NodeId, OpId};
 use crate::name::Name;
 use crate::node::{Body, Node};
 use crate::overlay::{NodeEdits, Overlay};
-use crate::tree::{IndexEdits, Spot, Tree, spots};
+use crate::tree::{Displaced, IndexEdits, Tree};
 use crate::view::{Policy, View};
 
 /// Why an action was refused; nothing has changed.
@@ -193,10 +193,9 @@ impl<'t, B: Body, T: Tree<B>> Edit<'t, B, T> {
         Ok(())
     }
 
-    /// Where the links of `node` hang, with what this action has moved.
-    fn spots(&self, id: &NodeId, node: &Node<B>) -> Result<Vec<Spot>, T::Error> {
-        let displaced = if self.moved.contains(id) { None } else { self.tree.displaced(id)? };
-        Ok(spots(node, displaced.as_ref()))
+    /// The links of a node that do not hang where they say; this action's moves have settled that.
+    fn displaced(&self, id: &NodeId) -> Result<Option<Displaced>, T::Error> {
+        if self.moved.contains(id) { Ok(None) } else { self.tree.displaced(id) }
     }
 
     /// What loses the name that `entry` holds to it; nothing if it is a copy itself.

@@ -7,7 +7,7 @@ use crate::entry::Entry;
 use crate::ids::{LinkId, NodeId};
 use crate::name::Name;
 use crate::node::Body;
-use crate::tree::Tree;
+use crate::tree::{Tree, hanging};
 
 const PAGE: usize = 1024;
 
@@ -108,9 +108,12 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         }
         for leaf in &leaves {
             let Some(node) = self.node(leaf)? else { continue };
-            let spots = self.spots(leaf, &node)?;
-            let links: Vec<LinkId> =
-                spots.iter().filter(|spot| gone.contains(&spot.parent)).map(|s| s.link).collect();
+            let displaced = self.displaced(leaf)?;
+            let hanging = hanging(&node, displaced.as_ref());
+            let links: Vec<LinkId> = hanging
+                .filter(|(_, parent, _)| gone.contains(parent))
+                .map(|(claim, ..)| claim.link)
+                .collect();
             self.drop_links(leaf, &links)?;
         }
         for dir in &gone {

@@ -1,21 +1,43 @@
 //! Protecting what a change needs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Edit;
-use crate::ids::{NodeId, OpId};
+use crate::ids::{LinkId, NodeId, OpId};
 use crate::mutants::{self, Mutant};
 use crate::node::{Body, Carry, Node, Place};
 use crate::reg::Reg;
-use crate::tree::{Spot, Tree};
+use crate::tree::{Displaced, Tree, hanging};
 
 impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// Puts the operation into `live` of the node and of all directories above it.
     pub(super) fn touch(&mut self, id: &NodeId) -> Result<(), T::Error> {
-        for spot in self.settle(id)? {
-            self.climb(spot.parent)?;
+        self.settle(id)?;
+        self.climb_from(id)
+    }
+
+    /// Touches all directories above a node.
+    pub(super) fn climb_from(&mut self, id: &NodeId) -> Result<(), T::Error> {
+        for parent in self.parents(id)? {
+            self.climb(parent)?;
         }
         Ok(())
+    }
+
+    /// The directories that the links of a node hang on, each once.
+    fn parents(&self, id: &NodeId) -> Result<BTreeSet<NodeId>, T::Error> {
+        let Some(node) = self.node(id)? else { return Ok(BTreeSet::new()) };
+        let displaced = self.displaced(id)?;
+        let mut parents = BTreeSet::new();
+        let mut last = None;
+        for (_, parent, _) in hanging(&node, displaced.as_ref()) {
+            // Most names of a file with many lie together.
+            if last.replace(parent) != Some(parent) {
+                parents.insert(parent);
+            }
+        }
+        Ok(parents)
     }
 
     /// Touches `dir` and all directories above it.
@@ -27,8 +49,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             if is_settled(&node, &self.op) && self.tree.displaced(&at)?.is_none() {
                 return Ok(());
             }
-            match self.settle(&at)?.into_iter().next() {
-                Some(spot) => at = spot.parent,
+            self.settle(&at)?;
+            match self.parents(&at)?.first() {
+                Some(parent) => at = *parent,
                 None => return Ok(()),
             }
         }
@@ -48,20 +71,17 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     }
 
     /// Makes the node this operation's own, as it is shown: what others removed is written again,
-    /// and a displaced link stays where it was displaced to. Returns where its links hang.
-    pub(super) fn settle(&mut self, id: &NodeId) -> Result<Vec<Spot>, T::Error> {
-        let Some(node) = self.node(id)? else { return Ok(Vec::new()) };
-        let spots = self.spots(id, &node)?;
-        let misplaced = node.claims().iter().zip(&spots).any(|(claim, spot)| {
-            claim.place.parent != spot.parent || claim.place.name != spot.name
-        });
-        if misplaced || !is_settled(&node, &self.op) {
+    /// and a displaced link stays where it was displaced to.
+    pub(super) fn settle(&mut self, id: &NodeId) -> Result<(), T::Error> {
+        let Some(node) = self.node(id)? else { return Ok(()) };
+        let displaced = self.displaced(id)?;
+        if displaced.is_some() || !is_settled(&node, &self.op) {
             let mut node = Arc::unwrap_or_clone(node);
-            settle(&mut node, self.op, &spots);
+            settle(&mut node, self.op, displaced.as_ref());
             self.put(*id, node);
             self.moved.insert(*id);
         }
-        Ok(spots)
+        Ok(())
     }
 }
 
@@ -69,18 +89,10 @@ fn is_settled<B: Body>(node: &Node<B>, op: &OpId) -> bool {
     matches!(node.live.as_slice(), [(only, Carry::Same)] if only == op)
 }
 
-fn settle<B: Body>(node: &mut Node<B>, op: OpId, spots: &[Spot]) {
-    let claims = node.claims();
-    let settled = claims.iter().zip(spots).filter_map(|(claim, spot)| {
-        let misplaced = claim.place.parent != spot.parent || claim.place.name != spot.name;
-        let place = if misplaced {
-            Place::new(spot.parent, spot.name.clone())
-        } else {
-            claim.place.clone()
-        };
-        (misplaced || node.is_weak()).then_some((claim.link, place))
-    });
-    let settled: Vec<_> = settled.collect();
+fn settle<B: Body>(node: &mut Node<B>, op: OpId, displaced: Option<&Displaced>) {
+    // In peace all hang where they say.
+    let stirred = displaced.is_some() || node.is_weak();
+    let settled = if stirred { unsettled_places(node, displaced) } else { Vec::new() };
     if let Some((_, carried)) = node.carried() {
         let carried = carried.clone();
         if let (true, Some(content)) = (node.content.is_empty(), carried.content) {
@@ -98,6 +110,16 @@ fn settle<B: Body>(node: &mut Node<B>, op: OpId, spots: &[Spot]) {
     node.live = Reg::one(op, Carry::Same);
 }
 
+/// Where the links of a node hang that are written nowhere in it, or elsewhere.
+fn unsettled_places<B>(node: &Node<B>, displaced: Option<&Displaced>) -> Vec<(LinkId, Place)> {
+    let unsettled = hanging(node, displaced).filter_map(|(claim, parent, name)| {
+        let misplaced = claim.place.parent != parent || claim.place.name != *name;
+        let place = if misplaced { Place::new(parent, name.clone()) } else { claim.place.clone() };
+        (misplaced || node.is_weak()).then_some((claim.link, place))
+    });
+    unsettled.collect()
+}
+
 impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// Puts nodes back that were removed, as the restore rule has them written.
     pub(crate) fn revive(
@@ -110,9 +132,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             self.moved.insert(id);
         }
         for id in ids {
-            let Some(node) = self.node(&id)? else { continue };
-            for spot in self.spots(&id, &node)? {
-                self.climb_from_revived(spot.parent)?;
+            for parent in self.parents(&id)? {
+                self.climb_from_revived(parent)?;
             }
         }
         self.commit()
@@ -123,8 +144,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     fn climb_from_revived(&mut self, dir: NodeId) -> Result<(), T::Error> {
         let mut at = dir;
         while at != NodeId::Root {
-            match self.settle(&at)?.into_iter().next() {
-                Some(spot) => at = spot.parent,
+            self.settle(&at)?;
+            match self.parents(&at)?.first() {
+                Some(parent) => at = *parent,
                 None => return Ok(()),
             }
         }

@@ -101,14 +101,17 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         if is_decision {
             // The place is written too, so that two resolvers that keep different nodes both
             // keep them in earnest.
-            for spot in self.spots(&id, &node)? {
-                let place = Place::new(spot.parent, spot.name);
-                node.places.insert(spot.link, Reg::one(self.op, place));
+            let places: Vec<_> = node
+                .claims()
+                .map(|claim| (claim.link, Place::new(claim.place.parent, claim.place.name.clone())))
+                .collect();
+            for (link, place) in places {
+                node.places.insert(link, Reg::one(self.op, place));
             }
         }
         node.content = Reg::one(self.op, content);
         self.put(id, node);
-        Ok(self.touch_above(&id)?)
+        Ok(self.climb_from(&id)?)
     }
 
     fn overwrite(
@@ -141,17 +144,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         });
         node.content.set(op, content);
         self.put(id, node);
-        self.touch_above(&id)?;
+        self.climb_from(&id)?;
         Ok(id)
-    }
-
-    /// Touches the directories above a node that is settled.
-    fn touch_above(&mut self, id: &NodeId) -> Result<(), T::Error> {
-        let Some(node) = self.node(id)? else { return Ok(()) };
-        for spot in self.spots(id, &node)? {
-            self.climb(spot.parent)?;
-        }
-        Ok(())
     }
 
     /// The history of what replaces `shown`; what this operation wrote was never seen by others.

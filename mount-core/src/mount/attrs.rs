@@ -158,7 +158,7 @@ impl Mount {
             attr.nlink = u32::try_from(subdirs).unwrap_or(u32::MAX - 2).saturating_add(2);
             return Ok(attr);
         }
-        attr.nlink = u32::try_from(node.claims().len()).unwrap_or(u32::MAX);
+        attr.nlink = u32::try_from(node.link_count()).unwrap_or(u32::MAX);
         match core.files.get(&shown) {
             Some(file) => add_content(&mut attr, &file.lock()),
             None => {
