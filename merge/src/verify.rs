@@ -20,8 +20,10 @@ use crate::tree::{IndexEdits, Tree, Why};
 
 /// The most operations one version may hold.
 pub const MAX_OPS: u64 = 1 << 32;
-/// The most links or attributes of one node.
-pub const MAX_PER_NODE: usize = 4096;
+/// The most links of one node: as many as several devices may give one file apart.
+pub const LINKS_MAX: usize = 1 << 18;
+/// The most attributes of one node.
+pub const ATTRS_MAX: usize = 4096;
 
 /// Why a foreign version is not believed. It is to be rejected as a whole; nothing else is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -195,14 +197,14 @@ fn has_too_many<B>(node: &Node<B>) -> bool {
         Carry::Same => false,
         Carry::Was(carried) => {
             carried.content.as_ref().is_some_and(long)
-                || carried.places.len() > MAX_PER_NODE
-                || carried.attrs.len() > MAX_PER_NODE
+                || carried.places.len() > LINKS_MAX
+                || carried.attrs.len() > ATTRS_MAX
         }
     };
     node.live.len() > max
         || node.content.len() > max
-        || node.places.len() > MAX_PER_NODE
-        || node.attrs.len() > MAX_PER_NODE
+        || node.places.len() > LINKS_MAX
+        || node.attrs.len() > ATTRS_MAX
         || node.places.values().any(|reg| reg.len() > max)
         || node.attrs.values().any(|reg| reg.len() > max)
         || node.content.iter().any(|(_, content)| long(content))

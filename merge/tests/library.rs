@@ -438,6 +438,21 @@ fn case_224_forged_knowledge_is_refused() {
 }
 
 #[test]
+fn a_file_of_65000_names_is_believed_and_one_of_a_million_is_not() {
+    let seen = op(1, B);
+    let verdict = |links: u32| {
+        let mut node = node_at(seen, NodeId::Root, "f", Some("x"));
+        let place = |n: u32| Place::new(NodeId::Root, Name::new(n.to_string().as_bytes()).unwrap());
+        let more = (1..links).map(|n| (LinkId::Later { op: seen, n }, Reg::one(seen, place(n))));
+        node.places =
+            node.places.iter().map(|(link, reg)| (*link, reg.clone())).chain(more).collect();
+        verify::node(&vv(&[(B, 1)]), &born(seen, 0), &node)
+    };
+    assert_eq!(verdict(65_000), Ok(()));
+    assert!(matches!(verdict(1_000_000), Err(Reject::TooMany { .. })));
+}
+
+#[test]
 fn case_225_an_uncovered_operation_is_refused() {
     let seen = op(5, B);
     let bad = state(

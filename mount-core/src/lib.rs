@@ -20,6 +20,8 @@ mod follow;
 mod full_tests;
 mod handles;
 mod inodes;
+#[cfg(test)]
+mod links_tests;
 mod manifest;
 #[cfg(all(test, loom))]
 mod models;

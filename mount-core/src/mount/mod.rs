@@ -31,7 +31,7 @@ use crate::{
     order::{self, Mutex},
     places,
     shared::{Core, Shared},
-    tree::LiveTree,
+    tree::{LiveTree, limits},
     writer::Command,
 };
 
@@ -86,6 +86,14 @@ impl Change<'_> {
 
     fn lookup(&self, dirs: &[NodeId], name: &Name) -> Result<Option<Entry<Data>>> {
         self.edit.view().lookup(dirs, name)
+    }
+
+    /// Refuses the change with `err` if no version can hold what `id` has become by it.
+    fn must_fit(&self, id: &NodeId, err: Error) -> Result<()> {
+        match self.edit.tree().node(id)? {
+            Some(node) if !limits::fits(&node) => Err(err),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -13,12 +13,13 @@ use crate::{
     inodes::Shown,
     places,
     shared::Core,
-    tree::attrs::{self, Times},
+    tree::{
+        attrs::{self, Times},
+        limits::LINKS_MAX,
+    },
 };
 
 const SET_GID: u32 = 0o2000;
-/// As many names as other file systems allow a file.
-const LINKS_MAX: usize = 65_000;
 /// Longest target of a symbolic link in bytes (`PATH_MAX`, with its NUL).
 const TARGET_BYTES_MAX: usize = 4095;
 
@@ -188,7 +189,7 @@ impl Mount {
             let core = self.shared().core.read();
             match self.target(&core, ino)? {
                 Target::Named(_, node) if node.kind.is_dir() => return Err(Error::NotPermitted),
-                Target::Named(_, node) if node.places.len() >= LINKS_MAX => {
+                Target::Named(_, node) if node.link_count() >= LINKS_MAX => {
                     return Err(Error::TooManyLinks);
                 }
                 Target::Named(shown, _) => shown,
@@ -203,6 +204,7 @@ impl Mount {
                 let entry = entry.ok_or(Error::Stale)?;
                 let link = LinkId::Later { op: change.op, n: change.fresh_n() };
                 change.edit.link(&entry, &dirs, new_name.clone(), link)?;
+                change.must_fit(&shown.node, Error::TooManyLinks)?;
                 attrs::set_changed(&mut change.edit, &shown.node, change.now)?;
                 attrs::set_written(&mut change.edit, &dirs[0], change.now)
             },
@@ -263,7 +265,8 @@ impl Mount {
     /// # Errors
     ///
     /// [`Error::NotFound`], [`Error::Exists`], [`Error::IsDir`], [`Error::NotDir`],
-    /// [`Error::NotEmpty`], [`Error::Invalid`] for a directory into itself, damage.
+    /// [`Error::NotEmpty`], [`Error::Invalid`] for a directory into itself,
+    /// [`Error::TooManyLinks`] if the longer name is too much for a file of many, damage.
     pub fn rename(
         &self,
         parent: Ino,
@@ -317,6 +320,9 @@ impl Mount {
                     Renamed::Replaced(names) => names.1.0.id(),
                     _ => moved.id(),
                 };
+                if moved.kind != Kind::Dir {
+                    change.must_fit(&survivor, Error::TooManyLinks)?;
+                }
                 attrs::set_changed(&mut change.edit, &survivor, change.now)?;
                 attrs::set_written(&mut change.edit, &dirs[0], change.now)?;
                 if new_dirs != dirs {

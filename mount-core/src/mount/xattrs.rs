@@ -26,7 +26,8 @@ impl Mount {
     /// # Errors
     ///
     /// [`Error::Exists`] and [`Error::NoXattr`] by `mode`, [`Error::XattrTooLarge`] beyond 64 KiB,
-    /// [`Error::Stale`], [`Error::ReadOnly`], damage.
+    /// [`Error::NoSpace`] for more than a file can have, [`Error::Stale`], [`Error::ReadOnly`],
+    /// damage.
     pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetXattr) -> Result<()> {
         let key = xattr_key(name)?;
         let value = AttrValue::new(value).map_err(|_overlong| Error::XattrTooLarge)?;
@@ -87,6 +88,9 @@ impl Mount {
             };
             for id in ids {
                 change.edit.set_attr(&id, key.clone(), value.cloned())?;
+                if value.is_some() {
+                    change.must_fit(&id, Error::NoSpace)?;
+                }
                 attrs::set_changed(&mut change.edit, &id, change.now)?;
             }
             Ok(())

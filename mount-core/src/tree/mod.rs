@@ -12,6 +12,7 @@
 pub(crate) mod attrs;
 mod base;
 pub(crate) mod keys;
+pub(crate) mod limits;
 mod subdirs;
 
 use std::{collections::BTreeMap, sync::Arc};
