@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use cairnfs_merge::Node;
 use cairnfs_store::{
     Appender, BlobRef, Blobs, Kind as BlobKind,
     disk::Space,
@@ -20,6 +21,12 @@ const CUTTER_CONTEXT: &str = "chunk boundaries";
 const CONTENT_DOMAIN: &str = "content";
 /// The part of the cache that holds decoded map nodes rather than chunks: one in so many.
 const MAP_CACHE_SHARE: u64 = 2;
+/// The part of what is left of it that holds decoded nodes of many names or attributes.
+const NODE_CACHE_SHARE: u64 = 4;
+/// A decoded node takes about so many times the bytes of its encoding.
+const NODE_GROWTH: u64 = 3;
+/// Such nodes that the cache is laid out for.
+const NODES_USUAL: usize = 64;
 /// Chunks that a cache is laid out for, by their usual length in bytes.
 const USUAL_CHUNK_BYTES: u64 = 64 << 10;
 
@@ -30,15 +37,22 @@ pub(crate) struct Vault {
     maps: MapReader,
     cutter: Cutter,
     chunks: Cache<BlobRef, Arc<[u8]>, Bytes>,
+    long_nodes: Cache<BlobRef, Arc<Node<Data>>, Bytes>,
 }
 
-/// A chunk weighs its bytes.
+/// A chunk weighs its bytes, a node about what it takes.
 #[derive(Clone, Debug)]
 struct Bytes;
 
 impl Weighter<BlobRef, Arc<[u8]>> for Bytes {
     fn weight(&self, _blob: &BlobRef, chunk: &Arc<[u8]>) -> u64 {
         chunk.len() as u64
+    }
+}
+
+impl Weighter<BlobRef, Arc<Node<Data>>> for Bytes {
+    fn weight(&self, blob: &BlobRef, _node: &Arc<Node<Data>>) -> u64 {
+        u64::from(blob.len) * NODE_GROWTH
     }
 }
 
@@ -49,7 +63,8 @@ impl Vault {
     /// Reads through caches that hold at most about `cache_bytes` in all.
     pub(crate) fn new(blobs: Arc<Blobs>, cache_bytes: u64) -> Self {
         let map_bytes = cache_bytes / MAP_CACHE_SHARE;
-        let chunk_bytes = cache_bytes - map_bytes;
+        let node_bytes = (cache_bytes - map_bytes) / NODE_CACHE_SHARE;
+        let chunk_bytes = cache_bytes - map_bytes - node_bytes;
         let key = blobs.keys().derive(CUTTER_CONTEXT);
         let [a, b, c, d, e, f, g, h, ..] = *key.expose();
         let items = usize::try_from(chunk_bytes / USUAL_CHUNK_BYTES).unwrap_or(usize::MAX).max(16);
@@ -57,6 +72,7 @@ impl Vault {
             maps: MapReader::new(Arc::clone(&blobs), map_bytes),
             cutter: Cutter::new([a, b, c, d, e, f, g, h]),
             chunks: Cache::with_weighter(items, chunk_bytes, Bytes),
+            long_nodes: Cache::with_weighter(NODES_USUAL, node_bytes, Bytes),
             blobs,
         }
     }
@@ -85,6 +101,24 @@ impl Vault {
         let chunk = self.blobs.get(blob)?;
         self.chunks.insert(*blob, Arc::clone(&chunk));
         Ok(chunk)
+    }
+
+    /// A node that lies in a blob of its own, read by `decode`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vault::chunk`]; what `decode` fails with.
+    pub(crate) fn long_node(
+        &self,
+        blob: &BlobRef,
+        decode: impl FnOnce(&[u8]) -> Result<Arc<Node<Data>>>,
+    ) -> Result<Arc<Node<Data>>> {
+        if let Some(node) = self.long_nodes.get(blob) {
+            return Ok(node);
+        }
+        let node = decode(&self.blobs.get(blob)?)?;
+        self.long_nodes.insert(*blob, Arc::clone(&node));
+        Ok(node)
     }
 
     /// The value under `key` in the map `root`.

@@ -69,7 +69,7 @@ impl BaseTree {
             Some((&BLOB, bytes)) => {
                 let blob: BlobRef =
                     postcard::from_bytes(bytes).map_err(|err| damaged_node(&err))?;
-                decode_node(&self.vault.chunk(&blob)?)
+                self.vault.long_node(&blob, decode_node)
             }
             _ => Err(Error::Damaged { what: "a node of an unknown form".into() }),
         }
