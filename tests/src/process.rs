@@ -1,6 +1,6 @@
 //! The processes of one home, found by what the kernel says of them.
 
-use std::{fs, os::unix::ffi::OsStrExt, path::Path, time::Duration};
+use std::{fs, os::unix::ffi::OsStrExt, path::Path, thread, time::Duration};
 
 use rustix::process::{Pid, Signal};
 
@@ -69,6 +69,26 @@ pub fn stand_still(pid: u32) {
         let tasks = fs::read_dir(format!("/proc/{pid}/task"));
         tasks.into_iter().flatten().flatten().all(stands)
     });
+}
+
+/// Whether strace holds the thread of `pid` that is called `name`, and has for a while: it stops each
+/// thread at every call for a moment, and for longer where it delays one.
+#[must_use]
+pub fn is_held(pid: u32, name: &str) -> bool {
+    let held_since = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        let mut texts = tasks
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|task| fs::read_to_string(task.path().join("status")).unwrap_or_default());
+        let text = texts.find(|text| text.starts_with(&format!("Name:\t{name}\n")))?;
+        let runs = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+        text.contains("State:\tt").then(|| runs.to_owned())
+    };
+    let before = held_since();
+    thread::sleep(Duration::from_millis(200));
+    before.is_some() && before == held_since()
 }
 
 /// Whether `pid` runs (and is not only waiting to be reaped).

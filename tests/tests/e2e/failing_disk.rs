@@ -13,6 +13,7 @@ use std::{
 use cairnfs_tests::{
     Peer, Save, Strace, data, eventually,
     peer::{BUCKET, close, write},
+    process,
 };
 use rustix::io::Errno;
 
@@ -145,6 +146,52 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
         assert!(slowest < Duration::from_secs(1), "a reader waited {slowest:?} for a save");
     });
     strace.detach();
+}
+
+/// Begins a save and calls `meanwhile` once the daemon waits for its barrier, which takes long.
+fn during_a_save(peer: &Peer, meanwhile: impl FnOnce(&Strace)) {
+    let strace = Strace::attach(peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=4000000"]);
+    thread::scope(|scope| {
+        let mut file = File::create(peer.path("slow")).unwrap();
+        file.write_all(b"x").unwrap();
+        let saver = move || file.sync_all().unwrap();
+        let saver = thread::Builder::new().name("saver".into()).spawn_scoped(scope, saver).unwrap();
+        eventually("the barrier is under way", Duration::from_secs(30), || {
+            process::is_held(peer.pid(), "writer")
+        });
+        meanwhile(&strace);
+        saver.join().unwrap();
+    });
+    strace.detach();
+}
+
+#[test]
+fn close_of_an_unchanged_file_waits_for_a_save_that_is_under_way() {
+    let peer = Peer::saving(Save::Flush);
+    peer.write("f", data::bytes(1, 1_000));
+    peer.wait_safe();
+    let unchanged = File::options().read(true).write(true).open(peer.path("f")).unwrap();
+    during_a_save(&peer, |strace| {
+        assert_eq!(strace.succeeded(), 0);
+        close(unchanged).unwrap();
+        eventually("close waited for the barrier", Duration::from_secs(1), || {
+            strace.succeeded() > 0
+        });
+    });
+}
+
+#[test]
+fn close_does_not_wait_under_release_not_even_for_a_save_that_is_under_way() {
+    let peer = Peer::saving(Save::Release);
+    peer.write("f", data::bytes(1, 1_000));
+    peer.wait_safe();
+    let unchanged = File::options().read(true).write(true).open(peer.path("f")).unwrap();
+    during_a_save(&peer, |strace| {
+        close(unchanged).unwrap();
+        peer.write("g", data::bytes(2, 1_000));
+        assert_eq!(strace.succeeded(), 0, "a close waited for the barrier");
+        assert!(process::is_held(peer.pid(), "writer"), "the save had ended");
+    });
 }
 
 #[test]
