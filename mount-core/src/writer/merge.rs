@@ -169,7 +169,8 @@ impl Writer {
         versions::agree_on(&self.device_id(ours), ours.manifest.id, theirs, &known)
     }
 
-    /// Steps 2 and 3.
+    /// Steps 2 and 3. Nothing fails after the barrier: what is live would go on from the version
+    /// before, and its saves would undo the new one at the next opening.
     fn join_and_write(
         &mut self,
         fetched: &Fetch,
@@ -224,8 +225,8 @@ impl Writer {
         let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
         let head =
             HeadState { manifest: blob, vv: joined.vv, charter, incarnation: ours.incarnation };
-        let carried = self.write_head(&head, None)?;
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
+        let carried = self.write_head(&head, None)?;
         let Layer { nodes, index } = joined.layer;
         Ok((Landing { head, base, nodes, index, first }, carried))
     }
@@ -288,6 +289,9 @@ impl Writer {
     /// Step 3: from the next opening on, the bucket stands on `head`. What is changed but in no
     /// version is carried over, under its new names if there are some, and comes back to be
     /// accounted for.
+    ///
+    /// Whatever can fail comes before it: once it has returned, what is live must land on `head` or
+    /// [part from the disk](Self::part_from_disk).
     pub(super) fn write_head(
         &mut self,
         head: &HeadState,

@@ -192,9 +192,10 @@ impl Writer {
             nodes: Vec::new(),
             files: frozen.carried.iter().filter_map(carried_record).collect(),
         };
+        let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
+        // Nothing fails after the barrier: what is live would go on from the version before.
         self.append(&record, true)?;
         shared.note_publish(manifest.time);
-        let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
         let incarnation = frozen.parent.incarnation;
         Ok((HeadState { manifest: blob, vv, charter, incarnation }, base))
     }

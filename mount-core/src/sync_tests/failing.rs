@@ -1,0 +1,33 @@
+//! The disk fails in a merge, and goes on.
+
+use std::io::ErrorKind;
+
+use cairnfs_store::sim::{Call, Fault};
+
+use super::{sync, two};
+
+#[test]
+fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
+    let mut failed = 0;
+    for nth in 1..100 {
+        let (mut a, b) = two();
+        a.write("mine", "made here");
+        b.write("old", "changed there");
+        b.mount().publish().unwrap();
+        let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+        a.disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
+        if a.mount().merge_from(fetch).is_ok() {
+            break;
+        }
+        failed += 1;
+        // The very file that the other has changed is saved, from the tree as it is here.
+        a.write("old", "changed here");
+        a.restart(false);
+        sync(&a, &b);
+        let tree = b.tree();
+        for end in ["=changed there", "=changed here", "=made here"] {
+            assert!(tree.iter().any(|line| line.ends_with(end)), "read {nth} failed: {tree:?}");
+        }
+    }
+    assert!(failed > 0, "no read failed");
+}
