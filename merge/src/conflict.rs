@@ -1,6 +1,6 @@
 //! The list of conflicts, from the state alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::entry::{ConflictKind, Entry};
 use crate::groups::Groups;
@@ -9,7 +9,7 @@ use crate::name::Name;
 use crate::node::Body;
 use crate::render::join_path;
 use crate::tree::{Tree, spots_in};
-use crate::view::View;
+use crate::view::{Disputes, View};
 
 /// One version that takes part in a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,29 +79,58 @@ pub fn in_directory<B: Body, T: Tree<B>>(
     view: &View<'_, B, T>,
     dirs: &[NodeId],
 ) -> Result<Vec<Conflict<B>>, T::Error> {
-    let disputes = view.disputes(dirs)?;
+    listed(view, dirs, &view.disputes(dirs)?)
+}
+
+/// The conflicts of the contested name `name`, or of that of which it shows a copy.
+///
+/// Costs what that name costs, however many others are contested.
+///
+/// # Errors
+///
+/// Whatever the tree answers.
+pub fn at_name<B: Body, T: Tree<B>>(
+    view: &View<'_, B, T>,
+    dirs: &[NodeId],
+    name: &Name,
+) -> Result<Vec<Conflict<B>>, T::Error> {
+    let mut found = listed(view, dirs, &view.dispute(dirs, name)?)?;
+    if let Some(entry) = view.lookup(dirs, name)?.filter(Entry::is_copy) {
+        found.append(&mut listed(view, dirs, &view.dispute(dirs, entry.slot())?)?);
+    }
+    Ok(found)
+}
+
+fn listed<B: Body, T: Tree<B>>(
+    view: &View<'_, B, T>,
+    dirs: &[NodeId],
+    disputes: &Disputes<B>,
+) -> Result<Vec<Conflict<B>>, T::Error> {
     if disputes.conflicts.is_empty() {
         return Ok(Vec::new());
     }
     let above = names_above(view.tree(), dirs)?;
+    let mut shown: BTreeMap<&Name, Vec<&Entry<B>>> = BTreeMap::new();
+    for entry in disputes.shown.values() {
+        shown.entry(entry.slot()).or_default().push(entry);
+    }
     let mut found = Vec::new();
-    for (slot, kind) in disputes.conflicts {
-        let entries = disputes.shown.values().filter(|entry| *entry.slot() == slot);
-        let mut entries: Vec<&Entry<B>> = entries.collect();
+    for (slot, kind) in &disputes.conflicts {
+        let mut entries = shown.get(slot).cloned().unwrap_or_default();
         entries.sort_by_key(|entry| (entry.is_copy(), std::cmp::Reverse(entry.rank)));
         let version = |entry: &Entry<B>| {
             let written = entry.owners.values().flatten().max().copied();
             let op = written.unwrap_or(entry.rank.0);
             ConflictVersion { entry: entry.clone(), op, local: false }
         };
-        let path: Vec<&Name> = above.iter().chain([&slot]).collect();
+        let path: Vec<&Name> = above.iter().chain([slot]).collect();
         found.push(Conflict {
-            kind,
+            kind: *kind,
             path: join_path(&path),
             dirs: dirs.to_vec(),
             versions: entries.iter().map(|entry| version(entry)).collect(),
             hist_base: common_base(&entries),
-            slot,
+            slot: slot.clone(),
         });
     }
     Ok(found)

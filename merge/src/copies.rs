@@ -22,6 +22,22 @@ pub(crate) fn could_be_copy(name: &Name) -> bool {
     matches!(hex, 8 | 16 | 32 | 64) && numbered
 }
 
+/// The longest stem, in bytes, that no name of a copy is too long for: 255, less `@`, 64 digits and
+/// a number, and what of a character is cut off.
+const WHOLE_STEM_BYTES_MAX: usize = 165;
+
+/// Whether copies of this stem, and no others, have names that begin with it and `@`.
+pub(crate) fn is_whole_stem(stem: &Name) -> bool {
+    stem.as_bytes().len() <= WHOLE_STEM_BYTES_MAX
+}
+
+/// What `name` begins with, if it could be that of a copy.
+pub(crate) fn stem_of(name: &Name) -> Option<Name> {
+    let at = name.as_bytes().iter().rposition(|byte| *byte == b'@')?;
+    let stem = Name::new(name.as_bytes().get(..at)?).ok()?;
+    could_be_copy(name).then_some(stem)
+}
+
 /// Gives each loser a name.
 ///
 /// `shown` has the entries that keep their names, and receives the copies. `at` finds an entry
@@ -125,8 +141,19 @@ mod tests {
         let cut = with_suffix(&stem, "01234567").unwrap();
         assert_eq!(cut.as_bytes().len(), 254);
         assert!(std::str::from_utf8(cut.as_bytes()).is_ok());
+        assert_eq!(stem_of(&cut).unwrap().as_bytes().len(), 245);
         let stem = name(&"\u{20ac}".repeat(85));
         let cut = with_suffix(&stem, "01234567").unwrap();
         assert!(cut.as_bytes().len() <= 255 && std::str::from_utf8(cut.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_stem_is_whole_if_the_longest_name_made_of_it_has_it_whole() {
+        let longest = format!("{}-{}", "0".repeat(64), u64::MAX);
+        let whole = name(&"x".repeat(WHOLE_STEM_BYTES_MAX));
+        assert_eq!(stem_of(&with_suffix(&whole, &longest).unwrap()), Some(whole));
+        let cut = name(&"\u{20ac}".repeat(60));
+        let of_cut = stem_of(&with_suffix(&cut, &longest).unwrap()).unwrap();
+        assert!(!is_whole_stem(&of_cut), "it would be taken for another stem");
     }
 }

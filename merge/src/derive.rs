@@ -5,7 +5,6 @@
 //! Deriving change by change gives the same indexes as deriving a whole state at once; so they
 //! are a pure function of the nodes, and equal on all peers.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::groups::{Groups, claimants, dirs_named};
@@ -210,7 +209,6 @@ fn contested_edits<B: Body, T: Tree<B>>(
     slots: &Slots,
 ) -> Result<BTreeMap<(NodeId, Name), bool>, T::Error> {
     let mut groups = Groups::new(new);
-    let mut before: BTreeMap<NodeId, BTreeSet<Name>> = BTreeMap::new();
     let mut edits = BTreeMap::new();
     for (dir, name) in slots {
         let mut group = groups.of(dir)?;
@@ -220,13 +218,7 @@ fn contested_edits<B: Body, T: Tree<B>>(
         let contested = is_contested(new, &group, name)?;
         for dir in group {
             let is = contested && !new.named(&dir, name)?.is_empty();
-            let was = match before.entry(dir) {
-                Entry::Occupied(names) => names.get().contains(name),
-                Entry::Vacant(unread) => {
-                    unread.insert(old.contested(&dir)?.into_iter().collect()).contains(name)
-                }
-            };
-            if is == was {
+            if is == old.is_contested(&dir, name)? {
                 edits.remove(&(dir, name.clone()));
             } else {
                 edits.insert((dir, name.clone()), is);

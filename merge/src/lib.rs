@@ -162,7 +162,7 @@ pub mod verify;
 mod versions;
 mod view;
 
-pub use conflict::{Conflict, ConflictVersion, conflicts, in_directory};
+pub use conflict::{Conflict, ConflictVersion, at_name, conflicts, in_directory};
 pub use derive::derive;
 pub use edit::{Edit, EditError, EditResult, Edited};
 pub use entry::{ConflictKind, Entry, Listed, Role};

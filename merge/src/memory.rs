@@ -19,6 +19,8 @@ pub struct Indexed<B> {
     children: BTreeMap<NodeId, BTreeMap<(Name, NodeId), Kind>>,
     contested: BTreeMap<NodeId, BTreeSet<Name>>,
     displaced: BTreeMap<NodeId, Displaced>,
+    /// Of each directory what hangs there and once was a copy: its stem, its name, itself.
+    once_copies: BTreeMap<NodeId, BTreeSet<(Name, Name, NodeId)>>,
 }
 
 impl<B> Default for Indexed<B> {
@@ -28,6 +30,7 @@ impl<B> Default for Indexed<B> {
             children: BTreeMap::new(),
             contested: BTreeMap::new(),
             displaced: BTreeMap::new(),
+            once_copies: BTreeMap::new(),
         }
     }
 }
@@ -67,12 +70,14 @@ impl<B: Body> Indexed<B> {
 
     /// Puts changed nodes and their derived indexes in.
     pub fn apply_derived(&mut self, nodes: NodeEdits<B>, index: IndexEdits) {
+        self.forget_once_copies(&index);
         for (id, node) in nodes {
             match node {
                 Some(node) => drop(self.state.nodes.insert(id, node)),
                 None => drop(self.state.nodes.remove(&id)),
             }
         }
+        self.note_once_copies(&index);
         for ((dir, name, id), kind) in index.children {
             let children = self.children.entry(dir).or_default();
             match kind {
@@ -94,6 +99,29 @@ impl<B: Body> Indexed<B> {
             match displaced {
                 Some(displaced) => drop(self.displaced.insert(id, displaced)),
                 None => drop(self.displaced.remove(&id)),
+            }
+        }
+    }
+
+    fn forget_once_copies(&mut self, index: &IndexEdits) {
+        for (dir, name, id) in index.children.keys() {
+            if let Some(origin) = self.state.nodes.get(id).and_then(|node| node.origin.clone())
+                && let Some(known) = self.once_copies.get_mut(dir)
+            {
+                known.remove(&(origin, name.clone(), *id));
+                if known.is_empty() {
+                    self.once_copies.remove(dir);
+                }
+            }
+        }
+    }
+
+    fn note_once_copies(&mut self, index: &IndexEdits) {
+        for ((dir, name, id), kind) in &index.children {
+            if kind.is_some()
+                && let Some(origin) = self.state.nodes.get(id).and_then(|node| node.origin.clone())
+            {
+                self.once_copies.entry(*dir).or_default().insert((origin, name.clone(), *id));
             }
         }
     }
@@ -127,6 +155,21 @@ impl<B> Tree<B> for Indexed<B> {
 
     fn contested(&self, dir: &NodeId) -> Result<Vec<Name>, Infallible> {
         Ok(self.contested.get(dir).into_iter().flatten().cloned().collect())
+    }
+
+    fn is_contested(&self, dir: &NodeId, name: &Name) -> Result<bool, Infallible> {
+        Ok(self.contested.get(dir).is_some_and(|names| names.contains(name)))
+    }
+
+    fn once_copies(&self, dir: &NodeId, stem: &Name) -> Result<Vec<Name>, Infallible> {
+        let Some(known) = self.once_copies.get(dir) else { return Ok(Vec::new()) };
+        let same = known.iter().skip_while(|(other, ..)| other < stem);
+        let same = same.take_while(|(other, ..)| other == stem);
+        Ok(same.map(|(_, name, _)| name.clone()).collect())
+    }
+
+    fn is_at_peace(&self) -> Result<bool, Infallible> {
+        Ok(self.contested.is_empty())
     }
 
     fn contested_dirs(&self) -> Result<Vec<NodeId>, Infallible> {

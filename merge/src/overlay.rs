@@ -116,19 +116,50 @@ impl<B, T: Tree<B>> Tree<B> for Overlay<'_, B, T> {
 
     fn contested(&self, dir: &NodeId) -> Result<Vec<Name>, T::Error> {
         let mut names: BTreeSet<Name> = self.base.contested(dir)?.into_iter().collect();
-        for ((parent, name), on) in &self.index.contested {
-            match (parent == dir, on) {
-                (true, true) => drop(names.insert(name.clone())),
-                (true, false) => drop(names.remove(name)),
-                (false, _) => (),
+        for (name, on) in self.changed_contested(dir) {
+            if on {
+                names.insert(name.clone());
+            } else {
+                names.remove(name);
             }
         }
         Ok(names.into_iter().collect())
     }
 
+    fn is_contested(&self, dir: &NodeId, name: &Name) -> Result<bool, T::Error> {
+        match self.index.contested.get(&(*dir, name.clone())) {
+            Some(on) => Ok(*on),
+            None => self.base.is_contested(dir, name),
+        }
+    }
+
+    fn once_copies(&self, dir: &NodeId, stem: &Name) -> Result<Vec<Name>, T::Error> {
+        let mut names: BTreeSet<Name> = self.base.once_copies(dir, stem)?.into_iter().collect();
+        let once_copy =
+            |id: &NodeId| Ok(self.node(id)?.is_some_and(|it| it.origin.as_ref() == Some(stem)));
+        for ((name, id), kind) in self.changed_children(dir, None) {
+            if kind.is_some() && once_copy(id)? {
+                names.insert(name.clone());
+            }
+        }
+        for (name, _) in self.changed_contested(dir).filter(|(_, on)| *on) {
+            for (id, _) in self.named(dir, name)? {
+                if once_copy(&id)? {
+                    names.insert(name.clone());
+                }
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn is_at_peace(&self) -> Result<bool, T::Error> {
+        Ok(!self.index.contested.values().any(|on| *on) && self.base.is_at_peace()?)
+    }
+
     fn contested_dirs(&self) -> Result<Vec<NodeId>, T::Error> {
         let mut dirs: BTreeSet<NodeId> = self.base.contested_dirs()?.into_iter().collect();
-        for (dir, _) in self.index.contested.keys() {
+        let changed: BTreeSet<&NodeId> = self.index.contested.keys().map(|(dir, _)| dir).collect();
+        for dir in changed {
             if self.contested(dir)?.is_empty() {
                 dirs.remove(dir);
             } else {
@@ -159,6 +190,17 @@ impl<B, T: Tree<B>> Tree<B> for Overlay<'_, B, T> {
 }
 
 impl<B, T> Overlay<'_, B, T> {
+    fn changed_contested(&self, dir: &NodeId) -> impl Iterator<Item = (&Name, bool)> {
+        let from = Name::new(b"\x01").ok().map(|least| (*dir, least));
+        let low = from.map_or(Bound::Unbounded, Bound::Included);
+        let edits = self.index.contested.range((low, Bound::Unbounded));
+        let dir = *dir;
+        edits
+            .skip_while(move |((parent, _), _)| *parent < dir)
+            .take_while(move |((parent, _), _)| *parent == dir)
+            .map(|((_, name), on)| (name, *on))
+    }
+
     fn changed_children(
         &self,
         dir: &NodeId,

@@ -98,6 +98,36 @@ pub trait Tree<B> {
     /// Whatever the store answers.
     fn contested(&self, dir: &NodeId) -> Result<Vec<Name>, Self::Error>;
 
+    /// Whether `name` is contested in `dir`; override it where that is cheaper than all of them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store answers.
+    fn is_contested(&self, dir: &NodeId, name: &Name) -> Result<bool, Self::Error> {
+        Ok(self.contested(dir)?.binary_search(name).is_ok())
+    }
+
+    /// The contested names in `dir` under which a file hangs that once was a copy called after `stem`
+    /// (its [`origin`](crate::Node::origin)): a copy of it is called after that again. Names that are
+    /// too many do no harm, but for what they cost; where nothing else is known, all contested ones.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store answers.
+    fn once_copies(&self, dir: &NodeId, stem: &Name) -> Result<Vec<Name>, Self::Error> {
+        let _any = stem;
+        self.contested(dir)
+    }
+
+    /// Whether no name is contested anywhere, as far as that can be told at once.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store answers.
+    fn is_at_peace(&self) -> Result<bool, Self::Error> {
+        Ok(self.contested_dirs()?.is_empty())
+    }
+
     /// All directories that have a contested name, sorted.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::copies::{allocate, could_be_copy};
+use crate::copies::{allocate, could_be_copy, is_whole_stem, stem_of};
 use crate::entry::{ConflictKind, Entry, Listed};
 use crate::ids::NodeId;
 use crate::name::{AttrKey, AttrValue, Name};
@@ -104,14 +104,14 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
 
     /// The entry shown as `name`.
     ///
-    /// Costs one index read and the nodes that claim the name. Only a name that looks like that
-    /// of a copy, in a directory with contested names, costs what all contested names there cost.
+    /// Costs one index read and the nodes that claim the name. A name that looks like that of a copy
+    /// costs as much for each name whose copies may be called so: see [`Tree::once_copies`].
     ///
     /// # Errors
     ///
     /// Whatever the tree answers.
     pub fn lookup(&self, dirs: &[NodeId], name: &Name) -> Result<Option<Entry<B>>, T::Error> {
-        if self.policy.portable || could_be_copy(name) {
+        if self.policy.portable {
             let mut disputes = self.disputes(dirs)?;
             if let Some(entry) = disputes.shown.remove(name) {
                 return Ok(Some(entry));
@@ -119,6 +119,10 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
             if disputes.names.contains(name) {
                 return Ok(None);
             }
+        } else if let Some(stem) = stem_of(name)
+            && let Some(entry) = self.called_after(dirs, &stem)?.remove(name)
+        {
+            return Ok(Some(entry));
         }
         Ok(self.slot(dirs, name)?.into_winner())
     }
@@ -163,12 +167,44 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
 
     /// The copies of the name `slot`, by their visible names.
     ///
+    /// Costs as much as looking one of them up.
+    ///
     /// # Errors
     ///
     /// Whatever the tree answers.
     pub fn copies(&self, dirs: &[NodeId], slot: &Name) -> Result<Vec<Entry<B>>, T::Error> {
-        let shown = self.disputes(dirs)?.shown.into_values();
-        Ok(shown.filter(|entry| entry.is_copy() && entry.slot() == slot).collect())
+        let shown = if self.policy.portable {
+            self.disputes(dirs)?.shown
+        } else {
+            let losers = self.slot(dirs, slot)?.take_losers();
+            let stems: BTreeSet<Name> = losers.into_iter().map(|loser| loser.stem).collect();
+            let mut shown = BTreeMap::new();
+            for stem in &stems {
+                shown.append(&mut self.called_after(dirs, stem)?);
+            }
+            shown
+        };
+        let of_slot = |entry: &Entry<B>| entry.is_copy() && entry.slot() == slot;
+        Ok(shown.into_values().filter(of_slot).collect())
+    }
+
+    /// What is shown of all that claim the name `slot`: who has it, if anybody, and its copies.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the tree answers.
+    pub fn claimed(&self, dirs: &[NodeId], slot: &Name) -> Result<Vec<Entry<B>>, T::Error> {
+        if !self.policy.portable && !could_be_copy(slot) {
+            let mut claimants = self.slot(dirs, slot)?;
+            let is_contested = !claimants.take_losers().is_empty();
+            let mut shown: Vec<Entry<B>> = claimants.into_winner().into_iter().collect();
+            if is_contested {
+                shown.append(&mut self.copies(dirs, slot)?);
+            }
+            return Ok(shown);
+        }
+        let winner = self.lookup(dirs, slot)?.filter(|entry| !entry.is_copy());
+        Ok(winner.into_iter().chain(self.copies(dirs, slot)?).collect())
     }
 
     /// The attributes of an entry: those of its node; of united directories those of all.
@@ -243,6 +279,47 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
             if names.contains(name) { Ok(None) } else { Ok(self.slot(dirs, name)?.into_winner()) }
         })?;
         Ok(disputes)
+    }
+
+    /// As [`Self::disputes`], of one contested name.
+    pub(crate) fn dispute(&self, dirs: &[NodeId], name: &Name) -> Result<Disputes<B>, T::Error> {
+        if self.policy.portable {
+            let mut disputes = self.disputes(dirs)?;
+            disputes.conflicts.retain(|(slot, _)| slot == name);
+            return Ok(disputes);
+        }
+        let kinds = self.slot(dirs, name)?.conflicts.into_iter();
+        let shown = self.claimed(dirs, name)?.into_iter();
+        Ok(Disputes {
+            names: BTreeSet::from([name.clone()]),
+            shown: shown.map(|entry| (entry.name.clone(), entry)).collect(),
+            conflicts: kinds.map(|kind| (name.clone(), kind)).collect(),
+        })
+    }
+
+    /// The names made of `stem` because somebody lost the own one: copies, and entries that stand
+    /// for one.
+    fn called_after(
+        &self,
+        dirs: &[NodeId],
+        stem: &Name,
+    ) -> Result<BTreeMap<Name, Entry<B>>, T::Error> {
+        if !is_whole_stem(stem) {
+            // Stems that are not the same may be once they are cut.
+            return Ok(self.disputes(dirs)?.shown);
+        }
+        let mut slots = BTreeSet::from([stem.clone()]);
+        for dir in dirs {
+            slots.extend(self.tree.once_copies(dir, stem)?);
+        }
+        let mut losers = Vec::new();
+        for slot in &slots {
+            let all = self.slot(dirs, slot)?.take_losers().into_iter();
+            losers.extend(all.filter(|loser| loser.stem == *stem));
+        }
+        let mut shown = BTreeMap::new();
+        allocate(losers, &mut shown, |name| Ok(self.slot(dirs, name)?.into_winner()))?;
+        Ok(shown)
     }
 
     pub(crate) fn all_names(&self, dir: &NodeId) -> Result<BTreeSet<Name>, T::Error> {

@@ -6,7 +6,9 @@
 #[path = "support/large.rs"]
 mod large;
 
-use cairnfs_merge::{Content, ContentId, Edit, Indexed, Kind, LinkId, NodeId, Relation, lookup};
+use cairnfs_merge::{
+    Content, ContentId, Edit, Indexed, Kind, LinkId, NodeId, Relation, Tree, View, at_name, lookup,
+};
 use large::{A, B, C, Counting, counted, differing, diverged, forest, name, op, write, write_at};
 
 #[test]
@@ -139,4 +141,39 @@ fn case_237_renaming_a_large_directory_against_an_edit_inside() {
     let (nodes, reads, merged) = counted(&ours, &theirs, &differing(&ours, &theirs));
     assert!(!merged.nodes.is_empty());
     assert!(nodes < 40 && reads < 60, "{nodes} nodes, {reads} index reads");
+}
+
+/// One directory with `count` files of which two sides have written different bytes each.
+fn contested(count: u32) -> Indexed<u8> {
+    let base = forest(1, count);
+    let (mut ours, mut theirs) = (base.clone(), base);
+    for n in 0..count {
+        write(&mut ours, op(2, B), "d0", &format!("f{n}"), 1);
+        write(&mut theirs, op(2, C), "d0", &format!("f{n}"), 2);
+    }
+    let (_, _, merged) = counted(&ours, &theirs, &differing(&ours, &theirs));
+    ours.apply_derived(merged.nodes, merged.index);
+    *ours.vv_mut() = merged.vv;
+    ours
+}
+
+#[test]
+fn a_copy_costs_the_same_however_many_names_are_contested_beside_it() {
+    let cost = |count| {
+        let tree = contested(count);
+        let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().ids;
+        assert_eq!(tree.contested(&dirs[0]).unwrap().len(), count as usize);
+        let counting = Counting::new(&tree);
+        let view = View::new(&counting);
+        let [copy] = view.copies(&dirs, &name("f1")).unwrap().try_into().unwrap();
+        assert_eq!(view.lookup(&dirs, &copy.name).unwrap().as_ref(), Some(&copy));
+        assert_eq!(at_name(&view, &dirs, &copy.name).unwrap().len(), 1);
+        let mut edit = Edit::new(&counting, op(3, B));
+        edit.pin(&copy).unwrap();
+        edit.unlink(&edit.view().lookup(&dirs, &name("f1")).unwrap().unwrap()).unwrap();
+        (counting.nodes.get(), counting.reads.get())
+    };
+    let (few, many) = (cost(4), cost(1_000));
+    println!("{few:?} and {many:?} nodes and index reads");
+    assert_eq!(few, many);
 }

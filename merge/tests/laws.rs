@@ -5,8 +5,8 @@
 mod support;
 
 use cairnfs_merge::{
-    ContentId, DeviceId, Indexed, PathOpLog, PlainEntry, PlainTree, Policy, Relation, Renames,
-    State, View, conflicts, join, three_way, verify,
+    ContentId, DeviceId, Indexed, NodeId, PathOpLog, PlainEntry, PlainTree, Policy, Relation,
+    Renames, State, View, at_name, conflicts, in_directory, join, three_way, verify,
 };
 use proptest::prelude::*;
 use support::peer::{Peer, Text, content};
@@ -133,6 +133,32 @@ proptest! {
         let (left, right) = (View::new(&left), View::new(&right));
         prop_assert_eq!(left.render().unwrap(), right.render().unwrap());
         prop_assert_eq!(conflicts(&left).unwrap(), conflicts(&right).unwrap());
+    }
+
+    #[test]
+    fn whatever_is_listed_is_found_as_it_is_listed(actions in actions()) {
+        let [a, b, c] = states(&actions);
+        let tree = Indexed::new(join(&join(&a, &b), &c));
+        let view = View::new(&tree);
+        let mut todo = vec![vec![NodeId::Root]];
+        while let Some(dirs) = todo.pop() {
+            for entry in view.entries(&dirs).unwrap() {
+                let found = view.lookup(&dirs, &entry.name).unwrap();
+                prop_assert_eq!(found.as_ref(), Some(&entry));
+                let claimed = view.claimed(&dirs, entry.slot()).unwrap();
+                prop_assert!(claimed.contains(&entry), "{:?}", entry.name);
+                if entry.kind.is_dir() {
+                    todo.push(entry.ids);
+                }
+            }
+            let found = in_directory(&view, &dirs).unwrap();
+            for conflict in &found {
+                let mut all = at_name(&view, &dirs, &conflict.slot).unwrap();
+                all.retain(|other| other.slot == conflict.slot);
+                let wanted = found.iter().filter(|other| other.slot == conflict.slot);
+                prop_assert_eq!(all, wanted.cloned().collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]

@@ -316,9 +316,7 @@ fn shown_as(tree: &LiveTree, node: NodeId, content: &ContentId) -> Result<Option
     let Some(found) = tree.node(&node)? else { return Ok(None) };
     for spot in spots(&found, tree.displaced(&node)?.as_ref()) {
         let dirs = places::group(tree, &spot.parent)?;
-        let view = View::new(tree);
-        let copies = view.copies(&dirs, &spot.name)?;
-        let mut entries = view.lookup(&dirs, &spot.name)?.into_iter().chain(copies);
+        let mut entries = View::new(tree).claimed(&dirs, &spot.name)?.into_iter();
         let this = |entry: &Entry<Data>| {
             entry.ids.contains(&node)
                 && entry.content.as_ref().is_some_and(|value| value.id == *content)

@@ -25,6 +25,7 @@ cairnfs_store::places! {
     Report = LAST, "the report";
     Observers = LAST, "the observers";
     Subdirs = LAST, "the counts of subdirectories";
+    OnceCopies = LAST, "the names of what once were copies";
     FileHandles = LAST, "the handles of files";
     DirHandles = LAST, "the handles of directories";
 }

@@ -11,7 +11,7 @@ use crate::{Error, Result, file::Data};
 /// Damage in the tree.
 pub(crate) fn group<T: Tree<Data, Error = Error>>(tree: &T, dir: &NodeId) -> Result<Vec<NodeId>> {
     // Directories of one name contest it, so in peace every directory is alone.
-    if tree.contested_dirs()?.is_empty() { Ok(vec![*dir]) } else { united(tree, dir) }
+    if tree.is_at_peace()? { Ok(vec![*dir]) } else { united(tree, dir) }
 }
 
 /// The entry that shows the node `id` under its own name; `None` if it is not shown.
@@ -27,10 +27,8 @@ pub(crate) fn entry_of_node<T: Tree<Data, Error = Error>>(
     let displaced = tree.displaced(id)?;
     for (_, parent, name) in hanging(&node, displaced.as_ref()) {
         let dirs = group(tree, &parent)?;
-        let view = View::new(tree);
-        let copies = view.copies(&dirs, name)?;
-        let shown = view.lookup(&dirs, name)?.into_iter().chain(copies);
-        if let Some(entry) = shown.into_iter().find(|entry| entry.ids.contains(id)) {
+        let mut shown = View::new(tree).claimed(&dirs, name)?.into_iter();
+        if let Some(entry) = shown.find(|entry| entry.ids.contains(id)) {
             return Ok(Some(entry));
         }
     }

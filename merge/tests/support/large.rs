@@ -55,8 +55,19 @@ impl Tree<u8> for Counting<'_> {
     }
 
     fn contested(&self, dir: &NodeId) -> Result<Vec<Name>, Infallible> {
+        let names = self.tree.contested(dir)?;
+        self.reads.set(self.reads.get() + names.len() + 1);
+        Ok(names)
+    }
+
+    fn is_contested(&self, dir: &NodeId, name: &Name) -> Result<bool, Infallible> {
         self.read();
-        self.tree.contested(dir)
+        self.tree.is_contested(dir, name)
+    }
+
+    fn once_copies(&self, dir: &NodeId, stem: &Name) -> Result<Vec<Name>, Infallible> {
+        self.read();
+        self.tree.once_copies(dir, stem)
     }
 
     fn contested_dirs(&self) -> Result<Vec<NodeId>, Infallible> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairnfs_merge::{Conflict, ConflictVersion, DeviceId, View, conflicts};
+use cairnfs_merge::{Conflict, ConflictVersion, DeviceId, Name, NodeId, View, at_name, conflicts};
 
 use super::{Change, Mount};
 use crate::{
@@ -73,21 +73,33 @@ impl Mount {
     /// [`Error::ReadOnly`], damage.
     pub fn resolve(&self, path: &[u8], keep: &Keep) -> Result<()> {
         // What is written but not published is part of what is decided on.
-        self.publish()?;
+        if self.shared().has_changed_contents() {
+            self.publish()?;
+        }
         let me = {
             let core = self.shared().core.read();
             device_id(&self.shared().key, core.head.incarnation)
         };
         self.change(|change| {
-            let found = conflicts(&change.edit.view())?;
-            let mut found = found.into_iter().filter(|conflict| {
-                conflict.path == path
-                    || conflict.versions.iter().any(|it| shown_path(conflict, it) == path)
-            });
-            let conflict = found.next().ok_or(Error::NotFound)?;
+            let conflict = conflict_at(change, path)?.ok_or(Error::NotFound)?;
             settle(change, &conflict, keep, &me)
         })
     }
+}
+
+/// The first conflict of the contested name `path`, or of which `path` is a copy.
+fn conflict_at(change: &Change<'_>, path: &[u8]) -> Result<Option<Conflict<Data>>> {
+    let mut names = path.split(|byte| *byte == b'/').map(Name::new);
+    let Some(Ok(last)) = names.next_back() else { return Ok(None) };
+    let mut dirs = vec![NodeId::Root];
+    for name in names {
+        let Ok(name) = name else { return Ok(None) };
+        match change.lookup(&dirs, &name)? {
+            Some(entry) if entry.kind.is_dir() => dirs = entry.ids,
+            _ => return Ok(None),
+        }
+    }
+    Ok(at_name(&change.edit.view(), &dirs, &last)?.into_iter().next())
 }
 
 fn settle(

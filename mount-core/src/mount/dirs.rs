@@ -80,7 +80,7 @@ impl Mount {
             let mut entry =
                 DirEntry { name: name.as_bytes().to_vec(), ino: Ino(0), kind, next, attr: None };
             let mut shown = Shown::node(id);
-            if with_attrs || !core.tree.contested_dirs()?.is_empty() {
+            if with_attrs || !core.tree.is_at_peace()? {
                 let dirs = places::group(&core.tree, &handle.shown.node)?;
                 let found = View::new(&core.tree).lookup(&dirs, &name).map(|found| {
                     found.map(|found| (Self::shown(&found), self.attr_of_entry(&core, &found)))
@@ -116,8 +116,11 @@ impl Mount {
         }
         let dirs = places::group(&core.tree, &handle.shown.node)?;
         let after = listing.names.last().map(|(name, ..)| name.clone());
-        let page = View::new(&core.tree).list(&dirs, after.as_ref(), PAGE_NAMES)?;
-        listing.complete = page.len() < PAGE_NAMES;
+        // Each page costs all contested names.
+        let is_short = core.tree.is_at_peace()?;
+        let limit = if is_short { PAGE_NAMES } else { usize::MAX };
+        let page = View::new(&core.tree).list(&dirs, after.as_ref(), limit)?;
+        listing.complete = page.len() < limit;
         let any = !page.is_empty();
         listing.names.extend(page.into_iter().map(|Listed { name, kind, id }| (name, id, kind)));
         Ok(any)

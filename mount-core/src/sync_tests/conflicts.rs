@@ -106,3 +106,24 @@ fn what_is_written_after_a_merge_that_settled_something_is_no_part_of_it() {
     sync(&a, &b);
     assert_eq!(b.tree(), ["after=1", "old=0", "pad=4", "x=a"]);
 }
+
+#[test]
+fn a_copy_of_what_once_was_a_copy_is_found_under_the_name_it_is_listed_with() {
+    let (a, b) = two();
+    a.write("x", "1");
+    b.write("x", "2");
+    sync(&a, &b);
+    let [_, copy] = a.names("x").try_into().unwrap();
+    // A file of its own from here on, and still called after `x`.
+    a.write(&copy, "3");
+    sync(&a, &b);
+    a.write(&copy, "4");
+    b.write(&copy, "5");
+    sync(&a, &b);
+    for peer in [&a, &b] {
+        let names = peer.names("x");
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(names[1..].iter().all(|name| name.len() == "x@12345678".len()), "{names:?}");
+        assert!(names.iter().all(|name| peer.walk(name).is_ok()));
+    }
+}

@@ -1,6 +1,7 @@
 //! Several devices in one process: what one publishes the others merge into their live mounts.
 
 mod conflicts;
+mod cost;
 mod failing;
 mod fetching;
 mod members;

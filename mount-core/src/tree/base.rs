@@ -155,6 +155,14 @@ impl Tree<Data> for BaseTree {
             .collect()
     }
 
+    fn is_contested(&self, dir: &NodeId, name: &Name) -> Result<bool> {
+        Ok(self.disturbed && self.vault.get(self.root, &keys::contested(dir, name))?.is_some())
+    }
+
+    fn is_at_peace(&self) -> Result<bool> {
+        Ok(!self.disturbed)
+    }
+
     fn contested_dirs(&self) -> Result<Vec<NodeId>> {
         if !self.disturbed {
             return Ok(Vec::new());

@@ -13,6 +13,7 @@ pub(crate) mod attrs;
 mod base;
 pub(crate) mod keys;
 pub(crate) mod limits;
+mod once_copies;
 mod subdirs;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -24,6 +25,7 @@ use cairnfs_merge::{
 use cairnfs_store::{BlobRef, map::Root};
 
 pub(crate) use base::BaseTree;
+use once_copies::OnceCopies;
 use subdirs::Subdirs;
 
 pub(crate) use crate::file::Data;
@@ -69,12 +71,12 @@ pub(crate) struct LiveTree {
     frozen: Option<Arc<Layer>>,
     live: Layer,
     subdirs: Subdirs,
+    once_copies: OnceCopies,
 }
 
 impl LiveTree {
     pub(crate) fn open(vault: Arc<Vault>, root: Root) -> Result<Self> {
-        let base = BaseTree::open(vault, root)?;
-        Ok(Self { base, frozen: None, live: Layer::default(), subdirs: Subdirs::default() })
+        Ok(Self::over(BaseTree::open(vault, root)?, Layer::default()))
     }
 
     /// The last version.
@@ -84,8 +86,14 @@ impl LiveTree {
 
     /// Puts in what an [`Edit`](cairnfs_merge::Edit) of this tree has changed.
     pub(crate) fn apply(&mut self, edited: Edited<Data>) {
-        self.follow_subdirs(&edited.index);
-        self.live.put(edited.nodes, edited.index);
+        self.put(edited.nodes, edited.index);
+    }
+
+    fn put(&mut self, nodes: NodeEdits<Data>, index: IndexEdits) {
+        self.follow_subdirs(&index);
+        let touched = self.once_copies.touched(&index);
+        self.live.put(nodes, index);
+        self.follow_once_copies(touched);
     }
 
     /// Puts in nodes that a save record carries.
@@ -95,8 +103,7 @@ impl LiveTree {
     /// Damage met on the way to the indexes; nothing has changed then.
     pub(crate) fn replay(&mut self, nodes: NodeEdits<Data>) -> Result<()> {
         let index = derive(self, &nodes)?;
-        self.follow_subdirs(&index);
-        self.live.put(nodes, index);
+        self.put(nodes, index);
         Ok(())
     }
 
@@ -147,7 +154,8 @@ impl LiveTree {
 
     /// The tree that stands on another version, with other changes on it.
     pub(crate) fn over(base: BaseTree, live: Layer) -> Self {
-        Self { base, frozen: None, live, subdirs: Subdirs::default() }
+        let (subdirs, once_copies) = (Subdirs::default(), OnceCopies::default());
+        Self { base, frozen: None, live, subdirs, once_copies }
     }
 
     /// The changes since the last version was begun.
@@ -212,6 +220,18 @@ impl Tree<Data> for LiveTree {
 
     fn contested(&self, dir: &NodeId) -> Result<Vec<Name>> {
         through!(self, tree => tree.contested(dir))
+    }
+
+    fn is_contested(&self, dir: &NodeId, name: &Name) -> Result<bool> {
+        through!(self, tree => tree.is_contested(dir, name))
+    }
+
+    fn once_copies(&self, dir: &NodeId, stem: &Name) -> Result<Vec<Name>> {
+        self.find_once_copies(dir, stem)
+    }
+
+    fn is_at_peace(&self) -> Result<bool> {
+        through!(self, tree => tree.is_at_peace())
     }
 
     fn contested_dirs(&self) -> Result<Vec<NodeId>> {

@@ -3,10 +3,11 @@
 //! Under the lock of `core`, so that no call sees half of it. What is open goes on, see
 //! [`follow`](crate::follow).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry as MapEntry};
 
 use cairnfs_merge::{
-    DeviceId, IndexEdits, Name, NodeEdits, NodeId, OpId, Side, Spot, Tree, View, derive, merge,
+    DeviceId, Entry, IndexEdits, Name, NodeEdits, NodeId, OpId, Side, Spot, Tree, View, derive,
+    merge,
 };
 
 use crate::{
@@ -76,26 +77,33 @@ impl Shared {
         let old = &core.tree;
         let mut outdated = Vec::new();
         let mut known = Dirs { old, next, groups: HashMap::new() };
-        let mut names: BTreeSet<(NodeId, Name)> =
-            index.children.keys().map(|(dir, name, _)| (*dir, name.clone())).collect();
+        // What each name showed that may show another thing now.
+        let mut names: BTreeMap<(NodeId, Name), Option<Entry<Data>>> = BTreeMap::new();
         for (dir, name) in index.contested.keys() {
-            names.insert((*dir, name.clone()));
-            for (tree, dirs) in [(old, known.before(dir)?), (next, known.after(dir)?)] {
-                let copies = View::new(tree).copies(&dirs, name)?;
-                names.extend(copies.into_iter().map(|copy| (*dir, copy.name)));
+            for entry in View::new(next).claimed(&known.after(dir)?, name)? {
+                names.insert((*dir, entry.name), None);
+            }
+            for entry in View::new(old).claimed(&known.before(dir)?, name)? {
+                names.insert((*dir, entry.name.clone()), Some(entry));
+            }
+        }
+        let changed = index.children.keys().map(|(dir, name, _)| (dir, name));
+        for (dir, name) in changed.chain(index.contested.keys().map(|(dir, name)| (dir, name))) {
+            if let MapEntry::Vacant(unread) = names.entry((*dir, name.clone())) {
+                unread.insert(View::new(old).lookup(&known.before(dir)?, name)?);
             }
         }
         let mut dirs_changed = BTreeSet::new();
-        for (dir, name) in names {
+        for ((dir, name), was) in names {
             let (before, after) = (known.before(&dir)?, known.after(&dir)?);
             if before.is_empty() {
                 continue;
             }
-            let was = View::new(old).lookup(&before, &name)?;
-            let is = View::new(next).lookup(&after, &name)?;
+            let gone = match was.and_then(|was| self.inodes.lock().known(&Mount::shown(&was))) {
+                Some(ino) if View::new(next).lookup(&after, &name)?.is_none() => Some(ino),
+                _ => None,
+            };
             let inodes = self.inodes.lock();
-            let gone =
-                was.filter(|_| is.is_none()).and_then(|was| inodes.known(&Mount::shown(&was)));
             for id in before.iter().chain(&after).collect::<BTreeSet<_>>() {
                 dirs_changed.insert(*id);
                 let Some(dir) = inodes.known(&Shown::node(*id)) else { continue };

@@ -15,8 +15,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use cairnfs_merge::{
-    Context, DeviceId, IndexEdits, NodeEdits, OpId, Overlay, Policy, Relation, Side, VersionVector,
-    View, conflicts, derive, merge, resolve, verify,
+    Context, DeviceId, IndexEdits, NodeEdits, OpId, Policy, Relation, Side, VersionVector, View,
+    conflicts, derive, merge, resolve, verify,
 };
 use cairnfs_store::{BlobId, Kind as BlobKind};
 
@@ -35,7 +35,7 @@ use crate::{
     manifest::{Manifest, device_id},
     shared::{HeadState, Shared},
     text::Texts,
-    tree::{BaseTree, Layer, keys, map_edits},
+    tree::{BaseTree, Layer, LiveTree, keys, map_edits},
     vault::Sealer,
     versions::{self, Known},
 };
@@ -257,7 +257,7 @@ impl Writer {
             |strategy: &Strategy| !matches!(strategy, Strategy::ConflictFile | Strategy::Fork);
         if decides(&settings.strategy) || settings.rules.iter().any(|(_, rule)| decides(rule)) {
             let op = vv.next_op(me).map_err(|_exhausted| Error::TooLarge)?;
-            let tree = Overlay::over(base, &layer.nodes, &layer.index);
+            let tree = LiveTree::over(base.clone(), layer.clone());
             let shared = Arc::clone(&self.shared);
             let found = conflicts(&View::new(&tree))?;
             let texts = Texts::new(&shared, &mut self.appender, ours.manifest.id, &found)?;
@@ -431,8 +431,12 @@ impl Shared {
     }
 
     fn outcome(&self, step: MergeStep) -> Result<MergeOutcome> {
-        let core = self.core.read();
-        let conflicts = conflicts(&View::new(&core.tree))?.len() as u64;
-        Ok(MergeOutcome { head: core.head.manifest.id.0, step, conflicts })
+        let (head, base) = {
+            let core = self.core.read();
+            (core.head.manifest.id.0, core.tree.base().clone())
+        };
+        // Without the lock: there may be many, and nobody changes a version.
+        let conflicts = conflicts(&View::new(&base))?.len() as u64;
+        Ok(MergeOutcome { head, step, conflicts })
     }
 }
