@@ -1,7 +1,7 @@
 //! What is checked of versions before they are believed, and how they descend from one another.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -88,12 +88,15 @@ pub(crate) fn verify_first(manifest: &Manifest, key: &[u8; 32]) -> Result<()> {
     }
 }
 
-/// Whether two versions mean the same by the operations of the device `of` that both know: the last
-/// of them came with one version, which both follow from.
+/// Whether two versions mean the same by the operations of the device `of` that both know: both
+/// follow from one version that knows the last of them.
 ///
 /// If not, that device wrote one operation twice: it was put back to an older state and went on from
 /// there. What one side has of it would look as if the other had removed it. Where versions were
 /// given up for space nobody can tell, and it is taken to be so.
+///
+/// Costs the versions that are newer than the one both follow from; where there is none, all that
+/// know the operation.
 ///
 /// # Errors
 ///
@@ -107,54 +110,49 @@ pub(crate) fn agree_on(
     let (Some(our), Some(their)) = (known.find(&ours)?, known.find(&theirs)?) else {
         return Ok(true);
     };
-    let last = our.vv.get(of).min(their.vv.get(of));
-    if last == 0 {
+    let lamport = our.vv.get(of).min(their.vv.get(of));
+    if lamport == 0 || ours == theirs {
         return Ok(true);
     }
-    Ok(match (origin(of, last, ours, known)?, origin(of, last, theirs, known)?) {
-        (Origin::Unknown, _) | (_, Origin::Unknown) => true,
-        (Origin::Version(ours), Origin::Version(theirs)) => ours == theirs,
-        (Origin::None, _) | (_, Origin::None) => false,
-    })
-}
-
-/// Where an operation came from.
-enum Origin {
-    Version(BlobId),
-    None,
-    /// Versions that might have brought it are not here.
-    Unknown,
-}
-
-/// The version among `head` and its ancestors that brought the operation `lamport` of the device
-/// `of`: it knows no later one, and its parents do not know it. Looks at versions only that know it.
-fn origin(of: &DeviceId, lamport: u64, head: BlobId, known: &Known<'_>) -> Result<Origin> {
-    let mut todo = vec![head];
-    let mut seen = HashSet::new();
-    let mut is_past = false;
-    while let Some(id) = todo.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        let Some(manifest) = known.find(&id)? else {
-            is_past = true;
-            continue;
-        };
-        let (mut knowing, mut given_up) = (Vec::new(), false);
+    let mut histories = [History::default(), History::default()];
+    let mut todo = BinaryHeap::from([(newness(&our), ours, 0), (newness(&their), theirs, 1)]);
+    let mut reached = HashMap::from([(ours, 0), (theirs, 1)]);
+    while let Some((_, id, side)) = todo.pop() {
+        let Some(manifest) = known.find(&id)? else { continue };
+        let (mut brought, mut given_up) = (manifest.vv.get(of) == lamport, false);
         for parent in &manifest.parents {
-            match known.find(parent)? {
-                Some(found) if found.vv.get(of) >= lamport => knowing.push(*parent),
+            let Some(found) = known.find(parent)? else {
+                given_up = true;
+                continue;
+            };
+            if found.vv.get(of) < lamport {
+                continue;
+            }
+            brought = false;
+            match reached.insert(*parent, side) {
+                None => todo.push((newness(&found), *parent, side)),
+                Some(other) if other != side => return Ok(true),
                 Some(_) => (),
-                None => given_up = true,
             }
         }
-        if knowing.is_empty() && !given_up && manifest.vv.get(of) == lamport {
-            return Ok(Origin::Version(id));
-        }
-        is_past |= given_up;
-        todo.extend(knowing);
+        histories[side].brought |= brought && !given_up;
+        histories[side].given_up |= given_up;
     }
-    Ok(if is_past { Origin::Unknown } else { Origin::None })
+    Ok(histories.iter().any(|history| history.given_up && !history.brought))
+}
+
+/// What was seen of one side's versions that know an operation.
+#[derive(Default)]
+struct History {
+    /// The version that brought it: its parents do not know it.
+    brought: bool,
+    /// That versions are not here that might have brought it.
+    given_up: bool,
+}
+
+/// Greater for a version than for those it follows from, or the same.
+fn newness(manifest: &Manifest) -> u64 {
+    manifest.vv.max_lamport()
 }
 
 /// Whether one of the new versions was made by a device that did not know what `ours` knows it has

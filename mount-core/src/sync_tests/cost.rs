@@ -3,6 +3,24 @@
 use super::{ME, two};
 use crate::{Keep, MergeStep};
 
+#[test]
+fn what_a_merge_reads_does_not_grow_with_the_history() {
+    let (a, b) = two();
+    b.write("mine", "the last that was made here");
+    a.pull(&b).unwrap();
+    let reads = |n: usize| {
+        a.write("theirs", &n.to_string());
+        a.mount().publish().unwrap();
+        let (fetch, _) = b.fetch(&a, a.mount().head().unwrap()).unwrap();
+        let before = b.disk.counters().reads;
+        assert_eq!(b.mount().merge_from(fetch).unwrap().step, MergeStep::FastForward);
+        b.disk.counters().reads - before
+    };
+    let early = (0..10).map(reads).max().unwrap();
+    let late = (10..200).map(reads).max().unwrap();
+    assert!(late <= early + 20, "{early} reads at first, {late} after 200 versions");
+}
+
 /// Each name would cost what all of them cost, several times: this would not end.
 #[test]
 fn thousands_of_contested_names_in_one_directory_are_merged_found_and_settled() {
