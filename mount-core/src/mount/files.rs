@@ -38,12 +38,21 @@ impl Mount {
             file
         };
         let fh = self.shared().handles.open_file(Arc::clone(&file), flags);
-        if flags.truncate {
-            let cut = self.write_to(ino, &file, |content| content.set_len(0, Time::now()))??;
-            self.shared().account(cut);
-            self.changed();
+        if flags.truncate
+            && let Err(err) = self.empty(ino, &file)
+        {
+            // Nobody learns the handle's number.
+            self.release(ino, fh, Box::new(|_| ()));
+            return Err(err);
         }
         Ok(fh)
+    }
+
+    fn empty(&self, ino: Ino, file: &Arc<File>) -> Result<()> {
+        let cut = self.write_to(ino, file, |content| content.set_len(0, Time::now()))??;
+        self.shared().account(cut);
+        self.changed();
+        Ok(())
     }
 
     /// Whether `ino` is the number of a file that was replaced by another one: what was read under

@@ -129,7 +129,14 @@ impl Mount {
             made => made?,
         };
         let fh = self.open(attr.ino, flags)?;
-        Ok((self.getattr(attr.ino, Some(fh))?, fh))
+        match self.getattr(attr.ino, Some(fh)) {
+            Ok(attr) => Ok((attr, fh)),
+            Err(err) => {
+                // Nobody learns the handle's number.
+                self.release(attr.ino, fh, Box::new(|_| ()));
+                Err(err)
+            }
+        }
     }
 
     fn make(

@@ -16,8 +16,8 @@ use cairnfs_store::{
 };
 
 use crate::{
-    Bucket, BucketId, Caller, Fh, Ino, Kind, MergeStep, Mount, OpenFlags, Options, RenameMode,
-    Result, Role,
+    Bucket, BucketId, Caller, Fh, Ino, Kind, Limits, MergeStep, Mount, OpenFlags, Options,
+    RenameMode, Result, Role,
     bucket::{begin, begin_unknown},
     writer::record::SaveRecord,
 };
@@ -48,6 +48,10 @@ fn store_options() -> StoreOptions {
 }
 
 fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Result<Mount> {
+    start_with(disk, key, Options::default())
+}
+
+fn start_with(disk: &sim::SimDisk, key: &Arc<DeviceKey>, options: Options) -> Result<Mount> {
     let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options())?;
     let bucket = Bucket {
         id: bucket_id(),
@@ -59,7 +63,7 @@ fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Result<Mount> {
     };
     // Versions are made when the test says so.
     let hour = Duration::from_secs(3600);
-    let options = Options { publish_quiet: hour, publish_max: hour, ..Options::default() };
+    let options = Options { publish_quiet: hour, publish_max: hour, ..options };
     Mount::start(bucket, options)
 }
 
@@ -165,6 +169,15 @@ impl Peer {
         appender.save(&record.encode(), record.head.is_some()).unwrap();
         drop(appender);
         self.start_on(self.disk.clone());
+    }
+
+    /// As if it were started again, with so little memory that whatever it needs is read.
+    fn restart_without_cache(&mut self) {
+        self.mount().stop().unwrap();
+        self.mount = None;
+        let limits = Limits { cache_bytes: 0, ..Limits::default() };
+        let options = Options { limits, ..Options::default() };
+        self.mount = Some(start_with(&self.disk, &self.key, options).unwrap());
     }
 
     fn start_on(&mut self, disk: sim::SimDisk) {

@@ -1,11 +1,12 @@
 //! What is open, and what the kernel remembers, when a merge changes it.
 
-use std::{sync::Arc, thread};
+use std::{io::ErrorKind, sync::Arc, thread};
 
+use cairnfs_store::sim::{Call, Fault};
 use parking_lot::Mutex;
 
 use super::{READ, WRITE, sync, two};
-use crate::{Ino, MergeStep, Mount, Observer, Outdated};
+use crate::{Ino, MergeStep, Mount, Observer, OpenFlags, Outdated};
 
 /// Remembers what the kernel would be told.
 #[derive(Default)]
@@ -116,4 +117,26 @@ fn a_handle_follows_its_bytes_to_the_conflict_copy() {
     let tree = b.tree();
     assert!(tree.iter().any(|line| line == "test=b"), "{tree:?}");
     assert!(tree.iter().any(|line| line.starts_with("test@") && line.ends_with("=a!")), "{tree:?}");
+}
+
+#[test]
+fn opening_that_fails_leaves_no_handle() {
+    let (mut a, b) = two();
+    a.restart_without_cache();
+    let (ino, _held) = a.open("old", READ);
+    b.unlink("old");
+    a.pull(&b).unwrap();
+    // What is written to it now must become a file first, and the tree is read for that.
+    let handles = a.mount().status().open_handles;
+    let truncating = OpenFlags { truncate: true, ..WRITE };
+    let mut failed = 0;
+    for nth in 1..100 {
+        a.disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
+        if a.mount().open(ino, truncating).is_ok() {
+            break;
+        }
+        failed += 1;
+        assert_eq!(a.mount().status().open_handles, handles, "read {nth} failed");
+    }
+    assert!(failed > 0, "no read failed");
 }
