@@ -1,13 +1,23 @@
 //! A call of the disk fails for want of space, anywhere in a load: who asked hears of it, nothing that
-//! was saved is lost, and it goes on by itself once there is room.
+//! was saved is lost, and it goes on by itself once there is room. Whoever wants something else of
+//! a full disk does not wait while space is looked for.
 
-use std::io::ErrorKind;
+use std::{
+    io::ErrorKind,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use cairnfs_store::sim::{Call, Fault};
 
 use crate::{
-    Error,
-    random_load::{Model, Possible, fresh, mount, read_back, save, sizes, step},
+    Error, Ino, Kind, Mount, Result,
+    random_load::{
+        ME, Model, Possible, Rng, fresh, mount, mount_on, read_back, save, sizes, step, write_all,
+    },
+    slow_disk::SlowDisk,
 };
 
 /// How often the faults of one load were heard of.
@@ -64,4 +74,68 @@ fn a_full_disk_at_any_call_loses_nothing_and_it_goes_on() {
     let count = std::env::var("CAIRNFS_FULL_SEEDS").ok().and_then(|text| text.parse().ok());
     let heard: usize = (1..=count.unwrap_or(150)).map(one_load).sum();
     assert!(heard > 20, "{heard}");
+}
+
+fn create(mount: &Mount, name: &[u8], content: &[u8]) -> Result<()> {
+    let ino = mount.mknod(ME, Ino::ROOT, name, Kind::File, 0o644, 0)?.ino;
+    write_all(mount, ino, 0, content)
+}
+
+/// What comes of `call`, which must not wait for what is held.
+#[track_caller]
+fn promptly<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tell, told) = mpsc::channel();
+    thread::Builder::new().spawn(move || tell.send(call())).unwrap();
+    told.recv_timeout(Duration::from_secs(60)).expect("it waits for the search")
+}
+
+/// Saves files of 200 kB, called by numbers, until one is refused; says how many there are.
+fn fill(mount: &Mount, rng: &mut Rng) -> u64 {
+    (0..)
+        .find(|n: &u64| {
+            let name = n.to_string().into_bytes();
+            let refused =
+                create(mount, &name, &rng.bytes(200_000)).is_err() || save(mount).is_err();
+            if refused {
+                mount.unlink(Ino::ROOT, &name).ok();
+            }
+            refused
+        })
+        .unwrap()
+}
+
+#[test]
+fn deletes_are_saved_and_writes_refused_while_space_is_looked_for() {
+    let (disk, device, mut rng) = fresh(1);
+    let slow = SlowDisk::new(&disk, Path::new("/bucket/packs/00000001.pack"));
+    let long = Duration::from_secs(3600);
+    let mounted = mount_on(Arc::new(slow.clone()), &device, long, long).unwrap();
+    disk.set_capacity_bytes(disk.used_bytes() + (8 << 20));
+    let held = slow.hold();
+    let mount = mounted.clone();
+    let filled = promptly(move || fill(&mount, &mut rng));
+    assert!(filled > 10, "{filled}");
+    assert!(slow.is_waited_for(), "no space is looked for");
+    let mount = mounted.clone();
+    let refused = promptly(move || create(&mount, b"more", &[1; 200_000]));
+    assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
+    let mount = mounted.clone();
+    promptly(move || mount.unlink(Ino::ROOT, b"0").and_then(|()| save(&mount))).unwrap();
+    assert!(slow.is_waited_for(), "the search is over");
+    drop(held);
+    // What was deleted gives its space back, without a remount.
+    for n in 1..filled {
+        mounted.unlink(Ino::ROOT, n.to_string().as_bytes()).unwrap();
+    }
+    let written = (0..100).any(|_| {
+        let done = create(&mounted, b"again", &[2; 200_000]).is_ok();
+        if !done {
+            // Refused; the next look is allowed a little after the last.
+            thread::sleep(Duration::from_millis(20));
+            drop(mounted.unlink(Ino::ROOT, b"again"));
+        }
+        done
+    });
+    assert!(written, "the space does not come back");
+    mounted.stop().unwrap();
 }

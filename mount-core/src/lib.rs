@@ -36,6 +36,8 @@ mod random_load;
 mod rot_tests;
 mod shared;
 #[cfg(test)]
+mod slow_disk;
+#[cfg(test)]
 mod sync_tests;
 mod text;
 mod tree;

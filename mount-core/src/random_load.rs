@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use cairnfs_store::{DeviceKey, KeyRing, Options as StoreOptions, Secret, create, open, sim};
+use cairnfs_store::{
+    DeviceKey, KeyRing, Options as StoreOptions, Secret, create, disk::Disk, open, sim,
+};
 
 use crate::{
     Bucket, BucketId, Caller, Ino, Limits, Mount, OpenFlags, Options, RenameMode, Result, SetAttr,
@@ -63,7 +65,15 @@ pub(crate) fn mount_publishing(
     publish_quiet: Duration,
     publish_max: Duration,
 ) -> Result<Mount> {
-    let disk = Arc::new(disk.clone());
+    mount_on(Arc::new(disk.clone()), device, publish_quiet, publish_max)
+}
+
+pub(crate) fn mount_on(
+    disk: Arc<dyn Disk>,
+    device: &Arc<DeviceKey>,
+    publish_quiet: Duration,
+    publish_max: Duration,
+) -> Result<Mount> {
     let opened = open(disk, Path::new(DIR), keys(), store_options())?;
     let bucket = Bucket {
         id: BucketId([1; 16]),

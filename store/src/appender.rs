@@ -14,9 +14,9 @@ mod batch;
 mod reclaim;
 mod roll;
 
-pub use reclaim::Reclaimed;
+pub use reclaim::{Reclaimed, Surveyed};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::bytes::len32;
@@ -59,6 +59,8 @@ pub struct Appender {
     reserve: Reserve,
     /// A reclaim whose copies are in the batch, or saved.
     plan: Option<reclaim::Plan>,
+    /// While a survey is under way: blobs that were put and were here already.
+    put_again: Option<HashSet<BlobId>>,
     /// Bytes of save records by pack, as far as they were written since the store was opened.
     spent: BTreeMap<u32, u64>,
     poisoned: bool,
@@ -106,6 +108,7 @@ impl Appender {
             scratch: Vec::new(),
             reserve: start.reserve,
             plan: None,
+            put_again: None,
             spent: BTreeMap::new(),
             poisoned: false,
         }

@@ -50,7 +50,7 @@ mod reserve;
 mod seal;
 mod sealed;
 
-pub use appender::{Appender, Reclaimed};
+pub use appender::{Appender, Reclaimed, Surveyed};
 pub use blobs::{Blobs, Stats};
 pub use check::{CheckReport, Damage, Progress, check, repair};
 pub use error::{Error, Result};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use cairnfs_store::disk::Disk;
 use cairnfs_store::sim::{Fault, SimDisk};
 use cairnfs_store::{
-    Appender, BlobRef, Blobs, Error, KeyRing, Kind, Options, Secret, check, create, open, repair,
+    Appender, BlobId, BlobRef, Blobs, Error, KeyRing, Kind, Options, Reclaimed, Secret, check,
+    create, open, repair,
 };
 
 const DIR: &str = "/bucket";
@@ -67,12 +68,45 @@ fn assert_kept(blobs: &Blobs, keep: &[(BlobRef, Vec<u8>)]) {
     }
 }
 
+/// Puts what is alive into the batch, out of every pack that is mostly dead.
+fn reclaim(appender: &mut Appender, live: &HashSet<BlobId>) -> Result<Reclaimed, Error> {
+    let packs = appender.survey()?;
+    appender.reclaim(&|id| live.contains(id), &packs)
+}
+
+#[test]
+fn what_is_put_during_a_survey_stays_though_nobody_knew_that_it_is_alive() {
+    let (Filled { keep, drop: dead, .. }, mut appender, blobs) = fill();
+    let live: HashSet<_> = keep.iter().map(|(blob, _)| blob.id).collect();
+    let packs = appender.survey().unwrap();
+    let worth: Vec<u32> = packs
+        .into_iter()
+        .filter(|&pack| {
+            let found = blobs.survey(pack, &|id| live.contains(id)).unwrap();
+            found.is_some_and(|found| found.is_mostly_dead())
+        })
+        .collect();
+    assert!(worth.len() >= 7, "{worth:?}");
+    // It is here, and so is not stored again.
+    let again = appender.put(Kind::Chunk, &noise(1, 1500)).unwrap();
+    assert_eq!(again, dead[0]);
+    appender.save(b"of use again", false).unwrap();
+    for pack in worth {
+        appender.reclaim(&|id| live.contains(id), &[pack]).unwrap();
+        appender.save(b"copies", false).unwrap();
+        assert_eq!(appender.reclaim_finish().unwrap().packs, 1);
+    }
+    assert_eq!(blobs.get(&again).unwrap()[..], noise(1, 1500));
+    assert!(matches!(blobs.get(&dead[1]), Err(Error::Missing { .. })));
+    assert_kept(&blobs, &keep);
+}
+
 #[test]
 fn what_was_copied_is_found_where_it_was_if_the_copies_are_dropped() {
     // The index knows nothing of it yet.
     let (Filled { keep, .. }, mut appender, blobs) = fill();
     let live: HashSet<_> = keep.iter().map(|(blob, _)| blob.id).collect();
-    let plan = appender.reclaim(&|id| live.contains(id), 4).unwrap();
+    let plan = reclaim(&mut appender, &live).unwrap();
     assert!(plan.packs > 0);
     // As after a save that found no room.
     appender.discard_batch().unwrap();
@@ -89,7 +123,7 @@ fn dead_packs_give_their_space_back() {
     let (mut appender, blobs) = (opened.appender, opened.blobs);
     let live: HashSet<_> = keep.iter().map(|(blob, _)| blob.id).collect();
     let before = blobs.stats().unwrap();
-    let plan = appender.reclaim(&|id| live.contains(id), 100).unwrap();
+    let plan = reclaim(&mut appender, &live).unwrap();
     assert!(plan.packs >= 7, "{plan:?}");
     assert_eq!(appender.reclaim_finish().unwrap().packs, 0, "not before a save");
     // Somebody puts a dead blob again, just now: it must not go with its pack.
@@ -202,8 +236,7 @@ fn a_power_cut_anywhere_in_a_reclaim_loses_nothing() {
         let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
         let mut appender = opened.appender;
         disk.inject(Fault::PowerOff { after_calls: calls });
-        let done = appender
-            .reclaim(&|id| live.contains(id), 100)
+        let done = reclaim(&mut appender, &live)
             .and_then(|_| appender.save(b"copies", false))
             .and_then(|_| appender.reclaim_finish())
             .is_ok();
@@ -267,7 +300,7 @@ fn a_check_of_a_store_in_use_passes_over_packs_that_are_removed_meanwhile() {
         let disk = disk.kill();
         let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
         let (mut appender, blobs) = (opened.appender, opened.blobs);
-        appender.reclaim(&|id| live.contains(id), 100).unwrap();
+        reclaim(&mut appender, &live).unwrap();
         appender.save(b"copies", false).unwrap();
         let mut step = 0;
         let report = blobs

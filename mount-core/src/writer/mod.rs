@@ -19,6 +19,8 @@
 
 mod anew;
 mod landing;
+mod live;
+mod lookout;
 mod merge;
 mod peers;
 mod publish;
@@ -27,6 +29,7 @@ pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod save;
 mod schedule;
+mod search;
 
 #[cfg(test)]
 mod wake_tests;
@@ -41,7 +44,7 @@ use cairnfs_merge::OpId;
 use cairnfs_store::{Appender, DeviceKey, SealedBlob, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use self::schedule::Schedule;
+use self::{reclaim::Room, schedule::Schedule};
 use crate::{
     Done, Error, Fetch, Health, MergeOutcome, Result, bucket::KeyFile, charter::Charter,
     shared::Shared,
@@ -62,7 +65,7 @@ pub(crate) enum Command {
     Save(Done),
     /// Too much is held in memory.
     Relieve,
-    /// Somebody was refused space: dropped when some was looked for.
+    /// Somebody was refused space: dropped when some was looked for, or there is no point in it.
     MakeRoom(Sender<Infallible>),
     /// Seal what there is as a version; answers with its id.
     Publish(Sender<Result<[u8; 32]>>),
@@ -123,9 +126,7 @@ pub(crate) struct Writer {
     publishers: Vec<Sender<Result<[u8; 32]>>>,
     errands: Vec<Errand>,
     relieve: bool,
-    starving: Vec<Sender<Infallible>>,
-    /// When space was last looked for.
-    reclaimed_at: Option<Instant>,
+    room: Room,
     /// Whether save records may have become redundant that were not looked at since.
     tidying: bool,
 }
@@ -150,8 +151,7 @@ impl Writer {
             publishers,
             errands: Vec::new(),
             relieve: false,
-            starving: Vec::new(),
-            reclaimed_at: None,
+            room: Room::default(),
             tidying: false,
         }
     }
@@ -160,10 +160,8 @@ impl Writer {
     pub(crate) fn run(mut self, inbox: &Receiver<Command>) {
         loop {
             self.schedule.hurry(self.shared.is_awaited());
-            let first = match self.sleeps_until() {
-                Some(deadline) => inbox.recv_deadline(deadline),
-                None => inbox.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
-            };
+            let deadline = self.sleeps_until();
+            let first = self.room.next_command(inbox, deadline);
             self.heed_changes(self.shared.writer_wakes());
             let mut stop = None;
             match first {
@@ -204,7 +202,7 @@ impl Writer {
         let deadline = |this: &Self| {
             let ahead = this.appender.wants_ahead().then(|| Instant::now() + AHEAD_AFTER);
             let due = this.schedule.deadline(this.shared.last_change());
-            due.into_iter().chain(ahead).chain(this.tidy_at()).min()
+            due.into_iter().chain(ahead).chain(this.tidy_at()).chain(this.room.due()).min()
         };
         self.heed_changes(self.shared.writer_sleeps(deadline(self)));
         deadline(self)
@@ -224,7 +222,7 @@ impl Writer {
             Command::Dirty => (),
             Command::Save(done) => self.waiting.push(done),
             Command::Relieve => self.relieve = true,
-            Command::MakeRoom(reply) => self.starving.push(reply),
+            Command::MakeRoom(reply) => self.room.refused(reply),
             Command::Publish(reply) => self.publishers.push(reply),
             Command::Keep(blobs, reply) => self.errands.push(Errand::Keep(blobs, reply)),
             Command::Heal(blobs, reply) => self.errands.push(Errand::Heal(blobs, reply)),
@@ -242,7 +240,7 @@ impl Writer {
         let now = Instant::now();
         let last_change = self.shared.last_change();
         // What older versions alone hold can go only once a version without it is the newest.
-        let wants_publish = !self.publishers.is_empty() || !self.starving.is_empty();
+        let wants_publish = !self.publishers.is_empty() || self.wants_room();
         if !self.waiting.is_empty() || self.schedule.save_due(now) || wants_publish {
             let result = self.save();
             for done in self.waiting.drain(..) {
@@ -260,10 +258,9 @@ impl Writer {
                 // Whoever asked may have gone.
                 let _gone = reply.send(result.clone()).is_err();
             }
-            self.reclaim_if_low();
-            // Whoever asked looks for space again once its channel is closed.
-            self.starving.clear();
+            self.search_if_low(now);
         }
+        self.search_on();
     }
 
     /// Prepares the log for the saves to come, as nobody waits for anything.
@@ -314,6 +311,8 @@ impl Writer {
                     reply.send(self.heed(result)).is_err()
                 }
                 Errand::Merge(fetch, reply) => {
+                    // What it found here and refers to now is not among what was put since.
+                    self.give_search_up();
                     let result = self.merge(&fetch);
                     self.shared.note_rights(&self.shared.core.read());
                     reply.send(self.heed(result)).is_err()

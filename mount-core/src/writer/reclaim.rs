@@ -4,122 +4,201 @@
 //! is given up: packs that are mostly dead are emptied and removed. What the newest version and
 //! everything saved since hold is never touched.
 //!
+//! A thread of its own finds the packs; the writer empties one in each round, so that whoever wants
+//! something of it waits for no more than that.
+//!
 //! Save records that a version has made redundant go without need, when it is quiet after it.
 
 use std::{
-    collections::HashSet,
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use cairnfs_merge::Node;
-use cairnfs_store::{BlobId, BlobRef};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError};
 
-use super::{Writer, record::SaveRecord};
-use crate::{
-    Result,
-    file::Data,
-    shared::Shared,
-    tree::{BaseTree, contents, keys},
-    vault::Vault,
+use super::{
+    Command, Writer,
+    live::Live,
+    lookout::{Cause, Kept, Lookout},
+    record::SaveRecord,
+    search::{Search, Step},
 };
+use crate::Result;
 
-/// Packs emptied under one save.
-const PACKS_AT_ONCE: usize = 4;
 /// A disk with less than this part free is low, as is one with less than [`LOW_BYTES_MAX`].
 const LOW_PART: u64 = 50;
 const LOW_BYTES_MAX: u64 = 2 << 30;
-/// How soon after one attempt the next is made if the disk is low: an attempt reads every pack.
-const LOW_PAUSE: Duration = Duration::from_secs(600);
-/// The same if somebody has been refused space.
-const STARVED_PAUSE: Duration = Duration::from_secs(1);
+/// Who was refused space waits no longer than this after a look for some has begun.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 
-/// Names of blobs, shortened: a clash keeps something that could have gone, which does no harm.
+/// What the writer knows of the space on its disk.
 #[derive(Default)]
-struct Live(HashSet<u64>);
+pub(super) struct Room {
+    /// The look that is under way, and what was kept when it began.
+    search: Option<(Search, Kept)>,
+    lookout: Lookout,
+    /// Those who were refused space: dropped when they need not wait any longer.
+    refused: Vec<Sender<Infallible>>,
+}
 
-impl Live {
-    fn short(id: &BlobId) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = id.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+impl Room {
+    /// Somebody was refused space, and waits until `reply` is dropped.
+    pub(super) fn refused(&mut self, reply: Sender<Infallible>) {
+        self.refused.push(reply);
     }
 
-    /// `true` if it was not there.
-    fn insert(&mut self, blob: &BlobRef) -> bool {
-        self.0.insert(Self::short(&blob.id))
+    /// When there is something to do; `None` if that is when something else happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let (search, _) = self.search.as_ref()?;
+        match search.awaited() {
+            None => Some(Instant::now()),
+            Some(_) => (!self.refused.is_empty()).then(|| search.begun + ROOM_WAIT),
+        }
     }
 
-    fn contains(&self, id: &BlobId) -> bool {
-        self.0.contains(&Self::short(id))
-    }
-
-    /// Everything that a content lies in.
-    fn add_content(&mut self, vault: &Vault, data: &Data) -> Result<()> {
-        match data {
-            Data::Inline(_) | Data::Device(_) => (),
-            Data::Chunk(blob) => drop(self.insert(blob)),
-            Data::Map { root, .. } => {
-                let mut chunks = Vec::new();
-                vault.maps().walk(root, &mut |node| Ok(self.insert(node)), &mut |_, value| {
-                    chunks.extend(postcard::from_bytes::<BlobRef>(value).ok());
-                    Ok(())
-                })?;
-                for chunk in chunks {
-                    self.insert(&chunk);
-                }
+    /// The next command; [`Command::Wake`] if the search has ended before one came.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receiver::recv_deadline`].
+    pub(super) fn next_command(
+        &self,
+        inbox: &Receiver<Command>,
+        deadline: Option<Instant>,
+    ) -> Result<Command, RecvTimeoutError> {
+        let Some(found) = self.search.as_ref().and_then(|(search, _)| search.awaited()) else {
+            return match deadline {
+                Some(deadline) => inbox.recv_deadline(deadline),
+                None => inbox.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
+            };
+        };
+        let mut either = Select::new();
+        either.recv(inbox);
+        either.recv(found);
+        match deadline {
+            Some(deadline) => {
+                either.ready_deadline(deadline).map_err(|_late| RecvTimeoutError::Timeout)?
             }
+            None => either.ready(),
+        };
+        match inbox.try_recv() {
+            Ok(command) => Ok(command),
+            Err(TryRecvError::Empty) => Ok(Command::Wake),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
         }
-        Ok(())
-    }
-
-    /// Everything that a node may be asked to show, now or once its registers are merged.
-    fn add_node(&mut self, vault: &Vault, node: &Node<Data>) -> Result<()> {
-        for content in contents(node) {
-            self.add_content(vault, &content.body)?;
-        }
-        Ok(())
-    }
-
-    /// Everything that the tree of `base` holds.
-    fn add_tree(&mut self, base: &BaseTree) -> Result<()> {
-        let vault = &base.vault;
-        vault.maps().walk(&base.root, &mut |node| Ok(self.insert(node)), &mut |_, _| Ok(()))?;
-        let nodes = keys::all_nodes();
-        for item in vault.scan(base.root, &nodes, &keys::end(&nodes)) {
-            let (_, value) = item?;
-            if let Some(blob) = BaseTree::outside(&value) {
-                self.insert(&blob);
-            }
-            self.add_node(vault, &*base.decode(&value)?)?;
-        }
-        Ok(())
     }
 }
 
 impl Writer {
-    /// Gives up what only older versions hold, if the disk is low and it is time to look.
-    pub(super) fn reclaim_if_low(&mut self) {
-        let pause = if self.shared.is_starved() { STARVED_PAUSE } else { LOW_PAUSE };
+    /// Whether somebody was refused space, and a look for some may be of use.
+    pub(super) fn wants_room(&self) -> bool {
+        !self.room.refused.is_empty() && self.may_look(Cause::Refused)
+    }
+
+    fn may_look(&self, cause: Cause) -> bool {
         // What is being fetched is referred to by nothing yet; if it is what fills the disk, it ends.
-        if self.shared.is_fetching() {
+        if self.room.search.is_some() || self.shared.is_fetching() || self.appender.poisoned() {
+            return false;
+        }
+        // What is not published yet may be what frees something.
+        let kept = (!self.shared.has_unpublished()).then(|| self.kept());
+        self.room.lookout.may_look(Instant::now(), cause, kept)
+    }
+
+    fn kept(&self) -> Kept {
+        let core = self.shared.core.read();
+        let nameless = self.shared.inodes.lock().orphans().len();
+        Kept { head: core.head.manifest.id, nameless }
+    }
+
+    /// After a version, which was `begun` then: looks for what only older ones hold, if the disk is
+    /// low and it is time to.
+    pub(super) fn search_if_low(&mut self, begun: Instant) {
+        let cause = if self.shared.is_starved() { Cause::Refused } else { Cause::Low };
+        if (cause == Cause::Low && !self.is_low()) || !self.may_look(cause) {
             return;
         }
-        let too_soon = self.reclaimed_at.is_some_and(|at| at.elapsed() < pause);
-        if too_soon || self.appender.poisoned() || !self.is_low() {
-            return;
+        let kept = self.kept();
+        let search = self.appender.survey().map_err(Into::into).and_then(|packs| {
+            // After the appender has begun to remember what is put: nothing falls between.
+            let roots = self.shared.roots();
+            Search::begin(begun, Arc::clone(&self.shared.vault), roots, packs)
+        });
+        match search {
+            Ok(search) => self.room.search = Some((search, kept)),
+            Err(err) => {
+                log::warn!("search failed reason={err}");
+                self.appender.survey_ends();
+                self.room.lookout.looked(begun, Instant::now(), None);
+            }
         }
-        if let Err(err) = self.reclaim() {
+    }
+
+    /// Goes on with the search: empties the next pack, if it has found any.
+    pub(super) fn search_on(&mut self) {
+        if let Some((search, _)) = &mut self.room.search {
+            // What a fetch finds here may be referred to by nothing else.
+            if self.shared.is_fetching() || self.appender.poisoned() {
+                self.give_search_up();
+            } else {
+                match search.step() {
+                    Step::Searching => (),
+                    Step::Empty(pack, live) => self.empty(pack, &live),
+                    Step::Done => self.end_search(true),
+                    Step::Failed(err) => {
+                        log::warn!("search failed reason={err}");
+                        self.give_search_up();
+                    }
+                }
+            }
+        }
+        let wait = self.room.search.as_ref().is_some_and(|(it, _)| it.begun.elapsed() < ROOM_WAIT);
+        if !wait {
+            // They look for space again once their channel is closed.
+            self.room.refused.clear();
+        }
+    }
+
+    /// Ends the search, if there is one, although it has not seen everything.
+    pub(super) fn give_search_up(&mut self) {
+        self.end_search(false);
+    }
+
+    fn end_search(&mut self, whole: bool) {
+        let Some((search, kept)) = self.room.search.take() else { return };
+        self.appender.survey_ends();
+        self.room.lookout.looked(search.begun, Instant::now(), whole.then_some(kept));
+        if whole {
+            self.shared.fed();
+        }
+    }
+
+    /// Empties a pack and lets it go.
+    fn empty(&mut self, pack: u32, live: &Live) {
+        let plan = self.appender.reclaim(&|id| live.contains(id), &[pack]).map_err(Into::into);
+        let emptied = plan.and_then(|plan| {
+            if plan.packs > 0 {
+                self.finish_reclaim(true)?;
+                // A fetch that began just now may have found here what is gone.
+                self.shared.blobs_dropped();
+            }
+            Ok(())
+        });
+        if let Err(err) = emptied {
+            let err: crate::Error = err;
             self.drop_batch();
             log::warn!("reclaim failed reason={err}");
+            self.give_search_up();
         }
-        // Measured from the end: on a large bucket an attempt takes long.
-        self.reclaimed_at = Some(Instant::now());
     }
 
     /// When there is time to give redundant save records up; `None` if there are none.
     pub(super) fn tidy_at(&self) -> Option<Instant> {
         let quiet = self.shared.options.publish_quiet;
-        (self.tidying && !self.appender.poisoned()).then(|| self.shared.last_change() + quiet)
+        // The search must find the packs that it was told of.
+        let may = self.tidying && self.room.search.is_none() && !self.appender.poisoned();
+        may.then(|| self.shared.last_change() + quiet)
     }
 
     /// Empties a pack of which at least half is save records that a version has made redundant.
@@ -152,50 +231,9 @@ impl Writer {
     }
 
     fn is_low(&self) -> bool {
-        self.shared.is_starved()
-            || self.shared.vault.space().is_ok_and(|space| {
-                space.free_bytes < (space.total_bytes / LOW_PART).min(LOW_BYTES_MAX)
-            })
-    }
-
-    fn reclaim(&mut self) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let live = shared.live()?;
-        loop {
-            let plan = self.appender.reclaim(&|id| live.contains(id), PACKS_AT_ONCE)?;
-            if plan.packs == 0 {
-                break;
-            }
-            self.finish_reclaim(true)?;
-        }
-        shared.fed();
-        Ok(())
-    }
-}
-
-impl Shared {
-    /// Everything that must stay.
-    fn live(&self) -> Result<Live> {
-        let (base, head, unpublished) = {
-            let core = self.core.read();
-            // Changes that no version holds yet, and contents that are open or changed.
-            let mut unpublished: Vec<Data> = core
-                .tree
-                .changed_nodes()
-                .flat_map(|node| contents(node))
-                .map(|it| it.body.clone())
-                .collect();
-            for file in core.files.values().cloned().chain(self.inodes.lock().orphans()) {
-                unpublished.push(file.lock().sealed().clone());
-            }
-            (core.tree.base().clone(), core.head.manifest, unpublished)
-        };
-        let mut live = Live::default();
-        live.insert(&head);
-        for content in &unpublished {
-            live.add_content(&self.vault, content)?;
-        }
-        live.add_tree(&base)?;
-        Ok(live)
+        self.shared
+            .vault
+            .space()
+            .is_ok_and(|space| space.free_bytes < (space.total_bytes / LOW_PART).min(LOW_BYTES_MAX))
     }
 }

@@ -1,6 +1,7 @@
 //! Getting space back: packs that are mostly dead are emptied and removed.
 //!
-//! In two steps, with a save between them that the caller makes:
+//! Which those are is found by reading all of them, on any thread, while the appender goes on:
+//! [`Appender::survey`] begins it, [`Blobs::survey`] looks at one pack. Then, for some of them:
 //!
 //! 1. [`Appender::reclaim`] puts what is alive in such packs into the open batch once more.
 //! 2. The next [`Appender::save`] makes the copies durable.
@@ -20,7 +21,7 @@ use crate::journal::record::{KIND_SAVE, KIND_SAVE_PART};
 use crate::journal::scan::{Found, Scan};
 use crate::journal::{Loc, Pos};
 use crate::open::first_pack_of;
-use crate::{BlobId, Result};
+use crate::{BlobId, Blobs, Result};
 
 /// What a reclaim is about to do, or has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,23 @@ pub struct Reclaimed {
     pub freed_bytes: u64,
     /// Bytes of records that were copied because they are alive.
     pub copied_bytes: u64,
+}
+
+/// What a pack is found to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surveyed {
+    /// Its length.
+    pub bytes: u64,
+    /// Bytes of the records in it that are alive.
+    pub live_bytes: u64,
+}
+
+impl Surveyed {
+    /// Whether at least half of it is dead: then it pays to copy the rest.
+    #[must_use]
+    pub const fn is_mostly_dead(&self) -> bool {
+        self.live_bytes.saturating_mul(2) <= self.bytes
+    }
 }
 
 /// A reclaim between its two steps.
@@ -49,28 +67,48 @@ pub(super) struct Plan {
 struct Content {
     records: Vec<(BlobId, Loc)>,
     live: Vec<Loc>,
-    live_bytes: u64,
-    bytes: u64,
+    found: Surveyed,
 }
 
 impl Appender {
-    /// Puts into the batch what is alive in packs of which at least half is dead: at most
-    /// `packs_max` of them.
+    /// Begins to look for packs that are mostly dead, and says which may be: those before the last
+    /// checkpoint.
     ///
-    /// `live` must say yes to everything that is to stay, what was put and not saved included.
-    /// Packs from the last checkpoint on stay. Costs reading every pack before it, and writing
-    /// what is copied.
+    /// From now on until [`Self::survey_ends`] everything that is put counts as alive if it was here
+    /// already, so that what is alive need be known only as of now.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`].
+    pub fn survey(&mut self) -> Result<Vec<u32>> {
+        let Some(keep) = self.first_kept()? else { return Ok(Vec::new()) };
+        let mut packs = self.blobs.packs.list()?;
+        packs.retain(|&number| number < keep);
+        self.put_again = Some(HashSet::new());
+        Ok(packs)
+    }
+
+    /// What is put need not be remembered any longer.
+    pub fn survey_ends(&mut self) {
+        self.put_again = None;
+    }
+
+    /// Puts into the batch what is alive in those of `packs` of which at least half is dead.
+    ///
+    /// `live` must say yes to everything that was to stay when the survey began, what was put and
+    /// not saved included. Packs from the last checkpoint on stay. Costs reading `packs`, and
+    /// writing what is copied.
     ///
     /// # Errors
     ///
     /// As [`Appender::put`]; [`crate::Error::Corrupt`] never: a pack with a damaged record stays.
-    pub fn reclaim(
-        &mut self,
-        live: &dyn Fn(&BlobId) -> bool,
-        packs_max: usize,
-    ) -> Result<Reclaimed> {
-        let packs = self.blobs.packs.list()?;
-        self.reclaim_of(&packs, live, packs_max)
+    pub fn reclaim(&mut self, live: &dyn Fn(&BlobId) -> bool, packs: &[u32]) -> Result<Reclaimed> {
+        let put_again = self.put_again.take();
+        let is_live =
+            |id: &BlobId| live(id) || put_again.as_ref().is_some_and(|again| again.contains(id));
+        let done = self.reclaim_of(packs, &is_live);
+        self.put_again = put_again;
+        done
     }
 
     /// As [`Self::reclaim`], with every blob alive, for packs of which at least half is save records
@@ -92,7 +130,7 @@ impl Appender {
         let Some(pack) = self.spent.iter().find_map(is_worth) else {
             return Ok(Reclaimed::default());
         };
-        let done = self.reclaim_of(&[pack], &|_| true, 1)?;
+        let done = self.reclaim_of(&[pack], &|_| true)?;
         if done.packs > 0 || self.first_kept()?.is_some_and(|keep| pack < keep) {
             // It goes, or is damaged, or holds more than was thought.
             self.spent.remove(&pack);
@@ -107,12 +145,7 @@ impl Appender {
         Ok(Some(first_pack_of(&blobs.packs, &blobs.keys, checkpoint)?.min(self.pack)))
     }
 
-    fn reclaim_of(
-        &mut self,
-        packs: &[u32],
-        live: &dyn Fn(&BlobId) -> bool,
-        packs_max: usize,
-    ) -> Result<Reclaimed> {
+    fn reclaim_of(&mut self, packs: &[u32], live: &dyn Fn(&BlobId) -> bool) -> Result<Reclaimed> {
         self.check_poison()?;
         self.plan = None;
         let Some(keep) = self.first_kept()? else { return Ok(Reclaimed::default()) };
@@ -125,17 +158,14 @@ impl Appender {
             figures: Reclaimed::default(),
         };
         for number in packs.iter().copied().take_while(|&number| number < keep) {
-            if plan.packs.len() >= packs_max {
-                break;
-            }
-            let Some(content) = self.content(number, live)? else { continue };
-            if content.live_bytes * 2 > content.bytes {
+            let Some(content) = blobs.content(number, live)? else { continue };
+            if !content.found.is_mostly_dead() {
                 continue;
             }
             let copied: HashSet<BlobId> = self.copy(&content.live)?;
             plan.figures.packs += 1;
-            plan.figures.freed_bytes += content.bytes;
-            plan.figures.copied_bytes += content.live_bytes;
+            plan.figures.freed_bytes += content.found.bytes;
+            plan.figures.copied_bytes += content.found.live_bytes;
             let dead = content.records.iter().map(|(id, _)| *id).filter(|id| !copied.contains(id));
             plan.doomed.extend(dead);
             plan.records.extend(content.records);
@@ -185,42 +215,18 @@ impl Appender {
     /// Whether a put must store this blob: it is not here, or is about to go.
     pub(super) fn wants(&mut self, id: &BlobId) -> Result<bool> {
         let doomed = self.plan.as_mut().is_some_and(|plan| plan.doomed.remove(id));
-        Ok(doomed || !self.blobs.contains(id)?)
+        if doomed || !self.blobs.contains(id)? {
+            return Ok(true);
+        }
+        if let Some(again) = &mut self.put_again {
+            again.insert(*id);
+        }
+        Ok(false)
     }
 
     pub(super) fn plan_saved(&mut self) {
         if let Some(plan) = &mut self.plan {
             plan.saved = true;
-        }
-    }
-
-    /// What a pack holds; `None` if part of it is damaged, and it had better stay.
-    fn content(&self, number: u32, live: &dyn Fn(&BlobId) -> bool) -> Result<Option<Content>> {
-        let packs = &self.blobs.packs;
-        let mut scan = Scan::new(packs, number, HEADER_BYTES as u64)?;
-        let bytes = scan.len();
-        let mut content = Content { records: Vec::new(), live: Vec::new(), live_bytes: 0, bytes };
-        loop {
-            match scan.next()? {
-                Found::Record { at, header, bytes, .. } => {
-                    if matches!(header.kind, KIND_SAVE | KIND_SAVE_PART) {
-                        continue;
-                    }
-                    let at = Pos { pack: number, offset: at };
-                    let loc = Loc { at, len: crate::bytes::len32(bytes.len()) };
-                    content.records.push((header.id, loc));
-                    if live(&header.id) && self.blobs.find(&header.id)? == Some(loc) {
-                        content.live.push(loc);
-                        content.live_bytes += u64::from(loc.len);
-                    }
-                }
-                Found::End { .. } => return Ok(Some(content)),
-                Found::Bad { at, header } => {
-                    let at = Pos { pack: number, offset: at };
-                    log::warn!("pack not reclaimed: {:?}", damage(packs, at, header.as_ref()));
-                    return Ok(None);
-                }
-            }
         }
     }
 
@@ -239,5 +245,48 @@ impl Appender {
             copied.insert(id);
         }
         Ok(copied)
+    }
+}
+
+impl Blobs {
+    /// How much of the pack is alive; `None` if part of it is damaged, and it had better stay. Costs
+    /// reading it.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`], [`crate::Error::Index`].
+    pub fn survey(&self, pack: u32, live: &dyn Fn(&BlobId) -> bool) -> Result<Option<Surveyed>> {
+        Ok(self.content(pack, live)?.map(|content| content.found))
+    }
+
+    /// What a pack holds; `None` if part of it is damaged, and it had better stay.
+    fn content(&self, number: u32, live: &dyn Fn(&BlobId) -> bool) -> Result<Option<Content>> {
+        let packs = &self.packs;
+        let mut scan = Scan::new(packs, number, HEADER_BYTES as u64)?;
+        let bytes = scan.len();
+        let found = Surveyed { bytes, live_bytes: 0 };
+        let mut content = Content { records: Vec::new(), live: Vec::new(), found };
+        loop {
+            match scan.next()? {
+                Found::Record { at, header, bytes, .. } => {
+                    if matches!(header.kind, KIND_SAVE | KIND_SAVE_PART) {
+                        continue;
+                    }
+                    let at = Pos { pack: number, offset: at };
+                    let loc = Loc { at, len: crate::bytes::len32(bytes.len()) };
+                    content.records.push((header.id, loc));
+                    if live(&header.id) && self.find(&header.id)? == Some(loc) {
+                        content.live.push(loc);
+                        content.found.live_bytes += u64::from(loc.len);
+                    }
+                }
+                Found::End { .. } => return Ok(Some(content)),
+                Found::Bad { at, header } => {
+                    let at = Pos { pack: number, offset: at };
+                    log::warn!("pack not reclaimed: {:?}", damage(packs, at, header.as_ref()));
+                    return Ok(None);
+                }
+            }
+        }
     }
 }
