@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use cairnfs_mount_core::{FetchProgress, VersionId};
+use cairnfs_mount_core::{Error, FetchProgress, VersionId};
 use crossbeam_channel::Sender;
 
 use super::{
@@ -37,8 +37,10 @@ pub(super) struct Desk {
     pub(super) transfer: Option<(PeerKey, FetchProgress)>,
     /// Somebody waits for what is damaged here to be fetched.
     pub(super) mend: Vec<Sender<Mended>>,
-    /// What failed here, and when it is tried again.
-    pub(super) trouble: Option<(cairnfs_mount_core::Error, Instant)>,
+    /// By peer: what failed here with what it has, and when that is tried again. Others go first.
+    pub(super) troubles: BTreeMap<PeerKey, (Error, Instant)>,
+    /// Whose version was looked at last; the next in order has its turn.
+    looked_at: Option<PeerKey>,
 }
 
 /// One peer with which the bucket is shared.
@@ -184,14 +186,34 @@ impl Desk {
             side.introduced = true;
             return Some(Job::Introduce(side.clone()));
         }
-        let in_trouble = self.trouble.as_ref().is_some_and(|(_, again)| *again > Instant::now());
-        let (side, version) = self.open_side().filter(|_| !in_trouble)?;
+        let (side, version) = self.next_open(Instant::now())?;
+        self.looked_at = Some(side.session.key);
         Some(Job::Look(side, version))
     }
 
-    pub(super) fn open_side(&self) -> Option<(Side, VersionId)> {
-        let open = self.sides.values().filter(|side| side.standing == Standing::Open);
-        open.filter_map(|side| Some((side.clone(), side.head?))).next()
+    /// The next peer with a version that is to be looked at, in turn.
+    fn next_open(&self, now: Instant) -> Option<(Side, VersionId)> {
+        let mut ready: Vec<_> = self
+            .open()
+            .filter(|(key, _)| self.tried_again_at(key).is_none_or(|at| at <= now))
+            .collect();
+        ready.sort_by_key(|(key, _)| (Some(**key) <= self.looked_at, **key));
+        let (_, side) = ready.first()?;
+        Some(((*side).clone(), side.head?))
+    }
+
+    /// When something is to be tried again that failed here.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.open().filter_map(|(key, _)| self.tried_again_at(key)).min()
+    }
+
+    fn tried_again_at(&self, key: &PeerKey) -> Option<Instant> {
+        self.troubles.get(key).map(|(_, again)| *again)
+    }
+
+    fn open(&self) -> impl Iterator<Item = (&PeerKey, &Side)> {
+        let is_open = |side: &Side| side.standing == Standing::Open && side.head.is_some();
+        self.sides.iter().filter(move |(_, side)| is_open(side))
     }
 }
 

@@ -48,6 +48,8 @@ struct State {
     /// Gives nothing more until it is told to.
     held: bool,
     no_space: bool,
+    /// An item for which there is no space.
+    too_large: Option<Id>,
     panics: bool,
     fetches: u64,
 }
@@ -188,6 +190,11 @@ impl FakeBucket {
 
     pub(super) fn set_no_space(&self, no_space: bool) {
         self.state.lock().no_space = no_space;
+    }
+
+    /// Has no space for this item.
+    pub(super) fn set_too_large(&self, item: &[u8]) {
+        self.state.lock().too_large = Some(name_of(item));
     }
 
     /// Panics when it is next asked whether it has a version.
@@ -376,6 +383,9 @@ impl Fetching for FakeFetch {
         }
         for blob in blobs {
             let id = name_of(blob);
+            if self.bucket.state.lock().too_large == Some(id) {
+                return Err(Error::NoSpace);
+            }
             if let Some(version) = decode(blob)
                 && !self.bucket.state.lock().secrets.contains_key(&version.epoch)
             {

@@ -340,7 +340,7 @@ impl Net {
             if !awaited.ok_or_else(|| not_shared(name))? {
                 return Ok(());
             }
-            if let Some(trouble) = offered.trouble() {
+            if let Some(trouble) = offered.troubles().into_values().next() {
                 return Err(Failure::bucket(name, &trouble));
             }
             let progress = offered.transfer().map(|(_, progress)| progress);

@@ -128,7 +128,7 @@ impl Net {
         let search = Search::begin(self, &others);
         loop {
             let sides: Vec<_> = buckets.iter().map(|offered| Meeting::of(offered)).collect();
-            let behind: usize = sides.iter().map(|meeting| meeting.behind).sum();
+            let behind: usize = sides.iter().map(|meeting| meeting.behind.len()).sum();
             let connected = sides.iter().any(|meeting| !meeting.sides.is_empty());
             let linked: Vec<_> =
                 sides.iter().flat_map(|it| &it.sides).map(|side| side.session.key).collect();
@@ -222,9 +222,10 @@ impl Net {
 struct Meeting {
     bucket: BucketName,
     sides: Vec<Side>,
-    behind: usize,
+    /// Those of them that have not met.
+    behind: Vec<Side>,
     transfer: Option<Transfer>,
-    trouble: Option<cairnfs_mount_core::Error>,
+    troubles: BTreeMap<PeerKey, cairnfs_mount_core::Error>,
 }
 
 impl Meeting {
@@ -233,28 +234,32 @@ impl Meeting {
         let head = offered.with(|replica| replica.head()).flatten();
         Self {
             bucket: offered.name.clone(),
-            behind: sides.iter().filter(|side| !side.has_met(head)).count(),
+            behind: sides.iter().filter(|side| !side.has_met(head)).cloned().collect(),
             sides,
             transfer: offered
                 .transfer()
                 .map(|(_, progress)| Transfer::new(&offered.name, progress)),
-            trouble: offered.trouble(),
+            troubles: offered.troubles(),
         }
     }
 
-    /// Why waiting longer is of no use.
+    /// Why waiting longer is of no use: no peer that is behind can be met now.
     fn failure(&self) -> Option<Failure> {
-        if let Some(trouble) = &self.trouble {
+        let failures: Option<Vec<_>> = self.behind.iter().map(|side| self.hopeless(side)).collect();
+        failures?.into_iter().next()
+    }
+
+    /// Why a peer cannot be met now.
+    fn hopeless(&self, side: &Side) -> Option<Failure> {
+        if let Some(trouble) = self.troubles.get(&side.session.key) {
             return Some(Failure::bucket(&self.bucket, trouble));
         }
-        let hopeless =
-            |side: &&Side| matches!(side.standing, Standing::Rejected | Standing::Refused);
-        let side = self.sides.iter().find(hopeless)?;
-        let peer = hex(&side.session.key[..4]);
         let what = match side.standing {
             Standing::Rejected => "was rejected",
-            _ => "could not be had",
+            Standing::Refused => "could not be had",
+            Standing::Open | Standing::Covered => return None,
         };
+        let peer = hex(&side.session.key[..4]);
         let message = format!(
             "bucket '{}': what device {peer} published {what} ('cairnfs peers' says why)",
             self.bucket,

@@ -8,6 +8,7 @@
 //!    asked for.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-use cairnfs_mount_core::{BucketId, FetchProgress, Observer, VersionId};
+use cairnfs_mount_core::{BucketId, Error, FetchProgress, Observer, VersionId};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{
@@ -155,6 +156,7 @@ impl Offered {
         let mut desk = self.desk.lock();
         if desk.side(session).is_some() {
             desk.sides.remove(&session.key);
+            desk.troubles.remove(&session.key);
         }
         drop(desk);
         self.bell.notify_all();
@@ -232,8 +234,7 @@ impl Offered {
             if let Some(job) = desk.next_job(waiting, head) {
                 return job;
             }
-            let again = desk.trouble.as_ref().map(|(_, at)| *at);
-            match again.filter(|_| desk.open_side().is_some()) {
+            match desk.next_try() {
                 Some(at) => {
                     self.bell.wait_until(&mut desk, at);
                 }
@@ -261,7 +262,7 @@ impl Offered {
     /// What came of looking at a peer's version.
     pub(super) fn settle(&self, side: &Side, version: VersionId, standing: Standing) {
         let mut desk = self.desk.lock();
-        desk.trouble = None;
+        desk.troubles.remove(&side.session.key);
         if standing == Standing::Rejected {
             desk.reject(side.session.key, version);
         }
@@ -272,15 +273,15 @@ impl Offered {
         }
     }
 
-    /// Something failed here, and is tried again then.
-    pub(super) fn set_trouble(&self, trouble: cairnfs_mount_core::Error, again: Instant) {
-        self.desk.lock().trouble = Some((trouble, again));
+    /// Something failed here with what a peer has, and is tried again then.
+    pub(super) fn set_trouble(&self, peer: &PeerKey, trouble: Error, again: Instant) {
+        self.desk.lock().troubles.insert(*peer, (trouble, again));
     }
 
     /// Tries at once what failed here, or could not be had.
     pub(super) fn retry_now(&self) {
         let mut desk = self.desk.lock();
-        desk.trouble = None;
+        desk.troubles.clear();
         for side in desk.sides.values_mut().filter(|side| side.standing == Standing::Refused) {
             side.standing = Standing::Open;
         }
@@ -321,8 +322,10 @@ impl Offered {
         self.desk.lock().transfer
     }
 
-    pub(super) fn trouble(&self) -> Option<cairnfs_mount_core::Error> {
-        self.desk.lock().trouble.as_ref().map(|(trouble, _)| trouble.clone())
+    /// What failed here, by the peer whose version it was.
+    pub(super) fn troubles(&self) -> BTreeMap<PeerKey, Error> {
+        let desk = self.desk.lock();
+        desk.troubles.iter().map(|(peer, (trouble, _))| (*peer, trouble.clone())).collect()
     }
 }
 

@@ -81,7 +81,12 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
         }
         Err(Unfetched::Failed(err)) => {
             log::warn!("fetch bucket={bucket} peer={peer} reason=\"{err}\"");
-            offered.set_trouble(err, Instant::now() + net.timing.trouble);
+            net.note_error(
+                &side.session.key,
+                format!("what it published cannot be stored here: {err}"),
+            );
+            let again = Instant::now() + net.timing.trouble;
+            offered.set_trouble(&side.session.key, err, again);
         }
     }
 }

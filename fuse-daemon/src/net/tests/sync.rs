@@ -178,6 +178,32 @@ fn what_a_peer_could_not_give_once_is_asked_for_again() {
 }
 
 #[test]
+fn a_peer_whose_version_cannot_be_stored_here_keeps_no_others_waiting() {
+    let (peers, buckets) = members(3);
+    // The one that is first in order has what is too large.
+    let (large, small) = if peers[1].key() < peers[2].key() { (1, 2) } else { (2, 1) };
+    for index in [0, small] {
+        buckets[index].set_too_large(b"too large");
+    }
+    buckets[large].add(b"too large");
+    peers[0].knows(&peers[large]);
+    let large_key = peers[large].key();
+    let said = || {
+        let peers = peers[0].net.peers().into_iter().filter(|it| it.key == large_key);
+        peers.filter_map(|it| it.last_error).any(|(why, _)| why.contains("no space"))
+    };
+    eventually("it is said of that peer", said);
+    peers[0].knows(&peers[small]);
+    for item in [b"one", b"two"] {
+        buckets[small].add(item);
+        eventually("what the other has comes", || buckets[0].has(item));
+    }
+    assert!(!buckets[0].has(b"too large"));
+    let failure = peers[0].sync().unwrap_err();
+    assert_eq!(failure.code, Code::NoSpace, "{}", failure.message);
+}
+
+#[test]
 fn nothing_is_said_between_idle_peers_but_a_keep_alive() {
     let (peers, buckets) = members(2);
     peers[0].knows(&peers[1]);
