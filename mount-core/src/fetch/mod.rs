@@ -14,6 +14,7 @@
 //! 2. A part of the tree is passed over only if it is a part of our own version, which is whole; or
 //!    if it is a chunk that is here. So a fetch that ends is complete, however often one before it
 //!    was cut off; unless what it brought was given up meanwhile, which [`Fetch::is_whole`] tells.
+//!    What is here and cannot be read is fetched anew, and no fault of the peer's.
 //! 3. Nothing is believed of a version before it was verified against its parents.
 
 mod walk;
@@ -67,6 +68,8 @@ pub struct Fetch {
     lacking: HashMap<BlobId, Vec<Need>>,
     /// Versions that are not covered by what is known here.
     versions: HashMap<BlobId, Arc<Manifest>>,
+    /// What is here and could not be read: what comes takes its place.
+    rotten: HashSet<BlobId>,
     /// Versions before them that nobody has any more.
     given_up: HashSet<BlobId>,
     /// Nodes of files' maps that were looked at; of one that mends, everything.
@@ -145,6 +148,7 @@ impl Fetch {
             ready: VecDeque::new(),
             lacking: HashMap::new(),
             versions: HashMap::new(),
+            rotten: HashSet::new(),
             given_up: HashSet::new(),
             walked: HashSet::new(),
             progress: FetchProgress::default(),
@@ -215,16 +219,20 @@ impl Fetch {
         }
         let came: Vec<BlobId> = sealed.iter().map(|blob| blob.claims().id).collect();
         let bytes: usize = blobs.iter().map(Vec::len).sum();
-        let (reply, answer) = bounded(1);
-        let command =
-            if self.mends { Command::Heal(sealed, reply) } else { Command::Keep(sealed, reply) };
-        self.inbox.send(command).map_err(|_ended| Error::Stopped)?;
-        answer.recv().unwrap_or(Err(Error::Stopped))?;
+        let (heals, keeps): (Vec<_>, Vec<_>) = sealed
+            .into_iter()
+            .partition(|blob| self.mends || self.rotten.contains(&blob.claims().id));
+        self.ask_writer(keeps, Command::Keep)?;
+        self.ask_writer(heals, Command::Heal)?;
         for id in came {
             let needs = self.lacking.remove(&id).unwrap_or_default();
             if self.mends {
                 // It has been looked at before; what lies below it has not.
-                needs.into_iter().try_for_each(|need| self.expand(need))?;
+                for need in needs {
+                    if !self.expand(&need)? {
+                        return Err(rotten_again(&id));
+                    }
+                }
             } else {
                 self.todo.extend(needs);
             }
@@ -233,6 +241,19 @@ impl Fetch {
         self.progress.bytes += bytes as u64;
         self.progress.lacking = self.lacking.len() as u64;
         Ok(())
+    }
+
+    fn ask_writer(
+        &self,
+        blobs: Vec<SealedBlob>,
+        command: impl FnOnce(Vec<SealedBlob>, Sender<Result<()>>) -> Command,
+    ) -> Result<()> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let (reply, answer) = bounded(1);
+        self.inbox.send(command(blobs, reply)).map_err(|_ended| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))
     }
 
     /// The peer does not have these. Versions long past may be lacking, nothing else.
@@ -305,7 +326,14 @@ impl Fetch {
             self.shared.vault.blobs().contains(&id)?
         };
         if is_here {
-            return self.expand(need);
+            if self.expand(&need)? {
+                return Ok(());
+            }
+            let is_first = self.rotten.insert(id);
+            // Another need may have found it so, and have asked for it.
+            if !is_first && !self.lacking.contains_key(&id) {
+                return Err(rotten_again(&id));
+            }
         }
         let needs = self.lacking.entry(id).or_insert_with(|| {
             self.ready.push_back(id);
@@ -354,6 +382,11 @@ impl Drop for Fetch {
     fn drop(&mut self) {
         self.shared.fetch_ends();
     }
+}
+
+/// What has just been stored anew cannot be read either.
+fn rotten_again(id: &BlobId) -> Error {
+    Error::Damaged { what: format!("blob {id} cannot be read after it was stored anew") }
 }
 
 pub(crate) fn rejected(why: &str) -> Error {

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use cairnfs_merge::{Node, NodeId, Tree, verify};
-use cairnfs_store::{BlobId, BlobRef, map::MapNode, map::Root};
+use cairnfs_store::{BlobId, BlobRef, Error as StoreError, map::MapNode, map::Root};
 
 use super::{Fetch, VERSIONS_MAX, distrust, rejected};
 use crate::{
-    Error, Result,
+    Result,
     file::{Data, FILE_BYTES_MAX},
     manifest::Manifest,
     tree::{BaseTree, contents, keys},
@@ -65,49 +65,67 @@ impl Need {
 }
 
 impl Fetch {
-    /// Looks into what is here for what else is needed.
-    pub(super) fn expand(&mut self, need: Need) -> Result<()> {
-        let vault = Arc::clone(&self.shared.vault);
+    /// Looks into what is here for what else is needed; `false` if it is damaged here.
+    pub(super) fn expand(&mut self, need: &Need) -> Result<bool> {
         match need {
-            Need::Version(id) => self.expand_version(id),
+            Need::Version(id) => self.expand_version(*id),
             Need::TreeNode(place) => {
-                let node = self.load(&place)?;
+                let Some(node) = self.load(place)? else { return Ok(false) };
                 if node.level() > 0 {
-                    self.todo.extend(children(&place, &node)?.map(Need::TreeNode));
-                    return Ok(());
+                    self.todo.extend(children(place, &node)?.map(Need::TreeNode));
+                    return Ok(true);
                 }
                 for index in 0..node.len() {
                     self.expand_entry(node.key(index), node.value(index))?;
                 }
-                Ok(())
+                Ok(true)
             }
             Need::FileNode(place, ours) => {
+                let Some(node) = self.load(place)? else { return Ok(false) };
                 self.walked.insert(place.blob.id);
-                let node = self.load(&place)?;
                 if node.level() > 0 {
-                    let below = children(&place, &node)?;
-                    self.todo.extend(below.map(|place| Need::FileNode(place, ours)));
-                    return Ok(());
+                    let below = children(place, &node)?;
+                    self.todo.extend(below.map(|place| Need::FileNode(place, *ours)));
+                    return Ok(true);
                 }
                 for index in 0..node.len() {
                     let extent = parse_extent(node.key(index), node.value(index))
                         .map_err(|_source| rejected("a file's map makes no sense"))?;
                     self.todo.push(Need::Chunk(extent.blob));
                 }
-                Ok(())
+                Ok(true)
             }
             Need::LongNode(blob, id) => {
-                let bytes = vault.chunk(&blob)?;
+                let read = self.shared.vault.blobs().get(blob);
+                let Some(bytes) = self.readable(&blob.id, read)? else { return Ok(false) };
                 let node = BaseTree::decode_long(&bytes).map_err(distrust)?;
-                self.expand_node(&id, &node)
+                self.expand_node(id, &node)?;
+                Ok(true)
             }
-            Need::Chunk(_) => Ok(()),
+            Need::Chunk(_) => Ok(true),
         }
     }
 
-    fn load(&self, place: &Place) -> Result<Arc<MapNode>> {
-        let node = self.shared.vault.maps().load(&place.blob).map_err(Error::from);
-        let node = node.map_err(distrust)?;
+    /// What was read here of a blob; `None` if it is damaged. It was found to be what its name says
+    /// when it came: so that is this disk's doing.
+    fn readable<T>(&self, id: &BlobId, read: Result<T, StoreError>) -> Result<Option<T>> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(StoreError::Corrupt { .. } | StoreError::Missing { .. }) => Ok(None),
+            // The secret that it names may be what is damaged.
+            Err(StoreError::UnknownEpoch { .. })
+                if self.shared.vault.blobs().get_sealed(id).is_err() =>
+            {
+                Ok(None)
+            }
+            Err(err) => Err(distrust(err.into())),
+        }
+    }
+
+    /// The map node at `place`; `None` if it is damaged here.
+    fn load(&self, place: &Place) -> Result<Option<Arc<MapNode>>> {
+        let read = self.shared.vault.maps().load(&place.blob);
+        let Some(node) = self.readable(&place.blob.id, read)? else { return Ok(None) };
         let fits = match &place.under {
             Some(Under { level, first, end }) => {
                 let last = node.len().checked_sub(1).map(|last| node.key(last));
@@ -117,19 +135,20 @@ impl Fetch {
             }
             None => true,
         };
-        if fits { Ok(node) } else { Err(rejected("a map node that is not where it belongs")) }
+        if fits { Ok(Some(node)) } else { Err(rejected("a map node that is not where it belongs")) }
     }
 
-    fn expand_version(&mut self, id: BlobId) -> Result<()> {
-        let blobs = self.shared.vault.blobs();
-        let (_, blob) = blobs.describe(&id)?;
-        let manifest = Manifest::open(&blobs.get(&blob)?).map_err(distrust)?;
+    fn expand_version(&mut self, id: BlobId) -> Result<bool> {
+        let blobs = Arc::clone(self.shared.vault.blobs());
+        let read = blobs.describe(&id).and_then(|(_, blob)| blobs.get(&blob));
+        let Some(bytes) = self.readable(&id, read)? else { return Ok(false) };
+        let manifest = Manifest::open(&bytes).map_err(distrust)?;
         if manifest.bucket != self.shared.bucket {
             return Err(rejected("a version of another bucket"));
         }
         // What is covered was verified when it came, and so was all before it.
         if id != self.head && self.known.dominates(&manifest.vv) {
-            return Ok(());
+            return Ok(true);
         }
         if self.versions.len() >= VERSIONS_MAX {
             return Err(rejected("more versions than any bucket has"));
@@ -148,7 +167,7 @@ impl Fetch {
             self.todo.extend(manifest.parents.iter().map(|id| Need::Version(*id)));
         }
         self.versions.insert(id, Arc::new(manifest));
-        Ok(())
+        Ok(true)
     }
 
     /// An entry of the tree's map.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{DIR, Peer, start, sync, two};
+use crate::Error;
 
 /// What a check finds.
 fn damage(peer: &Peer) -> Vec<String> {
@@ -113,4 +114,49 @@ fn what_the_other_device_lacks_too_is_passed_over() {
     let mut fetch = a.mount().mend().unwrap();
     b.serve(&mut fetch).unwrap();
     assert_eq!(fetch.progress().blobs, lacking);
+}
+
+/// What is here of a version that is fetched, since the fetch before this one was cut off, has rotted.
+#[test]
+fn what_is_damaged_here_of_a_version_is_fetched_anew_and_not_blamed_on_the_peer() {
+    let (mut a, b) = two();
+    for n in 0..300 {
+        b.write(&format!("file-{n}"), &format!("small {n}"));
+    }
+    b.mount().publish().unwrap();
+    let head = b.mount().head().unwrap();
+    let pack = Path::new(DIR).join("packs/00000001.pack");
+    // The log is written ahead with zeros.
+    let written = |peer: &Peer| {
+        let bytes = peer.disk.content(&pack).unwrap();
+        bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 * 8
+    };
+    let begin = written(&a);
+    drop(a.fetch(&b, head).unwrap());
+    // A save covers what came.
+    a.write("own", "a");
+    a.mount().stop().unwrap();
+    a.mount = None;
+    let disk = a.disk.clone();
+    let end = written(&a);
+    let mut healed = 0;
+    for n in 0..60 {
+        let rotten = disk.crash(1);
+        rotten.flip_bit(&pack, begin + (end - begin) / 60 * n);
+        let Ok(mount) = start(&rotten, &a.key) else { continue };
+        a.mount = Some(mount);
+        match a.fetch(&b, head) {
+            Ok((fetch, blobs)) => {
+                healed += blobs;
+                a.mount().merge_from(fetch).unwrap();
+                assert_eq!(a.names("file-").len(), 300, "place {n}");
+                assert_eq!(a.fetch(&b, head).unwrap().1, 0, "place {n}");
+            }
+            // Our own version is hit.
+            Err(err) => assert!(matches!(err, Error::Damaged { .. }), "place {n}: {err}"),
+        }
+        a.mount().stop().unwrap();
+        a.mount = None;
+    }
+    assert!(healed > 20, "{healed}");
 }
