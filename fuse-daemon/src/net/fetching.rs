@@ -1,6 +1,10 @@
 //! Fetching one version from one peer: many requests in flight, in a window bounded in bytes.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use cairnfs_mount_core::{Error, FetchProgress, VersionId};
 use serde_bytes::ByteBuf;
@@ -87,10 +91,15 @@ fn from_peer(
 ) -> Result<Box<dyn Fetching>, Unfetched> {
     offered.receive_from(&side.session);
     let desk = Desk { net, offered, side };
+    let mut asked = BTreeSet::new();
     let fetched = loop {
         match fetch_once(desk) {
             // What came before is kept, so that beginning again costs little.
             Err(Unfetched::Failed(Error::MissingSecret { epoch })) => {
+                if !asked.insert(epoch) {
+                    let why = "a blob that no secret opens which the peer gives";
+                    break Err(Unfetched::Rejected(format!("{why} (epoch {epoch})")));
+                }
                 if let Err(err) = desk.learn_secret(epoch) {
                     break Err(err);
                 }
@@ -155,6 +164,8 @@ impl Desk<'_> {
     fn learn_secret(&self, epoch: u16) -> Result<(), Unfetched> {
         let have = self.offered.with(|replica| replica.epochs());
         let mut have = have.ok_or(Unfetched::Closed)?;
+        // Of this one there may be a secret here too, but another one.
+        have.retain(|known| *known != epoch);
         // Of more than can be named the newest: to be given the others again does no harm.
         have.sort_unstable_by(|one, other| other.cmp(one));
         have.truncate(EPOCHS_MAX);

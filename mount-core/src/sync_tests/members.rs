@@ -4,8 +4,9 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use cairnfs_store::open;
 use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
-use super::{DIR, ME, Peer, keys, store_options, two};
+use super::{DIR, ME, Peer, keys, store_options, sync, two};
 use crate::{
     Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId,
     manifest::Manifest,
@@ -73,6 +74,28 @@ fn who_is_removed_cannot_read_what_is_new_and_the_others_learn_the_secret() {
     c.pull(&a).unwrap();
     assert_eq!(a.tree(), c.tree());
     assert_eq!(c.mount().members().len(), 2);
+}
+
+/// As when each of them has removed a device, without knowing of the other's doing so.
+#[test]
+fn two_who_began_an_epoch_of_one_number_apart_go_on_together() {
+    let (a, b) = two();
+    for (peer, n) in [(&a, 1), (&b, 2)] {
+        peer.mount().learn_secrets(vec![(9, Zeroizing::new([n; 32]))]).unwrap();
+        peer.write(&format!("sealed-by-{n}"), "x");
+        peer.mount().publish().unwrap();
+    }
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        let fetched = one.fetch(other, other.mount().head().unwrap());
+        assert!(matches!(fetched, Err(Error::MissingSecret { epoch: 9 })), "{fetched:?}");
+    }
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        one.mount().learn_secrets(other.mount().secrets(&[0])).unwrap();
+    }
+    sync(&a, &b);
+    assert_eq!(a.names("sealed-by"), ["sealed-by-1", "sealed-by-2"]);
+    b.write("after", "x");
+    sync(&a, &b);
 }
 
 #[test]

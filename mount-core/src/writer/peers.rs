@@ -1,6 +1,6 @@
 //! What peers and members ask of the writer besides a merge.
 
-use cairnfs_store::{Error as StoreError, SealedBlob, Secret};
+use cairnfs_store::{Error as StoreError, KeyRing, SealedBlob, Secret};
 
 use super::{CharterChange, Writer, record::SaveRecord};
 use crate::{Error, Result, Role, fetch::rejected};
@@ -78,8 +78,8 @@ impl Writer {
     /// Has everything new sealed under a secret that only the present members get.
     fn rotate(&mut self) -> Result<()> {
         let keys = self.shared.vault.blobs().keys();
-        // Two owners may do this without knowing of each other, and must not give one number to
-        // two secrets.
+        // Two owners may do this without knowing of each other. One number for two secrets is no
+        // harm, but means that who lacks one finds out only when it opens nothing.
         let secret = Secret::random()?;
         let [skip, ..] = *blake3::hash(secret.expose()).as_bytes();
         let epoch = keys.current_epoch().checked_add(1 + u16::from(skip));
@@ -94,17 +94,13 @@ impl Writer {
     /// [`Error::Io`], [`Error::NoSpace`].
     pub(super) fn learn(&mut self, secrets: Vec<(u16, Secret)>) -> Result<()> {
         let keys = self.shared.vault.blobs().keys().clone();
-        let mut all = keys.secrets();
-        let before = all.len();
-        for (epoch, secret) in &secrets {
-            if all.iter().all(|(known, _)| known != epoch) {
-                all.push((*epoch, secret.clone()));
-            }
-        }
-        if all.len() == before {
+        let known = keys.secrets();
+        let all = known.iter().chain(&secrets).cloned();
+        // A ring takes no more than it has room for.
+        let all = KeyRing::new(all)?.secrets();
+        if all.len() == known.len() {
             return Ok(());
         }
-        all.sort_by_key(|(epoch, _)| *epoch);
         if let Some(key_file) = &self.key_file {
             key_file.replace(&all)?;
         }

@@ -4,7 +4,10 @@
 //!
 //! 1. What names things (blob ids, map boundaries, the callers' keys) derives from epoch 0 and
 //!    never changes, so equal content has equal names for as long as the bucket lives.
-//! 2. What seals things derives from the epoch that the record names.
+//! 2. What seals things derives from a secret of the epoch that the record names.
+//!
+//! Two owners may each begin an epoch without knowing of the other, and give both the same number:
+//! then it has two secrets, and what is sealed in it opens with one of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +27,9 @@ const HASH: &str = "cairnfs 2026-11 keyed hash";
 /// Goes before the caller's context, so that no caller can ask for one of the keys above.
 const CALLER: &str = "cairnfs 2026-11 caller: ";
 
+/// Secrets of one epoch at the most: more than there are owners who begin one at the same time.
+const SECRETS_MAX: usize = 16;
+
 /// Every secret of one bucket, and the keys derived from them. Clones share them.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
@@ -34,21 +40,22 @@ pub struct KeyRing {
 struct Keys {
     /// The secret of epoch 0, from which everything that names derives.
     root: Secret,
-    epochs: RwLock<BTreeMap<u16, Epoch>, order::Epochs>,
+    /// The secrets of each, ascending, so that all devices seal with the same one: the first.
+    epochs: RwLock<BTreeMap<u16, Vec<Sealing>>, order::Epochs>,
     name: Secret,
     hash: Secret,
     tag: [u8; 16],
 }
 
 #[derive(Debug)]
-struct Epoch {
+struct Sealing {
     /// The bucket's own secret, as it goes into the key file.
     secret: Secret,
     /// What seals.
     seal: Secret,
 }
 
-impl From<Secret> for Epoch {
+impl From<Secret> for Sealing {
     fn from(secret: Secret) -> Self {
         Self { seal: derive(SEAL, &secret), secret }
     }
@@ -61,9 +68,12 @@ impl KeyRing {
     ///
     /// [`Error::UnknownEpoch`] if epoch 0, which names everything, is missing.
     pub fn new(secrets: impl IntoIterator<Item = (u16, Secret)>) -> Result<Self> {
-        let epochs = secrets.into_iter().map(|(epoch, secret)| (epoch, Epoch::from(secret)));
-        let epochs: BTreeMap<u16, Epoch> = epochs.collect();
-        let root = epochs.get(&0).ok_or(Error::UnknownEpoch { epoch: 0 })?.secret.clone();
+        let mut epochs = BTreeMap::new();
+        for (epoch, secret) in secrets {
+            add(&mut epochs, epoch, secret);
+        }
+        let first = epochs.get(&0).and_then(|secrets| secrets.first());
+        let root = first.ok_or(Error::UnknownEpoch { epoch: 0 })?.secret.clone();
         let mut tag = [0; 16];
         tag.copy_from_slice(&derive(TAG, &root).expose()[..16]);
         let keys = Keys {
@@ -95,22 +105,20 @@ impl KeyRing {
     #[must_use]
     pub fn secrets(&self) -> Vec<(u16, Secret)> {
         let epochs = self.keys.epochs.read();
-        epochs.iter().map(|(&number, epoch)| (number, epoch.secret.clone())).collect()
+        let secrets = epochs.iter().flat_map(|(&number, secrets)| {
+            secrets.iter().map(move |sealing| (number, sealing.secret.clone()))
+        });
+        secrets.collect()
     }
 
     /// Takes in a secret for this ring and all its clones; from then on the highest epoch seals
-    /// what is new. Says whether it was new: a secret that is known is never replaced.
+    /// what is new. Says whether it was new, and was taken: a secret that is known is never replaced
+    /// but may get another one beside it.
     ///
     /// Whoever seals under it must have written it to the key file before.
-    #[must_use = "a known epoch keeps the secret it had"]
+    #[must_use = "a secret too many is not taken"]
     pub fn learn(&self, epoch: u16, secret: Secret) -> bool {
-        match self.keys.epochs.write().entry(epoch) {
-            std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert(Epoch::from(secret));
-                true
-            }
-            std::collections::btree_map::Entry::Occupied(_) => false,
-        }
+        add(&mut self.keys.epochs.write(), epoch, secret)
     }
 
     /// The name of this plaintext. Costs one pass of BLAKE3.
@@ -140,15 +148,33 @@ impl KeyRing {
         self.keys.tag
     }
 
-    /// The key that seals exactly one piece of content: from the epoch, the name and the cipher.
-    pub(crate) fn seal_key(&self, epoch: u16, id: &BlobId, purpose: u8) -> Result<Secret> {
-        let epochs = self.keys.epochs.read();
-        let seal = &epochs.get(&epoch).ok_or(Error::UnknownEpoch { epoch })?.seal;
+    /// The keys that may open exactly one piece of content, from the epoch, the name and the cipher;
+    /// never none. The first is the one that seals.
+    pub(crate) fn seal_keys(&self, epoch: u16, id: &BlobId, purpose: u8) -> Result<Vec<Secret>> {
         let mut input = [0; 33];
         input[..32].copy_from_slice(&id.0);
         input[32] = purpose;
-        Ok(Secret::new(*blake3::keyed_hash(seal.expose(), &input).as_bytes()))
+        let epochs = self.keys.epochs.read();
+        let secrets = epochs.get(&epoch).ok_or(Error::UnknownEpoch { epoch })?;
+        let key =
+            |it: &Sealing| Secret::new(*blake3::keyed_hash(it.seal.expose(), &input).as_bytes());
+        Ok(secrets.iter().map(key).collect())
     }
+}
+
+/// Takes a secret in if it is new; of epoch 0, from which everything that names derives, there is
+/// never more than one.
+fn add(epochs: &mut BTreeMap<u16, Vec<Sealing>>, epoch: u16, secret: Secret) -> bool {
+    let secrets = epochs.entry(epoch).or_default();
+    let max = if epoch == 0 { 1 } else { SECRETS_MAX };
+    let Err(place) = secrets.binary_search_by(|it| it.secret.expose().cmp(secret.expose())) else {
+        return false;
+    };
+    if secrets.len() >= max {
+        return false;
+    }
+    secrets.insert(place, Sealing::from(secret));
+    true
 }
 
 fn derive(context: &str, secret: &Secret) -> Secret {
@@ -168,10 +194,10 @@ mod tests {
         assert_eq!(first.hash("a", b"x"), rotated.hash("a", b"x"));
         assert_eq!(rotated.current_epoch(), 7);
         let id = first.name(b"x");
-        assert_eq!(first.seal_key(0, &id, 0).unwrap(), rotated.seal_key(0, &id, 0).unwrap());
-        assert_ne!(rotated.seal_key(0, &id, 0).unwrap(), rotated.seal_key(7, &id, 0).unwrap());
-        assert_ne!(rotated.seal_key(0, &id, 0).unwrap(), rotated.seal_key(0, &id, 1).unwrap());
-        assert!(matches!(first.seal_key(7, &id, 0), Err(Error::UnknownEpoch { epoch: 7 })));
+        assert_eq!(first.seal_keys(0, &id, 0).unwrap(), rotated.seal_keys(0, &id, 0).unwrap());
+        assert_ne!(rotated.seal_keys(0, &id, 0).unwrap(), rotated.seal_keys(7, &id, 0).unwrap());
+        assert_ne!(rotated.seal_keys(0, &id, 0).unwrap(), rotated.seal_keys(0, &id, 1).unwrap());
+        assert!(matches!(first.seal_keys(7, &id, 0), Err(Error::UnknownEpoch { epoch: 7 })));
     }
 
     #[test]
@@ -179,9 +205,27 @@ mod tests {
         let ring = KeyRing::new([(0, Secret::new([1; 32]))]).unwrap();
         let clone = ring.clone();
         assert!(ring.learn(9, Secret::new([2; 32])));
-        assert!(!ring.learn(9, Secret::new([3; 32])), "a known secret stays");
+        assert!(!ring.learn(9, Secret::new([2; 32])), "it is known");
+        assert!(!ring.learn(0, Secret::new([3; 32])), "what names never changes");
         assert_eq!(clone.current_epoch(), 9);
         assert_eq!(clone.secrets(), [(0, Secret::new([1; 32])), (9, Secret::new([2; 32]))]);
+    }
+
+    #[test]
+    fn two_secrets_of_one_epoch_are_kept_and_all_devices_seal_with_the_same() {
+        let id = BlobId([4; 32]);
+        let [one, other] = [[2, 3], [3, 2]].map(|order| {
+            let ring = KeyRing::new([(0, Secret::new([1; 32]))]).unwrap();
+            assert!(order.into_iter().all(|n| ring.learn(9, Secret::new([n; 32]))));
+            ring
+        });
+        assert_eq!(one.secrets(), other.secrets());
+        assert_eq!(one.secrets().len(), 3);
+        assert_eq!(one.seal_keys(9, &id, 0).unwrap(), other.seal_keys(9, &id, 0).unwrap());
+        let again = KeyRing::new(one.secrets()).unwrap();
+        assert_eq!(again.secrets(), one.secrets());
+        assert!((4..18).all(|n| one.learn(9, Secret::new([n; 32]))));
+        assert!(!one.learn(9, Secret::new([18; 32])), "there is a bound");
     }
 
     #[test]

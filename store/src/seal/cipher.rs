@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 
 use crate::keys::{KeyRing, random};
-use crate::{BlobId, Result};
+use crate::{BlobId, Error, Result};
 
 /// Length of the authentication tag after the ciphertext.
 pub(crate) const TAG_BYTES: usize = 16;
@@ -54,15 +54,29 @@ impl Cipher {
 pub(super) struct AeadKey(LessSafeKey);
 
 impl AeadKey {
+    /// The key that seals; the first of [`Self::candidates`].
     pub(super) fn derive(keys: &KeyRing, epoch: u16, id: &BlobId, cipher: Cipher) -> Result<Self> {
+        let first = Self::candidates(keys, epoch, id, cipher)?.next();
+        first.ok_or(Error::UnknownEpoch { epoch })
+    }
+
+    /// The keys that may open: one, but where two owners gave an epoch the same number.
+    pub(super) fn candidates(
+        keys: &KeyRing,
+        epoch: u16,
+        id: &BlobId,
+        cipher: Cipher,
+    ) -> Result<impl Iterator<Item = Self> + use<>> {
         let (algorithm, purpose) = match cipher {
             Cipher::Aes256Gcm => (&AES_256_GCM, 0),
             Cipher::ChaCha20Poly1305 => (&CHACHA20_POLY1305, 1),
         };
-        let secret = keys.seal_key(epoch, id, purpose)?;
-        let key = UnboundKey::new(algorithm, secret.expose())
-            .expect("because both ciphers take 32 bytes");
-        Ok(Self(LessSafeKey::new(key)))
+        let secrets = keys.seal_keys(epoch, id, purpose)?;
+        Ok(secrets.into_iter().map(move |secret| {
+            let key = UnboundKey::new(algorithm, secret.expose())
+                .expect("because both ciphers take 32 bytes");
+            Self(LessSafeKey::new(key))
+        }))
     }
 
     pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], body: &mut [u8]) -> [u8; TAG_BYTES] {

@@ -102,30 +102,46 @@ pub(crate) fn open(keys: &KeyRing, bytes: &mut [u8]) -> Result<Option<Opened>> {
     if bytes.len() != body_end + CHECKSUM_BYTES {
         return Ok(None);
     }
-    let key = AeadKey::derive(keys, header.epoch, &header.id, header.flags.cipher)?;
+    let mut candidates =
+        AeadKey::candidates(keys, header.epoch, &header.id, header.flags.cipher)?.peekable();
     let (head, body) = bytes[..body_end].split_at_mut(HEADER_BYTES);
-    let Some(body) = key.open(header.nonce, record::authenticated(head), body) else {
-        return Ok(None);
-    };
+    let aad = record::authenticated(head);
+    while let Some(key) = candidates.next() {
+        // A key that does not fit leaves garbage behind.
+        let kept = candidates.peek().is_some().then(|| body.to_vec());
+        if let Some(body) = key.open(header.nonce, aad, body) {
+            return Ok(decompressed(header, body));
+        }
+        if let Some(kept) = kept {
+            body.copy_from_slice(&kept);
+        }
+    }
+    Ok(None)
+}
+
+fn decompressed(header: Header, body: &[u8]) -> Option<Opened> {
     let plain = if header.flags.compressed {
         compress::decompress(body, header.plain_len as usize)
     } else {
         (body.len() == header.plain_len as usize).then(|| body.into())
     };
-    Ok(plain.map(|plain| Opened { header, plain }))
+    plain.map(|plain| Opened { header, plain })
 }
 
 /// Opens a record that came from elsewhere, and checks that the content has the name.
 ///
 /// # Errors
 ///
-/// [`Error::Forged`] if anything about it is wrong, [`Error::UnknownEpoch`].
+/// [`Error::Forged`] if anything about it is wrong; [`Error::UnknownEpoch`] if no secret of its epoch
+/// opens it: there may be another one that is not here (never of epoch 0), or it is forged too.
 pub(crate) fn open_foreign(keys: &KeyRing, bytes: &[u8]) -> Result<Opened> {
-    let id = Header::decode(bytes).map_or(BlobId([0; 32]), |header| header.id);
-    let intact = record::is_intact(bytes);
-    let opened = if intact { open(keys, &mut bytes.to_vec())? } else { None };
-    match opened {
+    let header = Header::decode(bytes).filter(|_| record::is_intact(bytes));
+    let Some(Header { id, epoch, .. }) = header else {
+        return Err(Error::Forged { id: BlobId([0; 32]) });
+    };
+    match open(keys, &mut bytes.to_vec())? {
         Some(opened) if keys.name(&opened.plain) == id => Ok(opened),
+        None if epoch > 0 => Err(Error::UnknownEpoch { epoch }),
         _ => Err(Error::Forged { id }),
     }
 }
@@ -139,7 +155,7 @@ pub(crate) struct Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use crate::{Kind, Secret};
 
     fn sealed(keys: &KeyRing, cipher: Cipher, plain: &[u8]) -> Vec<u8> {
         let label = Label { kind: Kind::Chunk as u8, id: keys.name(plain), checkpoint: false };
@@ -189,5 +205,23 @@ mod tests {
         let other = KeyRing::generate().unwrap();
         let record = sealed(&keys, Cipher::Aes256Gcm, b"x");
         assert!(matches!(open_foreign(&other, &record), Err(Error::Forged { .. })));
+    }
+
+    #[test]
+    fn what_was_sealed_under_either_secret_of_an_epoch_is_opened_by_who_has_both() {
+        let [root, one, other] = [1, 2, 3].map(|n| Secret::new([n; 32]));
+        let ring = |secrets: &[&Secret]| {
+            let late = secrets.iter().map(|secret| (5, (*secret).clone()));
+            KeyRing::new(late.chain([(0, root.clone())])).unwrap()
+        };
+        let both = ring(&[&one, &other]);
+        for (mine, theirs) in [(&one, &other), (&other, &one)] {
+            for plain in [&[7; 1000][..], b"x"] {
+                let record = sealed(&ring(&[mine]), Cipher::Aes256Gcm, plain);
+                assert_eq!(&open_foreign(&both, &record).unwrap().plain[..], plain);
+                let alone = open_foreign(&ring(&[theirs]), &record);
+                assert!(matches!(alone, Err(Error::UnknownEpoch { epoch: 5 })));
+            }
+        }
     }
 }

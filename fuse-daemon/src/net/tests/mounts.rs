@@ -4,6 +4,7 @@ use cairnfs_mount_core::{
     Bucket, Caller, Ino, Kind, Mount, OpenFlags, Options, Protection, SavePolicy, Unlock,
 };
 use crossbeam_channel::bounded;
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::net::JoinProgress;
@@ -198,6 +199,27 @@ fn a_third_device_gets_all_from_the_second_alone() {
     let one = Device::open(peer);
     one.gets("third", b"3");
     third.gets("first", b"1");
+}
+
+/// As when each has removed a device, without knowing of the other's doing so.
+#[test]
+fn two_who_began_an_epoch_of_one_number_apart_meet() {
+    let one = Device::owner();
+    let other = Device::invited_by(&one, Role::Writer);
+    one.write("before", b"x");
+    other.gets("before", b"x");
+    for (device, n) in [(&one, 1), (&other, 2)] {
+        device.mount.learn_secrets(vec![(9, Zeroizing::new([n; 32]))]).unwrap();
+    }
+    one.write("one", b"1");
+    other.write("other", b"2");
+    one.gets("other", b"2");
+    other.gets("one", b"1");
+    // The key file has both.
+    let other = Device::open(other.close());
+    other.gets("one", b"1");
+    other.write("after", b"3");
+    one.gets("after", b"3");
 }
 
 #[test]
