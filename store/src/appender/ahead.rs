@@ -11,6 +11,10 @@
 //! ([`super::Appender::write_ahead`]), and nobody waits for them. A batch that reaches their end
 //! all the same, in the middle of many, brings the next ones along in the same write: with 1 MiB
 //! that is one save of 4 KiB in two hundred, so that it is not the 99th percentile.
+//!
+//! A thread of their own would not spare anybody the wait: a barrier is for the whole file, and a
+//! save that falls beside them has them in its own. Up to 4 MiB at a time were tried: they come half
+//! as often, and as many saves fall beside them (bench/README.md, p99).
 
 use std::io;
 
