@@ -10,6 +10,7 @@
 
 mod faults;
 mod file;
+mod shrink;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 use faults::Faults;
 pub use faults::{Call, Counters, Fault};
 use file::{Inode, SimFile};
+pub use shrink::shrink;
 
 use crate::disk::{Disk, DiskFile, Lock, LockError, Open, Space};
 
