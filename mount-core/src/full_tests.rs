@@ -15,7 +15,8 @@ use cairnfs_store::sim::{Call, Fault};
 use crate::{
     Error, Ino, Kind, Mount, Result,
     random_load::{
-        ME, Model, Possible, Rng, fresh, mount, mount_on, read_back, save, sizes, step, write_all,
+        ME, Model, Op, Possible, Rng, fresh, mount, mount_on, read_back, save, sizes, step,
+        write_all,
     },
     slow_disk::SlowDisk,
 };
@@ -36,7 +37,8 @@ fn one_load(seed: u64) -> usize {
             Error::NoSpace => 1,
             err => panic!("seed {seed}: a full disk is said to be {err}"),
         };
-        if let Err(err) = step(&mounted, &mut states, &mut rng) {
+        let op = Op::random(&mut rng, states.now());
+        if let Some(Err(err)) = op.map(|op| step(&mounted, &mut states, &op)) {
             heard += full(err);
             // A refused call may have done its first half.
             let now = read_back(&mounted).unwrap_or_else(|err| panic!("seed {seed}: {err}"));

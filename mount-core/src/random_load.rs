@@ -1,6 +1,8 @@
 //! Random calls on a mount over the simulated disk, beside a model of what must be there: what the
 //! tests of power cuts, full disks and turned bits put their buckets through.
 
+mod op;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use cairnfs_store::{
@@ -12,6 +14,9 @@ use crate::{
     bucket::begin,
 };
 
+use op::Name;
+pub(crate) use op::{Op, Rng};
+
 const DIR: &str = "/bucket";
 pub(crate) const ME: Caller = Caller { uid: 0, gid: 0 };
 const WRITE: OpenFlags =
@@ -19,22 +24,6 @@ const WRITE: OpenFlags =
 
 /// Path to content; a directory has none.
 pub(crate) type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-
-/// Small numbers from a seed (xorshift, Marsaglia 2003).
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    pub(crate) fn bytes(&mut self, len: u64) -> Vec<u8> {
-        (0..len).map(|_| self.below(256).to_le_bytes()[0]).collect()
-    }
-}
 
 fn keys() -> KeyRing {
     KeyRing::new([(0, Secret::new([3; 32]))]).unwrap()
@@ -46,7 +35,7 @@ fn store_options() -> StoreOptions {
 
 /// An empty bucket on a disk of its own, the device that has it, and what decides.
 pub(crate) fn fresh(seed: u64) -> (sim::SimDisk, Arc<DeviceKey>, Rng) {
-    let device = Arc::new(DeviceKey::generate().unwrap());
+    let device = Arc::new(DeviceKey::from_seed(&Secret::new([9; 32])));
     let disk = sim::SimDisk::new(seed);
     let (appender, blobs) =
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
@@ -128,59 +117,34 @@ impl Possible {
     }
 }
 
-/// One random call, on the mount and on the model.
-pub(crate) fn step(mount: &Mount, states: &mut Possible, rng: &mut Rng) -> Result<()> {
-    let name = vec![b'a' + rng.below(6).to_le_bytes()[0]];
-    let other = vec![b'a' + rng.below(6).to_le_bytes()[0]];
-    let known = states.now().contains_key(&name);
-    let over_dir = matches!(states.now().get(&other), Some(None));
-    let content = states.now().get(&name).cloned().flatten();
-    match (rng.below(8), content) {
-        (0 | 1, None) if !known => {
-            let len = [0, 100, 3_000, 40_000, 300_000][usize::try_from(rng.below(5)).unwrap()];
-            let data = rng.bytes(len);
-            states.next(|model| drop(model.insert(name.clone(), Some(Vec::new()))));
-            let ino = mount.mknod(ME, Ino::ROOT, &name, crate::Kind::File, 0o644, 0)?.ino;
-            states.next(|model| drop(model.insert(name, Some(data.clone()))));
-            write_all(mount, ino, 0, &data)
+/// Makes a call on the mount and on the model, unless it makes no sense there.
+pub(crate) fn step(mount: &Mount, states: &mut Possible, op: &Op) -> Result<()> {
+    if !op.fits(states.now()) {
+        return Ok(());
+    }
+    let ino = |name: &Name| mount.lookup(Ino::ROOT, &name.bytes()).map(|attr| attr.ino);
+    if let Op::Create { name, .. } = op {
+        states.next(|model| drop(model.insert(name.bytes(), Some(Vec::new()))));
+        mount.mknod(ME, Ino::ROOT, &name.bytes(), crate::Kind::File, 0o644, 0)?;
+    }
+    if !matches!(op, Op::Save) {
+        states.next(|model| op.apply(model));
+    }
+    match op {
+        Op::Create { name, content } => write_all(mount, ino(name)?, 0, &content.bytes()),
+        Op::Write { name, at, data } => write_all(mount, ino(name)?, *at, &data.bytes()),
+        Op::Truncate { name, len } => {
+            let changes = SetAttr { size: Some(*len), ..SetAttr::default() };
+            mount.setattr(ME, ino(name)?, None, changes).map(drop)
         }
-        (0..=2, Some(mut new)) => {
-            let at = rng.below(new.len() as u64 + 1);
-            let len = 1 + rng.below(20_000);
-            let data = rng.bytes(len);
-            let (from, to) = (usize::try_from(at).unwrap(), usize::try_from(at + len).unwrap());
-            new.resize(new.len().max(to), 0);
-            new[from..to].copy_from_slice(&data);
-            states.next(|model| drop(model.insert(name.clone(), Some(new))));
-            write_all(mount, mount.lookup(Ino::ROOT, &name)?.ino, at, &data)
+        Op::Unlink(name) => mount.unlink(Ino::ROOT, &name.bytes()),
+        Op::Rename { from, to } => {
+            let (from, to) = (from.bytes(), to.bytes());
+            mount.rename(Ino::ROOT, &from, Ino::ROOT, &to, RenameMode::Replace)
         }
-        (3, Some(mut new)) => {
-            let len = rng.below(new.len() as u64 + 1);
-            new.truncate(usize::try_from(len).unwrap());
-            states.next(|model| drop(model.insert(name.clone(), Some(new))));
-            let changes = SetAttr { size: Some(len), ..SetAttr::default() };
-            mount.setattr(ME, mount.lookup(Ino::ROOT, &name)?.ino, None, changes).map(drop)
-        }
-        (4, Some(_)) => {
-            states.next(|model| drop(model.remove(&name)));
-            mount.unlink(Ino::ROOT, &name)
-        }
-        (5 | 6, Some(moved)) if !over_dir => {
-            states.next(|model| {
-                model.remove(&name);
-                model.insert(other.clone(), Some(moved));
-            });
-            mount.rename(Ino::ROOT, &name, Ino::ROOT, &other, RenameMode::Replace)
-        }
-        (7, None) if !known => {
-            states.next(|model| drop(model.insert(name.clone(), None)));
-            mount.mkdir(ME, Ino::ROOT, &name, 0o755).map(drop)
-        }
-        (_, None) if known => {
-            states.next(|model| drop(model.remove(&name)));
-            mount.rmdir(Ino::ROOT, &name)
-        }
-        _ => Ok(()),
+        Op::Mkdir(name) => mount.mkdir(ME, Ino::ROOT, &name.bytes(), 0o755).map(drop),
+        Op::Rmdir(name) => mount.rmdir(Ino::ROOT, &name.bytes()),
+        Op::Save => save(mount).map(|()| states.saved()),
     }
 }
 

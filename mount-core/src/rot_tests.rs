@@ -7,7 +7,7 @@ use cairnfs_store::{DeviceKey, sim};
 
 use crate::{
     Bucket, Error, Ino, Kind, Mount, OpenFlags, Protection, Result, Unlock,
-    random_load::{Model, Possible, Rng, fresh, mount, save, step},
+    random_load::{Model, Op, Possible, Rng, fresh, mount, step},
 };
 
 /// A bucket that was left in good order, and what is in it.
@@ -23,10 +23,11 @@ fn rested(seed: u64) -> Rested {
     for _ in 0..3 {
         let mounted = mount(&disk, &device).unwrap();
         for _ in 0..25 {
-            step(&mounted, &mut states, &mut rng).unwrap();
+            if let Some(op) = Op::random(&mut rng, states.now()) {
+                step(&mounted, &mut states, &op).unwrap();
+            }
             if rng.below(3) == 0 {
-                save(&mounted).unwrap();
-                states.saved();
+                step(&mounted, &mut states, &Op::Save).unwrap();
             }
         }
         mounted.stop().unwrap();
