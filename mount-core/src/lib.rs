@@ -18,6 +18,8 @@ mod files;
 mod follow;
 #[cfg(test)]
 mod full_tests;
+#[cfg(test)]
+mod golden;
 mod handles;
 mod inodes;
 #[cfg(test)]
