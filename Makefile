@@ -102,6 +102,7 @@ stress:
 # The flag has everything built anew, so in a place of its own, and without lto, which would take longer than the run.
 loom:
 	@$(SAY) "What threads may do on the save path, in every interleaving"
+	RUSTFLAGS="--cfg loom" cargo clippy --locked -p cairnfs-mount-core --lib --tests --target-dir target/loom -- -D warnings
 	RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		cargo test --locked -p cairnfs-mount-core --release --lib --target-dir target/loom -- --nocapture models::
 

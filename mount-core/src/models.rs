@@ -7,6 +7,8 @@
 //! loom takes no access for sequentially consistent, only fences; a compare-and-exchange that fails
 //! sees the newest value there, and `Arc`s are the real ones, at which no thread is interrupted.
 
+#![allow(clippy::unwrap_used, reason = "tests, which the lint does not see behind two conditions")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
