@@ -11,6 +11,8 @@ mod clock;
 mod crash_tests;
 #[cfg(test)]
 mod decoder_tests;
+#[doc(hidden)]
+pub mod decoders;
 mod error;
 mod fetch;
 mod file;
