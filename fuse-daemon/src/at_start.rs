@@ -38,8 +38,9 @@ pub(crate) struct Remembered {
     passphrase: Option<Source>,
 }
 
+/// The file.
 #[derive(Default, Serialize, Deserialize)]
-struct AtStart {
+pub(crate) struct AtStart {
     #[serde(default)]
     mount: Vec<Remembered>,
 }

@@ -22,8 +22,12 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>> {
 ///
 /// [`Code::Usage`] if it does not parse: somebody has edited it.
 pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
-    let Some(text) = read(path)? else { return Ok(T::default()) };
-    toml::from_str(&text).map_err(|err: toml::de::Error| {
+    read(path)?.map_or_else(|| Ok(T::default()), |text| parse(path, &text))
+}
+
+/// What the file at `path` holds, of which this is the text.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|err: toml::de::Error| {
         Failure::usage(format_args!("{}: {}", path.display(), err.message()))
     })
 }

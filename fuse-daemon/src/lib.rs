@@ -6,14 +6,19 @@
 //!                                    +--> files of the home     +--> fuse --> kernel
 //! ```
 //!
-//! A verb reads files of the [`home`] itself, and leaves whatever needs an open bucket to the one
-//! [`daemon`] of the home, which it starts if none runs. Each verb ends with a result on stdout,
-//! or with one line on stderr and an exit code ([`exit`]).
+//! A verb reads files of the `home` itself, and leaves whatever needs an open bucket to the one
+//! `daemon` of the home, which it starts if none runs. Each verb ends with a result on stdout,
+//! or with one line on stderr and an exit code (`exit`).
+//!
+//! All of it is a library with one public function, [`main`], so that what decodes foreign bytes can
+//! be tested from outside.
 
 mod at_start;
 mod cli;
 mod control;
 mod daemon;
+#[doc(hidden)]
+pub mod decoders;
 mod durable;
 mod errno;
 mod exit;
@@ -40,7 +45,9 @@ use std::process::ExitCode;
 use cli::Parsed;
 use exit::Result;
 
-fn main() -> ExitCode {
+/// Does what the arguments of the process say.
+#[must_use]
+pub fn main() -> ExitCode {
     match run().and_then(|()| ui::results_written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

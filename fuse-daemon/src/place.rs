@@ -141,7 +141,7 @@ fn is_dead(err: &io::Error) -> bool {
 }
 
 /// The cairnfs mounts of a table such as `/proc/self/mountinfo`.
-fn parse(table: &[u8]) -> Vec<Listed> {
+pub(crate) fn parse(table: &[u8]) -> Vec<Listed> {
     table.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 

@@ -114,7 +114,8 @@ impl Settings {
         Ok(settings)
     }
 
-    fn read_file(&mut self, path: &Path, text: &str) -> Result<()> {
+    /// Takes over the text of the file at `path`.
+    pub(crate) fn read_file(&mut self, path: &Path, text: &str) -> Result<()> {
         let wrong = |what: String| Failure::usage(format_args!("{}: {what}", path.display()));
         let table: toml::Table = text.parse().map_err(|err: toml::de::Error| {
             let line = err.span().map_or(1, |span| text[..span.start].lines().count().max(1));

@@ -27,4 +27,4 @@ pub(crate) use sharing::{
     ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 pub(crate) use socket::Listener;
-pub(crate) use wire::{Channel, Hello};
+pub(crate) use wire::{Channel, Hello, decode};

@@ -34,7 +34,7 @@ impl Hello {
         Self { protocol: Self::PROTOCOL, pid: std::process::id() }
     }
 
-    fn encode(self) -> [u8; 16] {
+    pub(crate) fn encode(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&self.protocol.to_le_bytes());
@@ -42,7 +42,7 @@ impl Hello {
         bytes
     }
 
-    fn decode(bytes: [u8; 16]) -> Option<Self> {
+    pub(crate) fn decode(bytes: [u8; 16]) -> Option<Self> {
         let [m0, m1, m2, m3, m4, m5, m6, m7, p0, p1, p2, p3, i0, i1, i2, i3] = bytes;
         ([m0, m1, m2, m3, m4, m5, m6, m7] == MAGIC).then_some(Self {
             protocol: u32::from_le_bytes([p0, p1, p2, p3]),
@@ -110,8 +110,13 @@ impl Channel {
         }
         let mut body = Zeroizing::new(vec![0; len]);
         self.stream.read_exact(&mut body)?;
-        postcard::from_bytes(&body).map_err(garbage)
+        decode(&body)
     }
+}
+
+/// The message in the body of a frame.
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+    postcard::from_bytes(body).map_err(garbage)
 }
 
 fn garbage(err: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

@@ -43,7 +43,7 @@ struct Entry {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-struct Contents {
+pub(super) struct Contents {
     /// Where this device listened last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     port: Option<u16>,

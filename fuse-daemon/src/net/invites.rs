@@ -46,7 +46,7 @@ struct Invitation {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct Contents {
+pub(super) struct Contents {
     #[serde(default)]
     invite: Vec<Invitation>,
 }

@@ -28,6 +28,7 @@
 
 mod addresses;
 mod answering;
+pub(crate) mod decoders;
 mod desk;
 mod dial;
 mod discover;

@@ -1,0 +1,5 @@
+//! The `cairnfs` command: see the library.
+
+fn main() -> std::process::ExitCode {
+    cairnfs::main()
+}
