@@ -1,16 +1,17 @@
 //! Some devices that share a bucket, of which it is known who can hear whom.
 
-use std::{
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::{Home, Peer, Running, Tree, peer::BUCKET, poll, process, run};
+use crate::{
+    Home, Peer, Tree,
+    courier::{Courier, Trip},
+    peer::BUCKET,
+    process,
+};
 
-/// How long a fleet may take to agree, and one call of the tool.
+/// How long a fleet may take to agree.
 const AGREE: Duration = Duration::from_secs(90);
 /// How long a home of a fleet may be used.
 pub const LIFE: Duration = Duration::from_secs(1_800);
@@ -24,6 +25,7 @@ pub struct Fleet {
     peers: Vec<Peer>,
     /// The daemons' processes.
     pids: Vec<u32>,
+    courier: Option<Courier>,
 }
 
 impl Fleet {
@@ -33,7 +35,18 @@ impl Fleet {
     pub fn new() -> Self {
         let peer = Peer::on(Home::within(LIFE), &[]);
         let pids = vec![peer.pid()];
-        Self { peers: vec![peer], pids }
+        Self { peers: vec![peer], pids, courier: None }
+    }
+
+    /// As [`Fleet::new`], and able to [pull](Self::pull): one more device takes what one has to
+    /// another one.
+    #[must_use]
+    #[track_caller]
+    pub fn with_courier() -> Self {
+        let mut fleet = Self::new();
+        // Before anybody else: what it knows all others know.
+        fleet.courier = Some(Courier::joining(Home::within(LIFE), &fleet.peers[0]));
+        fleet
     }
 
     /// Adds a device that gets the bucket from the first one.
@@ -59,11 +72,9 @@ impl Fleet {
 
     /// Lets the device `index` run, and nobody else.
     pub fn only(&mut self, index: usize) -> &mut Peer {
-        for (other, pid) in self.pids.iter().enumerate() {
-            if other != index {
-                process::stand_still(*pid);
-            }
-        }
+        let others = self.pids.iter().enumerate().filter(|(other, _)| *other != index);
+        others.for_each(|(_, pid)| process::stand_still(*pid));
+        self.courier.iter().for_each(Courier::stand_still);
         process::signal(self.pids[index], Signal::CONT);
         &mut self.peers[index]
     }
@@ -71,6 +82,7 @@ impl Fleet {
     /// Lets all run.
     pub fn together(&self) {
         self.pids.iter().for_each(|pid| process::signal(*pid, Signal::CONT));
+        self.courier.iter().for_each(Courier::go_on);
     }
 
     /// Unmounts the device `index`, ends its daemon, and starts it again.
@@ -129,26 +141,30 @@ impl Fleet {
     }
 
     /// The first of each pair merges what the second one had when this began; the second one
-    /// learns nothing. Copies of the homes serve, each under its own address, and are thrown away.
+    /// learns nothing.
+    ///
+    /// # Panics
+    ///
+    /// If there is no courier.
     #[track_caller]
     pub fn pull(&mut self, pulls: &[(usize, usize)]) {
         // Not even those that take no part stand still: nothing may wait for them meanwhile.
         for index in 0..self.peers.len() {
             self.only(index).stop();
         }
-        let copies: Vec<_> =
-            pulls.iter().map(|(_, from)| Copy::of(self.peers[*from].home())).collect();
-        for ((to, from), copy) in pulls.iter().zip(&copies) {
-            let daemon = copy.serve(self.peers[*from].home());
-            self.start(*to);
-            poll::eventually("the copy of a home is reached", AGREE, || {
-                let outcome = self.peers[*to].home().cairnfs(&["sync", BUCKET, "--timeout", "60s"]);
-                outcome.code == Some(0)
-            });
-            self.peers[*to].stop();
-            drop(daemon);
-            process::kill_home(&copy.home);
+        let courier = self.courier.as_mut().expect("because the fleet was made with one");
+        courier.stop();
+        let trips: Vec<_> = pulls.iter().map(|_| courier.send()).collect();
+        // All are told of what there is now before anybody hears of it.
+        for (trip, (_, from)) in trips.iter().zip(pulls) {
+            call(&self.peers[*from], trip);
         }
+        for (trip, (to, _)) in trips.iter().zip(pulls) {
+            call(&self.peers[*to], trip);
+        }
+        drop(trips);
+        courier.start();
+        courier.stand_still();
         for index in 0..self.peers.len() {
             self.start(index);
             process::stand_still(self.pids[index]);
@@ -156,47 +172,16 @@ impl Fleet {
     }
 }
 
+/// Has `peer`, which does not run, meet a courier.
+#[track_caller]
+fn call(peer: &Peer, trip: &Trip<'_>) {
+    peer.mount();
+    trip.call_on(peer);
+    peer.stop();
+}
+
 impl Default for Fleet {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// A copy of the home of a device that does not run now.
-struct Copy {
-    _root: tempfile::TempDir,
-    home: PathBuf,
-}
-
-impl Copy {
-    #[track_caller]
-    fn of(home: &Home) -> Self {
-        let root = tempfile::Builder::new().prefix("cairnfs-test-copy-").tempdir().unwrap();
-        let copy = root.path().canonicalize().unwrap().join("home");
-        run(Command::new("cp").arg("-a").arg(home.path()).arg(&copy), AGREE).ok();
-        Self { _root: root, home: copy }
-    }
-
-    /// Starts its daemon, which keeps the bucket for others without mounting it, under the address
-    /// of the device it is a copy of.
-    #[track_caller]
-    fn serve(&self, of: &Home) -> Running {
-        let command = |args: &[&str]| {
-            let mut command = of.command(args);
-            command.env("CAIRNFS_HOME", &self.home);
-            command
-        };
-        let daemon = Running::start(&mut command(&["daemon"]));
-        poll::eventually("the copy of a home is served", AGREE, || {
-            let outcome = run(&mut command(&["status", BUCKET, "--json"]), AGREE);
-            outcome.code == Some(0) && outcome.json()["buckets"][0]["kept"] == true
-        });
-        daemon
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        process::kill_home(&self.home);
     }
 }

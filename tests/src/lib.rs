@@ -32,6 +32,7 @@
 )]
 
 pub mod binary;
+mod courier;
 pub mod data;
 pub mod fleet;
 pub mod home;

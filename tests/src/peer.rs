@@ -247,9 +247,7 @@ impl Peer {
         self.umount();
         let home = self.home();
         home.cairnfs(&["stop"]).ok();
-        crate::eventually("the daemon ends", Duration::from_secs(20), || {
-            process::of_home(home.path()).is_empty()
-        });
+        process::ended(home.path());
     }
 
     /// Kills the daemon with -9.

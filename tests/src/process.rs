@@ -47,6 +47,12 @@ pub fn kill_home(home: &Path) {
     });
 }
 
+/// Waits until no process of `home` runs or holds a lock any more, as after `cairnfs stop`.
+#[track_caller]
+pub fn ended(home: &Path) {
+    eventually("the daemon ends", Duration::from_secs(20), || of_home(home).is_empty());
+}
+
 /// Sends `signal` to `pid`, which may have ended.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)

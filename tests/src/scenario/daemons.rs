@@ -60,7 +60,7 @@ impl Devices for Daemons {
     fn admit(&mut self, who: char) -> Told {
         match &mut self.fleet {
             Some(fleet) => fleet.admit(),
-            None => self.fleet = Some(Fleet::new()),
+            None => self.fleet = Some(Fleet::with_courier()),
         }
         self.letters.push(who);
         self.settle()

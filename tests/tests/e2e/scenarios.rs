@@ -1,9 +1,7 @@
 //! What a few devices do apart, and what all of them show afterwards: the lines of the case file.
 //!
 //! `cargo run -p cairnfs-tests --bin scenarios -- merge/tests/cases/merge-cases.txt` plays all of
-//! them through daemons and mounts: all but 123 hold. There `A>B` is played with a copy of A's home,
-//! which merges by itself and so, under `merge-text`, uses A's name for an answer of its own; what A
-//! does next under that name is rejected. In one process it holds.
+//! them through daemons and mounts.
 
 use cairnfs_tests::scenario::{Daemons, InProcess, Pace, Scenario, parse};
 
@@ -54,9 +52,12 @@ fn texts_that_two_devices_merged_of_other_edits_are_merged_in_their_turn() {
     scenarios[0].play(&mut InProcess::new().unwrap(), Pace::EachAction).unwrap();
 }
 
-/// Of each kind of conflict one, and what it is settled by.
-const SAMPLE: [&str; 13] =
-    ["001", "011", "012", "016", "022", "029", "038", "043", "054", "057", "069", "084", "094"];
+/// Of each kind of conflict one, and what it is settled by; and three texts of which some devices
+/// merge some before they hear of the others.
+const SAMPLE: [&str; 14] = [
+    "001", "011", "012", "016", "022", "029", "038", "043", "054", "057", "069", "084", "094",
+    "123",
+];
 
 #[test]
 fn a_sample_holds_through_daemons_mounts_and_sockets() {
