@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Ino;
+use crate::{Error, Ino, Result};
 
 /// The id of a version: the name of its manifest's blob, the same on every device.
 pub type VersionId = [u8; 32];
@@ -100,6 +100,9 @@ pub struct ConflictSide {
     pub author_name: String,
     /// Whether this device wrote it.
     pub ours: bool,
+    /// Whether it is the newest of those that this device wrote, or of those that others wrote: by
+    /// their operations, whatever clocks say.
+    pub newest: bool,
     /// When it was last changed.
     pub time: SystemTime,
     /// Length in bytes.
@@ -133,6 +136,39 @@ pub enum Keep {
     Version(String),
 }
 
+impl ConflictInfo {
+    /// Which of its sides stay if that is kept, by their places in `sides`; none if there is no such
+    /// side.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for digits with which more than one begins.
+    pub fn kept(&self, keep: &Keep) -> Result<Vec<usize>> {
+        let of = |wanted: &dyn Fn(&ConflictSide) -> bool| -> Vec<usize> {
+            let sides = self.sides.iter().enumerate();
+            sides.filter(|(_, side)| wanted(side)).map(|(place, _)| place).collect()
+        };
+        Ok(match keep {
+            Keep::Ours => of(&|side| side.ours && side.newest),
+            Keep::Theirs => of(&|side| !side.ours && side.newest),
+            Keep::Both => of(&|_| true),
+            Keep::Shown => of(&|_| true).into_iter().take(1).collect(),
+            Keep::Version(digits) => {
+                let digits = digits.to_ascii_lowercase();
+                let matching = of(&|side| side.id != [0; 32] && hex(&side.id).starts_with(&digits));
+                if matching.len() > 1 {
+                    return Err(Error::Invalid("several versions begin with these digits"));
+                }
+                matching
+            }
+        })
+    }
+}
+
+pub(crate) fn hex(id: &[u8; 32]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What the kernel must no longer believe after a merge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outdated {
@@ -163,4 +199,36 @@ pub trait Observer: Send + Sync {
     fn head_changed(&self, _head: VersionId) {}
     /// These have changed in a way that the kernel cannot know of. Heard before anybody can see it.
     fn outdated(&self, _what: Vec<Outdated>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(id: u8, ours: bool, newest: bool) -> ConflictSide {
+        ConflictSide {
+            path: vec![id],
+            id: [id; 32],
+            author: None,
+            author_name: String::new(),
+            ours,
+            newest,
+            time: SystemTime::UNIX_EPOCH,
+            len: 1,
+        }
+    }
+
+    #[test]
+    fn versions_are_told_by_who_wrote_them_and_by_their_ids() {
+        let sides = vec![side(0x1a, true, true), side(0x2a, false, false), side(0x2b, false, true)];
+        let conflict = ConflictInfo { path: b"f".to_vec(), kind: "content".into(), sides };
+        let kept = |keep: Keep| conflict.kept(&keep).ok();
+        assert_eq!(kept(Keep::Ours), Some(vec![0]));
+        assert_eq!(kept(Keep::Theirs), Some(vec![2]));
+        assert_eq!(kept(Keep::Both), Some(vec![0, 1, 2]));
+        assert_eq!(kept(Keep::Shown), Some(vec![0]));
+        assert_eq!(kept(Keep::Version("2A2A".into())), Some(vec![1]));
+        assert_eq!(kept(Keep::Version("9".into())), Some(vec![]));
+        assert_eq!(kept(Keep::Version("2".into())), None);
+    }
 }

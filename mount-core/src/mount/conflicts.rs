@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cairnfs_merge::{Conflict, ConflictVersion, DeviceId, Name, NodeId, View, at_name, conflicts};
-
-use super::{Change, Mount};
-use crate::{
-    ConflictInfo, ConflictSide, Error, Keep, Result, file::Data, manifest::device_id, shared::Core,
-    tree::attrs::Meta,
+use cairnfs_merge::{
+    Conflict, ConflictVersion, DeviceId, Name, NodeId, Tree, View, at_name, conflicts,
 };
 
+use super::{Change, Mount};
+use crate::{ConflictInfo, ConflictSide, Error, Keep, Result, file::Data, tree::attrs::Meta};
+
+/// Who wrote under each device id.
 type Authors = BTreeMap<DeviceId, ([u8; 32], String)>;
 
 impl Mount {
@@ -26,42 +26,44 @@ impl Mount {
             Some(path) => is_at_or_below(conflict, path),
             None => true,
         });
-        wanted.map(|conflict| self.info(&core, &conflict, &authors)).collect()
+        wanted.map(|conflict| self.info(&core.tree, &conflict, &authors)).collect()
     }
 
-    fn info(
+    /// What is told of a conflict; its sides are the versions, in their order.
+    fn info<T: Tree<Data, Error = Error>>(
         &self,
-        core: &Core,
+        tree: &T,
         conflict: &Conflict<Data>,
         authors: &Authors,
     ) -> Result<ConflictInfo> {
-        let sides =
-            conflict.versions.iter().map(|version| self.side(core, conflict, version, authors));
+        let key_of = |version: &ConflictVersion<Data>| authors.get(&version.author());
+        let is_ours = |version: &ConflictVersion<Data>| {
+            key_of(version).is_some_and(|(key, _)| *key == self.shared().key)
+        };
+        let newest_of = |ours: bool| {
+            let side = conflict.versions.iter().filter(|version| is_ours(version) == ours);
+            side.map(|version| version.op).max()
+        };
+        let newest = [newest_of(false), newest_of(true)];
+        let sides = conflict.versions.iter().map(|version| {
+            let author = key_of(version);
+            let node = tree.node(&version.entry.id())?;
+            let content = version.entry.content.as_ref();
+            Ok(ConflictSide {
+                path: shown_path(conflict, version),
+                id: content.map_or([0; 32], |content| content.id.0),
+                author: author.map(|(key, _)| *key),
+                author_name: author.map_or_else(String::new, |(_, name)| name.clone()),
+                ours: is_ours(version),
+                newest: newest.contains(&Some(version.op)),
+                time: node.map_or_else(Default::default, |node| Meta::of(&node).times.mtime).into(),
+                len: content.map_or(0, |content| content.len),
+            })
+        });
         Ok(ConflictInfo {
             path: conflict.path.clone(),
             kind: conflict.kind.to_string(),
             sides: sides.collect::<Result<_>>()?,
-        })
-    }
-
-    fn side(
-        &self,
-        core: &Core,
-        conflict: &Conflict<Data>,
-        version: &ConflictVersion<Data>,
-        authors: &Authors,
-    ) -> Result<ConflictSide> {
-        let author = authors.get(&version.author());
-        let node = cairnfs_merge::Tree::node(&core.tree, &version.entry.id())?;
-        let content = version.entry.content.as_ref();
-        Ok(ConflictSide {
-            path: shown_path(conflict, version),
-            id: content.map_or([0; 32], |content| content.id.0),
-            author: author.map(|(key, _)| *key),
-            author_name: author.map_or_else(String::new, |(_, name)| name.clone()),
-            ours: author.is_some_and(|(key, _)| *key == self.shared().key),
-            time: node.map_or_else(Default::default, |node| Meta::of(&node).times.mtime).into(),
-            len: content.map_or(0, |content| content.len),
         })
     }
 
@@ -76,13 +78,12 @@ impl Mount {
         if self.shared().has_changed_contents() {
             self.publish()?;
         }
-        let me = {
-            let core = self.shared().core.read();
-            device_id(&self.shared().key, core.head.incarnation)
-        };
+        let authors = self.shared().core.read().head.charter.authors();
         self.change(|change| {
             let conflict = conflict_at(change, path)?.ok_or(Error::NotFound)?;
-            settle(change, &conflict, keep, &me)
+            let kept = self.info(change.edit.tree(), &conflict, &authors)?.kept(keep)?;
+            let kept = kept.first().and_then(|place| conflict.versions.get(*place));
+            settle(change, &conflict, kept.ok_or(Error::NotFound)?, keep)
         })
     }
 }
@@ -105,37 +106,15 @@ fn conflict_at(change: &Change<'_>, path: &[u8]) -> Result<Option<Conflict<Data>
 fn settle(
     change: &mut Change<'_>,
     conflict: &Conflict<Data>,
+    kept: &ConflictVersion<Data>,
     keep: &Keep,
-    me: &DeviceId,
 ) -> Result<()> {
-    let latest = |wanted: &dyn Fn(&ConflictVersion<Data>) -> bool| {
-        conflict.versions.iter().filter(|version| wanted(version)).max_by_key(|it| it.op)
-    };
-    let kept = match keep {
-        Keep::Both => {
-            for version in conflict.versions.iter().filter(|it| it.entry.is_copy()) {
-                change.edit.pin(&version.entry)?;
-            }
-            // The version that has the name is written anew, so that nothing is undecided.
-            conflict.versions.first()
+    if *keep == Keep::Both {
+        // The version that has the name is written anew below, so that nothing is undecided.
+        for version in conflict.versions.iter().filter(|it| it.entry.is_copy()) {
+            change.edit.pin(&version.entry)?;
         }
-        Keep::Ours => latest(&|version| version.author() == *me),
-        Keep::Theirs => latest(&|version| version.author() != *me),
-        Keep::Shown => conflict.versions.first(),
-        Keep::Version(prefix) => {
-            let prefix = prefix.to_ascii_lowercase();
-            let mut matching = conflict.versions.iter().filter(|version| {
-                let content = version.entry.content.as_ref();
-                content.is_some_and(|content| hex(&content.id.0).starts_with(&prefix))
-            });
-            let one = matching.next();
-            if matching.next().is_some() {
-                return Err(Error::Invalid("several versions begin with these digits"));
-            }
-            one
-        }
-    };
-    let kept = kept.ok_or(Error::NotFound)?;
+    }
     let winner = &conflict.versions.first().ok_or(Error::NotFound)?.entry;
     match &kept.entry.content {
         Some(content) if winner.content.is_some() => {
@@ -172,9 +151,4 @@ fn is_at_or_below(conflict: &Conflict<Data>, path: &[u8]) -> bool {
         None => false,
     };
     within(&conflict.path) || conflict.versions.iter().any(|it| within(&shown_path(conflict, it)))
-}
-
-/// In lower case.
-pub(super) fn hex(id: &[u8; 32]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

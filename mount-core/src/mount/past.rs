@@ -9,10 +9,11 @@ use cairnfs_merge::{Content, Entry, Name, NodeId, Tree, View, spots};
 use cairnfs_store::BlobId;
 use serde::{Deserialize, Serialize};
 
-use super::{Mount, conflicts::hex};
+use super::Mount;
 use crate::{
     Error, Kind, Result, Time,
     file::{Base, Data},
+    peers::hex,
     tree::{
         BaseTree,
         attrs::{Meta, is_xattr},

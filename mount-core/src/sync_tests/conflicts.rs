@@ -29,6 +29,25 @@ fn conflicts_are_settled_on_all_devices() {
 }
 
 #[test]
+fn what_a_device_wrote_before_it_was_put_back_is_its_own_still() {
+    let (a, mut b) = two();
+    a.write("x", "a");
+    b.write("x", "b");
+    sync(&a, &b);
+    let backup = b.backup();
+    b.write("later", "1");
+    sync(&a, &b);
+    b.put_back(backup);
+    b.write("other", "2");
+    sync(&b, &a);
+    // It has another name now, and is the same device.
+    b.mount().resolve(b"x", &Keep::Ours).unwrap();
+    sync(&a, &b);
+    assert_eq!(a.names("x"), ["x"]);
+    assert!(a.tree().contains(&"x=b".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
 fn conflicts_are_listed_by_the_folder_that_they_are_in_and_not_by_one_beside_it() {
     let (a, b) = two();
     a.mkdir("notes");
