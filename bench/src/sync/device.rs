@@ -12,7 +12,10 @@ use anyhow::{Context, Result, ensure};
 use cairnfs_mount_core::{Mount, Options, SavePolicy};
 use serde::Deserialize;
 
-use super::poll;
+use super::{
+    connections::{Connections, Peer},
+    poll,
+};
 use crate::{
     served::Home,
     systems::{Process, is_mounted},
@@ -36,14 +39,7 @@ pub(super) struct Device {
 struct Peers {
     /// None while no daemon runs.
     listening: Option<String>,
-    peers: Vec<Traffic>,
-}
-
-/// Bytes over the present connection.
-#[derive(Deserialize)]
-struct Traffic {
-    sent_bytes: u64,
-    received_bytes: u64,
+    peers: Vec<Peer>,
 }
 
 impl Device {
@@ -120,11 +116,9 @@ impl Device {
         self.home.point()
     }
 
-    /// Bytes sent to and received from its peers over the present connections.
-    pub(super) fn traffic(&self) -> Result<(u64, u64)> {
-        let peers = self.peers()?.peers;
-        let sent = peers.iter().map(|peer| peer.sent_bytes).sum();
-        Ok((sent, peers.iter().map(|peer| peer.received_bytes).sum()))
+    /// What has gone over the present connections.
+    pub(super) fn connections(&self) -> Result<Connections> {
+        Ok(Connections::of(self.peers()?.peers))
     }
 
     fn peers(&self) -> Result<Peers> {

@@ -8,6 +8,7 @@
 //! ```
 
 mod changed;
+mod connections;
 mod device;
 mod edits;
 mod first;
