@@ -18,6 +18,9 @@ use crate::{
     when,
 };
 
+/// What a daemon that died leaves behind. It alone knew whether anything was unsaved.
+const LOST: &str = "its daemon died: what was not saved by then is lost";
+
 /// The whole, as a document.
 #[derive(Serialize)]
 struct Status {
@@ -76,6 +79,16 @@ struct Found {
     peers: Vec<PeerReport>,
 }
 
+impl Found {
+    /// Why not everything that was written is saved; none if it is.
+    fn danger(&self) -> Option<String> {
+        match (&self.mount, &self.dead) {
+            (Some(mount), _) => (!mount.is_safe()).then(|| what_is_unsafe(mount)),
+            (None, dead) => dead.as_ref().map(|_| LOST.to_owned()),
+        }
+    }
+}
+
 pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
     if let Some(name) = &args.bucket {
         context.describe(name)?;
@@ -98,11 +111,10 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
     } else {
         print(context, &all);
     }
-    let unsafe_one = all.iter().filter_map(|one| one.mount.as_ref()).find(|one| !one.is_safe());
+    let unsafe_one = all.iter().find_map(|one| one.danger().map(|why| (&one.name, why)));
     match unsafe_one {
-        Some(mount) if args.wait_safe => {
-            let message = format!("bucket '{}': {}", mount.bucket, what_is_unsafe(mount));
-            Err(Failure::new(Code::Unsaved, message))
+        Some((name, why)) if args.wait_safe => {
+            Err(Failure::new(Code::Unsaved, format_args!("bucket '{name}': {why}")))
         }
         _ => Ok(()),
     }
@@ -128,17 +140,14 @@ fn what_is_unsafe(mount: &MountReport) -> String {
 }
 
 fn print(context: &Context, all: &[Found]) {
-    let unsafe_ones: Vec<_> =
-        all.iter().filter_map(|one| one.mount.as_ref()).filter(|one| !one.is_safe()).collect();
-    match unsafe_ones.as_slice() {
-        [] => ui::result(format_args!("safe: {}, everything written is saved", ui::good("yes"))),
-        several => {
-            let what: Vec<_> = several
-                .iter()
-                .map(|mount| format!("'{}': {}", mount.bucket, what_is_unsafe(mount)))
-                .collect();
-            ui::result(format_args!("safe: {}, {}", ui::bad("no"), what.join("; ")));
-        }
+    let dangers: Vec<_> = all
+        .iter()
+        .filter_map(|one| one.danger().map(|why| format!("'{}': {why}", one.name)))
+        .collect();
+    if dangers.is_empty() {
+        ui::result(format_args!("safe: {}, everything written is saved", ui::good("yes")));
+    } else {
+        ui::result(format_args!("safe: {}, {}", ui::bad("no"), dangers.join("; ")));
     }
     for one in all {
         ui::result("");
@@ -154,8 +163,8 @@ fn print(context: &Context, all: &[Found]) {
                 if let Some(dead) = &one.dead {
                     let dir = dead.dir.display();
                     ui::result(format_args!(
-                        "  health        its daemon died; mount it again at {dir}, or run 'cairnfs \
-                         umount {dir}'"
+                        "  health        {LOST}; mount it again at {dir}, or run 'cairnfs umount \
+                         {dir}'"
                     ));
                 }
             }
@@ -232,7 +241,7 @@ fn last_contact(peers: &[PeerReport]) -> Option<std::time::SystemTime> {
 fn document(context: &Context, all: &[Found]) -> Status {
     let mounts = || all.iter().filter_map(|one| one.mount.as_ref());
     Status {
-        safe: mounts().all(MountReport::is_safe),
+        safe: all.iter().all(|one| one.danger().is_none()),
         unsaved_bytes: mounts().map(|mount| mount.unsaved_bytes).sum(),
         unsaved_changes: mounts().map(|mount| mount.unsaved_changes).sum(),
         unsaved_since: mounts().filter_map(|it| it.unsaved_since).min().map(when::rfc3339),
@@ -243,6 +252,7 @@ fn document(context: &Context, all: &[Found]) -> Status {
 fn bucket(context: &Context, one: &Found) -> Bucket {
     let mount = one.mount.as_ref();
     let (health, health_reason) = match mount.and_then(|mount| mount.trouble.clone()) {
+        None if one.dead.is_some() => ("failed", Some(LOST.to_owned())),
         None => ("good", None),
         Some(Trouble::NoSpace) => ("no-space", None),
         Some(Trouble::Poisoned(reason) | Trouble::SaveFailed(reason)) => ("failed", Some(reason)),
@@ -253,7 +263,7 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         mounted: mount.is_some(),
         dir: mount.map(|it| it.dir.clone()).or(dead_dir),
         dead_mount: one.dead.is_some(),
-        safe: mount.is_none_or(MountReport::is_safe),
+        safe: one.danger().is_none(),
         unsaved_bytes: mount.map_or(0, |it| it.unsaved_bytes),
         unsaved_changes: mount.map_or(0, |it| it.unsaved_changes),
         unsaved_since: mount.and_then(|it| it.unsaved_since).map(when::rfc3339),

@@ -22,6 +22,7 @@ mod kill;
 mod links;
 mod load;
 mod locks;
+mod lost_daemon;
 mod mapped;
 mod memory;
 mod metadata;
