@@ -101,6 +101,14 @@ pub(crate) struct Core {
     pub(crate) head: HeadState,
 }
 
+impl Core {
+    /// Changes that are not durable yet.
+    pub(crate) fn unsaved_changes(&self) -> u64 {
+        let contents = self.files.values().filter(|file| file.lock().is_unsaved()).count();
+        (self.unsaved.len() + contents + self.in_flight) as u64
+    }
+}
+
 /// The version that the tree's base is.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadState {

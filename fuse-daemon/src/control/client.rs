@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{
     launch,
     message::{Answer, Event, Request},
+    patience::{Limit, Patient},
     socket,
     wire::{Channel, Hello},
 };
@@ -19,16 +20,21 @@ use crate::{
 /// A connection to the daemon of a home.
 #[derive(Debug)]
 pub(crate) struct Client {
-    channel: Channel,
+    channel: Channel<Patient>,
+    limit: Limit,
 }
 
 impl Client {
-    /// Connects to the daemon, if one runs.
+    /// Connects to the daemon, if one runs. One that does not answer is waited for.
     pub(crate) fn connect(home: &Home) -> Result<Option<Self>> {
-        let Some(channel) = reach(home)? else { return Ok(None) };
-        let (channel, hello) = channel;
+        Self::connect_within(home, Limit::NONE)
+    }
+
+    /// As [`Client::connect`], for no longer than `limit`.
+    pub(crate) fn connect_within(home: &Home, limit: Limit) -> Result<Option<Self>> {
+        let Some((channel, hello)) = reach(home, limit)? else { return Ok(None) };
         if hello.protocol == Hello::PROTOCOL {
-            return Ok(Some(Self { channel }));
+            return Ok(Some(Self { channel, limit: Limit::NONE }));
         }
         let (code, age) = if hello.protocol > Hello::PROTOCOL {
             (Code::Newer, "a newer")
@@ -51,6 +57,11 @@ impl Client {
         launch::connect_or_start(home, except)
     }
 
+    /// Has the answer waited for until `limit`.
+    pub(crate) fn within(self, limit: Limit) -> Self {
+        Self { limit, ..self }
+    }
+
     /// Asks, hands what is said meanwhile to `heard`, and returns the answer.
     pub(crate) fn ask(self, request: &Request, heard: &mut dyn FnMut(Event)) -> Result<Answer> {
         self.follow(request, &mut |event| {
@@ -65,9 +76,11 @@ impl Client {
         request: &Request,
         heard: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<Answer> {
-        self.channel.send_secret(request).map_err(|err| lost(&err))?;
+        let limit = self.limit;
+        self.channel.stream().greeted(limit);
+        self.channel.send_secret(request).map_err(|err| lost(&err, limit))?;
         loop {
-            match self.channel.receive().map_err(|err| lost(&err))? {
+            match self.channel.receive().map_err(|err| lost(&err, limit))? {
                 Event::End(answer) => return answer,
                 event => heard(event)?,
             }
@@ -75,8 +88,9 @@ impl Client {
     }
 }
 
-fn lost(err: &io::Error) -> Failure {
+fn lost(err: &io::Error, limit: Limit) -> Failure {
     match err.kind() {
+        io::ErrorKind::TimedOut => Failure::new(limit.code(), err),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Failure::new(
             Code::Failed,
             "the daemon ended before it answered ('cairnfs status' shows what is mounted)",
@@ -85,13 +99,13 @@ fn lost(err: &io::Error) -> Failure {
     }
 }
 
-fn reach(home: &Home) -> Result<Option<(Channel, Hello)>> {
+fn reach(home: &Home, limit: Limit) -> Result<Option<(Channel<Patient>, Hello)>> {
     let run_dir = home.run_dir();
     let failed = |err: &io::Error| Failure::file("reach the daemon at", &run_dir, err);
     let Some(stream) = socket::connect(&run_dir).map_err(|err| failed(&err))? else {
         return Ok(None);
     };
-    let mut channel = Channel::new(stream);
+    let mut channel = Channel::new(Patient::new(stream, home, limit));
     match channel.greet() {
         Ok(hello) => Ok(Some((channel, hello))),
         // It ended at this moment.
@@ -105,6 +119,7 @@ fn reach(home: &Home) -> Result<Option<(Channel, Hello)>> {
         {
             Ok(None)
         }
+        Err(err) if err.kind() == io::ErrorKind::TimedOut => Err(lost(&err, limit)),
         Err(err) => Err(failed(&err)),
     }
 }

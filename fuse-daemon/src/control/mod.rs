@@ -11,6 +11,7 @@
 mod client;
 mod launch;
 mod message;
+mod patience;
 mod sharing;
 mod socket;
 mod wire;
@@ -22,6 +23,7 @@ pub(crate) use message::{
     Opening, Progress, Request, RestoreRequest, StatusReport, Trouble, UnmountRequest,
     VersionReport,
 };
+pub(crate) use patience::Limit;
 pub(crate) use sharing::{
     ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest,
     ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,

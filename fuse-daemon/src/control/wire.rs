@@ -53,14 +53,19 @@ impl Hello {
 
 /// One end of a connection.
 #[derive(Debug)]
-pub(crate) struct Channel {
-    stream: UnixStream,
+pub(crate) struct Channel<S = UnixStream> {
+    stream: S,
 }
 
-impl Channel {
+impl<S: Read + Write> Channel<S> {
     /// Over a connected socket.
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream }
+    }
+
+    /// The socket.
+    pub(super) fn stream(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// Says hello and hears who is there.

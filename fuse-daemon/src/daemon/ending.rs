@@ -47,7 +47,7 @@ impl Daemon {
         let served = self.table.find_dir(&request.dir).ok_or_else(|| not_mounted(&request.dir))?;
         self.table.leave(&served)?;
         let terms = Terms {
-            deadline: request.timeout.map(|timeout| Instant::now() + timeout),
+            deadline: request.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             discard: request.discard,
             detach_busy: request.detach_busy,
         };
@@ -167,7 +167,7 @@ fn save(
                     return Err(too_late(mount, bucket, began.elapsed()));
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let unsaved_bytes = mount.status().unsaved_bytes;
+                    let (unsaved_bytes, _) = mount.unsaved();
                     let bucket = bucket.clone();
                     if !say(Event::Progress(Progress::Saving { bucket, unsaved_bytes })) {
                         return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
@@ -201,11 +201,12 @@ fn unsaved(mount: &Mount, bucket: &BucketName, err: &CoreError) -> Failure {
 }
 
 fn what_is_unsaved(mount: &Mount) -> String {
-    let status = mount.status();
-    let bytes = Size(status.unsaved_bytes).about();
-    match status.unsaved_changes {
-        1 => format!("{bytes} in 1 change"),
-        changes => format!("{bytes} in {changes} changes"),
+    let (bytes, changes) = mount.unsaved();
+    let bytes = Size(bytes).about();
+    match changes {
+        None => bytes,
+        Some(1) => format!("{bytes} in 1 change"),
+        Some(changes) => format!("{bytes} in {changes} changes"),
     }
 }
 

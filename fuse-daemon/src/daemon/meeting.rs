@@ -98,7 +98,7 @@ impl Daemon {
         request: &SyncRequest,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<SyncOutcome> {
-        let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let Some(opening) = &request.opening else {
             if self.table.all().is_empty() && self.table.stored().is_empty() {
                 let message = "nothing is mounted: name a bucket to sync it all the same";

@@ -32,7 +32,7 @@ use cairnfs_mount_core::{Bucket, Description};
 
 use crate::{
     cli::{Cli, MountOptions, PassphraseArgs, Verb},
-    control::{self, Client, Event, Opening, Progress, StatusReport},
+    control::{self, Client, Event, Limit, Opening, Progress, StatusReport},
     exit::{Failure, Result},
     footprint,
     home::{BucketName, Home},
@@ -155,8 +155,12 @@ impl Context {
     }
 
     fn status(&self, save: bool) -> Result<StatusReport> {
-        let Some(client) = Client::connect(&self.home)? else { return Ok(StatusReport::default()) };
-        match client.ask(&control::Request::Status { save }, &mut |_| ())? {
+        let Some(client) = Client::connect_within(&self.home, Limit::soon())? else {
+            return Ok(StatusReport::default());
+        };
+        // A save takes as long as it takes.
+        let limit = if save { Limit::NONE } else { Limit::soon() };
+        match client.within(limit).ask(&control::Request::Status { save }, &mut |_| ())? {
             control::Answer::Status(status) => Ok(status),
             _ => Err(Failure::new(crate::exit::Code::Failed, "the daemon gave another answer")),
         }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     cli::JsonArgs,
-    control::{Answer, Client, PeersReport, Request},
+    control::{Answer, Client, Limit, PeersReport, Request},
     exit::{Code, Failure, Result},
     net::{PeerReport, Transfer},
     ui,
@@ -49,9 +49,9 @@ struct Fetching {
 }
 
 pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
-    let report = match Client::connect(&context.home)? {
+    let report = match Client::connect_within(&context.home, Limit::soon())? {
         None => PeersReport::default(),
-        Some(client) => match client.ask(&Request::Peers, &mut |_| ())? {
+        Some(client) => match client.within(Limit::soon()).ask(&Request::Peers, &mut |_| ())? {
             Answer::Peers(report) => report,
             _ => return Err(Failure::new(Code::Failed, "the daemon gave another answer")),
         },

@@ -3,7 +3,7 @@
 use super::{Context, show};
 use crate::{
     cli::SyncArgs,
-    control::{Answer, Client, Request, SyncRequest},
+    control::{Answer, Client, Limit, Request, SyncRequest},
     exit::{Code, Failure, Result},
     ui,
     ui::ProgressLine,
@@ -12,16 +12,20 @@ use crate::{
 
 pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<()> {
     let opening = args.bucket.as_ref().map(|name| context.opening(name, &args.passphrase));
-    let request =
-        SyncRequest { opening: opening.transpose()?, timeout: args.timeout.map(|Span(time)| time) };
-    let client = if request.opening.is_some() {
-        Client::connect_or_start(&context.home, None)?
-    } else {
-        let none = || Failure::new(Code::NotFound, "no daemon runs: nothing is mounted");
-        Client::connect(&context.home)?.ok_or_else(none)?
+    let timeout = args.timeout.map(|Span(time)| time);
+    let request = SyncRequest { opening: opening.transpose()?, timeout };
+    let limit = timeout.map_or(Limit::NONE, |time| Limit::after(time, Code::Failed));
+    let client = match Client::connect_within(&context.home, limit)? {
+        Some(client) => client,
+        None if request.opening.is_some() => Client::connect_or_start(&context.home, None)?,
+        None => {
+            return Err(Failure::new(Code::NotFound, "no daemon runs: nothing is mounted"));
+        }
     };
     let mut line = ProgressLine::new();
-    let answer = client.ask(&Request::Sync(request), &mut |event| show(&mut line, event));
+    let answer = client
+        .within(limit.later())
+        .ask(&Request::Sync(request), &mut |event| show(&mut line, event));
     line.clear();
     let Answer::Synced(outcome) = answer? else {
         return Err(Failure::new(Code::Failed, "the daemon gave another answer"));

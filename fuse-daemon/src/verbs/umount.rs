@@ -4,7 +4,7 @@ use super::{Context, show};
 use crate::{
     at_start,
     cli::UmountArgs,
-    control::{Client, Request, UnmountRequest},
+    control::{Client, Limit, Request, UnmountRequest},
     exit::{Code, Failure, Result},
     place, ui,
     ui::ProgressLine,
@@ -14,15 +14,14 @@ use crate::{
 pub(super) fn run(context: &Context, args: &UmountArgs) -> Result<()> {
     let dir = place::resolve(&args.dir)?;
     let timeout = args.timeout.or_else(|| context.settings.get("timeout", None));
+    let timeout = timeout.map(|Span(time)| time);
     let forgotten = args.forget && at_start::forget(&context.home, &dir)?;
-    let request = UnmountRequest {
-        dir: dir.clone(),
-        timeout: timeout.map(|Span(time)| time),
-        discard: args.discard,
-        detach_busy: false,
-    };
-    let asked = match Client::connect(&context.home)? {
+    let request =
+        UnmountRequest { dir: dir.clone(), timeout, discard: args.discard, detach_busy: false };
+    let limit = timeout.map_or(Limit::NONE, |time| Limit::after(time, Code::Unsaved));
+    let asked = match Client::connect_within(&context.home, limit)? {
         Some(client) => {
+            let client = client.within(limit.later());
             let mut line = ProgressLine::new();
             let asked = client.ask(&Request::Unmount(request), &mut |event| show(&mut line, event));
             asked.map(drop)

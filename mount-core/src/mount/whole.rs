@@ -97,13 +97,8 @@ impl Mount {
         let shared = self.shared();
         let (head, unsaved_changes, conflicts) = {
             let core = shared.core.read();
-            let contents = core.files.values().filter(|file| file.lock().is_unsaved()).count();
             let conflicts = conflicts(&View::new(&core.tree)).map_or(0, |found| found.len() as u64);
-            (
-                core.head.manifest.id.0,
-                (core.unsaved.len() + contents + core.in_flight) as u64,
-                conflicts,
-            )
+            (core.head.manifest.id.0, core.unsaved_changes(), conflicts)
         };
         let stored_bytes = shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes);
         let open_handles = shared.handles.count();
@@ -126,6 +121,14 @@ impl Mount {
             barriers: report.barriers,
             open_handles,
         }
+    }
+
+    /// Bytes and changes that are not durable yet, without waiting for anything: the changes are not
+    /// told while the tree is being changed, however long that takes.
+    #[must_use]
+    pub fn unsaved(&self) -> (u64, Option<u64>) {
+        let changes = self.shared().core.try_read().map(|core| core.unsaved_changes());
+        (self.shared().unsaved_bytes(), changes)
     }
 
     /// Saves everything now; `done` after the barrier.
@@ -159,5 +162,26 @@ impl Mount {
             return Err(Error::Io("the writer thread has panicked".into()));
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use crate::random_load::{fresh, mount};
+
+    #[test]
+    fn what_is_unsaved_is_told_however_long_the_tree_is_being_changed() {
+        let (disk, device, _) = fresh(1);
+        let mounted = mount(&disk, &device).unwrap();
+        assert!(matches!(mounted.unsaved(), (0, Some(_))));
+        let changing = mounted.shared().core.write();
+        thread::scope(|scope| {
+            let ask = || mounted.unsaved();
+            let asking = thread::Builder::new().name("ask".into()).spawn_scoped(scope, ask);
+            assert_eq!(asking.unwrap().join().unwrap(), (0, None));
+        });
+        drop(changing);
     }
 }

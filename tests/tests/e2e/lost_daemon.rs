@@ -1,8 +1,9 @@
 //! A daemon that died, or that does not answer, is told by every verb that needs it.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use cairnfs_tests::Home;
+use cairnfs_tests::{Home, Peer, process};
+use rustix::process::Signal;
 
 /// Whatever was not saved when a daemon died is lost, and `status` does not call that safe.
 #[test]
@@ -29,4 +30,36 @@ fn a_mount_whose_daemon_died_is_not_safe() {
     // Whoever was told of it goes on.
     home.umount(&dir).ok();
     home.cairnfs(&["status", "--wait-safe"]).ok();
+}
+
+/// A daemon that stands still is named after two seconds, and nobody has to wait for it for ever.
+#[test]
+fn a_daemon_that_does_not_answer_is_named() {
+    let peer = Peer::new();
+    peer.write("f", "x");
+    let (home, pid, dir) = (peer.home(), peer.pid(), peer.dir());
+    let dir = dir.to_str().unwrap();
+    process::stand_still(pid);
+    let line = format!("the daemon (process {pid}) does not answer");
+    let begun = |args: &[&str]| home.start(args);
+    let bounded = [
+        (begun(&["umount", dir, "--timeout", "1s"]), 9),
+        (begun(&["sync", "--timeout", "3s"]), 1),
+        (begun(&["status"]), 1),
+        (begun(&["list"]), 1),
+        (begun(&["peers"]), 1),
+    ];
+    let patient = begun(&["umount", dir]);
+    let interrupted = begun(&["stop"]);
+    for (verb, code) in bounded {
+        let outcome = verb.wait(Duration::from_secs(30)).exits(code);
+        let last = outcome.stderr.lines().last().unwrap_or_default();
+        assert_eq!(last, format!("cairnfs: {line}"), "{outcome}");
+    }
+    assert_eq!(patient.stderr_so_far(), format!("{line}, still waiting\n"));
+    interrupted.signal(Signal::INT);
+    interrupted.wait(Duration::from_secs(10)).exits(130).says(&[&line]);
+    // It was waited for, and goes on where it stood.
+    process::signal(pid, Signal::CONT);
+    patient.wait(Duration::from_secs(30)).ok();
 }
