@@ -3,7 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
 use cairnfs_mount_core::{
@@ -51,6 +56,8 @@ struct State {
     /// An item for which there is no space.
     too_large: Option<Id>,
     panics: bool,
+    /// Whether looking for what lacks does not come to an end.
+    endless: bool,
     fetches: u64,
 }
 
@@ -202,6 +209,11 @@ impl FakeBucket {
         self.state.lock().panics = true;
     }
 
+    /// Looks for what lacks without an end from now on.
+    pub(super) fn set_endless(&self) {
+        self.state.lock().endless = true;
+    }
+
     /// Gives nothing, or goes on.
     pub(super) fn hold(&self, held: bool) {
         self.state.lock().held = held;
@@ -281,6 +293,7 @@ impl Replica for FakeBucket {
         self.state.lock().fetches += 1;
         let mut fetch = FakeFetch {
             bucket: self.clone(),
+            closed: Arc::default(),
             head,
             to_ask: Vec::new(),
             asked: BTreeSet::new(),
@@ -343,6 +356,7 @@ fn dominates(one: &BTreeMap<Id, u64>, other: &BTreeMap<Id, u64>) -> bool {
 
 struct FakeFetch {
     bucket: FakeBucket,
+    closed: Arc<AtomicBool>,
     head: Id,
     to_ask: Vec<Id>,
     asked: BTreeSet<Id>,
@@ -368,9 +382,19 @@ impl FakeFetch {
 }
 
 impl Fetching for FakeFetch {
+    fn give_up_when(&mut self, closed: Arc<AtomicBool>) {
+        self.closed = closed;
+    }
+
     fn expect_ancestors(&mut self, _ids: &[VersionId]) {}
 
     fn wanted(&mut self, max: usize) -> Result<Vec<Id>> {
+        while self.bucket.state.lock().endless {
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         let at = self.to_ask.len().saturating_sub(max);
         let ids = self.to_ask.split_off(at);
         self.asked.extend(&ids);

@@ -154,7 +154,8 @@ impl Desk<'_> {
         self.fetch_blobs(fetching)
     }
 
-    fn fetch_blobs(self, fetching: Box<dyn Fetching>) -> Result<Box<dyn Fetching>, Unfetched> {
+    fn fetch_blobs(self, mut fetching: Box<dyn Fetching>) -> Result<Box<dyn Fetching>, Unfetched> {
+        fetching.give_up_when(self.offered.leaving());
         let in_flight = HashMap::new();
         let mut blobs = Blobs { desk: self, fetching, in_flight, blobs_in_flight: 0 };
         blobs.ask_all()?;

@@ -170,8 +170,8 @@ impl Net {
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`] if the bucket is not served; [`Code::Interrupted`] if `say` wants no more,
-    /// and it goes on then.
+    /// [`Code::NotFound`] if the bucket is not served; [`Code::Failed`] if it is unmounted meanwhile;
+    /// [`Code::Interrupted`] if `say` wants no more, and it goes on then.
     pub(crate) fn mend(
         &self,
         bucket: &BucketName,
@@ -182,6 +182,12 @@ impl Net {
         loop {
             match told.recv_timeout(TICK) {
                 Ok(mended) => return Ok(mended),
+                Err(RecvTimeoutError::Disconnected) if self.served(bucket).is_err() => {
+                    let message = format!(
+                        "bucket '{bucket}' was unmounted meanwhile: what was damaged may still be"
+                    );
+                    return Err(Failure::new(Code::Failed, message));
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(not_shared(bucket)),
                 Err(RecvTimeoutError::Timeout) => (),
             }

@@ -1,6 +1,9 @@
 //! What of a bucket the network needs; in tests another thing than a mount stands behind it.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::Debug,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use cairnfs_mount_core::{
     BucketId, Fetch, FetchProgress, Member, MergeOutcome, Mount, Observer, Result, Role, VersionId,
@@ -34,6 +37,7 @@ pub(super) trait Replica: Send + Sync + Debug {
 
 /// A version that is being fetched; [`Fetch`] has the meaning of each call.
 pub(super) trait Fetching {
+    fn give_up_when(&mut self, closed: Arc<AtomicBool>);
     fn expect_ancestors(&mut self, ids: &[VersionId]);
     fn wanted(&mut self, max: usize) -> Result<Vec<[u8; 32]>>;
     fn supply(&mut self, blobs: &[Vec<u8>]) -> Result<()>;
@@ -126,6 +130,10 @@ struct MountFetch {
 }
 
 impl Fetching for MountFetch {
+    fn give_up_when(&mut self, closed: Arc<AtomicBool>) {
+        self.fetch.give_up_when(closed);
+    }
+
     fn expect_ancestors(&mut self, ids: &[VersionId]) {
         self.fetch.expect_ancestors(ids);
     }

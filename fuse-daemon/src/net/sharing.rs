@@ -44,6 +44,8 @@ pub(super) struct Offered {
     replica: RwLock<Option<Arc<dyn Replica>>, order::Offered>,
     /// Whether that is none: told without a lock that is held while the bucket is used.
     gone: AtomicBool,
+    /// Whether that is about to be so: whoever is at it for long ends it.
+    leaving: Arc<AtomicBool>,
     desk: Mutex<Desk, order::Desk>,
     /// For the thread `bucket-sync`: there is something on the desk.
     bell: Condvar,
@@ -65,6 +67,7 @@ impl Offered {
             inviters,
             replica: RwLock::new(Some(Arc::clone(replica))),
             gone: AtomicBool::new(false),
+            leaving: Arc::default(),
             desk: Mutex::new(Desk { head_changed: true, ..Desk::default() }),
             bell: Condvar::new(),
             room: Condvar::new(),
@@ -119,8 +122,15 @@ impl Offered {
         self.gone.load(Ordering::Acquire)
     }
 
+    /// Turns true with [`Offered::leave`].
+    pub(super) fn leaving(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.leaving)
+    }
+
     /// Lets `bucket-sync` end, and those go who wait.
     pub(super) fn leave(&self) {
+        // Nothing else is ordered by it.
+        self.leaving.store(true, Ordering::Relaxed);
         let mut desk = self.desk.lock();
         desk.closed = true;
         desk.mend.clear();

@@ -26,7 +26,8 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
             Job::Introduce(side) => introducing::introduce(net, offered, &side),
             Job::Look(side, version) => look(net, offered, &side, version),
             Job::Mend(sides, waits) => {
-                let mended = mend(net, offered, &sides);
+                // If nothing comes of it, the end of the channel says so.
+                let Some(mended) = mend(net, offered, &sides) else { continue };
                 // Whoever asked may have gone.
                 for one in waits {
                     one.send(mended).ok();
@@ -91,8 +92,9 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
     }
 }
 
-/// Fetches what is damaged here, from one peer after the other until nothing lacks.
-fn mend(net: &Net, offered: &Arc<Offered>, sides: &[Side]) -> Mended {
+/// Fetches what is damaged here, from one peer after the other until nothing lacks; none if the
+/// bucket is served no longer.
+fn mend(net: &Net, offered: &Arc<Offered>, sides: &[Side]) -> Option<Mended> {
     let mut mended = Mended::default();
     for side in sides {
         let peer = hex(&side.session.key[..4]);
@@ -106,10 +108,11 @@ fn mend(net: &Net, offered: &Arc<Offered>, sides: &[Side]) -> Mended {
                     break;
                 }
             }
+            Err(Unfetched::Closed) => return None,
             Err(why) => log::warn!("mend peer={peer} reason={why:?}"),
         }
     }
-    mended
+    Some(mended)
 }
 
 fn fetch(

@@ -22,7 +22,10 @@ mod walk;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use cairnfs_merge::VersionVector;
@@ -59,6 +62,8 @@ pub struct Fetch {
     drops: u64,
     /// Whether it brings what is damaged or missing of our own version and those before it.
     mends: bool,
+    /// Set by whoever wants it no more.
+    closed: Arc<AtomicBool>,
     phase: Phase,
     /// To be looked at; the last one first.
     todo: Vec<Need>,
@@ -143,6 +148,7 @@ impl Fetch {
             known,
             drops,
             mends: false,
+            closed: Arc::default(),
             phase: Phase::Versions,
             todo: vec![Need::Version(BlobId(head))],
             ready: VecDeque::new(),
@@ -166,6 +172,12 @@ impl Fetch {
         self.head.0
     }
 
+    /// Has [`Fetch::wanted`], which may read for long, fail with [`Error::Stopped`] once `closed` is
+    /// true.
+    pub fn give_up_when(&mut self, closed: Arc<AtomicBool>) {
+        self.closed = closed;
+    }
+
     /// Versions that come before the head, as the peer says: asked for all at once, rather than
     /// one after the other. Only a hint; what is not an ancestor is not merged.
     pub fn expect_ancestors(&mut self, ids: &[VersionId]) {
@@ -180,9 +192,13 @@ impl Fetch {
     ///
     /// # Errors
     ///
-    /// Damage, [`Error::Io`], [`Error::Rejected`].
+    /// Damage, [`Error::Io`], [`Error::Rejected`], [`Error::Stopped`].
     pub fn wanted(&mut self, max: usize) -> Result<Vec<[u8; 32]>> {
         while self.ready.len() < max {
+            // Nothing else is ordered by it.
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
             match self.todo.pop() {
                 Some(need) => self.look_at(need)?,
                 None if self.phase == Phase::Versions && self.lacking.is_empty() => {

@@ -1,6 +1,9 @@
 //! What is damaged on one device is there on another.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use super::{DIR, Peer, start, sync, two};
 use crate::Error;
@@ -159,4 +162,13 @@ fn what_is_damaged_here_of_a_version_is_fetched_anew_and_not_blamed_on_the_peer(
         a.mount = None;
     }
     assert!(healed > 20, "{healed}");
+}
+
+#[test]
+fn reading_everything_ends_when_nobody_wants_it_any_more() {
+    let (mut a, _b) = filled();
+    a.start_on(a.disk.clone());
+    let mut fetch = a.mount().mend().unwrap();
+    fetch.give_up_when(Arc::new(AtomicBool::new(true)));
+    assert!(matches!(fetch.wanted(1_000), Err(Error::Stopped)));
 }

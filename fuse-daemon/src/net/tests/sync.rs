@@ -1,5 +1,7 @@
 //! What is published here gets there.
 
+use std::thread;
+
 use super::*;
 use crate::exit::Code;
 
@@ -212,7 +214,7 @@ fn nothing_is_said_between_idle_peers_but_a_keep_alive() {
     assert_eq!(peers[0].sync().unwrap().peers, 1);
     let sent = || peers[0].net.peers()[0].sent_bytes;
     let (before, began) = (sent(), Instant::now());
-    std::thread::sleep(QUICK.keep_alive * 3);
+    thread::sleep(QUICK.keep_alive * 3);
     let pings = began.elapsed().as_millis() / QUICK.keep_alive.as_millis() + 1;
     let most = u64::try_from(pings).unwrap() * 40;
     assert!(sent() - before <= most, "{} bytes in {pings} keep-alives", sent() - before);
@@ -249,6 +251,23 @@ fn a_withdrawn_bucket_is_used_no_more() {
     assert!(!buckets[1].has(b"not told"));
     peers[0].serve(&buckets[0]);
     eventually("it is told when it is served again", || buckets[1].has(b"not told"));
+}
+
+#[test]
+fn a_bucket_can_be_withdrawn_while_all_of_it_is_read() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    eventually("they meet", || peers[1].sync().is_ok_and(|met| met.peers == 1));
+    buckets[0].set_endless();
+    let fetches = buckets[0].fetches();
+    let failure = thread::scope(|scope| {
+        let mend = || peers[0].net.mend(&name(), &mut |_| true);
+        let mending = thread::Builder::new().name("mend".into()).spawn_scoped(scope, mend).unwrap();
+        eventually("it is read", || buckets[0].fetches() > fetches);
+        peers[0].net.withdraw(&name());
+        mending.join().unwrap().unwrap_err()
+    });
+    assert!(failure.message.contains("was unmounted meanwhile"), "{}", failure.message);
 }
 
 #[test]
