@@ -18,7 +18,7 @@ use std::{
 };
 
 use cairnfs_merge::{Node, NodeId, OpId, VersionVector};
-use cairnfs_store::BlobRef;
+use cairnfs_store::{BlobRef, disk::Space};
 
 use crate::{
     BucketId, Done, Error, Health, Observer, Options, Outdated, Result, Role, Time,
@@ -141,6 +141,8 @@ struct Accounts {
     stopped: AtomicBool,
     /// Whether somebody was refused space since some was last looked for.
     starved: AtomicBool,
+    /// Bytes of the write that was refused last, unless one since was not.
+    refused: AtomicI64,
     read_only: AtomicBool,
     /// Whether the bucket's members let this device write.
     may_write: AtomicBool,
@@ -175,6 +177,7 @@ impl Shared {
             space: AtomicI64::default(),
             stopped: AtomicBool::default(),
             starved: AtomicBool::default(),
+            refused: AtomicI64::default(),
             read_only: AtomicBool::default(),
             may_write: AtomicBool::default(),
             fetches: AtomicU64::default(),
@@ -393,15 +396,32 @@ impl Shared {
         if self.accounts.space.load(Ordering::Relaxed) - bytes > SPACE_LOW_BYTES {
             return Ok(());
         }
-        let free = self.vault.space()?.free_bytes.min(i64::MAX.cast_unsigned()).cast_signed();
-        let waiting = self.accounts.unsaved.load(Ordering::Relaxed).max(0);
-        let space = free - waiting - SAVE_OVERHEAD_BYTES;
+        let space = self.space(self.vault.space()?);
         self.accounts.space.store(space, Ordering::Relaxed);
-        if space < bytes {
+        let is_short = space < bytes;
+        self.accounts.refused.store(if is_short { bytes.max(1) } else { 0 }, Ordering::Relaxed);
+        if is_short {
             self.accounts.starved.store(true, Ordering::Relaxed);
             return Err(Error::NoSpace);
         }
         Ok(())
+    }
+
+    /// What of the space on a disk writes may still take; below zero if not even what waits can be
+    /// saved.
+    pub(crate) fn space(&self, disk: Space) -> i64 {
+        let free = disk.free_bytes.min(i64::MAX.cast_unsigned()).cast_signed();
+        let waiting = self.accounts.unsaved.load(Ordering::Relaxed).max(0);
+        free - waiting - SAVE_OVERHEAD_BYTES
+    }
+
+    /// How saving fares, and whether writes are refused for want of space.
+    pub(crate) fn health(&self) -> Health {
+        let health = self.report.lock().health.clone();
+        let refused = self.accounts.refused.load(Ordering::Relaxed);
+        // Space may have come back since.
+        let is_short = || self.vault.space().is_ok_and(|disk| self.space(disk) < refused);
+        if health == Health::Good && refused > 0 && is_short() { Health::NoSpace } else { health }
     }
 
     /// Whether somebody was refused space since [`Shared::fed`].

@@ -251,7 +251,8 @@ pub struct StatFs {
 pub enum Health {
     /// All is well.
     Good,
-    /// The last save found no space; the dirty data waits in memory.
+    /// The last save found no space, and the dirty data waits in memory; or a write was refused for
+    /// want of space that is still not there.
     NoSpace,
     /// A write or barrier failed: read-only until the bucket is opened again.
     Poisoned {

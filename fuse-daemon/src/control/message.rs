@@ -323,7 +323,7 @@ pub(crate) struct MountReport {
 /// Why saves do not reach the disk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Trouble {
-    /// The disk is full; what is dirty waits in memory.
+    /// The disk is full: writes are refused, and what is dirty, if anything is, waits in memory.
     NoSpace,
     /// A write or barrier failed, with this reason; nothing more is saved.
     Poisoned(String),
@@ -377,9 +377,14 @@ impl MountReport {
         }
     }
 
-    /// Whether everything written is durable.
+    /// Whether everything written is durable. What is refused for want of space is not written.
     pub(crate) fn is_safe(&self) -> bool {
-        self.unsaved_bytes == 0 && self.unsaved_changes == 0 && self.trouble.is_none()
+        self.is_saved() && matches!(self.trouble, None | Some(Trouble::NoSpace))
+    }
+
+    /// Whether nothing waits to be saved.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.unsaved_bytes == 0 && self.unsaved_changes == 0
     }
 }
 

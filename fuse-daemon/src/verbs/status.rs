@@ -133,6 +133,7 @@ fn what_is_unsafe(mount: &MountReport) -> String {
     };
     match &mount.trouble {
         None => unsaved(),
+        Some(Trouble::NoSpace) if mount.is_saved() => "no space left for new writes".to_owned(),
         Some(Trouble::NoSpace) => format!("no space left, {}", unsaved()),
         Some(Trouble::Poisoned(reason)) => format!("nothing is saved any more: {reason}"),
         Some(Trouble::SaveFailed(reason)) => format!("cannot be saved: {reason}"),

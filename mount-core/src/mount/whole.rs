@@ -74,7 +74,7 @@ impl Mount {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What `statfs` shows: the disk below.
+    /// What `statfs` shows: the disk below, less what saving takes.
     ///
     /// # Errors
     ///
@@ -82,11 +82,12 @@ impl Mount {
     pub fn statfs(&self) -> Result<StatFs> {
         const BLOCK_BYTES: u32 = 4096;
         let space = self.shared().vault.space()?;
+        let free_bytes = self.shared().space(space).max(0).cast_unsigned();
         let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
         Ok(StatFs {
             block_bytes: BLOCK_BYTES,
             blocks: blocks(space.total_bytes),
-            blocks_free: blocks(space.free_bytes.saturating_sub(self.shared().unsaved_bytes())),
+            blocks_free: blocks(free_bytes),
             files: 0,
         })
     }
@@ -102,6 +103,7 @@ impl Mount {
         };
         let stored_bytes = shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes);
         let open_handles = shared.handles.count();
+        let health = shared.health();
         let report = shared.report.lock();
         let unsaved_bytes = shared.unsaved_bytes();
         let unsaved = unsaved_bytes > 0 || unsaved_changes > 0;
@@ -116,7 +118,7 @@ impl Mount {
             policy: shared.options.policy,
             conflicts,
             stored_bytes,
-            health: report.health.clone(),
+            health,
             read_only: shared.is_read_only(),
             barriers: report.barriers,
             open_handles,

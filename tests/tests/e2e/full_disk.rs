@@ -43,6 +43,32 @@ fn the_writer_gets_enospc_and_what_was_saved_stays() {
     }
 }
 
+/// `df` shows no room that no write gets, and `status` says that there is none.
+#[test]
+fn a_disk_on_which_nothing_can_be_written_is_said_to_be_full() {
+    let home = Home::on(Image::tmpfs(48));
+    let ballast = home.image().path().join("ballast");
+    fs::write(&ballast, vec![1; 16 << 20]).unwrap();
+    let peer = Peer::on(home, &[]);
+    fill(&peer, "f", 300_000);
+    fill(&peer, "g", 6);
+    let stat = rustix::fs::statvfs(&*peer.dir()).unwrap();
+    assert_eq!(stat.f_bavail * stat.f_frsize, 0, "and 6 bytes are refused");
+    let home = peer.home();
+    let text = home.cairnfs(&["status", BUCKET]).ok().stdout;
+    assert!(text.contains("no space left"), "{text}");
+    let json = home.cairnfs(&["status", BUCKET, "--wait-safe", "--json"]).ok().json();
+    assert_eq!(json["buckets"][0]["health"], "no-space", "{json}");
+    // What was refused was not written: all that was is saved.
+    assert_eq!(json["safe"], true, "{json}");
+    fs::remove_file(ballast).unwrap();
+    eventually("writing goes on", Duration::from_secs(30), || {
+        cairnfs_tests::peer::write(&peer.path("again"), &data::bytes(9, 1 << 20)).is_ok()
+    });
+    let json = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    assert_eq!(json["buckets"][0]["health"], "good", "{json}");
+}
+
 #[test]
 fn deleting_works_on_a_full_disk_and_writing_goes_on_when_there_is_space_again() {
     let home = Home::on(Image::tmpfs(64));
