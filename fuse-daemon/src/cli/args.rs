@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use cairnfs_mount_core::SavePolicy;
-use clap::Args;
+use clap::{Args, value_parser};
 
 use crate::{
     home::BucketName,
@@ -154,7 +154,7 @@ pub(crate) struct LogArgs {
     /// Only versions that changed this path: in the bucket, or below its mount point
     pub(crate) path: Option<PathBuf>,
     /// At most so many versions, newest first
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     /// At most so many changed paths of each version
     #[arg(long, value_name = "N", default_value_t = 20)]

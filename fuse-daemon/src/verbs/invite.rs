@@ -1,5 +1,7 @@
 //! `cairnfs invite`: prints a ticket with which another device joins a bucket.
 
+use std::time::Duration;
+
 use super::{Context, members::word};
 use crate::{
     cli::InviteArgs,
@@ -10,11 +12,19 @@ use crate::{
     when,
 };
 
+/// Longer than anybody takes to use a ticket.
+const LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 pub(super) fn run(context: &Context, args: &InviteArgs) -> Result<()> {
     context.describe(&args.bucket)?;
     let Span(lifetime) = args.lifetime;
     if lifetime.is_zero() {
         return Err(Failure::usage("--for 0s: nobody could use the ticket"));
+    }
+    if lifetime > LIFETIME_MAX {
+        let message =
+            format!("--for {}: a ticket is good for a year (365d) at most", args.lifetime);
+        return Err(Failure::usage(message));
     }
     let role = args.role.into();
     let request = InviteRequest { bucket: args.bucket.clone(), role, lifetime, uses: args.uses };

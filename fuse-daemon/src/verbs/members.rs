@@ -100,6 +100,12 @@ fn ask(context: &Context, opening: Opening) -> Result<MembersReport> {
 fn find<'a>(members: &'a [Member], device: &str, args: &RemoveArgs) -> Result<&'a Member> {
     let named: Vec<_> = members.iter().filter(|member| member.name == device).collect();
     let digits = device.to_ascii_lowercase();
+    let is_key = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let few = if is_key && digits.len() < KEY_DIGITS_MIN {
+        format!(", and a key is named by at least {KEY_DIGITS_MIN} of its digits")
+    } else {
+        String::new()
+    };
     let found = if named.is_empty() && digits.len() >= KEY_DIGITS_MIN {
         members.iter().filter(|member| hex(&member.key).starts_with(&digits)).collect()
     } else {
@@ -110,7 +116,8 @@ fn find<'a>(members: &'a [Member], device: &str, args: &RemoveArgs) -> Result<&'
         [] => Err(Failure::new(
             Code::NotFound,
             format_args!(
-                "no member of bucket '{0}' is called '{device}' ('cairnfs members {0}' lists them)",
+                "no member of bucket '{0}' is called '{device}'{few} ('cairnfs members {0}' lists \
+                 them)",
                 args.bucket
             ),
         )),
@@ -158,8 +165,11 @@ mod tests {
         assert_eq!(found("nas"), Ok(0xcd));
         assert_eq!(found("ABAB"), Ok(0xab));
         assert_eq!(found("laptop").unwrap_err().code, Code::Usage);
-        for nobody in ["", "aba", "phone", "abac"] {
-            assert_eq!(found(nobody).unwrap_err().code, Code::NotFound, "{nobody}");
+        for (nobody, is_too_short) in [("", false), ("aba", true), ("fo", false), ("abac", false)] {
+            let failure = found(nobody).unwrap_err();
+            assert_eq!(failure.code, Code::NotFound, "{nobody}");
+            let says_why = failure.message.contains("at least 4");
+            assert_eq!(says_why, is_too_short, "{}", failure.message);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `cairnfs strategy`: shows or sets how conflicts are treated.
 
+use std::collections::BTreeSet;
+
 use cairnfs_mount_core::Settings;
 use serde::Serialize;
 
@@ -25,6 +27,7 @@ struct Rule {
 }
 
 pub(super) fn run(context: &Context, args: &StrategyArgs) -> Result<()> {
+    refuse_two_rules_for_one_glob(args)?;
     let opening = context.opening(&args.bucket, &args.passphrase)?;
     let client = Client::connect_or_start(&context.home, None)?;
     let request = Request::Settings(opening.clone());
@@ -48,6 +51,18 @@ pub(super) fn run(context: &Context, args: &StrategyArgs) -> Result<()> {
         ui::note("nothing was changed: this is what would hold");
     }
     Ok(())
+}
+
+/// Which of two was meant cannot be told.
+fn refuse_two_rules_for_one_glob(args: &StrategyArgs) -> Result<()> {
+    let mut globs = BTreeSet::new();
+    match args.rules.iter().find(|rule| !globs.insert(&rule.glob)) {
+        Some(rule) => {
+            let message = format!("--rule: two are given for '{}', one can hold", rule.glob);
+            Err(Failure::usage(message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The settings with what the command line changes.
