@@ -151,7 +151,7 @@ pub(crate) struct LogArgs {
     /// The bucket
     #[arg(value_name = "NAME")]
     pub(crate) bucket: BucketName,
-    /// Only versions that changed this path: in the bucket, or below its mount point
+    /// Only versions that changed this: a path below the mount point, or one in the bucket
     pub(crate) path: Option<PathBuf>,
     /// At most so many versions, newest first
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..))]

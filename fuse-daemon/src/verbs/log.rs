@@ -80,14 +80,14 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     Ok(())
 }
 
-/// The path inside the bucket of what a person wrote: a path in the bucket, or an absolute one
-/// below its mount point.
+/// The path inside the bucket of what a person wrote: a path below its mount point, also from where
+/// the person stands, or else one in the bucket.
 pub(super) fn inside(context: &Context, bucket: &BucketName, path: &Path) -> Result<Vec<u8>> {
     let mounts = context.mounts()?;
-    let dir = mounts.iter().find(|mount| mount.bucket == *bucket).map(|mount| &mount.dir);
-    let resolved = if path.is_absolute() { place::resolve(path)? } else { path.to_owned() };
-    let below = dir.and_then(|dir| resolved.strip_prefix(dir).ok()).unwrap_or(path);
-    joined(below, path)
+    let mount = mounts.iter().find(|mount| mount.bucket == *bucket);
+    let resolved = place::resolve_parent(path)?;
+    let below = mount.and_then(|mount| resolved.strip_prefix(&mount.dir).ok());
+    joined(below.unwrap_or(path), path)
 }
 
 fn document(version: &VersionReport, device: [u8; 32]) -> Version {

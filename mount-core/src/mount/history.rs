@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use cairnfs_merge::{Node, NodeId, Tree, spots};
+use cairnfs_merge::{Name, Node, NodeId, Tree, View, spots};
 use cairnfs_store::{BlobId, map::Root};
 
 use super::{Mount, Version};
@@ -13,6 +13,7 @@ use crate::{
     ChangedPath, Error, Kind, PathChange, Result,
     file::{Base, Data},
     manifest::Manifest,
+    places,
     tree::{BaseTree, keys},
 };
 
@@ -21,7 +22,8 @@ const DEPTH_MAX: usize = 1 << 17;
 
 impl Mount {
     /// Versions from the newest back, at most `limit`; with `path` only those that changed it or
-    /// what is below it. At most `max_changes` changed paths are listed for each.
+    /// what is below it, wherever that was then. At most `max_changes` changed paths are listed for
+    /// each.
     ///
     /// # Errors
     ///
@@ -33,14 +35,19 @@ impl Mount {
         max_changes: usize,
     ) -> Result<Vec<Version>> {
         let mut history = self.history();
+        let nodes = path.map_or(Ok(Vec::new()), |path| self.nodes_at(path))?;
+        let wanted = |change: &ChangedPath, lineage: &[NodeId]| {
+            path.is_none_or(|path| is_within(&change.path, path))
+                || lineage.iter().any(|id| nodes.contains(id))
+        };
         let mut versions = Vec::new();
         while versions.len() < limit {
             let Some((id, manifest)) = history.next().transpose()? else { break };
             let mut changes = Vec::new();
             let mut more_changes = false;
             if let Some(before) = self.root_before(&manifest)? {
-                self.changes(before, manifest.root, &mut |change| {
-                    let wanted = path.is_none_or(|path| is_within(&change.path, path));
+                self.changes(before, manifest.root, &mut |change, lineage| {
+                    let wanted = wanted(&change, lineage);
                     if wanted && changes.len() < max_changes.max(1) {
                         changes.push(change);
                     } else {
@@ -58,6 +65,21 @@ impl Mount {
             versions.push(Version { id: id.0, time, author, parents, changes, more_changes });
         }
         Ok(versions)
+    }
+
+    /// The nodes that `path` shows now; none if it shows nothing.
+    fn nodes_at(&self, path: &[u8]) -> Result<Vec<NodeId>> {
+        let core = self.shared().core.read();
+        let mut nodes = vec![NodeId::Root];
+        let mut dirs = places::group(&core.tree, &NodeId::Root)?;
+        for name in path.split(|byte| *byte == b'/') {
+            let Ok(name) = Name::new(name) else { return Ok(Vec::new()) };
+            let entry = View::new(&core.tree).lookup(&dirs, &name)?;
+            let Some(entry) = entry else { return Ok(Vec::new()) };
+            dirs = places::group(&core.tree, &entry.id())?;
+            nodes = entry.ids;
+        }
+        Ok(nodes)
     }
 
     /// The newest version and those before it, as far as they are kept: each after all that follow
@@ -91,12 +113,13 @@ impl Mount {
         Manifest::open(&blobs.get(&blob)?)
     }
 
-    /// Hands the paths that differ to `each` until it says enough.
+    /// Hands the paths that differ to `each`, with the nodes from there up to the root, until it says
+    /// enough.
     fn changes(
         &self,
         old: Root,
         new: Root,
-        each: &mut dyn FnMut(ChangedPath) -> bool,
+        each: &mut dyn FnMut(ChangedPath, &[NodeId]) -> bool,
     ) -> Result<()> {
         let vault = &self.shared().vault;
         let (before, after) =
@@ -116,8 +139,8 @@ impl Mount {
                 (Some(_), None) => (PathChange::Removed, &before),
                 (Some(was), Some(is)) if was.places != is.places => {
                     // Moved: gone from where it was, and come to where it is.
-                    let path = path_of(&before, &id)?;
-                    if !each(ChangedPath { change: PathChange::Removed, path }) {
+                    let (path, lineage) = place_of(&before, &id)?;
+                    if !each(ChangedPath { change: PathChange::Removed, path }, &lineage) {
                         break;
                     }
                     (PathChange::Added, &after)
@@ -125,8 +148,8 @@ impl Mount {
                 (Some(was), Some(is)) if differs(was, is) => (PathChange::Changed, &after),
                 _ => continue,
             };
-            let path = path_of(changed.1, &id)?;
-            if !path.is_empty() && !each(ChangedPath { change: changed.0, path }) {
+            let (path, lineage) = place_of(changed.1, &id)?;
+            if !path.is_empty() && !each(ChangedPath { change: changed.0, path }, &lineage) {
                 break;
             }
         }
@@ -374,9 +397,16 @@ fn is_within(path: &[u8], ancestor: &[u8]) -> bool {
 
 /// The path of a node from the root, without a leading slash.
 fn path_of(tree: &BaseTree, id: &NodeId) -> Result<Vec<u8>> {
+    place_of(tree, id).map(|(path, _)| path)
+}
+
+/// The path of a node, as [`path_of`], and the node with those above it.
+fn place_of(tree: &BaseTree, id: &NodeId) -> Result<(Vec<u8>, Vec<NodeId>)> {
     let mut names = Vec::new();
+    let mut lineage = Vec::new();
     let mut at = *id;
     while at != NodeId::Root {
+        lineage.push(at);
         let node = tree.node(&at)?.ok_or(Error::Stale)?;
         let displaced = tree.displaced(&at)?;
         let Some(spot) = spots(&node, displaced.as_ref()).into_iter().next() else { break };
@@ -387,5 +417,6 @@ fn path_of(tree: &BaseTree, id: &NodeId) -> Result<Vec<u8>> {
         }
     }
     names.reverse();
-    Ok(names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>().join(&b'/'))
+    let path = names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>().join(&b'/');
+    Ok((path, lineage))
 }

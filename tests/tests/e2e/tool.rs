@@ -158,6 +158,38 @@ fn publish_prints_the_version_that_log_then_shows() {
     assert!(home.cairnfs(&["log", BUCKET]).ok().stdout.contains(&ids[0][..8]));
 }
 
+/// What is at a path now is followed to where it was before.
+#[test]
+fn log_of_a_path_follows_what_was_moved_there() {
+    let peer = Peer::new();
+    let home = peer.home();
+    let publish = || home.cairnfs(&["publish", BUCKET]).ok().stdout[..8].to_owned();
+    fs::create_dir(peer.path("d")).unwrap();
+    peer.write("d/y", "1");
+    let made = publish();
+    peer.write("d/y", "2");
+    let changed = publish();
+    peer.write("other", "x");
+    let elsewhere = publish();
+    fs::rename(peer.path("d"), peer.path("dd")).unwrap();
+    let moved = publish();
+    let listed = |mut command: Command| {
+        let log = run(&mut command, Duration::from_secs(60)).ok().stdout;
+        let ids = [&made, &changed, &elsewhere, &moved];
+        ids.map(|id| log.contains(id.as_str()))
+    };
+    let of = |path: &str| listed(home.command(&["log", BUCKET, path]));
+    assert_eq!(of("dd/y"), [true, true, false, false]);
+    assert_eq!(of("dd"), [true, true, false, true]);
+    assert_eq!(of("d"), [true, true, false, true]);
+    assert_eq!(of(peer.path("dd/y").to_str().unwrap()), [true, true, false, false]);
+    // As everywhere else, a path is meant from where one stands.
+    let mut inside = home.command(&["log", BUCKET, "y"]);
+    inside.current_dir(peer.path("dd"));
+    assert_eq!(listed(inside), [true, true, false, false]);
+    home.cairnfs(&["log", BUCKET, "--limit", "0"]).exits(2).says(&["--limit"]);
+}
+
 #[test]
 fn a_version_is_published_by_itself_once_it_is_quiet() {
     let peer = Peer::new();
