@@ -212,6 +212,9 @@ pub(crate) struct CheckArgs {
     /// open again, without what cannot be read
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Say what --repair would do, change nothing
+    #[arg(long, requires = "repair")]
+    pub(crate) dry_run: bool,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -185,8 +185,18 @@ pub(crate) struct RestoreRequest {
 pub(crate) struct CheckRequest {
     /// The bucket and what opens it.
     pub(crate) opening: Opening,
-    /// Make good what can be made good from what is there; only of a bucket that is not mounted.
-    pub(crate) repair: bool,
+    /// Make good what can be made good: of a mounted bucket from other devices, else from what is
+    /// there.
+    pub(crate) repair: Option<Repair>,
+}
+
+/// How to repair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Repair {
+    /// Only say what would be done.
+    Plan,
+    /// Do it.
+    Do,
 }
 
 /// What the daemon says while it works, and at last.

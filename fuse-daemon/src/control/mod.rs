@@ -20,7 +20,7 @@ pub(crate) use client::{Client, stop_by_signal};
 pub(crate) use launch::{detach, tell_ready};
 pub(crate) use message::{
     Answer, CheckRequest, Event, How, KernelOptions, LogRequest, MountReport, MountRequest,
-    Opening, Progress, Request, RestoreRequest, StatusReport, Trouble, UnmountRequest,
+    Opening, Progress, Repair, Request, RestoreRequest, StatusReport, Trouble, UnmountRequest,
     VersionReport,
 };
 pub(crate) use patience::Limit;

@@ -75,6 +75,37 @@ impl Daemon {
         Ok(())
     }
 
+    /// Says what [`Daemon::repair`] would leave out; fails if there is anything.
+    pub(super) fn plan_repair(
+        &self,
+        opening: &Opening,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let name = &opening.bucket;
+        let _claim = self.claim(name, "being checked")?;
+        let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
+        let dir = self.home.bucket_dir(name);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let report = cairnfs_store::check(&disk, &dir, Some(&keys), &mut |read| {
+            say(Event::Progress(Progress::Checking {
+                done: read.done_bytes,
+                total: read.total_bytes,
+            }));
+        })
+        .map_err(|err| Failure::bucket(name, &CoreError::from(err)))?;
+        say(Event::Note("nothing was changed: the index would be made anew".to_owned()));
+        for one in &report.damage {
+            let pack = one.pack.file_name().unwrap_or_default().display();
+            say(Event::Damage(None, format!("{pack} at byte {} cannot be read", one.offset)));
+        }
+        let would = match report.damage.len() {
+            0 => return Ok(()),
+            1 => "1 damaged record would be left out".to_owned(),
+            more => format!("{more} damaged records would be left out"),
+        };
+        Err(Failure::new(Code::Damage, format_args!("bucket '{name}': {would}")))
+    }
+
     fn keys(&self, opening: &Opening) -> Result<KeyRing, KeyFileError> {
         let path = self.home.bucket_dir(&opening.bucket).join("key");
         let key = keyfile::read(&RealDisk, &path)?;

@@ -7,7 +7,8 @@ use cairnfs_mount_core::{Error, Mount, Options, PastItem};
 use super::{Daemon, mounting::give_up};
 use crate::{
     control::{
-        Answer, CheckRequest, Event, LogRequest, Opening, Progress, RestoreRequest, VersionReport,
+        Answer, CheckRequest, Event, LogRequest, Opening, Progress, Repair, RestoreRequest,
+        VersionReport,
     },
     exit::{Code, Failure, Result},
     ui::shown,
@@ -110,9 +111,10 @@ impl Daemon {
         let options = Options { read_only: true, ..Options::default() };
         let is_open = self.table.open(name).is_some();
         match (request.repair, is_open) {
-            (true, true) => self.mend(name, say)?,
-            (true, false) => self.repair(&request.opening, say)?,
-            (false, _) => (),
+            (Some(Repair::Plan), false) => return self.plan_repair(&request.opening, say),
+            (Some(Repair::Do), true) => self.mend(name, say)?,
+            (Some(Repair::Do), false) => self.repair(&request.opening, say)?,
+            (Some(Repair::Plan), true) | (None, _) => (),
         }
         let mut damages = 0_u64;
         let say = RefCell::new(say);
@@ -137,12 +139,13 @@ impl Daemon {
             more => format!("{more} damages found"),
         };
         let left = match (request.repair, is_open) {
-            (true, true) => ", which no connected device has whole",
-            (true, false) => {
+            (Some(Repair::Plan), _) => ", which connected devices would be asked for",
+            (Some(Repair::Do), true) => ", which no connected device has whole",
+            (Some(Repair::Do), false) => {
                 ", for which there is no other copy here: mounted, the same command asks other \
                  devices"
             }
-            (false, _) => "",
+            (None, _) => "",
         };
         Err(Failure::new(Code::Damage, format!("bucket '{name}': {found}{left}")))
     }

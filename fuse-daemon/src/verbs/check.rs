@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Context, show};
 use crate::{
     cli::CheckArgs,
-    control::{CheckRequest, Client, Event, Progress, Request},
+    control::{CheckRequest, Client, Event, Progress, Repair, Request},
     exit::{Code, Result},
     ui,
     ui::ProgressLine,
@@ -38,7 +38,8 @@ pub(super) fn run(context: &Context, args: &CheckArgs) -> Result<()> {
     let mut damaged = Vec::new();
     let mut checked_bytes = 0;
     let client = Client::connect_or_start(&context.home, None)?;
-    let request = Request::Check(CheckRequest { opening, repair: args.repair });
+    let how = if args.dry_run { Repair::Plan } else { Repair::Do };
+    let request = Request::Check(CheckRequest { opening, repair: args.repair.then_some(how) });
     let outcome = client.ask(&request, &mut |event| match event {
         Event::Damage(path, what) => {
             line.clear();

@@ -109,6 +109,42 @@ fn a_bucket_with_damage_is_checked_without_a_mount_too() {
     assert!(json.to_string().contains("victim"), "{json}");
 }
 
+/// A repair that is only planned changes nothing, and names what the repair then leaves out.
+#[test]
+fn a_planned_repair_names_what_would_be_left_out() {
+    let peer = Peer::new();
+    let home = peer.home();
+    for n in 0..12 {
+        peer.write(format!("f{n}"), data::bytes(n, 40_000));
+    }
+    peer.stop();
+    let (pack, to) = end_of_packs(home);
+    for place in (to / 4..to - 10_000).step_by(60_000) {
+        damage(&pack, place);
+    }
+    let contents = || home.packs().into_iter().map(|(path, _)| fs::read(path).unwrap());
+    let before: Vec<_> = contents().collect();
+    let planned = home.cairnfs(&["check", BUCKET, "--repair", "--dry-run"]).exits(8);
+    let planned = planned.says(&["would be left out"]);
+    assert!(contents().eq(before), "a plan changed something");
+    let json = home.cairnfs(&["check", BUCKET, "--repair", "--dry-run", "--json"]).exits(8).json();
+    // `PACK at byte N`, wherever it stands in a line.
+    let places = |text: &str| -> Vec<String> {
+        let found = text.lines().filter_map(|line| line.split_once(" at byte "));
+        let word = |(before, after): (&str, &str)| {
+            let pack = before.rsplit(' ').next().unwrap().to_owned();
+            format!("{pack} {}", after.split(' ').next().unwrap())
+        };
+        found.map(word).collect()
+    };
+    let planned = places(&planned.stdout);
+    assert!(planned.len() > 2, "{planned:?}");
+    assert_eq!(json["damaged"].as_array().unwrap().len(), planned.len(), "{json}");
+    let repaired = home.cairnfs(&["check", BUCKET, "--repair"]);
+    assert_eq!(places(&repaired.stderr), planned, "{repaired}");
+    home.cairnfs(&["check", BUCKET, "--dry-run"]).exits(2);
+}
+
 #[test]
 fn a_torn_tail_is_cut_and_what_was_saved_before_it_stays() {
     let peer = Peer::new();
