@@ -6,11 +6,13 @@
 //! 2. Colour and progress appear on a terminal only, and no colour if `NO_COLOR` is set.
 //! 3. A reader that goes away (`cairnfs log x | head`) ends the output, not the verb; any other
 //!    failure to write a result makes the verb fail.
-//! 4. A name from a bucket reaches a terminal without control characters.
+//! 4. A name from a bucket, or a path, reaches a terminal without control characters.
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
+    os::unix::ffi::OsStrExt,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -62,7 +64,7 @@ pub(crate) fn note(line: impl Display) {
 
 /// Says why the verb failed: always the last line on stderr.
 pub(crate) fn failure(failure: &Failure) {
-    note(format_args!("cairnfs: {}", failure.message));
+    note(format_args!("cairnfs: {}", shown(failure.message.as_bytes())));
 }
 
 /// `text` as good news.
@@ -95,6 +97,11 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// A path outside of a bucket, as [`shown`].
+pub(crate) fn shown_path(path: &Path) -> String {
+    shown(path.as_os_str().as_bytes())
 }
 
 /// A line on stderr that is rewritten while something goes on.

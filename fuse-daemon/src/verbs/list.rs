@@ -63,8 +63,10 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
     for bucket in list.buckets {
         let state = match (&bucket.error, &bucket.dir) {
             (Some(error), _) => error.clone(),
-            (None, Some(dir)) if bucket.read_only => format!("at {} (read-only)", dir.display()),
-            (None, Some(dir)) => format!("at {}", dir.display()),
+            (None, Some(dir)) => {
+                let read_only = if bucket.read_only { " (read-only)" } else { "" };
+                format!("at {}{read_only}", ui::shown_path(dir))
+            }
             (None, None) => "not mounted".to_owned(),
         };
         let size = Size(bucket.stored_bytes).about();

@@ -209,7 +209,7 @@ fn show(line: &mut ProgressLine, event: Event) {
         },
         Event::Note(text) => {
             line.clear();
-            ui::note(text);
+            ui::note(ui::shown(text.as_bytes()));
         }
         Event::Version(_)
         | Event::Damage(..)

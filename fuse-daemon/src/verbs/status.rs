@@ -162,7 +162,7 @@ fn print(context: &Context, all: &[Found]) {
                     print_stored(stored, &one.peers);
                 }
                 if let Some(dead) = &one.dead {
-                    let dir = dead.dir.display();
+                    let dir = ui::shown_path(&dead.dir);
                     ui::result(format_args!(
                         "  health        {LOST}; mount it again at {dir}, or run 'cairnfs umount \
                          {dir}'"
@@ -177,7 +177,7 @@ fn print_mount(context: &Context, mount: &MountReport, peers: &[PeerReport]) {
     let row = |key: &str, value: String| ui::result(format_args!("  {key:<13} {value}"));
     let place =
         if mount.detached { "unmounted by others, but still in use, at" } else { "mounted at" };
-    ui::result(format_args!("{}: {place} {}", mount.bucket, mount.dir.display()));
+    ui::result(format_args!("{}: {place} {}", mount.bucket, ui::shown_path(&mount.dir)));
     row("last save", when::ago(mount.last_save));
     let head = hex(&mount.head[..8]);
     let more = if mount.unpublished { "; later changes are saved, not published yet" } else { "" };

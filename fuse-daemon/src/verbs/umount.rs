@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &UmountArgs) -> Result<()> {
             Ok(()) => {
                 ui::note(format_args!(
                     "its daemon had died; took away the dead mount at {}. What was saved is safe.",
-                    dir.display()
+                    ui::shown_path(&dir)
                 ));
                 Ok(())
             }

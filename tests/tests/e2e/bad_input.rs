@@ -1,9 +1,9 @@
 //! A bad argument is said in one line that names it, with the exit code of its kind, and changes
 //! nothing.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
-use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process};
+use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process, run};
 
 /// One line, or a few of usage, that a person can act on; no panic, no backtrace.
 #[track_caller]
@@ -246,6 +246,25 @@ fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
     is_plain(&missing);
 }
 
+/// A path cannot steer the terminal of who reads it, nor look like another line.
+#[test]
+fn the_name_of_a_mount_point_is_shown_without_control_characters() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("a\nsafe: yes\x1b[2J");
+    home.mount(BUCKET, &dir, &[]);
+    // That no escape is among it is asserted of all that is said.
+    let listed = home.cairnfs(&["list"]).ok().stdout;
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    let status = home.cairnfs(&["status"]).ok().stdout;
+    assert_eq!(status.lines().filter(|line| line.starts_with("safe")).count(), 1, "{status}");
+    assert!(status.contains("a\\nsafe: yes\\u{1b}[2J"), "{status}");
+    let outcome = home.umount(&dir).ok();
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    let outcome = home.umount(&dir).exits(3);
+    is_plain(&outcome);
+}
+
 #[test]
 fn a_broken_config_is_named_and_stops_nothing_that_runs() {
     let home = Home::new();
@@ -306,14 +325,14 @@ fn without_dev_fuse_mounting_says_what_is_missing() {
     let home = Home::new();
     home.create(BUCKET);
     let dir = home.dir("mnt");
-    let mut command = std::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     command
         .args(["-m", "sh", "-ec", HIDE, "sh"])
         .arg(home.dir("dev"))
         .arg(cairnfs_tests::binary::path())
         .args(["mount", BUCKET])
         .arg(&dir);
-    let outcome = cairnfs_tests::run(home.settle(&mut command), Duration::from_secs(60)).exits(7);
+    let outcome = run(home.settle(&mut command), Duration::from_secs(60)).exits(7);
     is_plain(&outcome);
     outcome.says(&["fuse"]);
 }
@@ -351,9 +370,9 @@ fn a_new_passphrase_is_asked_for_twice_and_an_old_one_once() {
     let home = Home::new();
     let dir = home.dir("mnt");
     let typed = |answers: &str, args: &[&str]| {
-        let mut command = std::process::Command::new("python3");
+        let mut command = Command::new("python3");
         command.args(["-c", TERMINAL, answers]).arg(cairnfs_tests::binary::path()).args(args);
-        cairnfs_tests::run(home.settle(&mut command), Duration::from_secs(90))
+        run(home.settle(&mut command), Duration::from_secs(90))
     };
     let differ = typed("one secret,another", &["create", BUCKET]);
     assert!(!matches!(differ.code, Some(0 | 99)), "two different passphrases were taken: {differ}");
