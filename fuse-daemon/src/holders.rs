@@ -12,14 +12,15 @@ use std::{
 const SHOWN_MAX: usize = 5;
 
 /// `process 12 (bash)`, for each that has its working directory, its root, its program or an open
-/// file at or below `dir`.
-pub(crate) fn of(dir: &Path) -> Vec<String> {
+/// file at or below `dir`; but for this process and the one that asks.
+pub(crate) fn of(dir: &Path, asking: Option<u32>) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let process = entry.path();
-        if pid != std::process::id() && holds(&process, dir) {
+        let is_asking = pid == std::process::id() || asking == Some(pid);
+        if !is_asking && holds(&process, dir) {
             if found.len() == SHOWN_MAX {
                 found.push("others".to_owned());
                 break;

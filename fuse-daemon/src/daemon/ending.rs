@@ -35,6 +35,8 @@ struct Terms {
     discard: bool,
     /// A user of the mount is no reason to stay.
     detach_busy: bool,
+    /// The process that wants it, which is no such user, wherever it was started.
+    asking: Option<u32>,
 }
 
 impl Daemon {
@@ -42,6 +44,7 @@ impl Daemon {
     pub(super) fn unmount(
         &self,
         request: &UnmountRequest,
+        asking: u32,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
         let served = self.table.find_dir(&request.dir).ok_or_else(|| not_mounted(&request.dir))?;
@@ -50,6 +53,7 @@ impl Daemon {
             deadline: request.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             discard: request.discard,
             detach_busy: request.detach_busy,
+            asking: Some(asking),
         };
         let ended = self.end_one(&served, terms, say);
         self.table.stay(&served);
@@ -61,7 +65,7 @@ impl Daemon {
     /// Ends everything, whatever stands in the way: what cannot be saved is lost, and said.
     pub(super) fn end_all(&self, say: &mut dyn FnMut(Event) -> bool) -> Result<()> {
         self.table.end();
-        let terms = Terms { deadline: None, discard: true, detach_busy: true };
+        let terms = Terms { deadline: None, discard: true, detach_busy: true, asking: None };
         let mut result = Ok(());
         for served in self.table.all() {
             // One that somebody else unmounts is waited for by `Table::end`.
@@ -107,7 +111,8 @@ impl Daemon {
         match served.session.unmount() {
             Ok(()) | Err(UnmountError::NotMounted(_)) => (),
             Err(UnmountError::Busy(_)) if terms.detach_busy => {
-                say(Event::Note(format!("{} is busy{}", served.dir.display(), users(served))));
+                let users = users(served, terms);
+                say(Event::Note(format!("{} is busy{users}", served.dir.display())));
                 if let Err(err) = served.session.detach() {
                     say(Event::Note(err.to_string()));
                 }
@@ -116,7 +121,7 @@ impl Daemon {
                 let message = format!(
                     "{} is busy{}: close what is open in it, then try again",
                     dir.display(),
-                    users(served)
+                    users(served, terms)
                 );
                 return Err(Failure::new(Code::MountPoint, message));
             }
@@ -140,8 +145,8 @@ impl Daemon {
 }
 
 /// ` (in use by process 12 (bash), ...)`, or nothing if it cannot be told.
-fn users(served: &Served) -> String {
-    let found = holders::of(&served.dir);
+fn users(served: &Served, terms: Terms) -> String {
+    let found = holders::of(&served.dir, terms.asking);
     if found.is_empty() { String::new() } else { format!(", in use by {}", found.join(", ")) }
 }
 

@@ -81,7 +81,8 @@ impl Drop for Seat {
 }
 
 fn serve(seat: &Seat, channel: &mut Channel) -> io::Result<()> {
-    if channel.greet()?.protocol != Hello::PROTOCOL {
+    let verb = channel.greet()?;
+    if verb.protocol != Hello::PROTOCOL {
         // It knows by now, and says so to whoever asked it.
         return Ok(());
     }
@@ -95,7 +96,7 @@ fn serve(seat: &Seat, channel: &mut Channel) -> io::Result<()> {
         return stop(&seat.daemon, channel);
     }
     let mut listening = true;
-    let answer = seat.daemon.answer(request, &mut |event| {
+    let answer = seat.daemon.answer(request, verb.pid, &mut |event| {
         listening = listening && channel.send(&event).is_ok();
         listening
     });
@@ -119,7 +120,13 @@ fn stop(daemon: &Daemon, channel: &mut Channel) -> io::Result<()> {
 }
 
 impl Daemon {
-    fn answer(&self, request: Request, say: &mut dyn FnMut(Event) -> bool) -> Result<Answer> {
+    /// Answers what the process `asking` wants.
+    fn answer(
+        &self,
+        request: Request,
+        asking: u32,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Answer> {
         match request {
             Request::Status { save } => {
                 let (mounts, peers) = (self.status(save), self.net.peers());
@@ -135,7 +142,7 @@ impl Daemon {
                 }
                 Ok(Answer::Done)
             }
-            Request::Unmount(request) => self.unmount(&request, say).map(|()| Answer::Done),
+            Request::Unmount(request) => self.unmount(&request, asking, say).map(|()| Answer::Done),
             Request::Log(request) => self.log(&request, say).map(|()| Answer::Done),
             Request::Restore(request) => self.restore(&request, say),
             Request::Publish(opening) => self.publish(&opening).map(Answer::Published),

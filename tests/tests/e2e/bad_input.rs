@@ -265,6 +265,21 @@ fn the_name_of_a_mount_point_is_shown_without_control_characters() {
     is_plain(&outcome);
 }
 
+/// Who asks for it is no reason why it cannot be done.
+#[test]
+fn a_busy_unmount_names_who_keeps_it_busy_and_not_itself() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &[]);
+    let inside = "cd \"$2\" && { \"$1\" umount \"$2\"; exit $?; }";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", inside, "sh"]).arg(cairnfs_tests::binary::path()).arg(&dir);
+    let outcome = run(home.settle(&mut shell), Duration::from_secs(30)).exits(6);
+    let outcome = outcome.says(&["in use by process", "(sh)"]);
+    assert!(!outcome.stderr.contains("(cairnfs)"), "{outcome}");
+}
+
 #[test]
 fn a_broken_config_is_named_and_stops_nothing_that_runs() {
     let home = Home::new();
