@@ -208,12 +208,7 @@ impl Bucket {
     /// [`Error::NoBucket`], [`Error::WrongPassphrase`], [`Error::NeedsPassphrase`],
     /// [`Error::Locked`], [`Error::Damaged`], [`Error::Newer`], [`Error::Io`].
     pub fn open(dir: &Path, device: Arc<DeviceKey>, unlock: Unlock<'_>) -> Result<Self> {
-        let Description { id, .. } = Self::describe(dir)?;
-        let (keys, key_file) = Self::unlock(dir, unlock)?;
-        // Under another name, what it publishes would belong to no bucket.
-        if id != id_of(&keys) {
-            return Err(Error::Damaged { what: "the bucket's id file".into() });
-        }
+        let (id, keys, key_file) = Self::unlock(dir, unlock)?;
         let store::Opened { appender, blobs, saves, report } =
             store::open(Arc::new(RealDisk), dir, keys, store_options(dir))?;
         log::info!(
@@ -225,7 +220,17 @@ impl Bucket {
         Ok(Self { id, device, appender, blobs, saves, key_file: Some(key_file) })
     }
 
-    fn unlock(dir: &Path, unlock: Unlock<'_>) -> Result<(KeyRing, KeyFile)> {
+    /// Sees whether `unlock` opens the key of the bucket at `dir`, and opens nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bucket::open`].
+    pub fn try_key(dir: &Path, unlock: Unlock<'_>) -> Result<()> {
+        Self::unlock(dir, unlock).map(drop)
+    }
+
+    fn unlock(dir: &Path, unlock: Unlock<'_>) -> Result<(BucketId, KeyRing, KeyFile)> {
+        let Description { id, .. } = Self::describe(dir)?;
         let path = dir.join("key");
         let key = keyfile::read(&RealDisk, &path)?;
         let passphrase = match unlock {
@@ -233,7 +238,12 @@ impl Bucket {
             Unlock::KeyFile => None,
         };
         let (secrets, rewrap) = keyfile::unlock(&key, passphrase)?;
-        Ok((KeyRing::new(secrets)?, KeyFile { path, rewrap }))
+        let keys = KeyRing::new(secrets)?;
+        // Under another name, what it publishes would belong to no bucket.
+        if id != id_of(&keys) {
+            return Err(Error::Damaged { what: "the bucket's id file".into() });
+        }
+        Ok((id, keys, KeyFile { path, rewrap }))
     }
 }
 

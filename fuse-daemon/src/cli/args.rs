@@ -85,7 +85,7 @@ pub(crate) struct MountArgs {
     /// Stay, and unmount cleanly on a signal
     #[arg(long, short = 'f')]
     pub(crate) foreground: bool,
-    /// Check what can be checked, mount nothing
+    /// Say what would be done, mount nothing; checks the passphrase and the mount point
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Mount it again whenever the daemon starts

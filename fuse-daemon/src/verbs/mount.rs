@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use cairnfs_mount_core::{Bucket, Unlock};
+
 use super::{Context, show};
 use crate::{
     at_start::{self, Remembered},
     cli::{MountArgs, MountOptions, PassphraseArgs},
     control::{Client, How, MountRequest, Opening, Request, UnmountRequest},
     daemon::{Running, Until},
-    exit::{Failure, Result},
+    exit::{Code, Failure, Result},
     interrupt::{self, OnInterrupt},
     passphrase::{self, Source},
     place, ui,
@@ -21,9 +23,6 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     let description = context.describe(&args.bucket)?;
     let dir = place::resolve(&args.dir)?;
     place::examine(&dir)?;
-    if args.dry_run {
-        return Ok(());
-    }
     let source = if description.needs_passphrase {
         Source::find(&passphrase_flags(args, &options), &context.settings, Some(&args.bucket))?
     } else {
@@ -46,6 +45,9 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         let secret = passphrase::for_existing(source.as_ref(), &args.bucket)?;
         request.opening.secret = Some(secret);
     }
+    if args.dry_run {
+        return plan(context, &request);
+    }
     if args.foreground {
         in_foreground(context, args, request, source)
     } else {
@@ -53,6 +55,25 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         ask(client, &request)?;
         keep(context, args, &request, source)
     }
+}
+
+/// Says what would be done, after looking at what can be seen without doing it.
+fn plan(context: &Context, request: &MountRequest) -> Result<()> {
+    let Opening { bucket, secret } = &request.opening;
+    let dir = ui::shown_path(&request.dir);
+    for mount in context.mounts()?.iter().filter(|mount| !mount.detached) {
+        if mount.bucket == *bucket || mount.dir == request.dir {
+            let message = format!("bucket '{}' is mounted at {dir} already", mount.bucket);
+            return Err(Failure::new(Code::MountPoint, message));
+        }
+    }
+    let unlock = secret.as_ref().map_or(Unlock::KeyFile, |it| Unlock::Passphrase(it.expose()));
+    Bucket::try_key(&context.home.bucket_dir(bucket), unlock)
+        .map_err(|err| Failure::bucket(bucket, &err))?;
+    let How { save, read_only, .. } = &request.how;
+    let read_only = if *read_only { ", read-only" } else { "" };
+    ui::result(format_args!("would mount bucket '{bucket}' at {dir}, policy {save}{read_only}"));
+    Ok(())
 }
 
 /// The flags win over the mount options, and both over the settings.

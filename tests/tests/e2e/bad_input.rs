@@ -246,6 +246,27 @@ fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
     is_plain(&missing);
 }
 
+/// What `mount --dry-run` lets pass, `mount` does.
+#[test]
+fn a_planned_mount_tries_the_passphrase_and_says_what_would_be_done() {
+    let home = Home::new();
+    let (right, wrong) = (home.beside("right"), home.beside("wrong"));
+    fs::write(&right, "correct horse battery staple\n").unwrap();
+    fs::write(&wrong, "correct horse battery stapler\n").unwrap();
+    home.cairnfs(&["create", BUCKET, "--passphrase-file", right.to_str().unwrap()]).ok();
+    let dir = home.dir("mnt");
+    let plan = |file: &Path| {
+        let file = file.to_str().unwrap();
+        home.try_mount(BUCKET, &dir, &["--dry-run", "--read-only", "--passphrase-file", file])
+    };
+    is_plain(&plan(&wrong).exits(4));
+    let said = plan(&right).ok().stdout;
+    assert!(said.contains(BUCKET) && said.contains("/mnt") && said.contains("read-only"), "{said}");
+    assert!(!mounts::is_mounted(&dir));
+    home.mount(BUCKET, &dir, &["--passphrase-file", right.to_str().unwrap()]);
+    is_plain(&plan(&right).exits(6));
+}
+
 /// A path cannot steer the terminal of who reads it, nor look like another line.
 #[test]
 fn the_name_of_a_mount_point_is_shown_without_control_characters() {
