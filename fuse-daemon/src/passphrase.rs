@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::PassphraseArgs,
-    exit::{Code, Failure, Result},
+    exit::{Code, Failure, Result, plain},
     home::BucketName,
     interrupt::OnInterrupt,
     secret::Secret,
@@ -74,7 +74,14 @@ impl Source {
     pub(crate) fn read(&self) -> Result<Secret> {
         match self {
             Self::PassphraseFile(path) => {
-                let failed = |err: &io::Error| Failure::file("read the passphrase file", path, err);
+                // Like one that is empty: nothing was begun, and another has to be named.
+                let failed = |err: &io::Error| {
+                    let path = path.display();
+                    Failure::usage(format_args!(
+                        "cannot read the passphrase file {path}: {}",
+                        plain(err)
+                    ))
+                };
                 let file = File::open(path).map_err(|err| failed(&err))?;
                 first_line(file, &path.display()).map_err(|err| match err {
                     LineError::Io(err) => failed(&err),
@@ -213,6 +220,14 @@ mod tests {
         assert_eq!(line(b"\nsecond"), None);
         assert_eq!(line(&[b'x'; Secret::MAX_BYTES]).map(|x| x.len()), Some(Secret::MAX_BYTES));
         assert_eq!(line(&[b'x'; Secret::MAX_BYTES + 1]), None);
+    }
+
+    #[test]
+    fn a_file_that_gives_no_passphrase_is_wrong_usage() {
+        let read = |path: &str| Source::PassphraseFile(path.into()).read().unwrap_err().code;
+        assert_eq!(read("/dev/null"), Code::Usage);
+        assert_eq!(read("/nonexistent"), Code::Usage);
+        assert_eq!(read("/"), Code::Usage);
     }
 
     #[test]

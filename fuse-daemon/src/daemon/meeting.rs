@@ -162,7 +162,7 @@ impl Daemon {
         let exists = || {
             let message =
                 format!("a bucket '{name}' exists already: say with --name what to call this one");
-            Failure::new(Code::Failed, message)
+            Failure::usage(message)
         };
         // Looked at before, as a claim waits for whatever goes on there.
         if self.home.bucket_dir(name).exists() {

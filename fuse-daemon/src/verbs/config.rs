@@ -26,6 +26,12 @@ struct Setting {
 }
 
 pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<()> {
+    if let Some(bucket) = &args.bucket
+        && !context.home.bucket_dir(bucket).exists()
+    {
+        // Refuses in the words of all other verbs.
+        context.describe(bucket)?;
+    }
     let settings = KEYS.iter().map(|key| {
         let (value, from) = context.settings.text(key.name, args.bucket.as_ref());
         let value = Some(value.into_owned()).filter(|value| !value.is_empty());

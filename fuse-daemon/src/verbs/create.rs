@@ -5,14 +5,14 @@ use cairnfs_mount_core::{Bucket, Error as CoreError, Protection};
 use super::Context;
 use crate::{
     cli::CreateArgs,
-    exit::{Code, Failure, Result},
+    exit::{Failure, Result},
     passphrase, ui,
 };
 
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let name = &args.bucket;
     let dir = context.home.bucket_dir(name);
-    let exists = || Failure::new(Code::Failed, format_args!("a bucket '{name}' exists already"));
+    let exists = || Failure::usage(format_args!("a bucket '{name}' exists already"));
     // Said before anybody thinks of a passphrase.
     if dir.exists() {
         return Err(exists());

@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: &JoinArgs) -> Result<()> {
         && context.home.bucket_dir(name).exists()
     {
         let message = format!("a bucket '{name}' exists already");
-        return Err(Failure::new(Code::Failed, message));
+        return Err(Failure::usage(message));
     }
     let ticket = ticket(args)?;
     let secret = if args.no_passphrase {

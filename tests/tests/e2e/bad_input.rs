@@ -202,7 +202,7 @@ fn a_bucket_is_not_made_twice_nor_under_a_name_that_leads_elsewhere() {
     home.create(BUCKET);
     let before = home.files();
     let outcome = home.cairnfs(&["create", BUCKET, "--no-passphrase"]);
-    assert!(matches!(outcome.code, Some(1 | 2)), "{outcome}");
+    assert_eq!(outcome.code, Some(2), "{outcome}");
     is_plain(&outcome);
     outcome.says(&[BUCKET]);
     assert_eq!(home.files(), before, "something changed");
@@ -242,7 +242,7 @@ fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
     home.mount(BUCKET, &dir, &["--passphrase-file", &file(&right)]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"x");
     let missing = home.cairnfs(&["create", "other", "--passphrase-file", "/no/such/file"]);
-    assert_ne!(missing.code, Some(0), "{missing}");
+    assert_eq!(missing.code, Some(2), "{missing}");
     is_plain(&missing);
 }
 
@@ -265,6 +265,17 @@ fn a_planned_mount_tries_the_passphrase_and_says_what_would_be_done() {
     assert!(!mounts::is_mounted(&dir));
     home.mount(BUCKET, &dir, &["--passphrase-file", right.to_str().unwrap()]);
     is_plain(&plan(&right).exits(6));
+}
+
+/// What `config` is asked about has to be there.
+#[test]
+fn the_settings_of_a_bucket_that_does_not_exist_are_not_shown() {
+    let home = Home::new();
+    home.create(BUCKET);
+    home.cairnfs(&["config", BUCKET]).ok();
+    let outcome = home.cairnfs(&["config", "nowhere"]).exits(3);
+    is_plain(&outcome);
+    assert!(outcome.stdout.is_empty(), "{outcome}");
 }
 
 /// A path cannot steer the terminal of who reads it, nor look like another line.

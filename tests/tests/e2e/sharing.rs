@@ -174,7 +174,7 @@ fn without_a_daemon_there_are_no_peers_and_none_is_started() {
 fn a_name_that_is_taken_is_refused_before_the_ticket_is_used() {
     let home = Home::new();
     home.create(BUCKET);
-    let outcome = home.cairnfs(&["join", "ticket", "--no-passphrase", "--name", BUCKET]).exits(1);
+    let outcome = home.cairnfs(&["join", "ticket", "--no-passphrase", "--name", BUCKET]).exits(2);
     is_one_line(&outcome);
     outcome.says(&[BUCKET, "exists"]);
 }
