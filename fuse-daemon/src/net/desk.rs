@@ -40,7 +40,7 @@ pub(super) struct Desk {
     /// By peer: what failed here with what it has, and when that is tried again. Others go first.
     pub(super) troubles: BTreeMap<PeerKey, (Error, Instant)>,
     /// Whose version was looked at last; the next in order has its turn.
-    looked_at: Option<PeerKey>,
+    pub(super) looked_at: Option<PeerKey>,
 }
 
 /// One peer with which the bucket is shared.
