@@ -15,11 +15,17 @@ PACKAGES_DEMO := fuse3
 PACKAGES_TEST := acl fuse3 attr coreutils e2fsprogs fio git mount procps python3 rsync sqlite3 strace stress-ng tar
 DENY_VERSION := 0.20.2
 DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ := $(shell command -v cargo-fuzz || echo $(CURDIR)/target/tools/bin/cargo-fuzz)
+# Where a target is, and its name.
+FUZZ_TARGETS ?= store:decoders mount-core:mount fuse-daemon:daemon merge:state merge:node merge:log merge:text
+# Of each.
+FUZZ_SECONDS ?= 60
 # Most tests wait for a disk or a daemon, so a few more than there are cores run at once.
 E2E_THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix stress loom cuts powercut soak
+.PHONY: help demo test deps fmt lint doc unit budget deny e2e posix stress loom cuts fuzz miri powercut soak
 
 help:
 	@echo "make demo    builds cairnfs and shows the main job in a throw-away home"
@@ -27,6 +33,8 @@ help:
 	@echo "make posix   pjdfstest and fsx on a real mount (long)"
 	@echo "make stress  stress-ng, fio and dbench with many workers on a real mount (ten minutes)"
 	@echo "make loom    the locks and atomics of the save path under a model checker for threads (builds long, runs half a minute)"
+	@echo "make fuzz    every decoder under a fuzzer, a minute for each target (FUZZ_SECONDS=3600 for an hour)"
+	@echo "make miri    the merge under an interpreter that sees undefined behaviour (needs a nightly toolchain with miri)"
 	@echo "make cuts    the power goes under a store and a mount on a simulated disk, a million times (an hour or two)"
 	@echo "make powercut  the power goes under a bucket on ext4, 500 times for each test"
 	@echo "make soak    the random tests for an hour or so: more kills, steps, bytes"
@@ -105,6 +113,27 @@ loom:
 	RUSTFLAGS="--cfg loom" cargo clippy --locked -p cairnfs-mount-core --lib --tests --target-dir target/loom -- -D warnings
 	RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		cargo test --locked -p cairnfs-mount-core --release --lib --target-dir target/loom -- --nocapture models::
+
+# Without a sanitizer, so that a stable toolchain will do: there is no unsafe code here. What the decoders may take is
+# bounded by tests/decoders.rs more tightly than by the limit here.
+fuzz: $(CARGO_FUZZ)
+	@for target in $(FUZZ_TARGETS); do \
+		$(SAY) "Fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		cd "$(CURDIR)/$${target%%:*}/fuzz"; \
+		$(CARGO_FUZZ) fuzz run -s none --target-dir "$(CURDIR)/target/fuzz" "$${target##*:}" -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -malloc_limit_mb=64 -print_final_stats=1; \
+	done
+
+$(CURDIR)/target/tools/bin/cargo-fuzz:
+	@$(SAY) "Building cargo-fuzz $(CARGO_FUZZ_VERSION) into target/tools (a minute, once)"
+	cargo install --quiet --locked cargo-fuzz --version $(CARGO_FUZZ_VERSION) --root target/tools --target-dir target/tools/build
+	@rm -rf target/tools/build
+
+# Not the store and what is above it: they seal with ring and compress with zstd, which miri cannot run.
+miri:
+	@$(SAY) "What the merge does, under miri"
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 \
+		cargo +nightly miri test --locked -p cairnfs-merge --lib --target-dir target/miri
 
 # CAIRNFS_CRASH_FIRST=17000 goes on with other seeds. A seed of the store is cut at each of its calls, nearly 60.
 cuts:
