@@ -209,7 +209,7 @@ impl Offered {
         self.bell.notify_all();
     }
 
-    /// Waits for the next answer on this connection.
+    /// Waits for the next answer on this connection. Those that came before it ended are had too.
     pub(super) fn next_answer(
         &self,
         session: &Arc<Session>,
@@ -220,13 +220,13 @@ impl Offered {
             if desk.closed {
                 return Err(NoAnswer::Closed);
             }
-            if desk.side(session).is_none() {
-                return Err(NoAnswer::PeerGone);
-            }
             if let Some(delivered) = desk.answers.pop_front() {
                 desk.answers_bytes -= delivered.answer.weight().min(desk.answers_bytes);
                 self.room.notify_all();
                 return Ok(delivered);
+            }
+            if desk.side(session).is_none() {
+                return Err(NoAnswer::PeerGone);
             }
             if self.bell.wait_until(&mut desk, until).timed_out() {
                 return Err(NoAnswer::Late);

@@ -223,6 +223,51 @@ fn two_who_began_an_epoch_of_one_number_apart_meet() {
 }
 
 #[test]
+#[test]
+fn a_tree_whose_giver_goes_away_midway_comes_from_another_from_there_on() {
+    const FILES: u32 = 60;
+    const FILE_BYTES: u32 = 400_000;
+    let one = Device::owner();
+    let other = Device::invited_by(&one, Role::Writer);
+    let peer = Device::invited_by(&one, Role::Writer).close();
+    let file = |n: u32| -> Vec<u8> {
+        let mut chance = blake3::Hasher::new();
+        let mut bytes = vec![0; FILE_BYTES as usize];
+        chance.update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    };
+    for n in 0..FILES {
+        one.write(&n.to_string(), &file(n));
+    }
+    let has_all = |device: &Device| device.names().len() == FILES as usize;
+    eventually("all is there twice", || has_all(&other));
+    let third = Device::open(peer);
+    let session = |to: PeerKey| third.peer.net.roster.lock().sessions.get(&to).cloned();
+    let giver = || {
+        let report = third.peer.net.peers().into_iter().find(|it| it.transfer.is_some())?;
+        session(report.key)
+    };
+    let once = u64::from(FILES * FILE_BYTES);
+    let mut first = None;
+    eventually("some has come", || {
+        first = giver().filter(|giver| giver.received_bytes() > once / 4);
+        first.is_some()
+    });
+    let first = first.unwrap();
+    let (gone, stays) = if first.key == one.peer.key() { (&one, &other) } else { (&other, &one) };
+    gone.peer.net.stop();
+    let midway = first.received_bytes();
+    assert!(midway < once * 3 / 4, "it was not midway: {midway} of {once}");
+    eventually("all arrives", || has_all(&third));
+    for n in 0..FILES {
+        assert!(third.read(&n.to_string()).unwrap() == file(n), "file {n}");
+    }
+    // The names of 60 files, and a message of which a part had come.
+    let second = session(stays.peer.key()).unwrap();
+    let received = first.received_bytes() + second.received_bytes();
+    assert!(received < once + 1_500_000, "{received} bytes came, {once} are needed");
+}
+
 fn a_removed_device_gets_nothing_new_and_others_go_on() {
     let one = Device::owner();
     let other = Device::invited_by(&one, Role::Writer);
