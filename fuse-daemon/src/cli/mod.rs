@@ -100,7 +100,10 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  cairnfs invite photos --for 10m")]
     Invite(InviteArgs),
     /// Become a member of a bucket of another device, and bring it here
-    #[command(after_help = "Example:\n  cairnfs join TICKET --name photos")]
+    #[command(
+        after_help = "Example:\n  cairnfs join TICKET --name photos\n\nA bucket that is here \
+                            already is refused, under whatever name (exit code 2)."
+    )]
     Join(JoinArgs),
     /// Show which devices are connected
     #[command(after_help = "Example:\n  cairnfs peers")]

@@ -368,6 +368,37 @@ fn a_ticket_is_good_once_and_not_when_it_is_mistyped() {
 }
 
 #[test]
+fn joining_what_is_here_already_is_refused_and_uses_up_no_ticket() {
+    let one = Peer::new();
+    let (home, late) = (Home::new(), Home::new());
+    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", "mine"]).ok();
+    let ticket = one.invite(&[]);
+    for name in [&[][..], &["--name", "again"], &["--name", "photos"]] {
+        let args = [&["join", &*ticket, "--no-passphrase"], name].concat();
+        let outcome = home.cairnfs(&args).exits(2);
+        assert_eq!(outcome.stderr, "cairnfs: the ticket's bucket is here already, as 'mine'\n");
+    }
+    let help = home.cairnfs(&["join", "--help"]).ok().stdout;
+    let line = "A bucket that is here already is refused, under whatever name (exit code 2).";
+    assert!(help.lines().any(|it| it == line), "{help}");
+    let list = home.cairnfs(&["list", "--json"]).ok().json();
+    assert_eq!(list["buckets"].as_array().unwrap().len(), 1, "{list}");
+    late.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+}
+
+#[test]
+fn sync_names_those_that_were_not_reached() {
+    let pair = Pair::new();
+    let kitchen = Home::new();
+    let mut join = kitchen.command(&["join", &pair.one.invite(&[]), "--no-passphrase"]);
+    join.env("CAIRNFS_DEVICE_NAME", "kitchen");
+    cairnfs_tests::run(&mut join, ARRIVE).ok();
+    kitchen.cairnfs(&["stop"]).ok();
+    let outcome = pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "30s"]).ok();
+    assert_eq!(outcome.stderr, "in sync with 1 device; not reached: kitchen\n");
+}
+
+#[test]
 fn what_is_damaged_on_one_device_is_fetched_from_the_other() {
     let pair = Pair::new();
     let bytes = data::bytes(7, 4 << 20);

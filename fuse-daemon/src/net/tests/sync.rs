@@ -327,6 +327,34 @@ fn a_taken_port_is_said_if_it_was_asked_for() {
 }
 
 #[test]
+fn those_that_were_not_reached_are_named() {
+    let (peers, _buckets) = members(3);
+    peers[0].knows(&peers[1]);
+    peers[2].net.stop();
+    let met = peers[0].sync().unwrap();
+    assert_eq!((met.peers, met.unreached), (1, vec!["member".to_owned()]));
+}
+
+#[test]
+fn who_has_invited_somebody_listens_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::locate(Some(dir.path())).unwrap();
+    home.prepare().unwrap();
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    let net = Net::start_with(&home, Arc::clone(&device), NetOptions::default(), QUICK).unwrap();
+    serve(&net, &FakeBucket::create(device.public(), 1));
+    assert_eq!(net.listening(), None);
+    net.invite(&name(), Role::Writer, Duration::from_millis(1), 1).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], net.listening().unwrap().port()));
+    // The invitation is over, and nothing is served: the port is kept all the same.
+    std::thread::sleep(Duration::from_millis(2));
+    net.withdraw(&name());
+    std::net::TcpStream::connect(address).unwrap();
+    net.stop();
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
 fn nothing_listens_while_nothing_is_shared() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::locate(Some(dir.path())).unwrap();
