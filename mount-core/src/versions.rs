@@ -1,7 +1,7 @@
 //! What is checked of versions before they are believed, and how they descend from one another.
 
 use std::{
-    collections::{BinaryHeap, HashMap, HashSet},
+    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -139,6 +139,29 @@ pub(crate) fn agree_on(
         histories[side].given_up |= given_up;
     }
     Ok(histories.iter().any(|history| history.given_up && !history.brought))
+}
+
+/// As [`agree_on`], by the operations of every device that made one of the new versions or one that
+/// a new one follows from: a version that seems to be known here, as all its operations are, may be
+/// one that was made after its device was put back.
+///
+/// # Errors
+///
+/// Damage in the store.
+pub(crate) fn agree_on_all(ours: BlobId, theirs: BlobId, known: &Known<'_>) -> Result<bool> {
+    let mut devices = BTreeSet::new();
+    for manifest in known.new.values() {
+        devices.insert(manifest.device());
+        for parent in &manifest.parents {
+            devices.extend(known.find(parent)?.map(|parent| parent.device()));
+        }
+    }
+    for device in &devices {
+        if !agree_on(device, ours, theirs, known)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What was seen of one side's versions that know an operation.

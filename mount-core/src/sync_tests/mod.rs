@@ -8,6 +8,7 @@ mod members;
 mod mending;
 mod merging;
 mod open_files;
+mod put_back;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -104,6 +104,9 @@ impl Writer {
             Relation::Behind => MergeStep::FastForward,
             Relation::Concurrent => MergeStep::Merged,
         };
+        if !versions::agree_on_all(ours.manifest.id, BlobId(fetched.head()), &known)? {
+            return Err(rejected(versions::WRITTEN_TWICE));
+        }
         if step == MergeStep::Merged && !may_write {
             // Somebody who may write will merge the two.
             return shared.outcome(MergeStep::Nothing);

@@ -1,0 +1,100 @@
+//! Devices that were put back to an older state and cannot go on from there.
+
+use std::sync::Arc;
+
+use cairnfs_merge::OpId;
+use cairnfs_store::{BlobId, Kind};
+
+use super::{Peer, bucket_id, sync, two};
+use crate::{
+    Error, MergeStep, Result, Role, Time,
+    manifest::Manifest,
+    writer::record::{Head, SaveRecord},
+};
+
+#[track_caller]
+fn is_refused(pulled: &Result<MergeStep>) {
+    let says = |why: &str| why.contains("put back to an older state");
+    assert!(matches!(pulled, Err(Error::Rejected { why }) if says(why)), "{pulled:?}");
+}
+
+#[test]
+fn who_merged_others_changes_since_the_backup_is_refused_and_nothing_is_lost() {
+    let (mut a, b) = two();
+    let c = a.invite(Role::Writer);
+    sync(&a, &b);
+    let backup = a.backup();
+    a.write("first", "1");
+    sync(&a, &b);
+    a.put_back(backup);
+    a.write("second", "2");
+    // Which knows nothing of what the backup lacks.
+    c.write("third", "3");
+    sync(&a, &c);
+    let (at_a, at_b) = (a.tree(), b.tree());
+    is_refused(&a.pull(&b));
+    assert_eq!(a.tree(), at_a);
+    a.write("fourth", "4");
+    is_refused(&a.pull(&b));
+    // Not from whoever merged it either.
+    for other in [&a, &c] {
+        let pulled = b.pull(other);
+        let says = |why: &str| why.contains("used for two different changes");
+        assert!(matches!(&pulled, Err(Error::Rejected { why }) if says(why)), "{pulled:?}");
+        assert_eq!(b.tree(), at_b);
+    }
+}
+
+/// Has `peer` publish a version that follows from one that is not here any more.
+fn publish_after_a_gap(peer: &mut Peer) {
+    peer.mount().publish().unwrap();
+    let (parent, root, op) = {
+        let core = peer.mount().shared().core.read();
+        (core.head.clone(), core.tree.base().root, core.op)
+    };
+    let key = Arc::clone(&peer.key);
+    peer.restart_after(|appender| {
+        let mut vv = parent.vv.clone();
+        vv.learn(&op);
+        let manifest = Manifest {
+            bucket: bucket_id(),
+            author: key.public(),
+            incarnation: 0,
+            parents: vec![BlobId([7; 32])],
+            ops: op.lamport - parent.vv.max_lamport(),
+            vv,
+            root,
+            time: Time::now(),
+            charter: parent.charter,
+        };
+        let manifest = appender.put(Kind::Manifest, &manifest.seal(&key)).unwrap();
+        SaveRecord {
+            head: Some(Head { manifest, devices: vec![op.device], incarnation: 0, before: None }),
+            op: OpId { lamport: op.lamport + 1, ..op },
+            nodes: Vec::new(),
+            files: Vec::new(),
+        }
+    });
+}
+
+#[test]
+fn who_has_given_up_the_version_where_it_and_the_others_parted_is_refused() {
+    let (a, mut b) = two();
+    b.write("one", "1");
+    sync(&a, &b);
+    let backup = b.backup();
+    for n in 0..4 {
+        b.write("later", &n.to_string());
+        b.mount().publish().unwrap();
+    }
+    sync(&a, &b);
+    b.put_back(backup);
+    publish_after_a_gap(&mut b);
+    b.write("anew", "2");
+    b.mount().publish().unwrap();
+    let (at_a, at_b) = (a.tree(), b.tree());
+    is_refused(&b.pull(&a));
+    assert_eq!(b.tree(), at_b);
+    drop(a.pull(&b));
+    assert_eq!(a.tree(), at_a);
+}
