@@ -159,6 +159,11 @@ impl Home {
         self.buckets_dir().join(name.as_str())
     }
 
+    /// Where the bucket `name` is put together that is to replace the one that is here.
+    pub(crate) fn anew_dir(&self, name: &BucketName) -> PathBuf {
+        self.buckets_dir().join(format!(".{name}.anew"))
+    }
+
     /// What the daemon mounts by itself.
     pub(crate) fn at_start_file(&self) -> PathBuf {
         self.data.join("at-start.toml")

@@ -232,8 +232,15 @@ fn ancestors(head: BlobId, known: &Known<'_>) -> Result<Vec<(BlobId, Arc<Manifes
 
 /// Said where two versions know the same operations and hold different things.
 pub(crate) const WRITTEN_TWICE: &str = "one operation was used for two different changes: a \
-    device's bucket was put back to an older state and changed since. It must merge first: then it \
-    goes on under another name, and nothing is lost";
+    device's bucket was put back to an older state and changed since. Once it has merged it goes on \
+    under another name, and nothing is lost; if it cannot, it has to be brought anew ('cairnfs \
+    rejoin'), and so has whoever merged what it did since";
+
+/// Said on a device that cannot go on under another name. What is to be typed instead of `NAME` only
+/// whoever shows it knows.
+pub(crate) const CANNOT_GO_ON: &str = "this device's bucket was put back to an older state, and \
+    what was changed here since cannot be told from what others did: copy out what only this device \
+    has, then have it brought anew with 'cairnfs rejoin NAME --force'";
 
 /// The charter of a version made of two.
 pub(crate) fn joined(ours: &Charter, theirs: &Charter) -> Charter {

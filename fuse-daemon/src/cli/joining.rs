@@ -64,6 +64,23 @@ pub(crate) struct JoinArgs {
     pub(crate) passphrase: PassphraseArgs,
 }
 
+/// `rejoin`
+#[derive(Args, Debug)]
+pub(crate) struct RejoinArgs {
+    /// A bucket that is not mounted
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// Also if something is lost that no other device is known to have
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Say whether something would be lost, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// It stays the one of this bucket.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
 /// `sync`
 #[derive(Args, Debug)]
 pub(crate) struct SyncArgs {

@@ -15,7 +15,7 @@ pub(crate) use args::{
     CheckArgs, CompletionsArgs, ConfigArgs, CreateArgs, DaemonArgs, DemoArgs, JsonArgs, LogArgs,
     ManArgs, MountArgs, PassphraseArgs, PublishArgs, RestoreArgs, StatusArgs, UmountArgs,
 };
-pub(crate) use joining::{InviteArgs, JoinArgs, SyncArgs};
+pub(crate) use joining::{InviteArgs, JoinArgs, RejoinArgs, SyncArgs};
 pub(crate) use mount_options::MountOptions;
 pub(crate) use sharing::{ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, StrategyArgs};
 
@@ -105,6 +105,12 @@ pub(crate) enum Verb {
                             already is refused, under whatever name (exit code 2)."
     )]
     Join(JoinArgs),
+    /// Drop what is here of a bucket and bring it anew from other devices, without a ticket
+    #[command(
+        after_help = "Example:\n  cairnfs rejoin photos\n\nFor a device that was put back to \
+                            an older state and cannot go on from there: 'cairnfs sync' says so."
+    )]
+    Rejoin(RejoinArgs),
     /// Show which devices are connected
     #[command(after_help = "Example:\n  cairnfs peers")]
     Peers(JsonArgs),

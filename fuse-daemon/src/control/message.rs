@@ -12,8 +12,8 @@ use cairnfs_mount_core::{
 use serde::{Deserialize, Serialize};
 
 use super::sharing::{
-    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest,
-    ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
+    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RejoinRequest,
+    RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 use crate::{
     exit::Failure,
@@ -62,6 +62,8 @@ pub(crate) enum Request {
     Invite(InviteRequest),
     /// Take an invitation.
     Join(JoinRequest),
+    /// Bring a bucket anew.
+    Rejoin(RejoinRequest),
     /// Which devices are there?
     Peers,
     /// Wait until what is here and there has met.

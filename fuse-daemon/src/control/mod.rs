@@ -25,8 +25,8 @@ pub(crate) use message::{
 };
 pub(crate) use patience::Limit;
 pub(crate) use sharing::{
-    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RemoveRequest,
-    ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
+    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RejoinRequest,
+    RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 pub(crate) use socket::Listener;
 pub(crate) use wire::{Channel, Hello, decode};

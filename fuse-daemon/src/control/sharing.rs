@@ -91,6 +91,17 @@ pub(crate) struct JoinRequest {
     pub(crate) secret: Option<Secret>,
 }
 
+/// A bucket to bring anew.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RejoinRequest {
+    /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+    /// Also if something is lost.
+    pub(crate) force: bool,
+    /// Find out whether something is lost, and change nothing.
+    pub(crate) dry_run: bool,
+}
+
 /// Peers to meet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SyncRequest {

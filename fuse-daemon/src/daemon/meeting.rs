@@ -70,12 +70,13 @@ impl Daemon {
             Some(secret) => Protection::Passphrase(secret.expose()),
             None => Protection::KeyFile,
         };
-        let finished = self.net.finish_join(joining, &name, protection, &mut |progress| {
+        let dir = self.home.bucket_dir(&name);
+        let finished = self.net.finish_join(joining, (&name, &dir), protection, &mut |progress| {
             say(Event::Progress(Progress::Joining(progress)))
         });
         match finished {
             Ok(()) => Ok(name),
-            Err(failure) if self.home.bucket_dir(&name).exists() => {
+            Err(failure) if dir.exists() => {
                 let message = format!(
                     "bucket '{name}' is here, but not its first version yet ('cairnfs sync {name}' \
                      fetches it): {}",
@@ -119,7 +120,7 @@ impl Daemon {
         met
     }
 
-    fn meet(
+    pub(super) fn meet(
         &self,
         bucket: Option<&BucketName>,
         deadline: Option<Instant>,

@@ -28,6 +28,7 @@
 mod ending;
 mod meeting;
 mod mounting;
+mod rejoining;
 mod repairing;
 mod serve;
 mod sharing;

@@ -11,6 +11,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -45,11 +46,12 @@ const PROGRESS_WAIT: Duration = Duration::from_secs(60);
 /// How often who waits hears how far it is.
 const TICK: Duration = Duration::from_millis(200);
 
-/// A bucket that this device has just become a member of, but that is not here yet.
+/// A bucket that this device is a member of, but that is not here yet.
 pub(crate) struct Joining {
     bucket: BucketId,
     suggested: String,
-    inviter: PeerKey,
+    /// Whose first version is believed.
+    inviters: Vec<PeerKey>,
     secrets: Secrets,
 }
 
@@ -60,6 +62,28 @@ impl fmt::Debug for Joining {
 }
 
 impl Joining {
+    /// What was joined before as `mount`, to be brought from those who may invite; if that is nobody
+    /// but this device, from those who may write.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NoPeer`] if there is no such device.
+    pub(crate) fn again(mount: &Mount, me: &PeerKey) -> Result<Self> {
+        let members = mount.members();
+        let of = |role: Role| -> Vec<PeerKey> {
+            let others = members.iter().filter(|member| member.key != *me && member.role == role);
+            others.map(|member| member.key).collect()
+        };
+        let inviters = Some(of(Role::Owner)).filter(|owners| !owners.is_empty());
+        let inviters = inviters.unwrap_or_else(|| of(Role::Writer));
+        if inviters.is_empty() {
+            let message = "no other device may write in the bucket: what is here is all there is";
+            return Err(Failure::new(Code::NoPeer, message));
+        }
+        let (bucket, secrets) = (mount.bucket_id(), mount.secrets(&[]));
+        Ok(Self { bucket, suggested: String::new(), inviters, secrets })
+    }
+
     /// The bucket.
     pub(crate) fn bucket(&self) -> BucketId {
         self.bucket
@@ -285,12 +309,12 @@ impl Net {
         }
         self.addresses.add(&ticket.device, &ticket.addresses);
         self.addresses.found(&ticket.device, address);
-        Ok(Joining { bucket, suggested, inviter: ticket.device, secrets })
+        Ok(Joining { bucket, suggested, inviters: vec![ticket.device], secrets })
     }
 
-    /// Makes the bucket as `name`, fetches its first version, and closes it again. The caller
-    /// holds the place of `name` in the daemon's table. When this was cut off, the bucket is
-    /// there and gets its first version whenever it is served next.
+    /// Makes the bucket `name` in the new directory `dir`, fetches its first version, and closes it
+    /// again. The caller holds the place of `name` in the daemon's table. When this was cut off, the
+    /// bucket is there and gets its first version whenever it is served next.
     ///
     /// # Errors
     ///
@@ -298,11 +322,11 @@ impl Net {
     pub(crate) fn finish_join(
         &self,
         joining: Joining,
-        name: &BucketName,
+        (name, dir): (&BucketName, &Path),
         protection: Protection<'_>,
         say: &mut dyn FnMut(JoinProgress) -> bool,
     ) -> Result<()> {
-        let Joining { bucket, inviter, secrets, .. } = joining;
+        let Joining { bucket, inviters, secrets, .. } = joining;
         let failed = |err: CoreError| match err {
             CoreError::Exists => {
                 Failure::usage(format_args!("a bucket '{name}' exists: choose another --name"))
@@ -310,16 +334,15 @@ impl Net {
             err => Failure::bucket(name, &err),
         };
         // First: a bucket without a version is of no use if nobody knows where to get it.
-        self.addresses.set_inviter(bucket, &inviter);
-        let dir = self.home.bucket_dir(name);
-        Bucket::join(&dir, &self.device, protection, bucket, &secrets).map_err(failed)?;
+        inviters.iter().for_each(|inviter| self.addresses.set_inviter(bucket, inviter));
+        Bucket::join(dir, &self.device, protection, bucket, &secrets).map_err(failed)?;
         drop(secrets);
         let unlock = match protection {
             Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase),
             Protection::KeyFile => Unlock::KeyFile,
         };
         let device = std::sync::Arc::clone(&self.device);
-        let opened = Bucket::open(&dir, device, unlock).map_err(failed)?;
+        let opened = Bucket::open(dir, device, unlock).map_err(failed)?;
         let mount = Mount::start(opened, Options::default()).map_err(failed)?;
         self.serve(name, &mount);
         let came = self.await_first_version(name, say);
@@ -356,7 +379,7 @@ impl Net {
             if moved.0.elapsed() > PROGRESS_WAIT.min(self.timing.stall) {
                 let why = self.last_errors().join("; ");
                 let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-                let message = format!("nothing comes from the device that invited{why}");
+                let message = format!("the first version does not come{why}");
                 return Err(Failure::new(Code::NoPeer, message));
             }
             self.await_news(TICK);

@@ -133,7 +133,7 @@ impl Net {
             let linked: Vec<_> =
                 sides.iter().flat_map(|it| &it.sides).map(|side| side.session.key).collect();
             let searching = search.goes_on(self, &linked);
-            if let Some(failure) = sides.iter().find_map(|meeting| meeting.failure()) {
+            if let Some(failure) = sides.iter().find_map(|meeting| meeting.failure(self)) {
                 return Err(failure);
             }
             if behind == 0 && !searching {
@@ -250,26 +250,25 @@ impl Meeting {
     }
 
     /// Why waiting longer is of no use: no peer that is behind can be met now.
-    fn failure(&self) -> Option<Failure> {
-        let failures: Option<Vec<_>> = self.behind.iter().map(|side| self.hopeless(side)).collect();
+    fn failure(&self, net: &Net) -> Option<Failure> {
+        let failures: Option<Vec<_>> =
+            self.behind.iter().map(|side| self.hopeless(side, net)).collect();
         failures?.into_iter().next()
     }
 
     /// Why a peer cannot be met now.
-    fn hopeless(&self, side: &Side) -> Option<Failure> {
+    fn hopeless(&self, side: &Side, net: &Net) -> Option<Failure> {
         if let Some(trouble) = self.troubles.get(&side.session.key) {
             return Some(Failure::bucket(&self.bucket, trouble));
         }
-        let what = match side.standing {
-            Standing::Rejected => "was rejected",
-            Standing::Refused => "could not be had",
-            Standing::Open | Standing::Covered => return None,
-        };
+        if matches!(side.standing, Standing::Open | Standing::Covered) {
+            return None;
+        }
         let peer = hex(&side.session.key[..4]);
-        let message = format!(
-            "bucket '{}': what device {peer} published {what} ('cairnfs peers' says why)",
-            self.bucket,
-        );
+        let contact = net.roster.lock().contacts.get(&side.session.key).cloned();
+        let noted = contact.and_then(|contact| contact.last_error);
+        let why = noted.map_or_else(|| "what it published is not here".to_owned(), |(why, _)| why);
+        let message = format!("bucket '{}', device {peer}: {why}", self.bucket);
         Some(Failure::new(Code::Failed, message))
     }
 }

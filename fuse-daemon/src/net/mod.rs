@@ -82,6 +82,7 @@ use self::{
 };
 pub(crate) use self::{
     desk::Mended,
+    joining::Joining,
     report::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer},
 };
 use crate::{

@@ -61,6 +61,8 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
         }
         Err(Unfetched::Rejected(why)) => {
             log::warn!("rejected bucket={bucket} peer={peer} reason={why:?}");
+            // What helps is a command, and the core does not know what the bucket is called here.
+            let why = why.replace("rejoin NAME", &format!("rejoin {}", offered.name));
             net.note_error(&side.session.key, format!("what it published was rejected: {why}"));
             offered.settle(side, version, Standing::Rejected);
         }

@@ -17,6 +17,7 @@ mod mount;
 mod pages;
 mod peers;
 mod publish;
+mod rejoin;
 mod resolve;
 mod restore;
 mod status;
@@ -116,6 +117,7 @@ impl Context {
             Verb::Strategy(args) => strategy::run(self, &args),
             Verb::Invite(args) => invite::run(self, &args),
             Verb::Join(args) => join::run(self, &args),
+            Verb::Rejoin(args) => rejoin::run(self, &args),
             Verb::Peers(args) => peers::run(self, &args),
             Verb::Sync(args) => sync::run(self, &args),
             Verb::Members(args) => members::run(self, &args),

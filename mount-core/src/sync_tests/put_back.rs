@@ -14,7 +14,8 @@ use crate::{
 
 #[track_caller]
 fn is_refused(pulled: &Result<MergeStep>) {
-    let says = |why: &str| why.contains("put back to an older state");
+    let says =
+        |why: &str| why.contains("put back") && why.contains("'cairnfs rejoin NAME --force'");
     assert!(matches!(pulled, Err(Error::Rejected { why }) if says(why)), "{pulled:?}");
 }
 

@@ -19,7 +19,7 @@ use crate::{
     shared::{HeadState, Shared},
     tree::{BaseTree, Layer, LiveTree, map_edits},
     vault::Sealer,
-    versions::{self, Known, WRITTEN_TWICE},
+    versions::{self, CANNOT_GO_ON, Known},
 };
 
 /// What the operations of a device since a fork are called instead.
@@ -80,14 +80,14 @@ impl Writer {
         };
         let known = Known { new: fetched.versions(), shared: &shared };
         let fork = versions::fork(ours.manifest.id, BlobId(fetched.head()), &known)?;
-        let (fork_id, fork) = fork.ok_or_else(|| rejected(WRITTEN_TWICE))?;
+        let (fork_id, fork) = fork.ok_or_else(|| rejected(CANNOT_GO_ON))?;
         let (me, incarnation) = (self.device_id(&ours), ours.incarnation.saturating_add(1));
         let anew = device_id(&self.device.public(), incarnation);
         let mut vv = fork.vv.clone();
         vv.learn(&OpId { lamport: ours.vv.get(&me), device: me });
         if vv != ours.vv {
             // Somebody else's changes were merged since: they cannot be told apart from here.
-            return Err(rejected(WRITTEN_TWICE));
+            return Err(rejected(CANNOT_GO_ON));
         }
         let renaming = Renaming { from: me, after: fork.vv.get(&me), to: anew };
         let rename = |op| renaming.of(op);

@@ -29,6 +29,7 @@ mod metadata;
 mod model;
 mod others_get_wrong;
 mod power;
+mod put_back;
 mod random_peers;
 mod rename;
 mod restore;

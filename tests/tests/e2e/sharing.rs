@@ -41,6 +41,8 @@ fn wrong_usage_of_each_verb_is_exit_code_2_and_changes_nothing() {
         "join",
         "join ticket --name ../photos",
         "join ticket --no-passphrase --passphrase-file f",
+        "rejoin",
+        "rejoin a b",
         "peers photos",
         "sync photos --timeout soon",
         "sync a b",
@@ -78,6 +80,7 @@ fn an_unknown_bucket_or_path_is_exit_code_3_and_named() {
         ["strategy", "nowhere"],
         ["invite", "nowhere"],
         ["sync", "nowhere"],
+        ["rejoin", "nowhere"],
         ["conflicts", "/nowhere/at/all"],
     ] {
         let outcome = home.cairnfs(&args).exits(3);

@@ -172,7 +172,7 @@ fn what_a_peer_could_not_give_once_is_asked_for_again() {
         error.is_some_and(|(why, _)| why.contains("does not give what it says it has"))
     });
     let failure = peers[1].sync().unwrap_err();
-    assert!(failure.message.contains("could not be had"), "{}", failure.message);
+    assert!(failure.message.contains("does not give what it says"), "{}", failure.message);
     buckets[0].set_lost(None);
     assert_eq!(peers[1].sync().unwrap().peers, 1);
     assert!(buckets[1].has(b"lost"));
@@ -347,7 +347,7 @@ fn who_has_invited_somebody_listens_until_it_ends() {
     net.invite(&name(), Role::Writer, Duration::from_millis(1), 1).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], net.listening().unwrap().port()));
     // The invitation is over, and nothing is served: the port is kept all the same.
-    std::thread::sleep(Duration::from_millis(2));
+    thread::sleep(Duration::from_millis(2));
     net.withdraw(&name());
     std::net::TcpStream::connect(address).unwrap();
     net.stop();

@@ -1,0 +1,100 @@
+//! A device whose backup was put back after others had gone on, and what helps it.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use cairnfs_tests::{Home, Pair, Peer, eventually, peer::BUCKET, run};
+
+/// How long devices may take to meet.
+const MEET: Duration = Duration::from_secs(60);
+
+fn copy(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to), MEET).ok();
+}
+
+/// Waits until `peer` has met whoever runs.
+#[track_caller]
+fn meets(peer: &Peer) {
+    eventually("the devices reach each other", MEET, || {
+        peer.home().cairnfs(&["sync", BUCKET, "--timeout", "30s"]).code == Some(0)
+    });
+}
+
+#[test]
+fn who_cannot_go_on_after_a_put_back_is_told_so_and_comes_anew() {
+    let pair = Pair::new();
+    let (one, other) = (&pair.one, &pair.other);
+    let third = Peer::joining(Home::new(), one, &[]);
+    meets(&third);
+    third.stop();
+    one.stop();
+    let buckets = one.home().path().join("buckets");
+    let backup = one.scratch().join("backup");
+    copy(&buckets, &backup);
+    one.mount();
+    one.write("first", "which the backup lacks");
+    pair.meet();
+    one.stop();
+    other.stop();
+    std::fs::remove_dir_all(&buckets).unwrap();
+    copy(&backup, &buckets);
+    // It merges what the third one has done, which knows of nothing that the backup lacks.
+    one.mount();
+    third.mount();
+    one.write("second", "made on the backup");
+    third.write("third", "made elsewhere");
+    meets(one);
+    assert_eq!(one.names(""), ["second", "third"]);
+    third.stop();
+
+    other.mount();
+    let home = one.home();
+    let remedy = format!("'cairnfs rejoin {BUCKET} --force'");
+    eventually("it is refused, and told what helps", MEET, || {
+        let outcome = home.cairnfs(&["sync", BUCKET, "--timeout", "30s"]);
+        outcome.code == Some(1) && outcome.stderr.contains(&remedy)
+    });
+    let peers = home.cairnfs(&["peers"]).ok();
+    assert!(peers.stdout.contains(&remedy), "{peers}");
+    assert_eq!(one.names(""), ["second", "third"]);
+    assert_eq!(other.names(""), ["first"]);
+
+    home.cairnfs(&["rejoin", BUCKET, "--force"]).exits(5).says(&["unmount it first"]);
+    one.umount();
+    home.cairnfs(&["rejoin", BUCKET]).exits(9).says(&["--force", "lost"]);
+    home.cairnfs(&["rejoin", BUCKET, "--force", "--dry-run"]).ok();
+    one.mount();
+    assert_eq!(one.names(""), ["second", "third"], "what was refused changed something");
+    one.umount();
+    home.cairnfs(&["rejoin", BUCKET, "--force"]).ok();
+    one.mount();
+    pair.meet();
+    assert_eq!(one.names(""), ["first"]);
+    one.write("after", "x");
+    pair.meet();
+    assert_eq!(other.read("after"), b"x");
+    one.check().ok();
+}
+
+#[test]
+fn a_bucket_comes_anew_unasked_only_if_nothing_is_lost() {
+    let pair = Pair::new();
+    let (one, other) = (&pair.one, &pair.other);
+    one.write("f", "x");
+    pair.meet();
+    one.umount();
+    let rejoin = |args: &[&str]| one.home().cairnfs(&[&["rejoin", BUCKET][..], args].concat());
+    rejoin(&["--dry-run"]).ok();
+    rejoin(&[]).ok();
+    one.mount();
+    assert_eq!(one.read("f"), b"x");
+    // Nobody has this, and nobody is there to bring anything.
+    other.stop();
+    one.write("g", "y");
+    one.umount();
+    rejoin(&[]).exits(11);
+    rejoin(&["--force"]).exits(11);
+    one.mount();
+    assert_eq!((one.read("f"), one.read("g")), (b"x".to_vec(), b"y".to_vec()));
+    let left = std::fs::read_dir(one.home().path().join("buckets")).unwrap();
+    assert_eq!(left.count(), 1, "something was left behind");
+}
