@@ -5,29 +5,40 @@ use std::io::ErrorKind;
 use cairnfs_store::sim::{Call, Fault};
 
 use super::{sync, two};
+use crate::Health;
 
 #[test]
 fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
     let mut failed = 0;
-    for nth in 1..100 {
+    for nth in 1..60 {
         let (mut a, b) = two();
+        a.restart_without_cache();
         a.write("mine", "made here");
         b.write("old", "changed there");
         b.mount().publish().unwrap();
         let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
         a.disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
         if a.mount().merge_from(fetch).is_ok() {
-            break;
+            // Another thread's, or a later one.
+            continue;
         }
         failed += 1;
-        // The very file that the other has changed is saved, from the tree as it is here.
-        a.write("old", "changed here");
+        // The very file that the other has changed is saved, from the tree as it is here; unless the
+        // merge could not land, so that nothing is saved any more.
+        let is_parted = matches!(a.mount().status().health, Health::Poisoned { .. });
+        if !is_parted {
+            a.write("old", "changed here");
+        }
         a.restart(false);
         sync(&a, &b);
         let tree = b.tree();
         for end in ["=changed there", "=changed here", "=made here"] {
-            assert!(tree.iter().any(|line| line.ends_with(end)), "read {nth} failed: {tree:?}");
+            let is_there = tree.iter().any(|line| line.ends_with(end));
+            assert!(
+                is_there || (is_parted && end == "=changed here"),
+                "read {nth} failed: {tree:?}"
+            );
         }
     }
-    assert!(failed > 0, "no read failed");
+    assert!(failed > 10, "{failed} merges failed");
 }
