@@ -94,6 +94,11 @@ impl Charter {
         self.members.get(key)?.role
     }
 
+    /// Whether the device `key` had the bucket once and was removed.
+    pub(crate) fn was_removed(&self, key: &[u8; 32]) -> bool {
+        self.members.get(key).is_some_and(|entry| entry.role.is_none())
+    }
+
     /// The devices that have the bucket.
     pub(crate) fn members(&self) -> Vec<Member> {
         let entries = self.members.iter().filter_map(|(key, entry)| {

@@ -40,6 +40,9 @@ struct Entry {
     /// Buckets that were joined on its invitation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     invited_to: Vec<String>,
+    /// Buckets from which this device was removed, as it says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed_from: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -56,6 +59,7 @@ pub(super) struct Contents {
 struct Known {
     addresses: Vec<SocketAddr>,
     invited_to: Vec<String>,
+    removed_from: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -81,9 +85,9 @@ impl Addresses {
             Contents::default()
         });
         let peers = contents.peer.into_iter().take(PEERS_MAX).filter_map(|entry| {
-            let Entry { key, mut addresses, invited_to } = entry;
+            let Entry { key, mut addresses, invited_to, removed_from } = entry;
             addresses.truncate(PER_PEER_MAX);
-            Some((parse_hex(&key)?, Known { addresses, invited_to }))
+            Some((parse_hex(&key)?, Known { addresses, invited_to, removed_from }))
         });
         let hints = BTreeMap::new();
         let state = State { port: contents.port, peers: peers.collect(), hints };
@@ -163,12 +167,38 @@ impl Addresses {
     pub(super) fn set_inviter(&self, bucket: BucketId, peer: &PeerKey) {
         let bucket = bucket.to_string();
         self.change(|state| {
+            // Whoever said that this device was removed meant its last time there.
+            state
+                .peers
+                .values_mut()
+                .for_each(|known| known.removed_from.retain(|it| *it != bucket));
             if let Some(known) = state.peer(peer)
                 && !known.invited_to.contains(&bucket)
             {
                 known.invited_to.push(bucket);
             }
         });
+    }
+
+    /// A peer says that this device was removed from a bucket, or shares it with this device again.
+    pub(super) fn set_removed(&self, peer: &PeerKey, bucket: BucketId, removed: bool) {
+        let bucket = bucket.to_string();
+        self.change(|state| {
+            let known = if removed { state.peer(peer) } else { state.peers.get_mut(peer) };
+            let Some(known) = known else { return };
+            known.removed_from.retain(|one| *one != bucket);
+            if removed {
+                known.removed_from.push(bucket);
+            }
+        });
+    }
+
+    /// Who says that this device was removed from a bucket.
+    pub(super) fn removed_by(&self, bucket: BucketId) -> Vec<PeerKey> {
+        let bucket = bucket.to_string();
+        let state = self.state.lock();
+        let who = state.peers.iter().filter(|(_, known)| known.removed_from.contains(&bucket));
+        who.map(|(key, _)| *key).collect()
     }
 
     /// Whose invitation brought a bucket here.
@@ -208,6 +238,7 @@ impl State {
             key: hex(key),
             addresses: known.addresses.clone(),
             invited_to: known.invited_to.clone(),
+            removed_from: known.removed_from.clone(),
         });
         Contents { port: self.port, peer: peer.collect() }
     }
@@ -268,11 +299,16 @@ mod tests {
         addresses.found(&peer, address("10.0.0.3:1"));
         addresses.set_port(40_000);
         addresses.set_inviter(bucket, &peer);
+        addresses.set_removed(&peer, bucket, true);
         let again = Addresses::load(path);
         assert_eq!(again.of(&peer)[0], address("10.0.0.3:1"));
         assert_eq!(again.of(&peer).len(), 3);
         assert_eq!(again.port(), Some(40_000));
         assert_eq!(again.inviters(bucket), [peer]);
+        assert_eq!(again.removed_by(bucket), [peer]);
+        // It is invited anew.
+        again.set_inviter(bucket, &peer);
+        assert!(again.removed_by(bucket).is_empty());
         assert!(again.inviters(BucketId([2; 16])).is_empty());
     }
 

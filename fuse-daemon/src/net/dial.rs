@@ -84,6 +84,10 @@ impl Net {
                 self.roster.lock().tried(&key, Some(self.jitter(2)));
                 return Ok(());
             }
+            Admission::Removed { marks } => {
+                let buckets = self.hear_removed(&key, &opened.challenge, &marks);
+                return Err(OpenError::Removed(buckets));
+            }
             Admission::Joined { .. } | Admission::Refused(_) => return Err(OpenError::NotAdmitted),
         };
         self.addresses.found(&key, address);

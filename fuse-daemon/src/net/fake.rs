@@ -42,6 +42,7 @@ struct State {
     blobs: HashMap<Id, Vec<u8>>,
     head: Option<Id>,
     version: Version,
+    removed: BTreeSet<Id>,
     observers: Vec<Arc<dyn Observer>>,
     /// What was given away, to count.
     given: Vec<Id>,
@@ -315,6 +316,10 @@ impl Replica for FakeBucket {
         self.state.lock().version.members.clone()
     }
 
+    fn was_removed(&self, key: &Id) -> bool {
+        self.state.lock().removed.contains(key)
+    }
+
     fn role(&self) -> Option<Role> {
         self.members().iter().find(|member| member.key == self.me).map(|member| member.role)
     }
@@ -322,7 +327,9 @@ impl Replica for FakeBucket {
     fn set_member(&self, key: Id, name: &str, role: Option<Role>) -> Result<()> {
         let mut state = self.state.lock();
         state.version.members.retain(|member| member.key != key);
+        state.removed.insert(key);
         if let Some(role) = role {
+            state.removed.remove(&key);
             state.version.members.push(Member { key, role, name: name.into() });
         }
         self.publish_new(state);

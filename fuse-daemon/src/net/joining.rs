@@ -300,7 +300,7 @@ impl Net {
                     "the device that made the ticket could not let this one in; its log says why",
                 ));
             }
-            Admission::Member { .. } | Admission::Duplicate => {
+            Admission::Member { .. } | Admission::Duplicate | Admission::Removed { .. } => {
                 return Err(Failure::new(Code::Failed, "the peer's answer makes no sense"));
             }
         };

@@ -210,8 +210,12 @@ impl Net {
                     self.listener.pass(number);
                     return self.receive_member(opened, instance, port);
                 }
-                // Invariant 1 of the module above: not a word.
-                log::info!("refused address={address} reason=\"its key is not known\"");
+                // Invariant 1 of the module above: not a word, unless it was a member.
+                let reason = match self.tell_removed(opened) {
+                    true => "it was removed",
+                    false => "its key is not known",
+                };
+                log::info!("refused address={address} reason={reason:?}");
             }
             Ok((opened, Knock::Ticket { secret, name, port })) => {
                 // From the moment that the ticket is found good nobody is in a hurry.

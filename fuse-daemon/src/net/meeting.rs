@@ -56,15 +56,19 @@ impl Net {
         let shared: Vec<_> = self
             .all_served()
             .into_iter()
-            .map(|offered| (offered.name.clone(), offered.others(), offered.transfer()))
+            .map(|offered| {
+                let removed_by = self.addresses.removed_by(offered.id);
+                (offered.name.clone(), offered.others(), offered.transfer(), removed_by)
+            })
             .collect();
         let roster = self.roster.lock();
         let now = Instant::now();
         let peers = roster.contacts.iter().map(|(key, contact)| {
             let session = roster.sessions.get(key);
             let buckets =
-                shared.iter().filter(|(_, others, _)| others.iter().any(|it| it.0 == *key));
-            let transfer = shared.iter().find_map(|(name, _, transfer)| {
+                shared.iter().filter(|(_, others, ..)| others.iter().any(|it| it.0 == *key));
+            let removed = shared.iter().filter(|(.., removed_by)| removed_by.contains(key));
+            let transfer = shared.iter().find_map(|(name, _, transfer, _)| {
                 let (_, progress) = transfer.filter(|(from, _)| from == key)?;
                 Some(Transfer::new(name, progress))
             });
@@ -75,6 +79,7 @@ impl Net {
                 connected: session.map(|session| session.since),
                 dialled: session.is_some_and(|session| session.dialled),
                 buckets: buckets.map(|(name, ..)| name.clone()).collect(),
+                removed_from: removed.map(|(name, ..)| name.clone()).collect(),
                 transfer,
                 sent_bytes: session.map_or(0, |session| session.sent_bytes()),
                 received_bytes: session.map_or(0, |session| session.received_bytes()),

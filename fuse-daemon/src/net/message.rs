@@ -116,6 +116,11 @@ pub(super) enum Admission {
     },
     /// The ticket is not good. Nothing follows.
     Refused(Refusal),
+    /// The device was removed from the buckets with these marks. Nothing follows.
+    Removed {
+        #[serde(deserialize_with = "bounded::<_, _, OFFERS_MAX>")]
+        marks: Vec<[u8; 32]>,
+    },
 }
 
 /// A secret of a bucket, on its way. Its `Debug` shows nothing of it.

@@ -14,11 +14,12 @@
 //! | `sharing`, `syncing`, `fetching`, `introducing`, `replica` | one bucket |
 //! | `roster`, `addresses` | who there is, and where |
 //! | `ticket`, `invites`, `joining` | letting a device in, and being let in |
+//! | `removal` | telling a device that it was removed, and hearing that |
 //! | `meeting`, `report` | what verbs ask |
 //!
 //! # Invariants
 //!
-//! 1. A device that is a member of nothing that is served, and has no ticket, learns nothing but
+//! 1. A device that is and was a member of nothing that is served, and has no ticket, learns nothing but
 //!    that a cairnfs listens and this device's public key, which TLS shows before it knows whose
 //!    the other one is: not even whether there are buckets.
 //! 2. Everything a stranger can make this device keep is bounded: connections, bytes, time.
@@ -45,6 +46,7 @@ mod meeting;
 mod message;
 mod opening;
 mod outbox;
+mod removal;
 mod replica;
 mod report;
 mod roster;
@@ -83,6 +85,7 @@ use self::{
 pub(crate) use self::{
     desk::Mended,
     joining::Joining,
+    removal::said as said_removed,
     report::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer},
 };
 use crate::{

@@ -15,10 +15,11 @@ use super::{
     frame::FrameError,
     link::{Incoming, Link, LinkError, Patience},
     message::{Greeting, PROTOCOL},
+    removal,
     session::Opened,
     tls::{self, PeerKey},
 };
-use crate::exit::plain;
+use crate::{exit::plain, home::BucketName};
 
 /// Exported from TLS, so that it is the same on both sides and different on each connection.
 const CHALLENGE_LABEL: &[u8] = b"EXPORTER-cairnfs-bucket-mark";
@@ -40,8 +41,17 @@ pub(super) enum OpenError {
     Protocol { theirs: u32 },
     #[error("the peer closed the connection: it shares nothing with this device now")]
     NotAdmitted,
+    #[error("{}", removed(.0))]
+    Removed(Vec<BucketName>),
     #[error("{0}")]
     Link(LinkError),
+}
+
+fn removed(buckets: &[BucketName]) -> String {
+    match buckets {
+        [] => OpenError::NotAdmitted.to_string(),
+        some => some.iter().map(removal::said).collect::<Vec<_>>().join("; "),
+    }
 }
 
 impl From<LinkError> for OpenError {

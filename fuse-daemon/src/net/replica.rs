@@ -27,6 +27,7 @@ pub(super) trait Replica: Send + Sync + Debug {
     fn mend(&self) -> Result<Box<dyn Fetching>>;
     fn awaits_first_version(&self) -> bool;
     fn members(&self) -> Vec<Member>;
+    fn was_removed(&self, key: &[u8; 32]) -> bool;
     fn role(&self) -> Option<Role>;
     fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()>;
     fn secrets(&self, have: &[u16]) -> Secrets;
@@ -97,6 +98,10 @@ impl Replica for Mount {
 
     fn members(&self) -> Vec<Member> {
         self.members()
+    }
+
+    fn was_removed(&self, key: &[u8; 32]) -> bool {
+        self.was_removed(key)
     }
 
     fn role(&self) -> Option<Role> {

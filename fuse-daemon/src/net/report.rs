@@ -80,6 +80,8 @@ pub(crate) struct PeerReport {
     pub(crate) dialled: bool,
     /// Buckets served here that it has too.
     pub(crate) buckets: Vec<BucketName>,
+    /// Those of them from which this device was removed, as it says.
+    pub(crate) removed_from: Vec<BucketName>,
     /// What is being fetched from it.
     pub(crate) transfer: Option<Transfer>,
     /// Bytes sent to it over this connection.

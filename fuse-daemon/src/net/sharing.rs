@@ -95,6 +95,11 @@ impl Offered {
         *key != self.me && self.with(member).unwrap_or(false)
     }
 
+    /// Whether a device had the bucket once and was removed, as far as is known here.
+    pub(super) fn has_removed(&self, key: &PeerKey) -> bool {
+        self.with(|replica| replica.was_removed(key)).unwrap_or(false)
+    }
+
     /// The devices that may have the bucket, without this one, by key and name.
     pub(super) fn others(&self) -> Vec<(PeerKey, String)> {
         let others = self.with(|replica| {

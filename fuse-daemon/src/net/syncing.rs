@@ -23,7 +23,11 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
             Job::Close => break,
             Job::HeadChanged => net.members_may_have_changed(),
             Job::Tell(side, head) => side.say_head(head),
-            Job::Introduce(side) => introducing::introduce(net, offered, &side),
+            Job::Introduce(side) => {
+                // It shares the bucket with this device: should it have removed it, no longer.
+                net.addresses.set_removed(&side.session.key, offered.id, false);
+                introducing::introduce(net, offered, &side);
+            }
             Job::Look(side, version) => look(net, offered, &side, version),
             Job::Mend(sides, waits) => {
                 // If nothing comes of it, the end of the channel says so.

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use cairnfs_mount_core::{Bucket, Unlock};
 
-use super::{Context, show};
+use super::{Context, peers::removal, show};
 use crate::{
     at_start::{self, Remembered},
     cli::{MountArgs, MountOptions, PassphraseArgs},
-    control::{Client, How, MountRequest, Opening, Request, UnmountRequest},
+    control::{Answer, Client, How, MountRequest, Opening, Request, UnmountRequest},
     daemon::{Running, Until},
     exit::{Code, Failure, Result},
+    home::BucketName,
     interrupt::{self, OnInterrupt},
     passphrase::{self, Source},
     place, ui,
@@ -53,6 +54,7 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     } else {
         let client = Client::connect_or_start(&context.home, Some(&args.bucket))?;
         ask(client, &request)?;
+        note_removal(context, &args.bucket);
         keep(context, args, &request, source)
     }
 }
@@ -115,6 +117,17 @@ fn how(context: &Context, args: &MountArgs, given: MountOptions) -> How {
 fn ask(client: Client, request: &MountRequest) -> Result<()> {
     let mut line = ProgressLine::new();
     client.ask(&Request::Mount(request.clone()), &mut |event| show(&mut line, event)).map(drop)
+}
+
+/// Says so if this device was removed from the bucket: nobody takes what is changed here.
+fn note_removal(context: &Context, bucket: &BucketName) {
+    let peers = Client::connect(&context.home)
+        .and_then(|client| client.map(|it| it.ask(&Request::Peers, &mut |_| ())).transpose());
+    if let Ok(Some(Answer::Peers(report))) = peers
+        && let Some(removal) = removal(bucket, &report.peers)
+    {
+        ui::note(format_args!("{removal}: what is changed here stays here"));
+    }
 }
 
 /// Remembers a mount for the next start, if that is wanted.

@@ -7,7 +7,8 @@ use crate::{
     cli::JsonArgs,
     control::{Answer, Client, Limit, PeersReport, Request},
     exit::{Code, Failure, Result},
-    net::{PeerReport, Transfer},
+    home::BucketName,
+    net::{PeerReport, Transfer, said_removed},
     ui,
     values::{Size, Span, hex},
     when,
@@ -31,6 +32,8 @@ struct Peer {
     address: Option<String>,
     last_seen: Option<String>,
     buckets: Vec<String>,
+    /// Those of them from which this device was removed.
+    removed_from: Vec<String>,
     fetching: Option<Fetching>,
     sent_bytes: u64,
     received_bytes: u64,
@@ -79,6 +82,12 @@ pub(super) fn called(peer: &PeerReport) -> String {
     }
 }
 
+/// What any of `peers` says if this device was removed from `bucket`.
+pub(super) fn removal(bucket: &BucketName, peers: &[PeerReport]) -> Option<String> {
+    let is_removed = peers.iter().any(|peer| peer.removed_from.contains(bucket));
+    is_removed.then(|| said_removed(bucket))
+}
+
 /// `receiving 'photos': 12.0 MiB in 30 pieces, 12 more are known of`
 pub(super) fn receiving(transfer: &Transfer) -> String {
     let Transfer { bucket, blobs, bytes, lacking } = transfer;
@@ -105,6 +114,9 @@ fn print(peer: &PeerReport) {
         let names: Vec<_> = peer.buckets.iter().map(ToString::to_string).collect();
         row("buckets", names.join(", "));
     }
+    for bucket in &peer.removed_from {
+        row("removed", said_removed(bucket));
+    }
     if let Some(transfer) = &peer.transfer {
         row("in flight", receiving(transfer));
     }
@@ -130,6 +142,7 @@ fn document(report: &PeersReport) -> Peers {
         address: peer.address.map(|address| address.to_string()),
         last_seen: peer.last_seen.map(when::rfc3339),
         buckets: peer.buckets.iter().map(ToString::to_string).collect(),
+        removed_from: peer.removed_from.iter().map(ToString::to_string).collect(),
         fetching: peer.transfer.as_ref().map(|transfer| Fetching {
             bucket: transfer.bucket.to_string(),
             pieces: transfer.blobs,

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use cairnfs_mount_core::Role;
 use serde::Serialize;
 
-use super::{Context, members::word, peers::called};
+use super::{
+    Context,
+    members::word,
+    peers::{called, removal},
+};
 use crate::{
     cli::StatusArgs,
     control::{MountReport, StatusReport, StoredReport, Trouble},
@@ -59,6 +63,8 @@ struct Bucket {
     /// Names of devices that are connected.
     peers_connected: Vec<String>,
     last_contact: Option<String>,
+    /// Whether this device was removed from it, as far as it was told.
+    removed: bool,
     stored_bytes: u64,
     free_bytes: Option<u64>,
     /// `good`, `no-space` or `failed`.
@@ -184,6 +190,9 @@ fn print_mount(context: &Context, mount: &MountReport, peers: &[PeerReport]) {
     row("last publish", format!("{}, version {head}{more}", when::ago(mount.last_publish)));
     row("policy", format!("{}{}", mount.policy, read_only(mount)));
     row("peers", who_is_there(mount, peers));
+    if let Some(removal) = removal(&mount.bucket, peers) {
+        row("removed", format!("{removal}: what is changed here stays here"));
+    }
     row(
         "conflicts",
         match mount.conflicts {
@@ -207,6 +216,9 @@ fn print_stored(stored: &StoredReport, peers: &[PeerReport]) {
     let connected = peers.iter().filter(|peer| peer.connected.is_some()).map(called);
     let connected: Vec<_> = connected.collect();
     row("peers", if connected.is_empty() { "none connected".into() } else { connected.join(", ") });
+    if let Some(removal) = removal(&stored.bucket, peers) {
+        row("removed", removal);
+    }
     if let Some(trouble) = &stored.trouble {
         row("health", format!("nothing is saved any more: {trouble}"));
     }
@@ -284,6 +296,7 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         members: mount.map(|it| it.members),
         peers_connected: one.peers.iter().filter(|it| it.connected.is_some()).map(called).collect(),
         last_contact: last_contact(&one.peers).map(when::rfc3339),
+        removed: removal(&one.name, &one.peers).is_some(),
         stored_bytes: context.stored_bytes(&one.name),
         free_bytes: free_bytes(context, &one.name),
         health,

@@ -163,6 +163,12 @@ impl Mount {
         self.shared().core.read().head.charter.members()
     }
 
+    /// Whether the device `key` had the bucket once and was removed, as far as is known here.
+    #[must_use]
+    pub fn was_removed(&self, key: &[u8; 32]) -> bool {
+        self.shared().core.read().head.charter.was_removed(key)
+    }
+
     /// What this device may do; `None` if it has been removed.
     #[must_use]
     pub fn role(&self) -> Option<Role> {

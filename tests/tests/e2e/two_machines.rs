@@ -329,6 +329,13 @@ fn a_device_that_was_removed_gets_nothing_new() {
     pair.one.home().cairnfs(&["publish", BUCKET]).ok();
     let outcome = pair.other.home().cairnfs(&["sync", BUCKET, "--timeout", "5s"]);
     assert_ne!(outcome.code, Some(0), "{outcome}");
+    // It says so wherever somebody may wonder.
+    let said = format!("this device was removed from bucket '{BUCKET}' by its members");
+    assert!(outcome.stderr.contains(&said), "{outcome}");
+    for verb in ["status", "peers"] {
+        let outcome = pair.other.home().cairnfs(&[verb]).ok();
+        assert!(outcome.stdout.contains(&said), "{outcome}");
+    }
     assert_eq!(pair.other.names(""), ["f"]);
     assert_eq!(pair.other.read("f"), b"for both");
     let members = pair.one.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();

@@ -198,6 +198,10 @@ impl Replica for Forger {
         self.mount.members()
     }
 
+    fn was_removed(&self, key: &[u8; 32]) -> bool {
+        self.mount.was_removed(key)
+    }
+
     fn role(&self) -> Option<Role> {
         self.mount.role()
     }

@@ -142,8 +142,39 @@ fn a_removed_member_gets_nothing_more_and_cannot_come_back() {
     eventually("the connection ends", || !peers[0].is_connected() && !peers[1].is_connected());
     let failure = peers[1].sync().unwrap_err();
     assert_eq!(failure.code, Code::NoPeer);
-    assert!(failure.message.contains("shares nothing with this device"), "{}", failure.message);
+    let said = "this device was removed from bucket 'shared' by its members";
+    assert!(failure.message.contains(said), "{}", failure.message);
     assert!(!buckets[1].has(b"not for you"));
+}
+
+#[test]
+fn a_removed_member_knows_it_also_after_a_restart_until_it_is_one_again() {
+    let (mut peers, buckets) = members(3);
+    peers[1].knows(&peers[0]);
+    let removed_from = |peer: &Peer| {
+        let peers = peer.net.peers();
+        peers.into_iter().flat_map(|peer| peer.removed_from).collect::<Vec<_>>()
+    };
+    eventually("connected", || peers[1].is_connected());
+    assert!(removed_from(&peers[1]).is_empty());
+    let key = peers[1].key();
+    buckets[0].set_member(key, "", None).unwrap();
+    eventually("it is told", || removed_from(&peers[1]) == [name()]);
+    peers[1].restart();
+    peers[1].serve(&buckets[1]);
+    assert_eq!(removed_from(&peers[1]), [name()]);
+    buckets[0].set_member(key, "again", Some(Role::Writer)).unwrap();
+    peers[1].knows(&peers[0]);
+    eventually("it is a member again", || removed_from(&peers[1]).is_empty());
+    // Who never was one hears nothing.
+    let stranger = Peer::new();
+    stranger.serve(&buckets[0].copy_for(stranger.key()));
+    stranger.knows(&peers[0]);
+    eventually("it is refused", || {
+        let peers = stranger.net.peers();
+        peers.iter().any(|peer| peer.last_error.is_some())
+    });
+    assert!(removed_from(&stranger).is_empty());
 }
 
 #[test]

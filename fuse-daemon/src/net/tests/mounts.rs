@@ -281,7 +281,9 @@ fn a_removed_device_gets_nothing_new_and_others_go_on() {
     third.gets("for two", b"y");
     assert_eq!(other.read("for two"), None);
     eventually("it is left alone", || !other.peer.is_connected());
-    // It does not know that it was removed, and publishes what nobody takes.
+    let told = || other.peer.net.peers().iter().any(|peer| !peer.removed_from.is_empty());
+    eventually("it is told", told);
+    // What it publishes nobody takes.
     other.write("of the removed", b"z");
     let published = other.mount.publish().unwrap();
     let tries = || {
