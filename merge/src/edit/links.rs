@@ -171,7 +171,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     fn slots_of(&self, id: &NodeId, entry: &Entry<B>) -> Result<Vec<Name>, T::Error> {
         let several = self.node(id)?.is_some_and(|node| node.link_count() > 1);
         let mut contested = BTreeSet::new();
-        for dir in &entry.dirs {
+        for dir in entry.dirs.iter().filter(|_| several) {
             contested.extend(self.tree.contested(dir)?);
         }
         let may_show = |name: &Name| name == entry.slot() || contested.contains(name);
