@@ -129,20 +129,20 @@ fn what_is_written_after_a_merge_that_settled_something_is_no_part_of_it() {
 #[test]
 fn a_copy_of_what_once_was_a_copy_is_found_under_the_name_it_is_listed_with() {
     let (a, b) = two();
-    a.write("x", "1");
-    b.write("x", "2");
+    a.write("old", "1");
+    b.write("old", "2");
     sync(&a, &b);
-    let [_, copy] = a.names("x").try_into().unwrap();
-    // A file of its own from here on, and still called after `x`.
+    let [_, copy] = a.names("old").try_into().unwrap();
+    // A file of its own from here on, and its copies still called after `old`.
     a.write(&copy, "3");
     sync(&a, &b);
     a.write(&copy, "4");
     b.write(&copy, "5");
     sync(&a, &b);
     for peer in [&a, &b] {
-        let names = peer.names("x");
+        let names = peer.names("old");
         assert_eq!(names.len(), 3, "{names:?}");
-        assert!(names[1..].iter().all(|name| name.len() == "x@12345678".len()), "{names:?}");
+        assert!(names[1..].iter().all(|name| name.len() == "old@12345678".len()), "{names:?}");
         assert!(names.iter().all(|name| peer.walk(name).is_ok()));
     }
 }
