@@ -74,10 +74,10 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  cairnfs log photos 2026/summer")]
     Log(LogArgs),
     /// Bring back what an older version holds
-    #[command(after_help = "Files of the version take the place of those that are there; others \
-                            stay. What was there is a version of its own before.\n\nExample:\n  \
-                            cairnfs restore photos 2026/summer --at 2h\n  cairnfs restore photos \
-                            notes.txt --at 015123ebb9dfd241 --to /tmp/notes.txt")]
+    #[command(after_help = "Example:\n  cairnfs restore photos 2026/summer --at 2h\n  cairnfs \
+                            restore photos notes.txt --at 015123ebb9dfd241 --to /tmp/notes.txt\n\n\
+                            Files of the version take the place of those that are there; others \
+                            stay. What was there before is a version of its own.")]
     Restore(RestoreArgs),
     /// Seal the saved state as a version now and print its id
     #[command(after_help = "Example:\n  cairnfs publish photos")]
