@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Home, Outcome, Peer, data, eventually, peer::BUCKET, tree::Tree};
+use cairnfs_tests::{Home, Outcome, Peer, data, eventually, peer::BUCKET, run, tree::Tree};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -77,6 +77,10 @@ fn a_folder_comes_back_as_it_was_and_elsewhere_too() {
     Tree::of(&elsewhere).same_as(&was);
     restore(&peer, &at).exits(2).says(&["is there already"]);
     restore(&peer, &["sub", "--at", &version]).exits(2).says(&["is not mounted", "--to"]);
+    let mut named = peer.home().command(&["restore", BUCKET, "sub/short", "--at", &version]);
+    named.args(["--to", "short"]).current_dir(peer.scratch());
+    run(&mut named, SOON).ok();
+    assert_eq!(fs::read(peer.scratch().join("short")).unwrap(), b"a few bytes");
     peer.mount();
     peer.kill_and_remount();
     Tree::of(&peer.path("sub")).same_as(&was);

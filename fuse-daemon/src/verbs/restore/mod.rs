@@ -6,7 +6,7 @@ use std::{
     ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use cairnfs_mount_core::PastEntry;
@@ -84,7 +84,8 @@ fn new_place(to: &Path) -> Result<PathBuf> {
         let message = format!("{}: is there already: --to makes something new", to.display());
         return Err(Failure::usage(message));
     }
-    Ok(to.to_owned())
+    // Its folder has a name then, also where only a name was given.
+    path::absolute(to).map_err(|err| Failure::file("find", to, &err))
 }
 
 fn place_in_mount(context: &Context, args: &RestoreArgs, path: &[u8]) -> Result<PathBuf> {
