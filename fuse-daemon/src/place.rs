@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -13,7 +12,10 @@ use std::{
 use crossbeam_channel::bounded;
 use rustix::{io::Errno, mount::UnmountFlags};
 
-use crate::exit::{Code, Failure, Result, plain};
+use crate::{
+    exit::{Code, Failure, Result, plain},
+    fuse::unescape,
+};
 
 /// How long a mount may take to say that it is dead, which the kernel says for it at once.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -150,32 +152,10 @@ fn parse_line(line: &[u8]) -> Option<Listed> {
     let dash = fields.iter().position(|field| *field == b"-")?;
     let bucket = fields.get(dash + 2)?.strip_prefix(b"cairnfs:")?;
     fields.get(dash + 1)?.starts_with(b"fuse").then_some(())?;
-    let dir = unescape(fields.get(4)?);
     Some(Listed {
-        dir: PathBuf::from(std::ffi::OsStr::from_bytes(&dir)),
+        dir: PathBuf::from(unescape(fields.get(4)?)),
         bucket: String::from_utf8_lossy(bucket).into_owned(),
     })
-}
-
-/// Undoes `\040` and the like.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|digits| str::from_utf8(digits).ok());
-        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (byte, escaped) {
-            (b'\\', Some(escaped)) => {
-                plain.push(escaped);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            _ => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

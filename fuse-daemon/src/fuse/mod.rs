@@ -48,4 +48,5 @@ mod set_id;
 mod xattr;
 
 pub(crate) use error::{MountError, UnmountError};
+pub(crate) use mountinfo::unescape;
 pub(crate) use session::{MountSpec, Session};

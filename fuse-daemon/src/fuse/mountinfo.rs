@@ -75,7 +75,7 @@ fn text(field: &[u8]) -> Option<&str> {
 }
 
 /// Undoes `\040` and the like, which the kernel writes for space, tab, newline, `\` and `#`.
-fn unescape(field: &[u8]) -> OsString {
+pub(crate) fn unescape(field: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
