@@ -8,7 +8,6 @@ use std::{
 };
 
 use cairnfs_tests::{Home, Image, Rng, Tree, mounts, peer::BUCKET, process, run};
-use rustix::process::Signal;
 
 #[test]
 fn a_daemon_that_hangs_fails_the_test_and_blocks_nobody() {
@@ -17,7 +16,7 @@ fn a_daemon_that_hangs_fails_the_test_and_blocks_nobody() {
     let dir = home.dir("mnt");
     home.mount(BUCKET, &dir, &[]);
     let start = Instant::now();
-    process::signal(home.pid(), Signal::STOP);
+    process::stand_still(home.pid());
     // Waits in the kernel for an answer that never comes, until the watchdog ends it.
     assert!(fs::write(dir.join("f"), "x").is_err());
     assert!(start.elapsed() < Duration::from_secs(60));
