@@ -49,8 +49,22 @@ impl Strace {
     /// How many of the calls have returned 0.
     #[must_use]
     pub fn succeeded(&self) -> usize {
-        let text = fs::read_to_string(&self.trace).unwrap_or_default();
-        text.lines().filter(|line| line.contains(") = 0") || line.contains(")   = 0")).count()
+        self.text().lines().filter(|line| is_success(line)).count()
+    }
+
+    /// How many of the calls that the daemon's thread `name` made have returned 0: the thread that
+    /// keeps the index has barriers of its own, when it likes.
+    #[must_use]
+    pub fn succeeded_in(&self, name: &str) -> usize {
+        let is_it = |task: &fs::DirEntry| {
+            let comm = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            comm.trim_end() == name
+        };
+        let mut tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap().flatten();
+        let task = tasks.find(is_it).unwrap_or_else(|| panic!("no thread {name}"));
+        let tid = format!("{} ", task.file_name().to_str().unwrap());
+        let text = self.text();
+        text.lines().filter(|line| line.starts_with(&tid) && is_success(line)).count()
     }
 
     /// Everything that was traced so far.
@@ -68,4 +82,8 @@ impl Strace {
             process::number(pid, "status", "TracerPid:") == 0
         });
     }
+}
+
+fn is_success(line: &str) -> bool {
+    line.contains(") = 0") || line.contains(")   = 0")
 }
