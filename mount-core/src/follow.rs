@@ -149,7 +149,7 @@ impl Shared {
     fn part(&self, version: OpenVersion, file: Arc<File>) -> Option<(Ino, Arc<File>)> {
         let is_changed = file.lock().is_changed();
         if !file.is_open() && !is_changed {
-            self.account_dropped(&mut file.lock());
+            self.room.account_dropped(&mut file.lock());
             return None;
         }
         let OpenVersion { shown, spot, node, .. } = version;

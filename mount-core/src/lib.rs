@@ -36,6 +36,7 @@ mod peers;
 mod places;
 #[cfg(test)]
 mod random_load;
+mod room;
 #[cfg(test)]
 mod rot_tests;
 mod shared;

@@ -12,34 +12,28 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
 use cairnfs_merge::{Node, NodeId, OpId, VersionVector};
-use cairnfs_store::{BlobRef, disk::Space};
+use cairnfs_store::BlobRef;
 
 use crate::{
-    BucketId, Done, Error, Health, Observer, Options, Outdated, Result, Role, Time,
+    BucketId, Error, Health, Observer, Options, Outdated, Result, Role, Time,
     charter::Charter,
     clock::{Clock, NEVER, Noted},
-    file::{Content, Data, Growth},
+    file::Data,
     files::Files,
     handles::Handles,
     inodes::Inodes,
     order::{self, Mutex, RwLock},
+    room::Room,
     tree::LiveTree,
     vault::Vault,
     writer::save::Snapshot,
 };
-
-/// Memory that may be held before the writer begins to free some, as a part of the limit.
-const PRESSED: (u64, u64) = (1, 2);
-/// Space that a new estimate is made at, in bytes: below it, every write asks the disk.
-const SPACE_LOW_BYTES: i64 = 64 << 20;
-/// What saving some bytes may take besides them: records, map nodes, a manifest.
-const SAVE_OVERHEAD_BYTES: i64 = 1 << 20;
 
 /// One bucket, served.
 #[derive(Debug)]
@@ -53,9 +47,9 @@ pub(crate) struct Shared {
     pub(crate) inodes: Mutex<Inodes, order::Inodes>,
     pub(crate) handles: Handles,
     pub(crate) report: Mutex<Report, order::Report>,
-    accounts: Accounts,
+    pub(crate) room: Room,
+    flags: Flags,
     clock: Clock,
-    throttled: Mutex<Throttled, order::Throttled>,
     observers: Mutex<Observers, order::Observers>,
     started: Instant,
 }
@@ -67,16 +61,6 @@ struct Observers(Vec<Arc<dyn Observer>>);
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Observers({})", self.0.len())
-    }
-}
-
-/// Writes of so many bytes that wait for room.
-#[derive(Default)]
-struct Throttled(Vec<(u32, Done<u32>)>);
-
-impl fmt::Debug for Throttled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Throttled({})", self.0.len())
     }
 }
 
@@ -129,20 +113,10 @@ pub(crate) struct Report {
     pub(crate) barriers: u64,
 }
 
-/// Numbers that every call updates. Each stands alone.
-#[derive(Debug)]
-struct Accounts {
-    /// Bytes of dirty pieces in memory.
-    held: AtomicI64,
-    /// The part of them that no barrier covers.
-    unsaved: AtomicI64,
-    /// A lower bound, in bytes, of the space that writes may still take.
-    space: AtomicI64,
+/// What calls, the writer and fetches tell each other. Each stands alone.
+#[derive(Debug, Default)]
+struct Flags {
     stopped: AtomicBool,
-    /// Whether somebody was refused space since some was last looked for.
-    starved: AtomicBool,
-    /// Bytes of the write that was refused last, unless one since was not.
-    refused: AtomicI64,
     read_only: AtomicBool,
     /// Whether the bucket's members let this device write.
     may_write: AtomicBool,
@@ -171,28 +145,14 @@ impl Shared {
         last_publish: SystemTime,
         unpublished: bool,
     ) -> Self {
-        let accounts = Accounts {
-            held: AtomicI64::default(),
-            unsaved: AtomicI64::default(),
-            space: AtomicI64::default(),
-            stopped: AtomicBool::default(),
-            starved: AtomicBool::default(),
-            refused: AtomicI64::default(),
-            read_only: AtomicBool::default(),
-            may_write: AtomicBool::default(),
-            fetches: AtomicU64::default(),
-            drops: AtomicU64::default(),
-            awaited: AtomicBool::default(),
-        };
-        let held: u64 = core.files.values().map(|file| file.lock().held_bytes()).sum();
-        accounts.held.store(held.cast_signed(), Ordering::Relaxed);
-        accounts.read_only.store(options.read_only, Ordering::Relaxed);
-        accounts.may_write.store(may_write(&core, &key), Ordering::Relaxed);
+        let held = core.files.values().map(|file| file.lock().held_bytes()).sum();
+        let flags = Flags::default();
+        flags.read_only.store(options.read_only, Ordering::Relaxed);
+        flags.may_write.store(may_write(&core, &key), Ordering::Relaxed);
         Self {
             options,
             bucket,
             key,
-            vault,
             core: RwLock::new(core),
             inodes: Mutex::new(inodes),
             handles: Handles::default(),
@@ -204,9 +164,10 @@ impl Shared {
                 unpublished,
                 barriers: 0,
             }),
-            accounts,
+            room: Room::new(Arc::clone(&vault), options.limits.dirty_bytes, held),
+            vault,
+            flags,
             clock: Clock::new(),
-            throttled: Mutex::default(),
             observers: Mutex::default(),
             started: Instant::now(),
         }
@@ -214,41 +175,41 @@ impl Shared {
 
     /// Fails if nothing may be changed.
     pub(crate) fn writable(&self) -> Result<()> {
-        if self.accounts.stopped.load(Ordering::Relaxed) {
+        if self.flags.stopped.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        if self.accounts.read_only.load(Ordering::Relaxed) {
+        if self.flags.read_only.load(Ordering::Relaxed) {
             let poisoned = matches!(self.report.lock().health, Health::Poisoned { .. });
             let reason =
                 if poisoned { "an earlier write or barrier failed" } else { "mounted read-only" };
             return Err(Error::ReadOnly { reason });
         }
-        if !self.accounts.may_write.load(Ordering::Relaxed) {
+        if !self.flags.may_write.load(Ordering::Relaxed) {
             return Err(Error::ReadOnly { reason: "this device may only read the bucket" });
         }
         Ok(())
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
-        self.accounts.read_only.load(Ordering::Relaxed)
-            || !self.accounts.may_write.load(Ordering::Relaxed)
+        self.flags.read_only.load(Ordering::Relaxed)
+            || !self.flags.may_write.load(Ordering::Relaxed)
     }
 
     /// Has nothing changed until [`Shared::note_rights`].
     pub(crate) fn suspend_writing(&self) {
         // Under the lock: what was let in before has been made once it is taken.
         let _core = self.core.write();
-        self.accounts.may_write.store(false, Ordering::Relaxed);
+        self.flags.may_write.store(false, Ordering::Relaxed);
     }
 
     /// Whether what is changed can become a version.
     pub(crate) fn may_publish(&self) -> bool {
-        !self.accounts.read_only.load(Ordering::Relaxed) && may_write(&self.core.read(), &self.key)
+        !self.flags.read_only.load(Ordering::Relaxed) && may_write(&self.core.read(), &self.key)
     }
 
     /// Takes note of what the members of the version we stand on let this device do.
     pub(crate) fn note_rights(&self, core: &Core) {
-        self.accounts.may_write.store(may_write(core, &self.key), Ordering::Relaxed);
+        self.flags.may_write.store(may_write(core, &self.key), Ordering::Relaxed);
     }
 
     pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
@@ -271,32 +232,32 @@ impl Shared {
     }
 
     pub(crate) fn fetch_begins(&self) {
-        self.accounts.fetches.fetch_add(1, Ordering::Relaxed);
+        self.flags.fetches.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn fetch_ends(&self) {
-        self.accounts.fetches.fetch_sub(1, Ordering::Relaxed);
+        self.flags.fetches.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn is_fetching(&self) -> bool {
-        self.accounts.fetches.load(Ordering::Relaxed) > 0
+        self.flags.fetches.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn blobs_dropped(&self) {
-        self.accounts.drops.fetch_add(1, Ordering::Relaxed);
+        self.flags.drops.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often blobs were given up that no barrier covered yet.
     pub(crate) fn drops(&self) -> u64 {
-        self.accounts.drops.load(Ordering::Relaxed)
+        self.flags.drops.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_awaited(&self, awaited: bool) {
-        self.accounts.awaited.store(awaited, Ordering::Relaxed);
+        self.flags.awaited.store(awaited, Ordering::Relaxed);
     }
 
     pub(crate) fn is_awaited(&self) -> bool {
-        self.accounts.awaited.load(Ordering::Relaxed)
+        self.flags.awaited.load(Ordering::Relaxed)
     }
 
     /// Takes note of a change that has been made; `true` if the writer must be woken, as it sleeps
@@ -340,99 +301,11 @@ impl Shared {
         u64::try_from(since.as_micros()).unwrap_or(NEVER - 1)
     }
 
-    pub(crate) fn account(&self, growth: Growth) {
-        self.accounts.held.fetch_add(growth.held, Ordering::Relaxed);
-        self.accounts.unsaved.fetch_add(growth.unsaved, Ordering::Relaxed);
-        self.accounts.space.fetch_sub(growth.unsaved.max(0), Ordering::Relaxed);
-    }
-
-    /// A content is dropped from memory with what it holds.
-    pub(crate) fn account_dropped(&self, content: &mut Content) {
-        // A save under way may hold the content still, and must find nothing more to account for.
-        self.account(content.clear());
-    }
-
-    fn held_bytes(&self) -> u64 {
-        self.accounts.held.load(Ordering::Relaxed).max(0).cast_unsigned()
-    }
-
-    pub(crate) fn unsaved_bytes(&self) -> u64 {
-        self.accounts.unsaved.load(Ordering::Relaxed).max(0).cast_unsigned()
-    }
-
-    /// Whether the writer should free memory.
-    pub(crate) fn is_pressed(&self) -> bool {
-        self.held_bytes() > self.options.limits.dirty_bytes * PRESSED.0 / PRESSED.1
-    }
-
-    /// Answers a write of `len` bytes now, or when there is room for more.
-    pub(crate) fn answer_write(&self, len: u32, done: Done<u32>) {
-        if self.held_bytes() <= self.options.limits.dirty_bytes {
-            done(Ok(len));
-        } else {
-            self.throttled.lock().0.push((len, done));
-        }
-    }
-
-    /// Lets the writers go on that wait for room; if none could be made, they hear why, although
-    /// what they wrote is kept.
-    pub(crate) fn release_throttled(&self, relieved: &Result<()>) {
-        if relieved.is_ok() && self.held_bytes() > self.options.limits.dirty_bytes {
-            return;
-        }
-        let throttled = std::mem::take(&mut self.throttled.lock().0);
-        for (len, done) in throttled {
-            done(relieved.clone().map(|()| len));
-        }
-    }
-
-    /// Makes sure that `bytes` more can be saved.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoSpace`].
-    pub(crate) fn reserve_space(&self, bytes: u64) -> Result<()> {
-        let bytes = i64::try_from(bytes).map_err(|_beyond| Error::NoSpace)?;
-        if self.accounts.space.load(Ordering::Relaxed) - bytes > SPACE_LOW_BYTES {
-            return Ok(());
-        }
-        let space = self.space(self.vault.space()?);
-        self.accounts.space.store(space, Ordering::Relaxed);
-        let is_short = space < bytes;
-        self.accounts.refused.store(if is_short { bytes.max(1) } else { 0 }, Ordering::Relaxed);
-        if is_short {
-            self.accounts.starved.store(true, Ordering::Relaxed);
-            return Err(Error::NoSpace);
-        }
-        Ok(())
-    }
-
-    /// What of the space on a disk writes may still take; below zero if not even what waits can be
-    /// saved.
-    pub(crate) fn space(&self, disk: Space) -> i64 {
-        let free = disk.free_bytes.min(i64::MAX.cast_unsigned()).cast_signed();
-        let waiting = self.accounts.unsaved.load(Ordering::Relaxed).max(0);
-        free - waiting - SAVE_OVERHEAD_BYTES
-    }
-
     /// How saving fares, and whether writes are refused for want of space.
     pub(crate) fn health(&self) -> Health {
         let health = self.report.lock().health.clone();
-        let refused = self.accounts.refused.load(Ordering::Relaxed);
-        // Space may have come back since.
-        let is_short = || self.vault.space().is_ok_and(|disk| self.space(disk) < refused);
-        if health == Health::Good && refused > 0 && is_short() { Health::NoSpace } else { health }
-    }
-
-    /// Whether somebody was refused space since [`Shared::fed`].
-    pub(crate) fn is_starved(&self) -> bool {
-        self.accounts.starved.load(Ordering::Relaxed)
-    }
-
-    /// Space was looked for.
-    pub(crate) fn fed(&self) {
-        self.accounts.starved.store(false, Ordering::Relaxed);
-        self.accounts.space.store(0, Ordering::Relaxed);
+        let is_good = health == Health::Good;
+        if is_good && self.room.is_refused() { Health::NoSpace } else { health }
     }
 
     /// Takes everything that no save has covered; `None` if there is nothing. Costs what it takes,
@@ -447,7 +320,7 @@ impl Shared {
             .into_iter()
             .filter_map(|id| Some((id, core.tree.changed(&id)?)))
             .collect();
-        let files = core.files.snapshots(self.is_pressed());
+        let files = core.files.snapshots(self.room.is_pressed());
         core.saving = !(nodes.is_empty() && files.is_empty());
         if !core.saving {
             self.report.lock().unsaved_since = None;
@@ -465,7 +338,7 @@ impl Shared {
         for Snapshot { file, content, base, .. } in batch.files {
             let mut live = file.lock();
             if durable {
-                self.account(live.saved(&content, base));
+                self.room.account(live.saved(&content, base));
             } else {
                 live.not_saved(&content);
             }
@@ -500,13 +373,13 @@ impl Shared {
 
     pub(crate) fn set_health(&self, health: Health) {
         if matches!(health, Health::Poisoned { .. }) {
-            self.accounts.read_only.store(true, Ordering::Relaxed);
+            self.flags.read_only.store(true, Ordering::Relaxed);
         }
         self.report.lock().health = health;
     }
 
     pub(crate) fn stopped(&self) {
-        self.accounts.stopped.store(true, Ordering::Relaxed);
+        self.flags.stopped.store(true, Ordering::Relaxed);
     }
 }
 

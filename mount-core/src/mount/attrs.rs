@@ -181,7 +181,7 @@ impl Mount {
             Some(fh) => self.write_to(ino, &self.shared().handles.file(fh)?.file, cut)?,
             None => self.with_content(ino, cut)?,
         };
-        self.shared().account(grown?);
+        self.shared().room.account(grown?);
         self.changed();
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Mount {
 
     fn empty(&self, ino: Ino, file: &Arc<File>) -> Result<()> {
         let cut = self.write_to(ino, file, |content| content.set_len(0, Time::now()))??;
-        self.shared().account(cut);
+        self.shared().room.account(cut);
         self.changed();
         Ok(())
     }
@@ -107,13 +107,13 @@ impl Mount {
         match self.take(ino, fh, offset, data, cached) {
             Ok((len, sync)) => {
                 self.changed();
-                if self.shared().is_pressed() {
+                if self.shared().room.is_pressed() {
                     self.send(Command::Relieve);
                 }
                 if sync {
                     self.save_then(Box::new(move |saved| done(saved.map(|()| len))));
                 } else {
-                    self.shared().answer_write(len, done);
+                    self.shared().room.answer_write(len, done);
                 }
             }
             Err(err) => done(Err(err)),
@@ -149,7 +149,7 @@ impl Mount {
             }
             Err(err) => return Err(err),
         };
-        shared.account(grown);
+        shared.room.account(grown);
         Ok((len, sync))
     }
 
@@ -213,7 +213,7 @@ impl Mount {
             (last, nameless)
         };
         if nameless {
-            self.shared().account_dropped(&mut file.lock());
+            self.shared().room.account_dropped(&mut file.lock());
         }
         let by_release = self.shared().options.policy == SavePolicy::Release;
         if last && by_release && file.lock().is_unsaved() {
@@ -247,7 +247,7 @@ impl Mount {
         }
         let allocate = |content: &mut Content| content.allocate(mode, offset, len, Time::now());
         let grown = self.write_to(ino, &handle.file, allocate)??;
-        self.shared().account(grown);
+        self.shared().room.account(grown);
         self.changed();
         Ok(())
     }
@@ -283,7 +283,7 @@ impl Mount {
         let data = extract.read(&self.shared().vault)?;
         let (copied, _) = self.take(to.0, to.1, to.2, &data, false)?;
         self.changed();
-        if self.shared().is_pressed() {
+        if self.shared().room.is_pressed() {
             // A thread of the kernel's waits here, as there is no reply to hold back.
             self.wait_for_room()?;
         }

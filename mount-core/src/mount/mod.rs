@@ -122,7 +122,7 @@ impl Mount {
     ///
     /// [`Error::NoSpace`].
     fn reserve(&self, bytes: u64) -> Result<()> {
-        match self.shared().reserve_space(bytes) {
+        match self.shared().room.reserve(bytes) {
             Err(Error::NoSpace) => {
                 let (looked, looking) = crossbeam_channel::bounded(1);
                 self.send(Command::MakeRoom(looked));
@@ -130,7 +130,7 @@ impl Mount {
                 if let Ok(never) = looking.recv() {
                     match never {}
                 }
-                self.shared().reserve_space(bytes)
+                self.shared().room.reserve(bytes)
             }
             result => result,
         }
@@ -306,7 +306,7 @@ impl Mount {
             let node = Arc::clone(old);
             self.shared().inodes.lock().orphan(shown, Orphan { node, file });
         } else {
-            self.shared().account_dropped(&mut file.lock());
+            self.shared().room.account_dropped(&mut file.lock());
         }
     }
 }

@@ -82,7 +82,7 @@ impl Mount {
     pub fn statfs(&self) -> Result<StatFs> {
         const BLOCK_BYTES: u32 = 4096;
         let space = self.shared().vault.space()?;
-        let free_bytes = self.shared().space(space).max(0).cast_unsigned();
+        let free_bytes = self.shared().room.left_of(space).max(0).cast_unsigned();
         let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
         Ok(StatFs {
             block_bytes: BLOCK_BYTES,
@@ -105,7 +105,7 @@ impl Mount {
         let open_handles = shared.handles.count();
         let health = shared.health();
         let report = shared.report.lock();
-        let unsaved_bytes = shared.unsaved_bytes();
+        let unsaved_bytes = shared.room.unsaved_bytes();
         let unsaved = unsaved_bytes > 0 || unsaved_changes > 0;
         Status {
             unsaved_bytes,
@@ -130,7 +130,7 @@ impl Mount {
     #[must_use]
     pub fn unsaved(&self) -> (u64, Option<u64>) {
         let changes = self.shared().core.try_read().map(|core| core.unsaved_changes());
-        (self.shared().unsaved_bytes(), changes)
+        (self.shared().room.unsaved_bytes(), changes)
     }
 
     /// Saves everything now; `done` after the barrier.

@@ -429,7 +429,7 @@ impl Shared {
     pub(super) fn carried(&self, carried: Vec<Snapshot>) {
         for Snapshot { file, content, .. } in carried {
             let growth = file.lock().saved(&content, None);
-            self.account(growth);
+            self.room.account(growth);
         }
     }
 

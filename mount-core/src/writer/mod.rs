@@ -247,7 +247,7 @@ impl Writer {
                 done(result.clone());
             }
         }
-        if std::mem::take(&mut self.relieve) || self.shared.is_pressed() {
+        if std::mem::take(&mut self.relieve) || self.shared.room.is_pressed() {
             self.relieve();
         }
         self.run_errands();
@@ -274,13 +274,13 @@ impl Writer {
     fn relieve(&mut self) {
         // A save folds what is large; what is small is freed only by a version that holds it.
         let mut result = Ok(());
-        if self.shared.is_pressed() {
+        if self.shared.room.is_pressed() {
             result = self.save();
         }
-        if self.shared.is_pressed() && result.is_ok() {
+        if self.shared.room.is_pressed() && result.is_ok() {
             result = self.publish().map(drop);
         }
-        self.shared.release_throttled(&result);
+        self.shared.room.release_throttled(&result);
     }
 
     /// The last save and version.
@@ -340,7 +340,7 @@ impl Writer {
     fn refuse_rest(&self, inbox: &Receiver<Command>) {
         self.shared.stopped();
         inbox.try_iter().for_each(Command::refuse);
-        self.shared.release_throttled(&Err(Error::Stopped));
+        self.shared.room.release_throttled(&Err(Error::Stopped));
     }
 
     /// Takes note of how an attempt to write ended.

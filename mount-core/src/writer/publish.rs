@@ -307,7 +307,7 @@ impl Shared {
         core.in_flight = 0;
         for Snapshot { file, content, base, .. } in sealed.into_values() {
             let mut live = file.lock();
-            self.account(live.saved(&content, base));
+            self.room.account(live.saved(&content, base));
             live.published(&content);
         }
         core.files.retain(|_, file| file.is_open() || file.lock().is_changed());
@@ -323,7 +323,7 @@ impl Shared {
         for Snapshot { file, content, .. } in frozen.carried {
             let mut live = file.lock();
             if durable {
-                self.account(live.saved(&content, None));
+                self.room.account(live.saved(&content, None));
             } else {
                 live.not_saved(&content);
             }

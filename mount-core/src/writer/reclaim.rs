@@ -115,7 +115,7 @@ impl Writer {
     /// After a version, which was `begun` then: looks for what only older ones hold, if the disk is
     /// low and it is time to.
     pub(super) fn search_if_low(&mut self, begun: Instant) {
-        let cause = if self.shared.is_starved() { Cause::Refused } else { Cause::Low };
+        let cause = if self.shared.room.is_starved() { Cause::Refused } else { Cause::Low };
         if (cause == Cause::Low && !self.is_low()) || !self.may_look(cause) {
             return;
         }
@@ -170,7 +170,7 @@ impl Writer {
         self.appender.survey_ends();
         self.room.lookout.looked(search.begun, Instant::now(), whole.then_some(kept));
         if whole {
-            self.shared.fed();
+            self.shared.room.fed();
         }
     }
 
