@@ -1,16 +1,11 @@
 //! What is fetched, and the versions that come with it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use cairnfs_merge::OpId;
 use cairnfs_store::{Appender, BlobRef, Kind, map::Root, sim};
 
 use super::{Peer, sync, two};
-use crate::{
-    Error, MergeStep, Time,
-    manifest::Manifest,
-    writer::record::{Head, SaveRecord},
-};
+use crate::{Error, MergeStep};
 
 /// A map node as FORMAT.md has it, of keys of one byte; those of a leaf have no value.
 fn put_node(appender: &mut Appender, level: u8, entries: &[(u8, Option<BlobRef>)]) -> BlobRef {
@@ -30,35 +25,7 @@ fn put_node(appender: &mut Appender, level: u8, entries: &[(u8, Option<BlobRef>)
 
 /// Has `peer` publish a version with the tree that `put` makes.
 fn forge(peer: &mut Peer, put: impl FnOnce(&mut Appender) -> BlobRef) {
-    let (parent, op) = {
-        peer.mount().publish().unwrap();
-        let core = peer.mount().shared().core.read();
-        (core.head.clone(), core.op)
-    };
-    let key = Arc::clone(&peer.key);
-    peer.restart_after(|appender| {
-        let root = put(appender);
-        let mut vv = parent.vv.clone();
-        vv.learn(&op);
-        let manifest = Manifest {
-            bucket: super::bucket_id(),
-            author: key.public(),
-            incarnation: 0,
-            parents: vec![parent.manifest.id],
-            ops: op.lamport - parent.vv.max_lamport(),
-            vv,
-            root: Root(Some(root)),
-            time: Time::now(),
-            charter: parent.charter,
-        };
-        let manifest = appender.put(Kind::Manifest, &manifest.seal(&key)).unwrap();
-        SaveRecord {
-            head: Some(Head { manifest, devices: vec![op.device], incarnation: 0, before: None }),
-            op: OpId { lamport: op.lamport + 1, ..op },
-            nodes: Vec::new(),
-            files: Vec::new(),
-        }
-    });
+    peer.forge(|appender, version| version.root = Root(Some(put(appender))));
 }
 
 #[test]

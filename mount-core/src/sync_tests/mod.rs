@@ -4,6 +4,7 @@ mod conflicts;
 mod cost;
 mod failing;
 mod fetching;
+mod forging;
 mod members;
 mod mending;
 mod merging;
