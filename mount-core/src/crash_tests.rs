@@ -1,7 +1,7 @@
 //! The power is cut at random calls of a disk that forgets what no barrier covered: what a save
 //! acknowledged is there, each save is whole or absent, and nothing is there that never was.
 
-use std::{fmt, panic, time::Duration};
+use std::time::Duration;
 
 use cairnfs_store::sim;
 
@@ -13,106 +13,72 @@ use crate::{
     },
 };
 
-/// How many barriers of a disk lie.
-#[derive(Clone, Copy, Debug)]
-enum Lies {
-    None,
-    All,
+type Case = sim::Case<Op>;
+
+fn case(seed: u64, lies: bool) -> Case {
+    let (_, _, mut rng) = fresh(seed);
+    Case { seed, lies, cut: 1 + rng.below(400), load: Op::load(&mut rng, 120), luck: 0 }
 }
 
-/// A load, and after how many calls that change the disk the power goes.
-#[derive(Clone, Debug)]
-struct Case {
-    seed: u64,
-    lies: Lies,
-    load: Vec<Op>,
-    cut: u64,
-    /// Which of the disks that the cut may leave is found.
-    luck: u64,
+/// Runs until the power goes off, and compares what is left; says how many saves were
+/// acknowledged.
+fn run(case: &Case) -> Result<usize, String> {
+    let (disk, device, _) = fresh(case.seed);
+    let mounted = mount(&disk, &device).unwrap();
+    case.arm(&disk);
+    let mut states = Possible(vec![Model::new()]);
+    let mut acknowledged = 0;
+    for op in &case.load {
+        if step(&mounted, &mut states, op).is_err() {
+            break;
+        }
+        acknowledged += usize::from(matches!(op, Op::Save));
+        let dirs = states.now().values().filter(|content| content.is_none()).count();
+        // It may have to be read, and the power may be off by now.
+        if let Ok(attr) = mounted.getattr(Ino::ROOT, None)
+            && usize::try_from(attr.nlink).unwrap() != 2 + dirs
+        {
+            return Err(format!("{} links, where {dirs} directories are", attr.nlink));
+        }
+    }
+    let after = disk.crash(case.seed ^ 0x5eed ^ (case.luck << 40));
+    // The one that lost its power may end as it likes.
+    mounted.stop().ok();
+    let again = mount(&after, &device).map_err(|err| format!("not opened: {err}"))?;
+    let found = read_back(&again).map_err(|err| format!("not read: {err}"))?;
+    if !states.0.contains(&found) {
+        let (found, now) = (sizes(&found), sizes(states.now()));
+        let possible = states.0.len();
+        return Err(format!(
+            "after {acknowledged} saves found {found:?}, none of {possible} states, the last {now:?}"
+        ));
+    }
+    // And it goes on from there.
+    again.mkdir(ME, Ino::ROOT, b"after", 0o755).unwrap();
+    save(&again).unwrap();
+    again.stop().unwrap();
+    Ok(acknowledged)
 }
 
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, lies, load, cut, luck } = self;
-        writeln!(f, "seed: {seed}, lies: Lies::{lies:?}, cut: {cut}, luck: {luck}, load:")?;
-        load.iter().try_for_each(|op| writeln!(f, "    {op:?},"))
-    }
-}
-
-impl Case {
-    fn new(seed: u64, lies: Lies) -> Self {
-        let (_, _, mut rng) = fresh(seed);
-        Self { seed, lies, cut: 1 + rng.below(400), load: Op::load(&mut rng, 120), luck: 0 }
-    }
-
-    /// Runs until the power goes off, and compares what is left; says how many saves were
-    /// acknowledged.
-    fn run(&self) -> Result<usize, String> {
-        let (disk, device, _) = fresh(self.seed);
-        let mounted = mount(&disk, &device).unwrap();
-        if let Lies::All = self.lies {
-            (1..1000).for_each(|nth| disk.inject(sim::Fault::LieAtBarrier { nth }));
-        }
-        disk.inject(sim::Fault::PowerOff { after_calls: self.cut });
-        let mut states = Possible(vec![Model::new()]);
-        let mut acknowledged = 0;
-        for op in &self.load {
-            if step(&mounted, &mut states, op).is_err() {
-                break;
-            }
-            acknowledged += usize::from(matches!(op, Op::Save));
-            let dirs = states.now().values().filter(|content| content.is_none()).count();
-            // It may have to be read, and the power may be off by now.
-            if let Ok(attr) = mounted.getattr(Ino::ROOT, None)
-                && usize::try_from(attr.nlink).unwrap() != 2 + dirs
-            {
-                return Err(format!("{} links, where {dirs} directories are", attr.nlink));
-            }
-        }
-        let after = disk.crash(self.seed ^ 0x5eed ^ (self.luck << 40));
-        // The one that lost its power may end as it likes.
-        mounted.stop().ok();
-        let again = mount(&after, &device).map_err(|err| format!("not opened: {err}"))?;
-        let found = read_back(&again).map_err(|err| format!("not read: {err}"))?;
-        if !states.0.contains(&found) {
-            let (found, now) = (sizes(&found), sizes(states.now()));
-            let possible = states.0.len();
-            return Err(format!(
-                "after {acknowledged} saves found {found:?}, none of {possible} states, the last {now:?}"
-            ));
-        }
-        // And it goes on from there.
-        again.mkdir(ME, Ino::ROOT, b"after", 0o755).unwrap();
-        save(&again).unwrap();
-        again.stop().unwrap();
-        Ok(acknowledged)
-    }
-
-    /// As [`Case::run`]; a panic is what went wrong, too.
-    fn outcome(&self) -> Result<usize, String> {
-        panic::catch_unwind(|| self.run()).unwrap_or_else(|_panic| Err("it panicked".into()))
-    }
-
-    /// The shortest load of this one's calls that goes wrong. Where in it the cut must be, what it
-    /// leaves, and what the thread that publishes did just then is another matter each time, so
-    /// that some are tried.
-    fn shortest(&self) -> (Self, String) {
-        let wrong = |load: &[Op]| {
-            (0..40).find_map(|luck| {
-                let cut = 1 + (self.cut + luck * 7) % self.cut;
-                let case = Self { load: load.to_vec(), cut, luck, ..self.clone() };
-                case.outcome().err().map(|why| (case, why))
-            })
-        };
-        let mut found = None;
-        sim::shrink(&self.load, |load| {
-            let failed = wrong(load);
-            let fails = failed.is_some();
-            found = failed.or(found.take());
-            fails
-        });
-        found.unwrap_or_else(|| (self.clone(), "only with all of it".into()))
-    }
+/// The shortest load of this one's calls that goes wrong. Where in it the cut must be, what it
+/// leaves, and what the thread that publishes did just then is another matter each time, so
+/// that some are tried.
+fn shortest(case: &Case) -> (Case, String) {
+    let wrong = |load: &[Op]| {
+        (0..40).find_map(|luck| {
+            let cut = 1 + (case.cut + luck * 7) % case.cut;
+            let case = Case { load: load.to_vec(), cut, luck, ..case.clone() };
+            sim::outcome(|| run(&case)).err().map(|why| (case, why))
+        })
+    };
+    let mut found = None;
+    sim::shrink(&case.load, |load| {
+        let failed = wrong(load);
+        let fails = failed.is_some();
+        found = failed.or(found.take());
+        fails
+    });
+    found.unwrap_or_else(|| (case.clone(), "only with all of it".into()))
 }
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -126,9 +92,9 @@ fn what_was_acknowledged_survives_every_cut() {
     let seeds = number("CAIRNFS_CRASH_SEEDS", 300);
     let mut saves = 0;
     for seed in first..first + seeds {
-        let case = Case::new(seed, Lies::None);
-        saves += case.outcome().unwrap_or_else(|why| {
-            let (shortest, then) = case.shortest();
+        let case = case(seed, false);
+        saves += sim::outcome(|| run(&case)).unwrap_or_else(|why| {
+            let (shortest, then) = shortest(&case);
             panic!("seed {seed}: {why}\nshortest: {then}\n{shortest}");
         });
         if seed % 1000 == 0 {
@@ -141,8 +107,8 @@ fn what_was_acknowledged_survives_every_cut() {
 /// The save may be one of the thread that publishes.
 #[test]
 fn of_a_load_on_a_disk_that_lies_one_change_and_its_save_are_left() {
-    let case = Case { cut: 300, ..Case::new(2, Lies::All) };
-    let (shortest, why) = case.shortest();
+    let case = Case { cut: 300, ..case(2, true) };
+    let (shortest, why) = shortest(&case);
     let [Op::Create { .. } | Op::Mkdir(_), save @ ..] = &shortest.load[..] else {
         panic!("{why}\n{shortest}");
     };

@@ -4,8 +4,6 @@
 
 mod load;
 
-use std::fmt;
-use std::panic;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,94 +22,58 @@ fn options() -> Options {
     Options { pack_bytes: 64 << 10, reserve_bytes: 4096, index_thread: false, ..Options::default() }
 }
 
-/// How many barriers of a disk lie.
-#[derive(Clone, Copy, Debug)]
-enum Lies {
-    None,
-    All,
+type Case = sim::Case<Op>;
+
+fn case(seed: u64, lies: bool) -> Case {
+    Case { seed, lies, load: load::random(seed << 32, 40), cut: 0, luck: 0 }
 }
 
-/// A load, and the call that changes the disk at which the power goes.
-#[derive(Clone, Debug)]
-struct Case {
-    seed: u64,
-    lies: Lies,
-    load: Vec<Op>,
-    cut: u64,
-    /// Which of the disks that the cut may leave is found.
-    luck: u64,
+/// Cuts the power and opens what is left, twice. True if the load came to its end before.
+fn run(case: &Case) -> Result<bool, String> {
+    let Case { seed, cut, luck, .. } = *case;
+    let disk = SimDisk::new(seed);
+    let (mut appender, blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let mut model = Model::default();
+    case.arm(&disk);
+    let done = model.run(&mut appender, &case.load).is_ok();
+    let mut after = disk.crash(seed ^ cut.wrapping_mul(0x9e37_79b9) ^ (luck << 40));
+    drop((appender, blobs));
+    for again in 0..2 {
+        let mut opened = open(Arc::new(after.clone()), Path::new(DIR), keys(), options())
+            .map_err(|err| format!("not opened: {err:?}"))?;
+        model.check(&opened)?;
+        // It goes on from there, until the power fails again.
+        let more = load::random(seed + cut + again, 6);
+        model.run(&mut opened.appender, &more).map_err(|err| format!("does not go on: {err:?}"))?;
+        after = after.crash(cut + again);
+        drop(opened);
+    }
+    Ok(done)
 }
 
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, lies, load, cut, luck } = self;
-        writeln!(f, "seed: {seed}, lies: Lies::{lies:?}, cut: {cut}, luck: {luck}, load:")?;
-        load.iter().try_for_each(|op| writeln!(f, "    {op:?},"))
+/// Cuts at every call of the load. How many there were, or the first that goes wrong.
+fn every_cut(case: &Case) -> Result<u64, (Case, String)> {
+    for cut in 0.. {
+        let case = Case { cut, ..case.clone() };
+        match sim::outcome(|| run(&case)) {
+            Ok(true) => return Ok(cut),
+            Ok(false) => (),
+            Err(why) => return Err((case, why)),
+        }
     }
+    unreachable!("because a load ends")
 }
 
-impl Case {
-    fn new(seed: u64, lies: Lies) -> Self {
-        Self { seed, lies, load: load::random(seed << 32, 40), cut: 0, luck: 0 }
-    }
-
-    /// Cuts the power and opens what is left, twice. True if the load came to its end before.
-    fn run(&self) -> Result<bool, String> {
-        let Self { seed, cut, luck, .. } = *self;
-        let disk = SimDisk::new(seed);
-        let (mut appender, blobs) =
-            create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
-        let mut model = Model::default();
-        if let Lies::All = self.lies {
-            (1..1000).for_each(|nth| disk.inject(Fault::LieAtBarrier { nth }));
-        }
-        disk.inject(Fault::PowerOff { after_calls: cut });
-        let done = model.run(&mut appender, &self.load).is_ok();
-        let mut after = disk.crash(seed ^ cut.wrapping_mul(0x9e37_79b9) ^ (luck << 40));
-        drop((appender, blobs));
-        for again in 0..2 {
-            let mut opened = open(Arc::new(after.clone()), Path::new(DIR), keys(), options())
-                .map_err(|err| format!("not opened: {err:?}"))?;
-            model.check(&opened)?;
-            // It goes on from there, until the power fails again.
-            let more = load::random(seed + cut + again, 6);
-            model
-                .run(&mut opened.appender, &more)
-                .map_err(|err| format!("does not go on: {err:?}"))?;
-            after = after.crash(cut + again);
-            drop(opened);
-        }
-        Ok(done)
-    }
-
-    /// As [`Case::run`]; a panic is what went wrong, too.
-    fn outcome(&self) -> Result<bool, String> {
-        panic::catch_unwind(|| self.run()).unwrap_or_else(|_panic| Err("it panicked".into()))
-    }
-
-    /// Cuts at every call of the load. How many there were, or the first that goes wrong.
-    fn every_cut(&self) -> Result<u64, (Self, String)> {
-        for cut in 0.. {
-            let case = Self { cut, ..self.clone() };
-            match case.outcome() {
-                Ok(true) => return Ok(cut),
-                Ok(false) => (),
-                Err(why) => return Err((case, why)),
-            }
-        }
-        unreachable!("because a load ends")
-    }
-
-    /// The shortest load of this one's calls that goes wrong at some cut, there. What a cut leaves
-    /// is another matter of luck for each load, so a few are tried.
-    fn shortest(&self) -> (Self, String) {
-        let wrong = |load: &[Op]| {
-            let with = |luck| Self { load: load.to_vec(), luck, ..self.clone() };
-            (0..8).find_map(|luck| with(luck).every_cut().err())
-        };
-        let load = sim::shrink(&self.load, |load| wrong(load).is_some());
-        wrong(&load).expect("because it went wrong just now")
-    }
+/// The shortest load of this one's calls that goes wrong at some cut, there. What a cut leaves
+/// is another matter of luck for each load, so a few are tried.
+fn shortest(case: &Case) -> (Case, String) {
+    let wrong = |load: &[Op]| {
+        let with = |luck| Case { load: load.to_vec(), luck, ..case.clone() };
+        (0..8).find_map(|luck| every_cut(&with(luck)).err())
+    };
+    let load = sim::shrink(&case.load, |load| wrong(load).is_some());
+    wrong(&load).expect("because it went wrong just now")
 }
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -125,8 +87,8 @@ fn a_power_cut_at_any_call_keeps_every_acknowledged_save_whole() {
     let seeds = number("CAIRNFS_CRASH_SEEDS", 24);
     let mut cuts = 0;
     for seed in first..first + seeds {
-        cuts += Case::new(seed, Lies::None).every_cut().unwrap_or_else(|(case, why)| {
-            let (shortest, then) = case.shortest();
+        cuts += every_cut(&case(seed, false)).unwrap_or_else(|(case, why)| {
+            let (shortest, then) = shortest(&case);
             panic!("cut {} of seed {seed}: {why}\nshortest: {then}\n{shortest}", case.cut);
         });
         if seed % 1000 == 999 {
@@ -139,8 +101,8 @@ fn a_power_cut_at_any_call_keeps_every_acknowledged_save_whole() {
 #[test]
 fn of_a_load_on_a_disk_that_lies_the_one_save_is_left_that_is_lost() {
     for seed in 0..8 {
-        let (case, _) = Case::new(seed, Lies::All).every_cut().unwrap_err();
-        let (shortest, why) = case.shortest();
+        let (case, _) = every_cut(&case(seed, true)).unwrap_err();
+        let (shortest, why) = shortest(&case);
         assert!(matches!(shortest.load[..], [Op::Save { .. }]), "{why}\n{shortest}");
     }
 }

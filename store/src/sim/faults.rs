@@ -49,6 +49,8 @@ pub enum Fault {
         /// Which one.
         nth: u64,
     },
+    /// From now on every barrier returns success and makes nothing durable.
+    LieAtEveryBarrier,
 }
 
 /// How often a disk was called.
@@ -113,6 +115,10 @@ impl Faults {
                     failure = Some(*kind);
                 }
                 *nth > 0
+            }
+            Fault::LieAtEveryBarrier => {
+                lie |= call == Call::Barrier;
+                true
             }
             Fault::PowerOff { after_calls } if changes => {
                 *after_calls = after_calls.saturating_sub(1);

@@ -8,6 +8,7 @@
 //!
 //! A sector is written whole or not at all: that is the store's own assumption about the medium.
 
+mod case;
 mod faults;
 mod file;
 mod shrink;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use case::{Case, outcome};
 use faults::Faults;
 pub use faults::{Call, Counters, Fault};
 use file::{Inode, SimFile};
