@@ -148,9 +148,14 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
     strace.detach();
 }
 
-/// Begins a save and calls `meanwhile` once the daemon waits for its barrier, which takes long.
-fn during_a_save(peer: &Peer, meanwhile: impl FnOnce(&Strace)) {
-    let strace = Strace::attach(peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=4000000"]);
+/// Begins a save under `policy` and calls `meanwhile` once the daemon waits for its barrier, which
+/// takes long; with a file that is open and unchanged, and how often the writer's barriers ended.
+fn during_a_save(policy: Save, meanwhile: impl FnOnce(&Peer, File, &dyn Fn() -> usize)) {
+    let peer = Peer::saving(policy);
+    peer.write("f", data::bytes(1, 1_000));
+    peer.wait_safe();
+    let unchanged = File::options().read(true).write(true).open(peer.path("f")).unwrap();
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=4000000"]);
     thread::scope(|scope| {
         let mut file = File::create(peer.path("slow")).unwrap();
         file.write_all(b"x").unwrap();
@@ -159,7 +164,7 @@ fn during_a_save(peer: &Peer, meanwhile: impl FnOnce(&Strace)) {
         eventually("the barrier is under way", Duration::from_secs(30), || {
             process::is_held(peer.pid(), "writer")
         });
-        meanwhile(&strace);
+        meanwhile(&peer, unchanged, &|| strace.succeeded_in("writer"));
         saver.join().unwrap();
     });
     strace.detach();
@@ -167,30 +172,20 @@ fn during_a_save(peer: &Peer, meanwhile: impl FnOnce(&Strace)) {
 
 #[test]
 fn close_of_an_unchanged_file_waits_for_a_save_that_is_under_way() {
-    let peer = Peer::saving(Save::Flush);
-    peer.write("f", data::bytes(1, 1_000));
-    peer.wait_safe();
-    let unchanged = File::options().read(true).write(true).open(peer.path("f")).unwrap();
-    during_a_save(&peer, |strace| {
-        let before = strace.succeeded_in("writer");
+    during_a_save(Save::Flush, |_, unchanged, barriers| {
+        let before = barriers();
         close(unchanged).unwrap();
-        eventually("close waited for the barrier", Duration::from_secs(1), || {
-            strace.succeeded_in("writer") > before
-        });
+        eventually("close waited for the barrier", Duration::from_secs(1), || barriers() > before);
     });
 }
 
 #[test]
 fn close_does_not_wait_under_release_not_even_for_a_save_that_is_under_way() {
-    let peer = Peer::saving(Save::Release);
-    peer.write("f", data::bytes(1, 1_000));
-    peer.wait_safe();
-    let unchanged = File::options().read(true).write(true).open(peer.path("f")).unwrap();
-    during_a_save(&peer, |strace| {
-        let before = strace.succeeded_in("writer");
+    during_a_save(Save::Release, |peer, unchanged, barriers| {
+        let before = barriers();
         close(unchanged).unwrap();
         peer.write("g", data::bytes(2, 1_000));
-        assert_eq!(strace.succeeded_in("writer"), before, "a close waited for the barrier");
+        assert_eq!(barriers(), before, "a close waited for the barrier");
         assert!(process::is_held(peer.pid(), "writer"), "the save had ended");
     });
 }
