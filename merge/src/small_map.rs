@@ -1,4 +1,4 @@
-//! A sorted map in one exact allocation, for maps that have one or two entries; and in pieces that
+//! A sorted map in one allocation, for maps that have one or two entries; and in pieces that
 //! copies share where it has many.
 //!
 //! A `BTreeMap` allocates room for eleven entries; with a million nodes, each with a map of one
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(map.get(&3), Some(&'d'));
     }
 
-    /// Some hundred steps on maps of some hundred keys, so that pieces are cut, emptied and shared.
+    /// Some thousand steps on maps of some hundred keys, so that pieces are cut, emptied and shared.
     #[test]
     fn a_map_of_many_is_a_map_and_knows_what_changed() {
         let mut map = SmallMap::default();

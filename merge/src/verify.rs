@@ -20,9 +20,9 @@ use crate::tree::{IndexEdits, Tree, Why};
 
 /// The most operations one version may hold.
 pub const MAX_OPS: u64 = 1 << 32;
-/// The most links of one node: as many as several devices may give one file apart.
+/// The most links of one node: as many as four devices may give one file apart.
 pub const LINKS_MAX: usize = 1 << 18;
-/// The most attributes of one node.
+/// The most attributes of one node, those that were removed included.
 pub const ATTRS_MAX: usize = 4096;
 
 /// Why a foreign version is not believed. It is to be rejected as a whole; nothing else is.

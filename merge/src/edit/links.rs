@@ -169,16 +169,18 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// The names for which `entry` shows a version of node `id`: that of the entry, and those
     /// of copies that it stands for.
     fn slots_of(&self, id: &NodeId, entry: &Entry<B>) -> Result<Vec<Name>, T::Error> {
-        let several = self.node(id)?.is_some_and(|node| node.link_count() > 1);
+        let committed = self.tree.node(id)?;
+        let nodes = [committed.clone(), self.node(id)?];
+        let several = nodes.iter().flatten().any(|node| node.link_count() > 1);
         let mut contested = BTreeSet::new();
         for dir in entry.dirs.iter().filter(|_| several) {
             contested.extend(self.tree.contested(dir)?);
         }
         let may_show = |name: &Name| name == entry.slot() || contested.contains(name);
         let mut names = BTreeSet::new();
-        if let Some(node) = self.tree.node(id)? {
+        if let Some(node) = &committed {
             let displaced = self.tree.displaced(id)?;
-            let hanging = hanging(&node, displaced.as_ref());
+            let hanging = hanging(node, displaced.as_ref());
             let here = hanging
                 .filter(|(_, dir, at)| (!several || may_show(at)) && entry.dirs.contains(dir));
             names.extend(here.map(|(.., name)| name.clone()));
