@@ -92,8 +92,8 @@ fn a_file_whose_names_or_attributes_no_blob_can_hold_is_refused() {
         }
         limits::fits(&node)
     };
-    assert!(attributed(4_000, 1_000));
-    assert!(!attributed(4_100, 1));
+    assert!(attributed(1_000, 4_000));
+    assert!(!attributed(1_025, 1));
     assert!(!attributed(300, 65_536));
     mount.stop().unwrap();
 }

@@ -5,7 +5,7 @@
 
 use cairnfs_merge::{
     Node,
-    verify::{ATTRS_MAX, LINKS_MAX as LINKS_BELIEVED},
+    verify::{ATTRS_MAX as ATTRS_BELIEVED, LINKS_MAX as LINKS_BELIEVED},
 };
 use cairnfs_store::BLOB_BYTES_MAX;
 
@@ -13,8 +13,10 @@ use crate::tree::Data;
 
 /// As many names as other file systems allow a file.
 pub(crate) const LINKS_MAX: usize = 65_000;
+/// As many attributes, those of every file included.
+const ATTRS_MAX: usize = 1_024;
 // Several devices may each have given a file as many, before they met.
-const _: () = assert!(2 * LINKS_MAX <= LINKS_BELIEVED);
+const _: () = assert!(4 * LINKS_MAX <= LINKS_BELIEVED && 4 * ATTRS_MAX <= ATTRS_BELIEVED);
 
 /// A link takes no more than this in a node, in bytes: two names, two directories, who and when.
 const LINK_BYTES_MAX: usize = 700;
