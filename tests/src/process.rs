@@ -1,7 +1,14 @@
 //! The processes of one home, found by what the kernel says of them.
 
-use std::{fs, os::unix::ffi::OsStrExt, path::Path, thread, time::Duration};
+use std::{
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
+use nix::libc;
 use rustix::process::{Pid, Signal};
 
 use crate::poll::eventually;
@@ -77,24 +84,67 @@ pub fn stand_still(pid: u32) {
     });
 }
 
-/// Whether strace holds the thread of `pid` that is called `name`, and has for a while: it stops each
-/// thread at every call for a moment, and for longer where it delays one.
+/// Whether the thread of `pid` that is called `name` waits to be told what to do, and not for a time
+/// as well.
 #[must_use]
-pub fn is_held(pid: u32, name: &str) -> bool {
+pub fn has_nothing_to_do(pid: u32, name: &str) -> bool {
+    // The timeout is the fourth argument of futex(2).
+    thread_of(pid, name).is_some_and(|thread| {
+        let call = thread.call();
+        call.first() == Some(&libc::SYS_futex) && call.get(4) == Some(&0)
+    })
+}
+
+/// Whether strace holds the thread of `pid` that is called `name` at a barrier, and has for a while:
+/// it stops each thread at every call for a moment, and for longer where it delays one.
+#[must_use]
+pub fn is_held_at_a_barrier(pid: u32, name: &str) -> bool {
     let held_since = || {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-        let mut texts = tasks
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|task| fs::read_to_string(task.path().join("status")).unwrap_or_default());
-        let text = texts.find(|text| text.starts_with(&format!("Name:\t{name}\n")))?;
-        let runs = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
-        text.contains("State:\tt").then(|| runs.to_owned())
+        let thread = thread_of(pid, name)?;
+        let barriers = [libc::SYS_fdatasync, libc::SYS_fsync];
+        let is_held =
+            barriers.contains(thread.call().first()?) && thread.status.contains("State:\tt");
+        let runs =
+            thread.status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+        is_held.then(|| runs.to_owned())
     };
     let before = held_since();
     thread::sleep(Duration::from_millis(200));
     before.is_some() && before == held_since()
+}
+
+/// A thread, as the kernel tells of it.
+#[derive(Debug)]
+pub(crate) struct Task {
+    dir: PathBuf,
+    status: String,
+}
+
+impl Task {
+    pub(crate) fn id(&self) -> String {
+        self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The number of the system call that it is in, and its arguments; nothing of one that runs.
+    fn call(&self) -> Vec<i64> {
+        let text = fs::read_to_string(self.dir.join("syscall")).unwrap_or_default();
+        let number = |word: &str| match word.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).map(u64::cast_signed).ok(),
+            None => word.parse().ok(),
+        };
+        text.split_whitespace().map_while(number).collect()
+    }
+}
+
+/// The thread of `pid` that is called `name`.
+pub(crate) fn thread_of(pid: u32, name: &str) -> Option<Task> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let tasks = tasks.flatten().map(|task| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        Task { dir: task.path(), status }
+    });
+    let is_it = |task: &Task| task.status.starts_with(&format!("Name:\t{name}\n"));
+    tasks.into_iter().find(is_it)
 }
 
 /// Whether `pid` runs (and is not only waiting to be reaped).

@@ -56,13 +56,8 @@ impl Strace {
     /// keeps the index has barriers of its own, when it likes.
     #[must_use]
     pub fn succeeded_in(&self, name: &str) -> usize {
-        let is_it = |task: &fs::DirEntry| {
-            let comm = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            comm.trim_end() == name
-        };
-        let mut tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap().flatten();
-        let task = tasks.find(is_it).unwrap_or_else(|| panic!("no thread {name}"));
-        let tid = format!("{} ", task.file_name().to_str().unwrap());
+        let thread = process::thread_of(self.pid, name);
+        let tid = format!("{} ", thread.unwrap_or_else(|| panic!("no thread {name}")).id());
         let text = self.text();
         text.lines().filter(|line| line.starts_with(&tid) && is_success(line)).count()
     }
