@@ -18,6 +18,7 @@ use crate::{
         BaseTree,
         attrs::{Meta, is_xattr},
     },
+    writer::Command,
 };
 
 /// Names read at a time from a directory.
@@ -36,12 +37,31 @@ pub enum Which {
     By(SystemTime),
 }
 
-/// A version, to be read for as long as it is kept.
+/// A version that can be read: what it holds is not given up for space meanwhile.
 #[derive(Debug)]
 pub struct Past {
     id: BlobId,
     time: SystemTime,
     tree: BaseTree,
+    _hold: Hold,
+}
+
+/// Keeps blobs from being given up, as a fetch does for what it has found here.
+#[derive(Debug)]
+struct Hold(Mount);
+
+impl Hold {
+    fn new(mount: &Mount) -> Self {
+        mount.shared().fetch_begins();
+        Self(mount.clone())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.shared().fetch_ends();
+        self.0.send(Command::Wake);
+    }
 }
 
 /// Something that a version holds.
@@ -92,27 +112,27 @@ impl Mount {
     ///
     /// [`Error::Invalid`] if the ids of several begin with these digits, damage, [`Error::Io`].
     pub fn past(&self, which: &Which) -> Result<Option<Past>> {
+        let hold = Hold::new(self);
         let mut found = None;
         for version in self.history() {
             let (id, manifest) = version?;
             let time = SystemTime::from(manifest.time);
-            let is_meant = match which {
-                Which::By(latest) => time <= *latest,
-                Which::Id(digits) => hex(&id.0).starts_with(digits),
-            };
-            if !is_meant {
-                continue;
-            }
-            if found.replace((id, time, manifest.root)).is_some() {
-                return Err(Error::Invalid("several versions begin with these digits"));
-            }
-            if matches!(which, Which::By(_)) {
-                break;
+            match which {
+                Which::Id(digits) if !hex(&id.0).starts_with(digits) => continue,
+                Which::Id(_) if found.is_some() => {
+                    return Err(Error::Invalid("several versions begin with these digits"));
+                }
+                Which::By(latest) if time > *latest => continue,
+                // Devices that were apart did not publish in the order of the history.
+                Which::By(_) if found.as_ref().is_some_and(|(_, newest, _)| *newest >= time) => {
+                    continue;
+                }
+                _ => found = Some((id, time, manifest.root)),
             }
         }
         let open = |(id, time, root)| {
             let tree = BaseTree::open(self.shared().vault.clone(), root)?;
-            Ok(Past { id, time, tree })
+            Ok(Past { id, time, tree, _hold: hold })
         };
         found.map(open).transpose()
     }
@@ -131,28 +151,29 @@ impl Past {
         self.time
     }
 
+    /// The directories above `path`, from the root down, but not the root.
+    ///
+    /// # Errors
+    ///
+    /// As [`Past::walk`].
+    pub fn above(&self, path: &[u8]) -> Result<Vec<PastEntry>> {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let dirs = slashes.map(|(at, _)| {
+            let dir = self.find(&path[..at])?;
+            self.describe(&dir, &mut HashMap::new())
+        });
+        dirs.collect()
+    }
+
     /// Hands what is at `path`, and everything below it, to `take` until that says enough by
     /// returning `false`: a directory before what is in it, a file before its content. Without
     /// `contents` only names and attributes.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if the version has no such path; [`Error::Stale`] if it was given up for
-    /// space meanwhile; damage.
+    /// [`Error::NotFound`] if the version has no such path; damage, also if a part of the version was
+    /// given up for space before.
     pub fn walk(
-        &self,
-        path: &[u8],
-        contents: bool,
-        take: &mut dyn FnMut(PastItem<'_>) -> bool,
-    ) -> Result<()> {
-        let is_kept = || self.tree.vault.blobs().contains(&self.id);
-        match self.walk_tree(path, contents, take) {
-            Err(Error::Damaged { .. }) if !is_kept()? => Err(Error::Stale),
-            result => result,
-        }
-    }
-
-    fn walk_tree(
         &self,
         path: &[u8],
         contents: bool,
