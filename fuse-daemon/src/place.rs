@@ -29,19 +29,15 @@ pub(crate) struct Listed {
     pub(crate) bucket: String,
 }
 
-/// The path without symlinks, also where it is a dead mount or does not exist.
-pub(crate) fn resolve(dir: &Path) -> Result<PathBuf> {
-    let failed = |err: &io::Error| Failure::file("find", dir, err);
-    let dir = std::path::absolute(dir).map_err(|err| failed(&err))?;
-    if let Ok(real) = fs::canonicalize(&dir) {
-        return Ok(real);
-    }
-    match (dir.parent(), dir.file_name()) {
-        (Some(parent), Some(name)) => {
-            Ok(fs::canonicalize(parent).map_or_else(|_| dir.clone(), |parent| parent.join(name)))
-        }
-        _ => Ok(dir),
-    }
+/// The path without symlinks, as far as it exists; a dead mount is taken as it is written.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path).map_err(|err| Failure::file("find", path, &err))?;
+    // What does not exist has no symlinks.
+    let real = path.ancestors().find_map(|above| {
+        let (real, rest) = (fs::canonicalize(above).ok()?, path.strip_prefix(above).ok()?);
+        Some(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
+    });
+    Ok(real.unwrap_or(path))
 }
 
 /// The path with no symlink on the way to its last name, which stays as it is.
@@ -183,6 +179,7 @@ mod tests {
         let real = dir.path().canonicalize().unwrap();
         std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
         assert_eq!(resolve(&real.join("link/none")).unwrap(), real.join("none"));
+        assert_eq!(resolve(&real.join("link/none/below/it")).unwrap(), real.join("none/below/it"));
         assert_eq!(resolve(Path::new("/")).unwrap(), Path::new("/"));
     }
 }
