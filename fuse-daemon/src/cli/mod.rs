@@ -77,7 +77,8 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  cairnfs restore photos 2026/summer --at 2h\n  cairnfs \
                             restore photos notes.txt --at 015123ebb9dfd241 --to /tmp/notes.txt\n\n\
                             Files of the version take the place of those that are there; others \
-                            stay. What was there before is a version of its own.")]
+                            stay. What was there before is a version of its own. What had come \
+                            back before it was interrupted stays.")]
     Restore(RestoreArgs),
     /// Seal the saved state as a version now and print its id
     #[command(after_help = "Example:\n  cairnfs publish photos")]

@@ -178,6 +178,9 @@ pub(crate) struct RestoreRequest {
     pub(crate) which: Which,
     /// What of it, with all that is below; all if empty.
     pub(crate) path: Vec<u8>,
+    /// It is to go where it was: what is there is to be a version before, and the folders above are
+    /// told first.
+    pub(crate) in_place: bool,
     /// Not only names, attributes and lengths.
     pub(crate) contents: bool,
 }
@@ -214,6 +217,8 @@ pub(crate) enum Event {
     Damage(Option<Vec<u8>>, String),
     /// Something that conflicts.
     Conflict(Box<ConflictInfo>),
+    /// What was there is in this version.
+    Kept([u8; 32]),
     /// The next name of an older version.
     Past(Box<PastEntry>),
     /// Content of the file named last.

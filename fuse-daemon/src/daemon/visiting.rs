@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use cairnfs_mount_core::{Error, Mount, Options, PastItem};
+use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem};
 
 use super::{Daemon, mounting::give_up};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         VersionReport,
     },
     exit::{Code, Failure, Result},
+    home::BucketName,
     ui::shown,
     values::hex,
 };
@@ -64,33 +65,32 @@ impl Daemon {
         request: &RestoreRequest,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Answer> {
-        let RestoreRequest { opening, which, path, contents } = request;
+        let RestoreRequest { opening, which, path, in_place, contents } = request;
+        let bucket = &opening.bucket;
         let options = Options { read_only: true, ..Options::default() };
         self.visit(opening, "being read", options, |mount| {
-            let bucket = &opening.bucket;
             let failed = |err| Failure::bucket(bucket, &err);
-            let past = mount.past(which).map_err(failed)?.ok_or_else(|| {
-                let message = format!("bucket '{bucket}' has no such version ('cairnfs log {bucket}' lists those there are)");
-                Failure::new(Code::Failed, message)
-            })?;
+            // Found first: making a version may have older ones given up on a disk that runs low.
+            let past = mount.past(which).map_err(failed)?.ok_or_else(|| no_version(bucket))?;
+            let unread = |err| unreadable(bucket, &past, path, &err);
+            if *in_place {
+                if *contents {
+                    say(Event::Kept(mount.publish().map_err(failed)?));
+                }
+                for entry in past.above(path).map_err(unread)? {
+                    say(Event::Past(Box::new(entry)));
+                }
+            }
             let walked = past.walk(path, *contents, &mut |item| {
                 say(match item {
                     PastItem::Entry(entry) => Event::Past(Box::new(entry.clone())),
-                    PastItem::Bytes { offset, bytes } => Event::Bytes { offset, bytes: bytes.to_vec() },
+                    PastItem::Bytes { offset, bytes } => {
+                        Event::Bytes { offset, bytes: bytes.to_vec() }
+                    }
                 })
             });
-            match walked {
-                Ok(()) => Ok(Answer::Restored(past.id(), past.time())),
-                Err(err @ (Error::NotFound | Error::Stale)) => {
-                    let id = hex(&past.id()[..8]);
-                    let what = match err {
-                        Error::NotFound => format!("has no '{}'", shown(path)),
-                        _ => "was given up for space meanwhile".to_owned(),
-                    };
-                    Err(Failure::new(Code::Failed, format!("version {id} of bucket '{bucket}' {what}")))
-                }
-                Err(err) => Err(failed(err)),
-            }
+            walked.map_err(unread)?;
+            Ok(Answer::Restored(past.id(), past.time()))
         })
     }
 
@@ -148,5 +148,30 @@ impl Daemon {
             (None, _) => "",
         };
         Err(Failure::new(Code::Damage, format!("bucket '{name}': {found}{left}")))
+    }
+}
+
+fn no_version(bucket: &BucketName) -> Failure {
+    let message = format!(
+        "bucket '{bucket}' has no such version ('cairnfs log {bucket}' lists those there are)"
+    );
+    Failure::new(Code::Failed, message)
+}
+
+/// Why a path of a version cannot be read.
+fn unreadable(bucket: &BucketName, past: &Past, path: &[u8], err: &Error) -> Failure {
+    let version = format!("version {} of bucket '{bucket}'", hex(&past.id()[..8]));
+    match err {
+        Error::NotFound => {
+            Failure::new(Code::Failed, format_args!("{version} has no '{}'", shown(path)))
+        }
+        Error::Damaged { what } => Failure::new(
+            Code::Damage,
+            format_args!(
+                "{version} is not whole any more: {what} ('cairnfs check {bucket}' tells whether that \
+                 is damage, or a part of it was given up for space)"
+            ),
+        ),
+        err => Failure::bucket(bucket, err),
     }
 }

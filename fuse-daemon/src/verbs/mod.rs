@@ -216,6 +216,7 @@ fn show(line: &mut ProgressLine, event: Event) {
         Event::Version(_)
         | Event::Damage(..)
         | Event::Conflict(_)
+        | Event::Kept(_)
         | Event::Past(_)
         | Event::Bytes { .. }
         | Event::End(_) => (),

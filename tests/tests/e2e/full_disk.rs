@@ -228,3 +228,34 @@ fn a_bucket_is_not_made_in_part_where_there_is_no_room() {
     let list = home.cairnfs(&["list"]).ok().stdout;
     assert!(!list.contains(BUCKET), "half a bucket is listed: {list}");
 }
+
+#[test]
+fn what_cannot_be_brought_back_for_want_of_room_stays_in_its_version() {
+    let home = Home::on(Image::tmpfs(64));
+    let ballast = home.image().path().join("ballast");
+    let peer = Peer::on(home, &[]);
+    peer.write("large", data::bytes(1, 20_000_000));
+    peer.write("small", "before");
+    let publish = || peer.home().cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned();
+    let version = publish();
+    remove(&peer, "large");
+    peer.write("small", "now");
+    publish();
+    fs::write(&ballast, vec![1; 38 << 20]).unwrap();
+
+    let restore = |args: &[&str]| {
+        let all = [&["restore", BUCKET], args, &["--at", &version]].concat();
+        peer.home().cairnfs(&all)
+    };
+    restore(&["large"]).exits(12).says(&["no space left"]);
+    assert_eq!(peer.names(""), ["small"]);
+    assert_eq!(peer.read("small"), b"now");
+    let outside = tempfile::tempdir().unwrap();
+    let to = outside.path().join("large");
+    restore(&["large", "--to", to.to_str().unwrap()]).ok();
+    assert!(fs::read(to).unwrap() == data::bytes(1, 20_000_000));
+    fs::remove_file(ballast).unwrap();
+    restore(&[]).ok();
+    assert!(peer.read("large") == data::bytes(1, 20_000_000));
+    assert_eq!(peer.read("small"), b"before");
+}

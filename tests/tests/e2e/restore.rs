@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Home, Outcome, Peer, data, eventually, peer::BUCKET, run, tree::Tree};
+use cairnfs_tests::{
+    Home, Outcome, Peer, data, eventually, peer::BUCKET, process, run, tree::Tree,
+};
+use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -170,6 +173,7 @@ fn what_cannot_be_brought_back_is_said_in_one_line() {
     let outside = peer.scratch();
     symlink(&outside, peer.path("folder")).unwrap();
     at(&["folder"]).exits(1).says(&["in the way of a folder"]);
+    at(&["folder/inside"]).exits(1).says(&["in the way of a folder"]);
     at(&[]).exits(1).says(&["in the way of a folder"]);
     assert!(!outside.join("inside").exists());
     // A folder in the place of a file is not removed.
@@ -192,4 +196,80 @@ fn the_versions_of_both_devices_come_back() {
     eventually("it is on both", SOON, || {
         fs::read(other.path("theirs")).is_ok_and(|bytes| bytes == b"from the other device")
     });
+}
+
+#[test]
+fn folders_come_back_with_their_attributes_those_above_too() {
+    let peer = Peer::new();
+    fs::create_dir_all(peer.path("private/within")).unwrap();
+    peer.write("private/within/file", "secret");
+    let mode = |path: &str, mode| {
+        fs::set_permissions(peer.path(path), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let is = |path: &str| fs::metadata(peer.path(path)).unwrap().mode() & 0o7777;
+    mode("private", 0o700);
+    mode("private/within", 0o711);
+    std::os::unix::fs::chown(peer.path("private"), Some(1234), None).unwrap();
+    let version = publish(&peer);
+
+    fs::remove_dir_all(peer.path("private")).unwrap();
+    let link = peer.scratch().join("link");
+    symlink(peer.dir(), &link).unwrap();
+    // By another way to the mount, although the folder is gone.
+    let path = link.join("private/within/file");
+    restore(&peer, &[path.to_str().unwrap(), "--at", &version]).ok();
+    assert_eq!((is("private"), is("private/within")), (0o700, 0o711));
+    assert_eq!(fs::metadata(peer.path("private")).unwrap().uid(), 1234);
+
+    // A folder that is there gets back what it had; one above what was asked for is left alone.
+    mode("private", 0o750);
+    mode("private/within", 0o777);
+    restore(&peer, &["private/within", "--at", &version]).ok();
+    assert_eq!((is("private"), is("private/within")), (0o750, 0o711));
+}
+
+#[test]
+fn what_is_saved_while_it_runs_is_in_a_version_too() {
+    let peer = Peer::new();
+    fs::create_dir(peer.path("folder")).unwrap();
+    peer.write("folder/a", data::bytes(1, 64 << 20));
+    peer.write("folder/z", "first");
+    let version = publish(&peer);
+    let mut running = peer.home().start(&["restore", BUCKET, "folder", "--at", &version]);
+    let fresh = format!("folder/.cairnfs-restore-{}", running.pid());
+    eventually("the first file is being written", SOON, || {
+        assert!(!running.ended(), "it was too quick");
+        peer.path(&fresh).exists()
+    });
+    process::stand_still(running.pid());
+    peer.write("folder/z", "edited meanwhile");
+    running.signal(Signal::CONT);
+    running.wait(SOON).ok();
+    assert_eq!(peer.read("folder/z"), b"first");
+    let log = peer.home().cairnfs(&["log", BUCKET, "folder/z", "--json"]).ok().json();
+    let versions = log["versions"].as_array().unwrap();
+    let kept = versions.iter().enumerate().any(|(n, version)| {
+        let (id, to) = (version["id"].as_str().unwrap(), peer.scratch().join(n.to_string()));
+        restore(&peer, &["folder/z", "--at", id, "--to", to.to_str().unwrap()]).ok();
+        fs::read(to).unwrap() == b"edited meanwhile"
+    });
+    assert!(kept, "the edit is in no version");
+}
+
+#[test]
+fn one_that_is_interrupted_leaves_no_part_of_a_file() {
+    let peer = Peer::new();
+    peer.write("large", data::bytes(1, 64 << 20));
+    let version = publish(&peer);
+    peer.write("large", "now");
+    let mut running = peer.home().start(&["restore", BUCKET, "large", "--at", &version]);
+    let fresh = format!(".cairnfs-restore-{}", running.pid());
+    eventually("the file is being written", SOON, || {
+        assert!(!running.ended(), "it was too quick");
+        peer.path(&fresh).exists()
+    });
+    running.signal(Signal::INT);
+    running.wait(SOON).exits(130);
+    assert_eq!(peer.names(""), ["large"]);
+    assert_eq!(peer.read("large"), b"now");
 }

@@ -3,7 +3,6 @@
 mod putting;
 
 use std::{
-    ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt,
     path::{self, Path, PathBuf},
@@ -27,25 +26,27 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
     let opening = context.opening(bucket, &args.passphrase)?;
     let path = args.path.as_deref().map(|path| log::inside(context, bucket, path)).transpose()?;
     let path = path.unwrap_or_default();
-    let place = match &args.to {
-        Some(to) => new_place(to)?,
-        None => place_in_mount(context, args, &path)?,
+    let publish = || publish::publish(context, opening.clone()).map(drop);
+    let mut putting = match &args.to {
+        Some(to) => Putting::elsewhere(new_place(to)?, &path),
+        None => Putting::in_place(mount_dir(context, args)?, &path, &publish),
     };
-    // What is about to be replaced is a version of its own then.
-    let replaces = args.to.is_none() && !args.dry_run && fs::symlink_metadata(&place).is_ok();
-    let before = replaces.then(|| publish::publish(context, opening.clone())).transpose()?;
-
+    let replaces = fs::symlink_metadata(putting.target(&path)).is_ok();
     let request = RestoreRequest {
-        opening,
+        opening: opening.clone(),
         which: args.at.0.clone(),
-        path: path.clone(),
+        path,
+        in_place: args.to.is_none(),
         contents: !args.dry_run,
     };
     let mut line = ProgressLine::new();
-    let mut putting = Putting::new(place, path);
     let client = Client::connect_or_start(&context.home, None)?;
     let answer = client.follow(&Request::Restore(request), &mut |event| {
         match event {
+            Event::Kept(before) if replaces => {
+                let before = hex(&before[..8]);
+                ui::note(format_args!("what was there before is in version {before}"));
+            }
             Event::Past(entry) if args.dry_run => foretell(&putting.target(&entry.path), &entry),
             Event::Past(entry) => putting.begin(*entry)?,
             Event::Bytes { offset, bytes } => {
@@ -56,26 +57,34 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
             event => show(&mut line, event),
         }
         Ok(())
-    })?;
+    });
     line.clear();
-    let Answer::Restored(id, time) = answer else {
-        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+    let ended = match answer {
+        Ok(Answer::Restored(id, time)) => putting.finish().map(|count| (count, id, time)),
+        Ok(_) => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+        Err(failure) => {
+            // What has come back stays, with the attributes that it had.
+            if let Ok(count @ 1..) = putting.give_up() {
+                ui::note(format_args!("{} had come back before that", files(count)));
+            }
+            Err(failure)
+        }
     };
-    if args.dry_run {
-        return Ok(());
-    }
-    let (count, bytes) = putting.finish()?;
-    let things = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-    ui::result(format_args!(
-        "brought back {things}, {}, of version {} ({})",
-        Size(bytes).about(),
-        hex(&id[..8]),
-        when::local(time),
-    ));
-    if let Some(before) = before {
-        ui::note(format_args!("what was there before is in version {}", hex(&before[..8])));
+    let (count, id, time) = ended?;
+    if !args.dry_run {
+        ui::result(format_args!(
+            "brought back {}, {}, of version {} ({})",
+            files(count),
+            Size(putting.bytes()).about(),
+            hex(&id[..8]),
+            when::local(time),
+        ));
     }
     Ok(())
+}
+
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 /// Refuses a place that is taken.
@@ -88,15 +97,13 @@ fn new_place(to: &Path) -> Result<PathBuf> {
     path::absolute(to).map_err(|err| Failure::file("find", to, &err))
 }
 
-fn place_in_mount(context: &Context, args: &RestoreArgs, path: &[u8]) -> Result<PathBuf> {
-    let mount = context.mounts()?.into_iter().find(|mount| mount.bucket == args.bucket);
-    let mount = mount.ok_or_else(|| {
-        let bucket = &args.bucket;
-        Failure::usage(format_args!(
-            "bucket '{bucket}' is not mounted: say with --to where to put it"
-        ))
-    })?;
-    Ok(mount.dir.join(OsStr::from_bytes(path)))
+fn mount_dir(context: &Context, args: &RestoreArgs) -> Result<PathBuf> {
+    let bucket = &args.bucket;
+    let mount = context.mounts()?.into_iter().find(|mount| mount.bucket == *bucket);
+    mount.map(|mount| mount.dir).ok_or_else(|| {
+        let what = format!("bucket '{bucket}' is not mounted: say with --to where to put it");
+        Failure::usage(what)
+    })
 }
 
 fn foretell(place: &Path, entry: &PastEntry) {

@@ -10,12 +10,13 @@ use std::{
     io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink},
+        fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, symlink},
     },
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
-use cairnfs_mount_core::{Kind, PastEntry};
+use cairnfs_mount_core::{Kind, PastEntry, Time};
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
     process::geteuid,
@@ -28,15 +29,18 @@ use crate::{
 };
 
 /// Brings back one thing after the other.
-pub(super) struct Putting {
-    /// Where what was asked for goes.
+pub(super) struct Putting<'p> {
+    /// Where the folder or file goes whose path in the version is `from`.
     place: PathBuf,
-    /// Its path in the version.
     from: Vec<u8>,
+    /// What was asked for; above it nothing that is there is touched.
+    asked: Vec<u8>,
+    /// In the mount: has what is there be a version, as it was when this was last done.
+    publish: Option<(&'p dyn Fn() -> Result<()>, SystemTime)>,
     file: Option<Unfinished>,
-    /// Folders made here: they get their attributes last, as their times change with what is put
-    /// into them.
-    made: Vec<(PathBuf, PastEntry)>,
+    /// Folders from the outermost to the one that is being filled. They get their attributes last, as
+    /// their times change with what is put into them.
+    dirs: Vec<(PathBuf, PastEntry)>,
     /// Folders whose names have changed.
     changed: BTreeSet<PathBuf>,
     count: u64,
@@ -57,10 +61,35 @@ struct Fresh {
     _removes: OnInterrupt,
 }
 
-impl Putting {
-    pub(super) fn new(place: PathBuf, from: Vec<u8>) -> Self {
-        let (made, changed) = (Vec::new(), BTreeSet::new());
-        Self { place, from, file: None, made, changed, count: 0, bytes: 0 }
+impl<'p> Putting<'p> {
+    /// What was at `path` becomes `place`.
+    pub(super) fn elsewhere(place: PathBuf, path: &[u8]) -> Self {
+        Self::new(place, path, path, None)
+    }
+
+    /// What was at `path` goes back there, in the bucket that is mounted at `dir`; `publish` seals
+    /// what is there now.
+    pub(super) fn in_place(dir: PathBuf, path: &[u8], publish: &'p dyn Fn() -> Result<()>) -> Self {
+        Self::new(dir, b"", path, Some((publish, SystemTime::now())))
+    }
+
+    fn new(
+        place: PathBuf,
+        from: &[u8],
+        asked: &[u8],
+        publish: Option<(&'p dyn Fn() -> Result<()>, SystemTime)>,
+    ) -> Self {
+        Self {
+            place,
+            from: from.to_vec(),
+            asked: asked.to_vec(),
+            publish,
+            file: None,
+            dirs: Vec::new(),
+            changed: BTreeSet::new(),
+            count: 0,
+            bytes: 0,
+        }
     }
 
     /// Where something of the version goes.
@@ -82,12 +111,13 @@ impl Putting {
     /// The next thing: all of it but a file's content.
     pub(super) fn begin(&mut self, entry: PastEntry) -> Result<()> {
         self.end_file()?;
+        self.leave_dirs(|dir| !is_within(&entry.path, dir))?;
         let place = self.target(&entry.path);
         let failed = |err: &io::Error| Failure::file("bring back", &place, err);
         if entry.kind.is_dir() {
-            return self.make_dir(place, entry);
+            return self.enter_dir(place, entry);
         }
-        if let Some(parent) = place.parent() {
+        if let (None, Some(parent)) = (&self.publish, place.parent()) {
             fs::create_dir_all(parent).map_err(|err| failed(&err))?;
         }
         let fresh = Fresh::beside(&place);
@@ -114,34 +144,51 @@ impl Putting {
         Ok(())
     }
 
-    /// Nothing follows. Says how many files there were, and how many bytes in them.
-    pub(super) fn finish(mut self) -> Result<(u64, u64)> {
+    /// Nothing follows although it is not all: a file that is not whole does not come back. Says how
+    /// many did.
+    pub(super) fn give_up(&mut self) -> Result<u64> {
+        self.file = None;
+        self.finish()
+    }
+
+    /// Nothing follows. Says how many files there were.
+    pub(super) fn finish(&mut self) -> Result<u64> {
         self.end_file()?;
-        // What is inside first.
-        for (dir, entry) in self.made.iter().rev() {
-            describe(entry, dir).map_err(|err| Failure::file("bring back", dir, &err))?;
-        }
+        self.leave_dirs(|_| true)?;
         for dir in &self.changed {
             let synced = File::open(dir).and_then(|dir| Ok(rustix::fs::fsync(&dir)?));
             synced.map_err(|err| Failure::file("sync", dir, &err))?;
         }
-        Ok((self.count, self.bytes))
+        Ok(self.count)
     }
 
-    fn make_dir(&mut self, place: PathBuf, entry: PastEntry) -> Result<()> {
-        match fs::symlink_metadata(&place) {
-            Ok(meta) if meta.is_dir() => return Ok(()),
+    /// What follows is in this folder, which is made if it is not there.
+    fn enter_dir(&mut self, place: PathBuf, entry: PastEntry) -> Result<()> {
+        let made = match fs::symlink_metadata(&place) {
+            Ok(meta) if meta.is_dir() => false,
             // A link is not followed: who knows where to.
             Ok(_) => {
                 let message = format!("{}: in the way of a folder", place.display());
                 return Err(Failure::new(Code::Failed, message));
             }
-            Err(_) => (),
+            Err(_) => {
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+                made.map_err(|err| Failure::file("bring back", &place, &err))?;
+                self.changed.extend(place.parent().map(Path::to_owned));
+                true
+            }
+        };
+        if made || is_within(&entry.path, &self.asked) {
+            self.dirs.push((place, entry));
         }
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
-        made.map_err(|err| Failure::file("bring back", &place, &err))?;
-        self.changed.extend(place.parent().map(Path::to_owned));
-        self.made.push((place, entry));
+        Ok(())
+    }
+
+    /// Gives folders their attributes that are `done`, the innermost first.
+    fn leave_dirs(&mut self, done: impl Fn(&[u8]) -> bool) -> Result<()> {
+        while let Some((dir, entry)) = self.dirs.pop_if(|(_, entry)| done(&entry.path)) {
+            describe(&entry, &dir).map_err(|err| Failure::file("bring back", &dir, &err))?;
+        }
         Ok(())
     }
 
@@ -158,11 +205,33 @@ impl Putting {
     }
 
     fn put(&mut self, fresh: &Fresh, place: &Path) -> Result<()> {
+        self.keep(place)?;
         fs::rename(&fresh.path, place).map_err(|err| Failure::file("bring back", place, &err))?;
         self.changed.extend(place.parent().map(Path::to_owned));
         self.count += 1;
         Ok(())
     }
+
+    /// Sees to it that what is at `place` is in a version, if it was changed since the last one.
+    fn keep(&mut self, place: &Path) -> Result<()> {
+        let Some((publish, published)) = &mut self.publish else { return Ok(()) };
+        let Ok(meta) = fs::symlink_metadata(place) else { return Ok(()) };
+        if changed(&meta) >= *published {
+            *published = SystemTime::now();
+            publish()?;
+        }
+        Ok(())
+    }
+}
+
+/// When content or attributes were last changed.
+fn changed(meta: &fs::Metadata) -> SystemTime {
+    let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or(0);
+    Time { seconds: meta.ctime(), nanos }.into()
+}
+
+fn is_within(path: &[u8], dir: &[u8]) -> bool {
+    Path::new(OsStr::from_bytes(path)).starts_with(OsStr::from_bytes(dir))
 }
 
 impl Fresh {
