@@ -63,22 +63,26 @@ pub(crate) fn mount_on(
     publish_quiet: Duration,
     publish_max: Duration,
 ) -> Result<Mount> {
-    let opened = open(disk, Path::new(DIR), keys(), store_options())?;
-    let bucket = Bucket {
-        id: BucketId([1; 16]),
-        device: Arc::clone(device),
-        appender: opened.appender,
-        blobs: opened.blobs,
-        saves: opened.saves,
-        key_file: None,
-    };
     let options = Options {
         publish_quiet,
         publish_max,
         limits: Limits { cache_bytes: 1 << 20, dirty_bytes: 256 << 10 },
         ..Options::default()
     };
-    Mount::start(bucket, options)
+    Mount::start(bucket_on(disk, device)?, options)
+}
+
+/// The bucket of [`fresh`], opened.
+pub(crate) fn bucket_on(disk: Arc<dyn Disk>, device: &Arc<DeviceKey>) -> Result<Bucket> {
+    let opened = open(disk, Path::new(DIR), keys(), store_options())?;
+    Ok(Bucket {
+        id: BucketId([1; 16]),
+        device: Arc::clone(device),
+        appender: opened.appender,
+        blobs: opened.blobs,
+        saves: opened.saves,
+        key_file: None,
+    })
 }
 
 pub(crate) fn save(mount: &Mount) -> Result<()> {

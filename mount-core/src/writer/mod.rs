@@ -32,6 +32,8 @@ mod schedule;
 mod search;
 
 #[cfg(test)]
+mod journal_tests;
+#[cfg(test)]
 mod wake_tests;
 
 use std::{

@@ -47,13 +47,13 @@ impl Writer {
     pub(super) fn save(&mut self) -> Result<()> {
         let started = Instant::now();
         let Some(mut batch) = self.shared.begin_save() else {
-            self.schedule.saved(started, false);
+            self.schedule.unchanged();
             return Ok(());
         };
         let result = self.write_save(&mut batch);
         match &result {
             Ok(bytes) => {
-                self.schedule.saved(Instant::now(), true);
+                self.schedule.saved(Instant::now(), *bytes as u64);
                 log::debug!(
                     "save nodes={} files={} bytes={bytes} waiters={} us={}",
                     batch.nodes.len(),

@@ -16,6 +16,11 @@ pub(crate) struct Schedule {
     /// Whether somebody waits for versions.
     hurry: bool,
     publish_max: Duration,
+    /// Bytes of save records after which a version makes them redundant: who opens the bucket after
+    /// a crash holds them all.
+    journal_max: u64,
+    /// Bytes of them since the last version.
+    journaled: u64,
     unsaved_since: Option<Instant>,
     /// Since when there is something saved that no version holds.
     unpublished_since: Option<Instant>,
@@ -30,6 +35,8 @@ impl Schedule {
             publish_quiet: options.publish_quiet,
             hurry: false,
             publish_max: options.publish_max,
+            journal_max: options.limits.dirty_bytes,
+            journaled: 0,
             unsaved_since: None,
             unpublished_since: unpublished.then_some(now),
             not_before: None,
@@ -47,19 +54,24 @@ impl Schedule {
         self.unsaved_since.get_or_insert(now);
     }
 
-    /// Everything that was changed before the save began is durable.
-    pub(crate) fn saved(&mut self, now: Instant, changed: bool) {
+    /// There was nothing to save.
+    pub(crate) fn unchanged(&mut self) {
         self.unsaved_since = None;
         self.not_before = None;
-        if changed {
-            self.unpublished_since.get_or_insert(now);
-        }
+    }
+
+    /// Everything that was changed before the save began is durable, by a record of so many bytes.
+    pub(crate) fn saved(&mut self, now: Instant, bytes: u64) {
+        self.unchanged();
+        self.journaled += bytes;
+        self.unpublished_since.get_or_insert(now);
     }
 
     /// A version holds everything that was saved.
     pub(crate) fn published(&mut self) {
         self.unpublished_since = None;
         self.not_before = None;
+        self.journaled = 0;
     }
 
     /// The disk refused; nothing is tried by the clock before `at`.
@@ -81,7 +93,9 @@ impl Schedule {
         let since = self.unpublished_since?;
         let quiet =
             if self.hurry { self.publish_quiet.min(HURRY_QUIET) } else { self.publish_quiet };
-        let at = (last_change.max(since) + quiet).min(since + self.publish_max);
+        let latest =
+            if self.journaled > self.journal_max { since } else { since + self.publish_max };
+        let at = (last_change.max(since) + quiet).min(latest);
         Some(self.not_before.map_or(at, |earliest| earliest.max(at)))
     }
 
@@ -141,7 +155,7 @@ mod tests {
     fn publishing_waits_for_quiet_but_not_for_ever() {
         let start = Instant::now();
         let mut schedule = schedule(SavePolicy::Flush, start);
-        schedule.saved(start, true);
+        schedule.saved(start, 1);
         assert!(!schedule.publish_due(start + SECOND, start + SECOND / 2));
         assert!(schedule.publish_due(start + SECOND, start));
         let late = start + 10 * SECOND;
@@ -151,10 +165,25 @@ mod tests {
     }
 
     #[test]
+    fn a_version_ends_a_journal_that_grows_long() {
+        let start = Instant::now();
+        let mut schedule = schedule(SavePolicy::Flush, start);
+        let half = Options::default().limits.dirty_bytes / 2;
+        for _ in 0..2 {
+            schedule.saved(start, half);
+            schedule.saved(start, half);
+            assert!(!schedule.publish_due(start, start));
+            schedule.saved(start, 1);
+            assert!(schedule.publish_due(start, start));
+            schedule.published();
+        }
+    }
+
+    #[test]
     fn a_version_is_published_sooner_while_a_peer_waits_for_it() {
         let start = Instant::now();
         let mut schedule = schedule(SavePolicy::Flush, start);
-        schedule.saved(start, true);
+        schedule.saved(start, 1);
         schedule.hurry(true);
         assert_eq!(schedule.deadline(start), Some(start + HURRY_QUIET));
         schedule.hurry(false);
