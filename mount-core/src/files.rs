@@ -16,7 +16,7 @@ use crate::{
     file::{Base, File},
     inodes::Shown,
     order::{self, Mutex},
-    writer::save::{JOURNAL_BYTES_MAX, Snapshot},
+    writer::save::Snapshot,
 };
 
 /// Contents that became unsaved and that no save has looked at since. Its lock is the last one
@@ -103,9 +103,8 @@ impl Files {
             let mut content = file.lock();
             content.unlist();
             let wanted = content.is_unsaved() && (shown.is_some() || pressed);
-            let journaled = content.unsaved_bytes() <= JOURNAL_BYTES_MAX;
             let content = match wanted {
-                true if journaled => content.snapshot_to_record(),
+                true if content.is_journaled() => content.snapshot_to_record(),
                 true => content.snapshot(),
                 false => return None,
             };

@@ -12,7 +12,11 @@ use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
     Error, Result,
-    file::{Base, Data, base::Extent, cut::Cutter},
+    file::{
+        Base, Data,
+        base::Extent,
+        cut::{CHUNK_BYTES_AVERAGE, Cutter},
+    },
 };
 
 /// What the cut points of a bucket are keyed by.
@@ -27,8 +31,6 @@ const NODE_CACHE_SHARE: u64 = 4;
 const NODE_GROWTH: u64 = 3;
 /// Such nodes that the cache is laid out for.
 const NODES_USUAL: usize = 64;
-/// Chunks that a cache is laid out for, by their usual length in bytes.
-const USUAL_CHUNK_BYTES: u64 = 64 << 10;
 
 /// Everything that reads sealed bytes. Shared by all threads.
 #[derive(Debug)]
@@ -67,7 +69,8 @@ impl Vault {
         let chunk_bytes = cache_bytes - map_bytes - node_bytes;
         let key = blobs.keys().derive(CUTTER_CONTEXT);
         let [a, b, c, d, e, f, g, h, ..] = *key.expose();
-        let items = usize::try_from(chunk_bytes / USUAL_CHUNK_BYTES).unwrap_or(usize::MAX).max(16);
+        let items =
+            usize::try_from(chunk_bytes / CHUNK_BYTES_AVERAGE as u64).unwrap_or(usize::MAX).max(16);
         Self {
             maps: MapReader::new(Arc::clone(&blobs), map_bytes),
             cutter: Cutter::new([a, b, c, d, e, f, g, h]),

@@ -9,7 +9,7 @@ use fastcdc::v2020::{FastCDC, Normalization};
 /// A chunk is shorter only at the end of a run of data.
 const CHUNK_BYTES_MIN: usize = 16 << 10;
 /// The length aimed at.
-const CHUNK_BYTES_AVERAGE: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES_AVERAGE: usize = 64 << 10;
 /// No chunk is longer.
 pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 

@@ -38,7 +38,7 @@ pub(crate) use record::FileRecord;
 use crate::{
     Error, Fallocate, Result, Time, Whence,
     file::{
-        pieces::{Pieces, to_usize},
+        pieces::{PLACE_BYTES, Pieces, to_usize},
         view::{View, block_start},
     },
     files::Unsaved,
@@ -49,6 +49,14 @@ use crate::{
 
 /// Longest file in bytes: what an `off_t` can say.
 pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// A file with more unsaved bytes is cut into chunks at once, rather than journaled first and cut
+/// later: its bytes are written once.
+const JOURNAL_BYTES_MAX: u64 = 256 << 10;
+/// But not before there are more than this, if they are scattered.
+const JOURNAL_SCATTERED_BYTES_MAX: u64 = 4 << 20;
+/// Bytes are scattered if chunks of so many times as many would have to be read, cut and sealed.
+const SCATTERED: u64 = 4;
 
 /// The content of an open or dirty file.
 #[derive(Debug)]
@@ -234,9 +242,13 @@ impl Content {
         self.pieces.bytes()
     }
 
-    /// Bytes held in memory that no barrier covers.
-    pub(crate) fn unsaved_bytes(&self) -> u64 {
-        self.pieces.unsaved_bytes()
+    /// Whether a save carries what is unsaved as it was written, and leaves it to the next version to
+    /// cut it into chunks.
+    pub(crate) fn is_journaled(&self) -> bool {
+        let unsaved = self.pieces.unsaved_bytes();
+        unsaved <= JOURNAL_BYTES_MAX
+            || (unsaved <= JOURNAL_SCATTERED_BYTES_MAX
+                && self.pieces.unsaved_places() * PLACE_BYTES >= unsaved * SCATTERED)
     }
 
     fn view<'a>(&'a self, vault: &'a Vault) -> View<'a> {

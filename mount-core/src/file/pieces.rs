@@ -13,8 +13,12 @@ use std::{
     },
 };
 
+use super::cut::CHUNK_BYTES_AVERAGE;
+
 /// Longest piece in bytes: bounds what splitting one copies.
 pub(crate) const PIECE_BYTES_MAX: usize = 128 << 10;
+/// A file is looked at in places of so many bytes: of a usual chunk.
+pub(crate) const PLACE_BYTES: u64 = CHUNK_BYTES_AVERAGE as u64;
 
 /// Bytes or a hole at one offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +84,22 @@ impl Pieces {
     /// Bytes held in memory that no barrier covers.
     pub(crate) fn unsaved_bytes(&self) -> u64 {
         self.unsaved_bytes
+    }
+
+    /// In how many places there are bytes that no barrier covers. Costs what pieces they are.
+    pub(crate) fn unsaved_places(&self) -> u64 {
+        let mut counted_to = 0;
+        let mut places = 0;
+        for start in &self.unsaved {
+            let Some(Piece { fill: Fill::Bytes(bytes), .. }) = self.by_start.get(start) else {
+                continue;
+            };
+            let first = (start / PLACE_BYTES).max(counted_to);
+            let end = (start + bytes.len() as u64).div_ceil(PLACE_BYTES);
+            places += end.saturating_sub(first);
+            counted_to = counted_to.max(end);
+        }
+        places
     }
 
     /// Bytes in holes below `end`.

@@ -131,7 +131,7 @@ impl Bench {
         let snapshot = self.file.lock().snapshot_to_record();
         self.records.push(snapshot.record());
         let _ = self.file.lock().saved(&snapshot, None);
-        assert_eq!(self.file.lock().unsaved_bytes(), 0);
+        assert_eq!(self.file.lock().pieces.unsaved_bytes(), 0);
     }
 
     fn reopen(&mut self) {
@@ -259,4 +259,24 @@ fn data_early_in_a_block_is_found_from_a_later_byte_of_it() {
     bench.fold(Tail::Seal);
     let extract = bench.file.lock().extract(167_937, u64::MAX);
     assert_eq!(extract.seek(&bench.vault, Whence::Data).unwrap(), 167_937);
+}
+
+#[test]
+fn what_is_scattered_is_journaled_and_what_is_not_is_cut_at_once() {
+    let written = |starts: &mut dyn Iterator<Item = u64>| {
+        let file = File::new(Base::empty());
+        let mut content = file.lock();
+        for start in starts {
+            content.write(start, &[7; 4 << 10], Time::default()).unwrap();
+        }
+        content.is_journaled()
+    };
+    let kib = |n: u64| n << 10;
+    assert!(written(&mut (0..64).map(|n| kib(4 * n))), "little");
+    assert!(!written(&mut (0..65).map(|n| kib(4 * n))), "in a row");
+    assert!(!written(&mut (0..1024).rev().map(|n| kib(4 * n))), "in a row, from the end");
+    assert!(written(&mut (0..1024).map(|n| kib(64 * n))), "one in a place");
+    assert!(written(&mut (0..1024).map(|n| kib(16 * n))), "four in a place");
+    assert!(!written(&mut (0..1024).map(|n| kib(12 * n))), "five in a place");
+    assert!(!written(&mut (0..1025).map(|n| kib(64 * n))), "too much");
 }

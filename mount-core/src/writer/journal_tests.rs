@@ -6,7 +6,7 @@ use cairnfs_store::{DeviceKey, sim::SimDisk};
 
 use crate::{
     Ino, Kind, Limits, Mount, Options,
-    random_load::{ME, bucket_on, fresh, save, write_all},
+    random_load::{ME, Rng, bucket_on, fresh, read_back, save, write_all},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -18,23 +18,53 @@ fn mount(disk: &SimDisk, device: &Arc<DeviceKey>, dirty_bytes: u64) -> Mount {
     Mount::start(bucket_on(Arc::new(disk.clone()), device).unwrap(), options).unwrap()
 }
 
+fn noise(rng: &mut Rng, len: usize) -> Vec<u8> {
+    (0..len.div_ceil(4)).flat_map(|_| rng.below(1 << 32).to_le_bytes()[..4].to_vec()).collect()
+}
+
 fn make(mount: &Mount) -> Ino {
     mount.mknod(ME, Ino::ROOT, b"file", Kind::File, 0o644, 0).unwrap().ino
 }
 
 #[test]
 fn who_opens_after_a_crash_holds_a_bounded_journal() {
-    const DIRTY: u64 = 1 << 20;
-    const SAVED: u64 = 100_000;
+    const DIRTY: usize = 1 << 20;
+    const SAVED: usize = 100_000;
     let (disk, device, _) = fresh(1);
-    let mounted = mount(&disk, &device, DIRTY);
+    let mounted = mount(&disk, &device, DIRTY as u64);
     let file = make(&mounted);
     for n in 0..100_u8 {
-        write_all(&mounted, file, 0, &[n; SAVED as usize]).unwrap();
+        write_all(&mounted, file, 0, &[n; SAVED]).unwrap();
         save(&mounted).unwrap();
     }
     let bucket = bucket_on(Arc::new(disk.kill()), &device).unwrap();
     let journal: usize = bucket.saves.iter().map(Vec::len).sum();
     assert!(journal > 0, "nothing is told");
-    assert!(journal as u64 <= DIRTY + 2 * SAVED, "10 MB saved, {journal} of them to be replayed");
+    assert!(journal <= DIRTY + 2 * SAVED, "10 MB saved, {journal} of them to be replayed");
+}
+
+#[test]
+fn a_save_of_scattered_bytes_writes_what_was_written() {
+    const PLACES: usize = 800;
+    let (disk, device, mut rng) = fresh(2);
+    let mounted = mount(&disk, &device, 64 << 20);
+    let file = make(&mounted);
+    let mut content = noise(&mut rng, 16 << 20);
+    write_all(&mounted, file, 0, &content).unwrap();
+    mounted.publish().unwrap();
+    for n in 0..PLACES {
+        let data = noise(&mut rng, 4096);
+        content[n * 20_000..][..data.len()].copy_from_slice(&data);
+        write_all(&mounted, file, n as u64 * 20_000, &data).unwrap();
+    }
+    let before = disk.counters().written_bytes;
+    save(&mounted).unwrap();
+    let written = disk.counters().written_bytes - before;
+    assert!(written < 2 * 4096 * PLACES as u64, "{written} bytes written for {}", PLACES * 4096);
+
+    let after = mount(&disk.kill(), &device, 64 << 20);
+    let is_there = || read_back(&after).unwrap()[&b"file"[..]].as_ref() == Some(&content);
+    assert!(is_there(), "after a crash");
+    after.publish().unwrap();
+    assert!(is_there(), "cut into chunks");
 }

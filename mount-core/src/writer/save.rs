@@ -12,10 +12,6 @@ use crate::{
     vault::Sealer,
 };
 
-/// A file with more unsaved bytes is cut into chunks at once, rather than journaled first and cut
-/// later: its bytes are written once.
-pub(crate) const JOURNAL_BYTES_MAX: u64 = 256 << 10;
-
 /// What may be saved from the reserve.
 const URGENT_BYTES_MAX: u64 = 128 << 10;
 
@@ -86,7 +82,7 @@ impl Writer {
     /// Appends `batch` with one barrier; says how long its record was.
     fn write_save(&mut self, batch: &mut Batch) -> Result<usize> {
         for snapshot in &mut batch.files {
-            if snapshot.content.unsaved_bytes() > JOURNAL_BYTES_MAX {
+            if !snapshot.content.is_journaled() {
                 self.fold(snapshot, Tail::Keep)?;
             }
         }
