@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::bytes::len32;
 use crate::disk::{Lock, Space};
 use crate::error::IoContext;
 use crate::index::Index;
 use crate::journal::packs::Packs;
-use crate::journal::record::{self, HEADER_BYTES_U32, Header};
+use crate::journal::record::{self, HEADER_BYTES_U32, Header, RECORD_BYTES_MAX};
 use crate::journal::tail::Tail;
 use crate::journal::{Loc, Pos};
 use crate::keys::KeyRing;
@@ -157,11 +158,9 @@ impl Blobs {
     fn record(&self, id: &BlobId) -> Result<(Loc, Vec<u8>)> {
         let mut loc = self.find(id)?.ok_or(Error::Missing { id: *id })?;
         loop {
-            let outcome = self.read(loc);
-            if let Ok(bytes) = &outcome
-                && Header::decode(bytes).is_some_and(|header| header.id == *id)
-            {
-                return outcome.map(|bytes| (loc, bytes));
+            let outcome = self.record_of(id, loc);
+            if let Ok(Some(record)) = outcome {
+                return Ok(record);
             }
             // It may have been moved, its pack removed, between the two looks.
             let again = self.find(id)?.ok_or(Error::Missing { id: *id })?;
@@ -174,6 +173,22 @@ impl Blobs {
             }
             loc = again;
         }
+    }
+
+    /// The record of a blob, if it begins at `loc`. How long it is it says itself: the index may have
+    /// rotted.
+    pub(crate) fn record_of(&self, id: &BlobId, loc: Loc) -> Result<Option<(Loc, Vec<u8>)>> {
+        let header_in = |bytes: &[u8]| Header::decode(bytes).filter(|header| header.id == *id);
+        if loc.len as usize <= RECORD_BYTES_MAX
+            && let Ok(bytes) = self.read(loc)
+            && header_in(&bytes).is_some_and(|header| header.record_len() == bytes.len())
+        {
+            return Ok(Some((loc, bytes)));
+        }
+        let head = self.read(Loc { at: loc.at, len: HEADER_BYTES_U32 })?;
+        let Some(header) = header_in(&head) else { return Ok(None) };
+        let loc = Loc { at: loc.at, len: len32(header.record_len()) };
+        Ok(Some((loc, self.read(loc)?)))
     }
 
     /// Bytes of the log, written or not.

@@ -44,6 +44,8 @@ mod error;
 mod golden;
 mod id;
 mod index;
+#[cfg(test)]
+mod index_tests;
 mod journal;
 mod open;
 mod reserve;

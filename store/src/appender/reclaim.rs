@@ -17,7 +17,7 @@ use super::Appender;
 use crate::check::damage;
 use crate::error::IoContext;
 use crate::journal::header::HEADER_BYTES;
-use crate::journal::record::{KIND_SAVE, KIND_SAVE_PART};
+use crate::journal::record::{KIND_SAVE, KIND_SAVE_PART, is_intact};
 use crate::journal::scan::{Found, Scan};
 use crate::journal::{Loc, Pos};
 use crate::open::first_pack_of;
@@ -236,7 +236,7 @@ impl Appender {
         for &loc in live {
             let bytes = blobs.packs.read(loc)?;
             let id = crate::journal::record::Header::decode(&bytes).map(|header| header.id);
-            let Some(id) = id.filter(|_| crate::journal::record::is_intact(&bytes)) else {
+            let Some(id) = id.filter(|_| is_intact(&bytes)) else {
                 // It was intact a moment ago: the disk cannot be relied on.
                 let source = std::io::Error::from(std::io::ErrorKind::InvalidData);
                 return Err(source).at("read", &blobs.packs.path(loc.at.pack));
@@ -259,6 +259,16 @@ impl Blobs {
         Ok(self.content(pack, live)?.map(|content| content.found))
     }
 
+    /// Whether the record of a blob at `loc` must not go: the index leads to it, or to no intact one, as
+    /// it may if it has rotted.
+    fn is_needed(&self, id: &BlobId, loc: Loc) -> Result<bool> {
+        let Some(other) = self.find(id)?.filter(|other| other.at != loc.at) else {
+            return Ok(true);
+        };
+        let other = self.record_of(id, other).ok().flatten();
+        Ok(!other.is_some_and(|(_, bytes)| is_intact(&bytes)))
+    }
+
     /// What a pack holds; `None` if part of it is damaged, and it had better stay.
     fn content(&self, number: u32, live: &dyn Fn(&BlobId) -> bool) -> Result<Option<Content>> {
         let packs = &self.packs;
@@ -275,7 +285,7 @@ impl Blobs {
                     let at = Pos { pack: number, offset: at };
                     let loc = Loc { at, len: crate::bytes::len32(bytes.len()) };
                     content.records.push((header.id, loc));
-                    if live(&header.id) && self.find(&header.id)? == Some(loc) {
+                    if live(&header.id) && self.is_needed(&header.id, loc)? {
                         content.live.push(loc);
                         content.found.live_bytes += u64::from(loc.len);
                     }

@@ -32,6 +32,8 @@ pub(crate) const CHECKSUM_BYTES: usize = 16;
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + 16 + CHECKSUM_BYTES;
 /// The longest body: compression never makes one longer.
 pub(crate) const BODY_BYTES_MAX: usize = BLOB_BYTES_MAX + 16;
+/// Longest record.
+pub(crate) const RECORD_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX + CHECKSUM_BYTES;
 
 /// The kind of a save record; those of blobs are in [`crate::Kind`].
 pub(crate) const KIND_SAVE: u8 = 0x80;
