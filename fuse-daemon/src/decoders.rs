@@ -72,7 +72,7 @@ mod tests {
         let bytes = |it: postcard::Result<Vec<u8>>| it.unwrap();
         let mut samples = net::decoders::samples();
         samples.extend([
-            ("hello", Hello { protocol: 2, pid: 9 }.encode().to_vec()),
+            ("hello", Hello { protocol: Hello::PROTOCOL, pid: 9 }.encode().to_vec()),
             ("request", bytes(postcard::to_stdvec(&Request::Mount(mount)))),
             ("request", bytes(postcard::to_stdvec(&Request::Publish(opening)))),
             ("event", bytes(postcard::to_stdvec(&Event::Version(version)))),
