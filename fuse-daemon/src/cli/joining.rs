@@ -70,10 +70,10 @@ pub(crate) struct RejoinArgs {
     /// A bucket that is not mounted
     #[arg(value_name = "NAME")]
     pub(crate) bucket: BucketName,
-    /// Also if something is lost that no other device is known to have
+    /// Also if versions are lost that no other device has, of those that can be reached
     #[arg(long)]
     pub(crate) force: bool,
-    /// Say whether something would be lost, change nothing
+    /// Say what would be lost and change nothing; without --force exit with 9 if it is something
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// It stays the one of this bucket.

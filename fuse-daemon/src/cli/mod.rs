@@ -109,7 +109,11 @@ pub(crate) enum Verb {
     /// Drop what is here of a bucket and bring it anew from other devices, without a ticket
     #[command(
         after_help = "Example:\n  cairnfs rejoin photos\n\nFor a device that was put back to \
-                            an older state and cannot go on from there: 'cairnfs sync' says so."
+                            an older state and cannot go on from there: 'cairnfs sync' says so. Only \
+                            the newest version comes, so that 'log' and 'restore' begin there. If \
+                            no other device that can be reached has one of the versions that are \
+                            here, or what was changed since, it says so and changes nothing (exit \
+                            code 9)."
     )]
     Rejoin(RejoinArgs),
     /// Show which devices are connected

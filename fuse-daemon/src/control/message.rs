@@ -12,7 +12,7 @@ use cairnfs_mount_core::{
 use serde::{Deserialize, Serialize};
 
 use super::sharing::{
-    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RejoinRequest,
+    ConflictsRequest, InviteRequest, JoinRequest, Loss, MembersReport, PeersReport, RejoinRequest,
     RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 use crate::{
@@ -277,6 +277,8 @@ pub(crate) enum Answer {
     Invite(Invite),
     /// What the bucket is called here.
     Joined(BucketName),
+    /// What was lost, or would be.
+    Rejoined(Loss),
     /// The devices there are.
     Peers(PeersReport),
     /// With whom all has met.

@@ -25,7 +25,7 @@ pub(crate) use message::{
 };
 pub(crate) use patience::Limit;
 pub(crate) use sharing::{
-    ConflictsRequest, InviteRequest, JoinRequest, MembersReport, PeersReport, RejoinRequest,
+    ConflictsRequest, InviteRequest, JoinRequest, Loss, MembersReport, PeersReport, RejoinRequest,
     RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
 };
 pub(crate) use socket::Listener;

@@ -1,6 +1,7 @@
 //! What is said about conflicts, members and peers.
 
 use std::{
+    fmt,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -100,6 +101,37 @@ pub(crate) struct RejoinRequest {
     pub(crate) force: bool,
     /// Find out whether something is lost, and change nothing.
     pub(crate) dry_run: bool,
+}
+
+/// What no other device has, of those that can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Loss {
+    /// Changes that no version holds yet.
+    pub(crate) changes: bool,
+    /// The newest version.
+    pub(crate) newest: bool,
+    /// So many of the versions before it.
+    pub(crate) older: u64,
+}
+
+impl Loss {
+    pub(crate) fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changes = self.changes.then(|| "what was changed since the newest version".to_owned());
+        let newest = self.newest.then(|| "the newest version".to_owned());
+        let older = match self.older {
+            0 => None,
+            1 => Some("1 older version".to_owned()),
+            more => Some(format!("{more} older versions")),
+        };
+        let parts: Vec<_> = [changes, newest, older].into_iter().flatten().collect();
+        f.write_str(&parts.join(" and "))
+    }
 }
 
 /// Peers to meet.

@@ -2,13 +2,10 @@
 //! go on from there.
 //!
 //! What is here stays until all that the others have is beside it; then the two change places at
-//! once. So the bucket is here at every moment, the old or the new one.
+//! once. So the bucket is here at every moment, the old or the new one. Only the newest version
+//! comes: of older ones it is asked first whether others have them.
 
-use std::{
-    fs, io,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, io, path::Path};
 
 use cairnfs_mount_core::{Mount, Options, Protection};
 use cairnfs_store::disk::{Disk, RealDisk};
@@ -16,21 +13,20 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Daemon, mounting::give_up};
 use crate::{
-    control::{Event, Progress, RejoinRequest},
+    control::{Event, Loss, Progress, RejoinRequest},
     exit::{Code, Failure, Result},
+    home::BucketName,
     net::Joining,
 };
 
-/// How long is waited for others to have what is here.
-const MEET: Duration = Duration::from_secs(60);
-
 impl Daemon {
-    /// Brings a bucket anew from other devices. What only this one has is lost, which `force` allows.
+    /// Brings a bucket anew from other devices. What only this one has is lost, which `force` allows;
+    /// says what that is.
     pub(super) fn rejoin(
         &self,
         request: &RejoinRequest,
         say: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<()> {
+    ) -> Result<Loss> {
         let name = &request.opening.bucket;
         if let Some(served) = self.table.find(name) {
             let dir = served.dir.display();
@@ -38,17 +34,56 @@ impl Daemon {
             return Err(Failure::new(Code::InUse, message));
         }
         let _claim = self.claim(name, "being brought anew")?;
-        let mount = self.open(&request.opening, Options::default())?;
-        let joining = Joining::again(&mount, &self.device.public()).and_then(|joining| {
-            self.meet_before(request, &mount, say)?;
-            Ok(joining)
-        });
+        // Nothing is published or merged: who is refused finds the bucket as it was.
+        let unchanged = Options { read_only: true, ..Options::default() };
+        let mount = self.open(&request.opening, unchanged)?;
+        let looked = Joining::again(&mount, &self.device.public())
+            .and_then(|joining| Ok((joining, self.loss(name, &mount, say)?)));
         give_up(&mount);
         drop(mount);
-        let joining = joining?;
-        if request.dry_run {
-            return Ok(());
+        let (joining, loss) = looked?;
+        if !request.force && !loss.is_nothing() {
+            let message = format!(
+                "of bucket '{name}' no other device that can be reached has {loss}: with --force \
+                 that is lost"
+            );
+            return Err(Failure::new(Code::Unsaved, message));
         }
+        if !request.dry_run {
+            self.bring(request, joining, say)?;
+        }
+        Ok(loss)
+    }
+
+    /// What nobody else has who can be reached.
+    fn loss(
+        &self,
+        name: &BucketName,
+        mount: &Mount,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Loss> {
+        let trees = mount.older_trees().map_err(|err| Failure::bucket(name, &err))?;
+        self.net.serve_unchanged(name, mount);
+        let elsewhere = self.net.elsewhere(name, trees, &mut |progress| {
+            say(Event::Progress(Progress::Syncing(progress)))
+        });
+        self.net.withdraw(name);
+        let elsewhere = elsewhere?;
+        Ok(Loss {
+            changes: mount.status().unpublished,
+            newest: !elsewhere.newest,
+            older: elsewhere.lacking.len() as u64,
+        })
+    }
+
+    /// Puts what others have in the place of what is here.
+    fn bring(
+        &self,
+        request: &RejoinRequest,
+        joining: Joining,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let name = &request.opening.bucket;
         let protection = match &request.opening.secret {
             Some(secret) => Protection::Passphrase(secret.expose()),
             None => Protection::KeyFile,
@@ -64,34 +99,6 @@ impl Daemon {
         // What was here, or what did not come whole.
         let removed = remove(&anew);
         brought.and(removed)
-    }
-
-    /// Fails unless somebody can be reached, and has everything that is here or need not have it.
-    fn meet_before(
-        &self,
-        request: &RejoinRequest,
-        mount: &Mount,
-        say: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<()> {
-        let name = &request.opening.bucket;
-        self.net.serve(name, mount);
-        let met = self.meet(Some(name), Some(Instant::now() + MEET), say);
-        self.net.withdraw(name);
-        match met {
-            Ok(_) => Ok(()),
-            Err(failure) if matches!(failure.code, Code::Interrupted | Code::NoPeer) => {
-                Err(failure)
-            }
-            Err(_) if request.force => Ok(()),
-            Err(failure) => {
-                let message = format!(
-                    "nobody else may have what is in bucket '{name}' on this device: with --force \
-                     that is lost ({})",
-                    failure.message
-                );
-                Err(Failure::new(Code::Unsaved, message))
-            }
-        }
     }
 }
 

@@ -26,6 +26,8 @@ const REJECTED_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     pub(super) closed: bool,
+    /// Nothing is fetched of what peers have.
+    pub(super) gives_only: bool,
     pub(super) head_changed: bool,
     pub(super) sides: BTreeMap<PeerKey, Side>,
     /// The connection whose answers are waited for.
@@ -37,6 +39,8 @@ pub(super) struct Desk {
     pub(super) transfer: Option<(PeerKey, FetchProgress)>,
     /// Somebody waits for what is damaged here to be fetched.
     pub(super) mend: Vec<Sender<Mended>>,
+    /// Somebody wants to know which of these blobs no peer has.
+    pub(super) find: Vec<Search>,
     /// By peer: what failed here with what it has, and when that is tried again. Others go first.
     pub(super) troubles: BTreeMap<PeerKey, (Error, Instant)>,
     /// Whose version was looked at last; the next in order has its turn.
@@ -81,6 +85,13 @@ pub(super) struct Delivered {
     pub(super) answer: Answer,
 }
 
+/// Blobs of which somebody wants to know which no peer has.
+#[derive(Debug)]
+pub(super) struct Search {
+    pub(super) blobs: Vec<[u8; 32]>,
+    pub(super) lacking: Sender<Vec<[u8; 32]>>,
+}
+
 /// What came of fetching what is damaged here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Mended {
@@ -105,6 +116,8 @@ pub(super) enum Job {
     Introduce(Side),
     /// Fetch what is damaged here.
     Mend(Vec<Side>, Vec<Sender<Mended>>),
+    /// See which of these blobs none of these peers has.
+    Find(Vec<Side>, Search),
     /// How many peers there are has changed between none and some.
     PeersWait(bool),
     Close,
@@ -173,6 +186,9 @@ impl Desk {
             let sides = self.sides.values().cloned().collect();
             return Some(Job::Mend(sides, mem::take(&mut self.mend)));
         }
+        if let Some(search) = self.find.pop() {
+            return Some(Job::Find(self.sides.values().cloned().collect(), search));
+        }
         if self.sides.is_empty() == waiting {
             return Some(Job::PeersWait(!waiting));
         }
@@ -212,7 +228,9 @@ impl Desk {
     }
 
     fn open(&self) -> impl Iterator<Item = (&PeerKey, &Side)> {
-        let is_open = |side: &Side| side.standing == Standing::Open && side.head.is_some();
+        let fetches = !self.gives_only;
+        let is_open =
+            move |side: &Side| fetches && side.standing == Standing::Open && side.head.is_some();
         self.sides.iter().filter(move |(_, side)| is_open(side))
     }
 }

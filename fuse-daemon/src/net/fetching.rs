@@ -83,6 +83,22 @@ pub(super) fn mend(
     Ok(mended?.progress())
 }
 
+/// Which of these blobs the peer does not have. What it has it sends, for there is no shorter way
+/// to ask: so this is for few or small ones.
+pub(super) fn lacking(
+    net: &Net,
+    offered: &Arc<Offered>,
+    side: &Side,
+    ids: &[[u8; 32]],
+) -> Result<Vec<[u8; 32]>, Unfetched> {
+    offered.receive_from(&side.session);
+    let desk = Desk { net, offered, side };
+    let mut lacking = Vec::new();
+    let asked = ids.chunks(IDS_MAX).try_for_each(|ids| desk.ask_for(ids, &mut lacking));
+    offered.stop_receiving();
+    asked.map(|()| lacking)
+}
+
 fn from_peer(
     net: &Net,
     offered: &Arc<Offered>,
@@ -136,6 +152,33 @@ impl Desk<'_> {
             match self.next_answer()? {
                 Delivered { request, answer } if request == asked => return Ok(answer),
                 _ => (),
+            }
+        }
+    }
+
+    /// Asks for blobs and adds those to `lacking` that the peer does not have.
+    fn ask_for(&self, ids: &[[u8; 32]], lacking: &mut Vec<[u8; 32]>) -> Result<(), Unfetched> {
+        let asked = self.ask(Ask::Blobs(ids.to_vec()));
+        let mut left = ids.len();
+        loop {
+            let Delivered { request, answer } = self.next_answer()?;
+            if request != asked {
+                continue;
+            }
+            let (blobs, missing, more) = match answer {
+                Answer::Blobs { blobs, missing, more } => (blobs, missing, more),
+                Answer::Refused => return Err(Unfetched::Refused),
+                _ => return Err(senseless()),
+            };
+            let came = blobs.len() + missing.len();
+            let is_asked_for = missing.iter().all(|id| ids.contains(id));
+            left = left.checked_sub(came).filter(|_| is_asked_for).ok_or_else(senseless)?;
+            if (left == 0) == more || (more && came == 0) {
+                return Err(senseless());
+            }
+            lacking.extend(missing);
+            if !more {
+                return Ok(());
             }
         }
     }

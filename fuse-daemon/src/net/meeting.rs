@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often who waits hears how far it is.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 
 impl Transfer {
     pub(super) fn new(bucket: &BucketName, progress: FetchProgress) -> Self {
@@ -218,7 +218,7 @@ impl Net {
         }
     }
 
-    fn nobody(&self) -> Failure {
+    pub(super) fn nobody(&self) -> Failure {
         let errors = self.last_errors();
         let message = match (self.roster.lock().contacts.is_empty(), errors.is_empty()) {
             (true, _) => "no other device has the bucket ('cairnfs invite' lets one in)".to_owned(),
@@ -279,14 +279,14 @@ impl Meeting {
 }
 
 /// A try to reach everybody who is away.
-struct Search {
+pub(super) struct Search {
     began: Instant,
     /// All, with how many tries to reach each had ended before, if it was away.
     others: Vec<(PeerKey, Option<u64>)>,
 }
 
 impl Search {
-    fn begin(net: &Net, others: &BTreeMap<PeerKey, String>) -> Self {
+    pub(super) fn begin(net: &Net, others: &BTreeMap<PeerKey, String>) -> Self {
         let mut roster = net.roster.lock();
         let mut all = Vec::new();
         for key in others.keys() {
@@ -304,7 +304,7 @@ impl Search {
 
     /// Whether somebody may still be found: not everybody has been tried, or there was no time to
     /// be discovered, to come by itself, or to tell each other what is shared.
-    fn goes_on(&self, net: &Net, linked: &[PeerKey]) -> bool {
+    pub(super) fn goes_on(&self, net: &Net, linked: &[PeerKey]) -> bool {
         let elapsed = self.began.elapsed();
         let early = elapsed < net.timing.search;
         let late = elapsed > net.timing.search + net.timing.connect * 4;

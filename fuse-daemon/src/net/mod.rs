@@ -15,7 +15,7 @@
 //! | `roster`, `addresses` | who there is, and where |
 //! | `ticket`, `invites`, `joining` | letting a device in, and being let in |
 //! | `removal` | telling a device that it was removed, and hearing that |
-//! | `meeting`, `report` | what verbs ask |
+//! | `meeting`, `elsewhere`, `report` | what verbs ask |
 //!
 //! # Invariants
 //!
@@ -33,6 +33,7 @@ pub(crate) mod decoders;
 mod desk;
 mod dial;
 mod discover;
+mod elsewhere;
 #[cfg(test)]
 mod fake;
 mod fetching;
@@ -78,7 +79,7 @@ use self::{
     replica::Replica,
     roster::{Admitted, Roster},
     session::{Ears, Ended, Session},
-    sharing::Offered,
+    sharing::{Offered, Serving},
     timing::Timing,
     tls::{PeerKey, Tls},
 };
@@ -220,13 +221,19 @@ impl Net {
     /// Offers `bucket` to its members from now on, and fetches what they have.
     pub(crate) fn serve(&self, bucket: &BucketName, mount: &Mount) {
         let replica: Arc<dyn Replica> = Arc::new(mount.clone());
-        self.serve_replica(bucket, &replica);
+        self.serve_replica(bucket, &replica, Serving::Both);
     }
 
-    fn serve_replica(&self, bucket: &BucketName, replica: &Arc<dyn Replica>) {
+    /// As [`Net::serve`], but fetches nothing: the bucket stays as it is.
+    pub(crate) fn serve_unchanged(&self, bucket: &BucketName, mount: &Mount) {
+        let replica: Arc<dyn Replica> = Arc::new(mount.clone());
+        self.serve_replica(bucket, &replica, Serving::GivesOnly);
+    }
+
+    fn serve_replica(&self, bucket: &BucketName, replica: &Arc<dyn Replica>, serving: Serving) {
         self.withdraw(bucket);
         let inviters = self.addresses.inviters(replica.bucket_id());
-        let offered = Offered::new(bucket.clone(), self.me, inviters, replica);
+        let offered = Offered::new(bucket.clone(), self.me, inviters, replica, serving);
         let mut roster = self.roster.lock();
         if roster.stopping {
             return;

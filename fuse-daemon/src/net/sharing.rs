@@ -20,7 +20,7 @@ use cairnfs_mount_core::{BucketId, Error, FetchProgress, Observer, VersionId};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{
-    desk::{Delivered, Desk, Job, Mended, NoAnswer, Side, Standing},
+    desk::{Delivered, Desk, Job, Mended, NoAnswer, Search, Side, Standing},
     message::Answer,
     replica::Replica,
     session::Session,
@@ -33,6 +33,16 @@ use crate::{
 
 /// Bytes of answers that wait; whoever has more waits too.
 const ANSWERS_BYTES_MAX: usize = 4 << 20;
+
+/// What this device does with a bucket that it serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Serving {
+    /// Gives what is here, and fetches what is elsewhere.
+    Both,
+    /// Gives what is here, and changes nothing.
+    GivesOnly,
+}
+
 /// See the module's doc.
 #[derive(Debug)]
 pub(super) struct Offered {
@@ -59,7 +69,9 @@ impl Offered {
         me: PeerKey,
         inviters: Vec<PeerKey>,
         replica: &Arc<dyn Replica>,
+        serving: Serving,
     ) -> Arc<Self> {
+        let gives_only = serving == Serving::GivesOnly;
         let offered = Arc::new(Self {
             name,
             id: replica.bucket_id(),
@@ -68,7 +80,7 @@ impl Offered {
             replica: RwLock::new(Some(Arc::clone(replica))),
             gone: AtomicBool::new(false),
             leaving: Arc::default(),
-            desk: Mutex::new(Desk { head_changed: true, ..Desk::default() }),
+            desk: Mutex::new(Desk { head_changed: true, gives_only, ..Desk::default() }),
             bell: Condvar::new(),
             room: Condvar::new(),
         });
@@ -139,6 +151,7 @@ impl Offered {
         let mut desk = self.desk.lock();
         desk.closed = true;
         desk.mend.clear();
+        desk.find.clear();
         desk.answers.clear();
         drop(desk);
         self.bell.notify_all();
@@ -311,6 +324,19 @@ impl Offered {
         let mut desk = self.desk.lock();
         if !desk.closed {
             desk.mend.push(tell);
+        }
+        drop(desk);
+        self.bell.notify_all();
+        told
+    }
+
+    /// Has peers asked which of these blobs they have; hears which none has, or nothing if the
+    /// bucket is served no longer.
+    pub(super) fn find(&self, blobs: Vec<[u8; 32]>) -> Receiver<Vec<[u8; 32]>> {
+        let (lacking, told) = bounded(1);
+        let mut desk = self.desk.lock();
+        if !desk.closed {
+            desk.find.push(Search { blobs, lacking });
         }
         drop(desk);
         self.bell.notify_all();

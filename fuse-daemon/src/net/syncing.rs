@@ -37,6 +37,11 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
                     one.send(mended).ok();
                 }
             }
+            Job::Find(sides, search) => {
+                let Some(lacking) = find(net, offered, &sides, search.blobs) else { continue };
+                // Whoever asked may have gone.
+                search.lacking.send(lacking).ok();
+            }
             Job::PeersWait(now) => {
                 waiting = now;
                 offered.with(|replica| replica.peers_wait(now));
@@ -119,6 +124,26 @@ fn mend(net: &Net, offered: &Arc<Offered>, sides: &[Side]) -> Option<Mended> {
         }
     }
     Some(mended)
+}
+
+/// Which of these blobs none of the peers has, as far as they say; none if the bucket is served no
+/// longer.
+fn find(
+    net: &Net,
+    offered: &Arc<Offered>,
+    sides: &[Side],
+    mut ids: Vec<[u8; 32]>,
+) -> Option<Vec<[u8; 32]>> {
+    for side in sides {
+        match fetching::lacking(net, offered, side, &ids) {
+            Ok(lacking) => ids = lacking,
+            Err(Unfetched::Closed) => return None,
+            Err(why) => {
+                log::warn!("find peer={} reason={why:?}", hex(&side.session.key[..4]));
+            }
+        }
+    }
+    Some(ids)
 }
 
 fn fetch(

@@ -3,8 +3,8 @@
 use super::{Context, show};
 use crate::{
     cli::RejoinArgs,
-    control::{Client, RejoinRequest, Request},
-    exit::Result,
+    control::{Answer, Client, RejoinRequest, Request},
+    exit::{Code, Failure, Result},
     ui,
     ui::ProgressLine,
 };
@@ -16,18 +16,30 @@ pub(super) fn run(context: &Context, args: &RejoinArgs) -> Result<()> {
     let mut line = ProgressLine::new();
     let answer = client.ask(&Request::Rejoin(request), &mut |event| show(&mut line, event));
     line.clear();
-    answer?;
+    let Answer::Rejoined(loss) = answer? else {
+        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+    };
     let name = &args.bucket;
-    match (args.dry_run, args.force) {
-        (true, false) => {
-            ui::result(format_args!("would bring bucket '{name}' anew, and nothing would be lost"));
-        }
+    match (args.dry_run, loss.is_nothing()) {
         (true, true) => ui::result(format_args!(
-            "would bring bucket '{name}' anew, and drop what only this device has"
+            "would bring bucket '{name}' anew, and nothing would be lost: other devices have every \
+             version that is here"
         )),
-        (false, _) => ui::note(format_args!(
-            "bucket '{name}' is as the other devices have it; mount it with: cairnfs mount {name} DIR"
+        (true, false) => ui::result(format_args!(
+            "would bring bucket '{name}' anew, and lose {loss}: no other device that can be reached \
+             has that"
         )),
+        (false, nothing_lost) => {
+            if !nothing_lost {
+                ui::note(format_args!(
+                    "lost {loss}: no other device that could be reached had that"
+                ));
+            }
+            ui::note(format_args!(
+                "bucket '{name}' is as the other devices have it; mount it with: cairnfs mount \
+                 {name} DIR"
+            ));
+        }
     }
     Ok(())
 }

@@ -136,6 +136,26 @@ impl Mount {
         };
         found.map(open).transpose()
     }
+
+    /// The versions before the newest that can be read here, each by the blob at the root of its
+    /// tree: whoever has that blob has had the version. Those that hold nothing are left out.
+    ///
+    /// # Errors
+    ///
+    /// Damage, [`Error::Io`].
+    pub fn older_trees(&self) -> Result<Vec<[u8; 32]>> {
+        let blobs = self.shared().vault.blobs();
+        let mut trees = Vec::new();
+        for version in self.history().skip(1) {
+            let (_, manifest) = version?;
+            if let Some(root) = manifest.root.0
+                && blobs.contains(&root.id)?
+            {
+                trees.push(root.id.0);
+            }
+        }
+        Ok(trees)
+    }
 }
 
 impl Past {

@@ -81,20 +81,67 @@ fn a_bucket_comes_anew_unasked_only_if_nothing_is_lost() {
     let (one, other) = (&pair.one, &pair.other);
     one.write("f", "x");
     pair.meet();
-    one.umount();
-    let rejoin = |args: &[&str]| one.home().cairnfs(&[&["rejoin", BUCKET][..], args].concat());
-    rejoin(&["--dry-run"]).ok();
+    other.umount();
+    let rejoin = |args: &[&str]| other.home().cairnfs(&[&["rejoin", BUCKET][..], args].concat());
+    let outcome = rejoin(&["--dry-run"]).ok();
+    assert!(outcome.stdout.contains("nothing would be lost"), "{outcome}");
     rejoin(&[]).ok();
-    one.mount();
-    assert_eq!(one.read("f"), b"x");
+    other.mount();
+    assert_eq!(other.read("f"), b"x");
     // Nobody has this, and nobody is there to bring anything.
-    other.stop();
-    one.write("g", "y");
-    one.umount();
+    one.stop();
+    other.write("g", "y");
+    other.umount();
     rejoin(&[]).exits(11);
     rejoin(&["--force"]).exits(11);
+    other.mount();
+    // Saved, and killed before it could become a version.
+    other.write("h", "z");
+    other.kill();
     one.mount();
-    assert_eq!((one.read("f"), one.read("g")), (b"x".to_vec(), b"y".to_vec()));
-    let left = std::fs::read_dir(one.home().path().join("buckets")).unwrap();
-    assert_eq!(left.count(), 1, "something was left behind");
+    rejoin(&[]).exits(9).says(&["what was changed since the newest version", "--force"]);
+    other.mount_again();
+    assert_eq!(["f", "g", "h"].map(|name| other.read(name)), [b"x", b"y", b"z"]);
+    is_alone(other);
+}
+
+#[test]
+fn older_versions_that_only_this_device_has_are_not_dropped_unasked() {
+    let one = Peer::on(Home::new(), &[]);
+    for content in ["1", "2", "3"] {
+        one.write("f", content);
+        one.home().cairnfs(&["publish", BUCKET]).ok();
+    }
+    // Who joins gets the newest version only.
+    let other = Peer::joining(Home::new(), &one, &[]);
+    meets(&one);
+    one.umount();
+    other.write("g", "which is not here");
+    other.home().cairnfs(&["publish", BUCKET]).ok();
+    let log = || one.home().cairnfs(&["log", BUCKET]).ok().stdout;
+    let rejoin = |args: &[&str]| one.home().cairnfs(&[&["rejoin", BUCKET][..], args].concat());
+    let before = log();
+    for args in [&[][..], &["--dry-run"]] {
+        rejoin(args).exits(9).says(&["has 3 older versions", "--force", "lost"]);
+    }
+    let outcome = rejoin(&["--force", "--dry-run"]).ok();
+    assert!(outcome.stdout.contains("lose 3 older versions"), "{outcome}");
+    assert_eq!(log(), before, "what was refused changed something");
+
+    rejoin(&["--force"]).ok().says(&["lost 3 older versions"]);
+    assert_eq!(
+        log().lines().filter(|line| line.starts_with(|c: char| !c.is_whitespace())).count(),
+        1
+    );
+    one.mount();
+    assert_eq!(one.names(""), ["f", "g"]);
+    is_alone(&one);
+}
+
+/// Nothing lies beside the bucket.
+#[track_caller]
+fn is_alone(peer: &Peer) {
+    let buckets = std::fs::read_dir(peer.home().path().join("buckets")).unwrap();
+    let names: Vec<_> = buckets.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, [BUCKET], "something was left behind");
 }

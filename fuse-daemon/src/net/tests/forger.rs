@@ -101,7 +101,7 @@ impl Forger {
     /// Is offered instead of the mount.
     pub(super) fn serve(self, peer: &Peer) {
         let replica: Arc<dyn Replica> = Arc::new(self);
-        peer.net.serve_replica(&name(), &replica);
+        peer.net.serve_replica(&name(), &replica, Serving::Both);
     }
 }
 

@@ -44,7 +44,7 @@ fn nobody_is_told_of_the_members_of_a_bucket_that_is_not_theirs() {
         let theirs = mine.copy_for(other.key());
         for (peer, bucket_there) in [(&a, &mine), (other, &theirs)] {
             let replica: Arc<dyn Replica> = Arc::new(bucket_there.clone());
-            peer.net.serve_replica(&bucket.parse().unwrap(), &replica);
+            peer.net.serve_replica(&bucket.parse().unwrap(), &replica, Serving::Both);
         }
         (mine, theirs)
     };

@@ -18,7 +18,10 @@ use cairnfs_mount_core::Role;
 use cairnfs_store::DeviceKey;
 use tempfile::TempDir;
 
-use super::{Net, NetOptions, fake::FakeBucket, replica::Replica, timing::Timing, tls::PeerKey};
+use super::{
+    Net, NetOptions, fake::FakeBucket, replica::Replica, sharing::Serving, timing::Timing,
+    tls::PeerKey,
+};
 use crate::home::{BucketName, Home};
 
 /// How long anything may take in a test, on a machine that does much else.
@@ -114,7 +117,7 @@ fn start(dir: &TempDir, device: &Arc<DeviceKey>) -> Arc<Net> {
 
 fn serve(net: &Net, bucket: &FakeBucket) {
     let replica: Arc<dyn Replica> = Arc::new(bucket.clone());
-    net.serve_replica(&name(), &replica);
+    net.serve_replica(&name(), &replica, Serving::Both);
 }
 
 fn name() -> BucketName {
