@@ -164,6 +164,11 @@ impl Home {
         self.buckets_dir().join(format!(".{name}.anew"))
     }
 
+    /// Held by whoever makes a bucket without the daemon.
+    pub(crate) fn create_lock(&self) -> PathBuf {
+        self.run_dir().join("create.lock")
+    }
+
     /// What the daemon mounts by itself.
     pub(crate) fn at_start_file(&self) -> PathBuf {
         self.data.join("at-start.toml")

@@ -26,6 +26,7 @@
 //! 3. What was written is saved before a mount is given up, or its owner is told what is lost.
 
 mod ending;
+mod leftovers;
 mod meeting;
 mod mounting;
 mod rejoining;
@@ -122,6 +123,10 @@ impl Running {
             Ok(lock) => lock,
             Err(holder) => return Ok(Err(holder)),
         };
+        if let Err(failure) = leftovers::remove(&home) {
+            // It takes space and does no other harm.
+            log::warn!("leftover reason={:?}", failure.message);
+        }
         // From here on a signal is a happening.
         let (happenings, inbox) = bounded(HAPPENINGS_MAX);
         watch_signals(happenings.clone())

@@ -34,6 +34,7 @@ impl Daemon {
             return Err(Failure::new(Code::InUse, message));
         }
         let _claim = self.claim(name, "being brought anew")?;
+        self.try_exchange(name)?;
         // Nothing is published or merged: who is refused finds the bucket as it was.
         let unchanged = Options { read_only: true, ..Options::default() };
         let mount = self.open(&request.opening, unchanged)?;
@@ -53,6 +54,29 @@ impl Daemon {
             self.bring(request, joining, say)?;
         }
         Ok(loss)
+    }
+
+    /// Fails where two folders cannot change places: before anything is fetched.
+    fn try_exchange(&self, name: &BucketName) -> Result<()> {
+        let dir = self.home.anew_dir(name);
+        // Of a try that was cut off.
+        remove(&dir)?;
+        let (one, other) = (dir.join("one"), dir.join("other"));
+        let made = [&dir, &one, &other].into_iter().try_for_each(fs::create_dir);
+        let exchanged = made.and_then(|()| exchange(&one, &other));
+        remove(&dir)?;
+        exchanged.map_err(|err| match err.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+                let buckets = self.home.buckets_dir();
+                let message = format!(
+                    "cannot bring bucket '{name}' anew: the file system of {} cannot exchange two \
+                     folders",
+                    buckets.display()
+                );
+                Failure::new(Code::Failed, message)
+            }
+            _ => Failure::file("make and exchange folders in", &dir, &err),
+        })
     }
 
     /// What nobody else has who can be reached.
@@ -89,8 +113,6 @@ impl Daemon {
             None => Protection::KeyFile,
         };
         let (dir, anew) = (self.home.bucket_dir(name), self.home.anew_dir(name));
-        // Of a try that was cut off.
-        remove(&anew)?;
         let mut say = |progress| say(Event::Progress(Progress::Joining(progress)));
         let brought = self.net.finish_join(joining, (name, &anew), protection, &mut say);
         let brought = brought.and_then(|()| {

@@ -6,6 +6,7 @@ use super::Context;
 use crate::{
     cli::CreateArgs,
     exit::{Failure, Result},
+    lock::LockFile,
     passphrase, ui,
 };
 
@@ -23,6 +24,8 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
         Some(passphrase::for_new(&args.passphrase, &context.settings, Some(name))?)
     };
     let device = context.home.device_key()?;
+    // A daemon that starts takes what is just being made for something that a crash has left.
+    let _held = LockFile::wait(&context.home.create_lock())?;
     let protection = match &secret {
         Some(secret) => Protection::Passphrase(secret.expose()),
         None => Protection::KeyFile,

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use cairnfs_tests::{Home, Pair, Peer, eventually, peer::BUCKET, run};
+use cairnfs_tests::{Home, Pair, Peer, Strace, eventually, peer::BUCKET, run};
 
 /// How long devices may take to meet.
 const MEET: Duration = Duration::from_secs(60);
@@ -136,6 +136,51 @@ fn older_versions_that_only_this_device_has_are_not_dropped_unasked() {
     one.mount();
     assert_eq!(one.names(""), ["f", "g"]);
     is_alone(&one);
+}
+
+#[test]
+fn what_a_kill_left_beside_a_bucket_is_gone_at_the_next_start() {
+    let pair = Pair::new();
+    let (one, other) = (&pair.one, &pair.other);
+    one.write("f", "x");
+    pair.meet();
+    // The second exchange is that of the whole buckets: it begins so late that the kill is earlier.
+    let late = Strace::attach(other, "renameat2", &["renameat2:delay_enter=60000000:when=2"]);
+    other.umount();
+    let rejoining = other.home().start(&["rejoin", BUCKET]);
+    let buckets = other.home().path().join("buckets");
+    let anew = buckets.join(format!(".{BUCKET}.anew"));
+    eventually("the new bucket is beside the old one", MEET, || anew.join("key").exists());
+    other.kill();
+    rejoining.wait(MEET);
+    // It has ended with whom it followed.
+    drop(late);
+    assert!(anew.exists(), "it was not killed in the middle");
+    for left in [format!(".{BUCKET}.unfinished"), format!("..{BUCKET}.anew.unfinished")] {
+        std::fs::create_dir(buckets.join(&left)).unwrap();
+        std::fs::write(buckets.join(&left).join("id"), "").unwrap();
+    }
+    other.mount_again();
+    is_alone(other);
+    assert_eq!(other.read("f"), b"x");
+    pair.meet();
+    other.check().ok();
+}
+
+#[test]
+fn where_folders_cannot_be_exchanged_nothing_is_fetched() {
+    let pair = Pair::new();
+    let other = &pair.other;
+    let fails = Strace::attach(other, "renameat2", &["renameat2:error=EINVAL"]);
+    other.umount();
+    for args in [&["rejoin", BUCKET][..], &["rejoin", BUCKET, "--dry-run"]] {
+        let outcome = other.home().cairnfs(args).exits(1).says(&["cannot exchange two folders"]);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    }
+    fails.detach();
+    is_alone(other);
+    other.mount();
+    pair.meet();
 }
 
 /// Nothing lies beside the bucket.
