@@ -63,7 +63,7 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
 
     use super::{
         frame::{HEAD_BYTES, encode},
-        message::{Answer, Ask, GivenSecret, Whereabouts},
+        message::{Answer, Ask, GivenSecret, PROTOCOL, Whereabouts},
     };
 
     let addresses = ["10.0.0.1:4000", "[fd00::1]:4000"].map(|text| text.parse().unwrap()).to_vec();
@@ -107,7 +107,7 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let invites = "[[invite]]\nhash = \"00\"\nbucket = \"01\"\nrole = \"Writer\"\n\
                    until = 1800000000\nleft = 1\nused_by = [\"02\"]\n";
     let mut samples = vec![
-        ("greeting", Greeting { protocol: 1 }.encode().to_vec()),
+        ("greeting", Greeting { protocol: PROTOCOL }.encode().to_vec()),
         ("frames", said.iter().flat_map(encode).collect()),
         ("knock", knock_member),
         ("knock", knock_ticket),

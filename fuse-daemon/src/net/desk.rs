@@ -14,7 +14,7 @@ use cairnfs_mount_core::{Error, FetchProgress, VersionId};
 use crossbeam_channel::Sender;
 
 use super::{
-    message::{Answer, Say, Whereabouts},
+    message::{Answer, Say, Unseen, Whereabouts},
     session::Session,
     tls::PeerKey,
 };
@@ -59,6 +59,8 @@ pub(super) struct Side {
     pub(super) standing: Standing,
     /// The newest version of ours of which it has everything.
     pub(super) seen: Option<VersionId>,
+    /// A version of ours that it does not take, and why.
+    pub(super) unseen: Option<(VersionId, Unseen)>,
     /// The version that was announced to it last.
     pub(super) told: Option<VersionId>,
     /// Whether it was told where the others are, and they where it is.
@@ -137,6 +139,11 @@ impl Side {
         self.session.say(Say::Seen { bucket: self.number, version });
     }
 
+    /// Tells the peer that its version is not taken.
+    pub(super) fn say_unseen(&self, version: VersionId, why: Unseen) {
+        self.session.say(Say::Unseen { bucket: self.number, version, why });
+    }
+
     /// Tells the peer what this device stands on.
     pub(super) fn say_head(&self, version: VersionId) {
         self.session.say(Say::Head { bucket: self.number, version });
@@ -147,6 +154,12 @@ impl Side {
         if !others.is_empty() {
             self.session.say(Say::Where { bucket: self.number, others });
         }
+    }
+
+    /// Why the peer does not take the version that this device stands on, if it has said so.
+    pub(super) fn refuses(&self, head: Option<VersionId>) -> Option<Unseen> {
+        let (version, why) = self.unseen?;
+        (Some(version) == head).then_some(why)
     }
 
     /// Whether each has what the other one published.

@@ -20,8 +20,7 @@ use crate::{
     home::BucketName,
 };
 
-/// How long a peer that asks for nothing may take to say that it has the newest version. One that
-/// does not believe it says nothing.
+/// How long a peer that asks for nothing may take to say whether it has the newest version.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// What those have of a bucket who can be reached.
@@ -77,7 +76,8 @@ impl Net {
                 if sides.is_empty() {
                     return Err(self.nobody());
                 }
-                if has_newest || moved.0.elapsed() > ANSWER_WAIT {
+                let all_refuse = sides.iter().all(|side| side.refuses(head).is_some());
+                if has_newest || all_refuse || moved.0.elapsed() > ANSWER_WAIT {
                     return Ok(has_newest);
                 }
             }
@@ -85,7 +85,7 @@ impl Net {
             if moved.1 != Some((sides.len(), sent)) {
                 moved = (Instant::now(), Some((sides.len(), sent)));
             }
-            let waiting = SyncProgress::Waiting { behind: 1 };
+            let waiting = SyncProgress::Waiting { behind: 1, why: None };
             go_on(say, if sides.is_empty() { SyncProgress::Connecting } else { waiting })?;
             self.await_news(TICK);
         }

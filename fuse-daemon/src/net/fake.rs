@@ -211,8 +211,8 @@ impl FakeBucket {
     }
 
     /// Looks for what lacks without an end from now on.
-    pub(super) fn set_endless(&self) {
-        self.state.lock().endless = true;
+    pub(super) fn set_endless(&self, endless: bool) {
+        self.state.lock().endless = endless;
     }
 
     /// Gives nothing, or goes on.

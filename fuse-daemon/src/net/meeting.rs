@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_mount_core::FetchProgress;
+use cairnfs_mount_core::{FetchProgress, VersionId};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::{
@@ -108,7 +108,7 @@ impl Net {
     ///
     /// [`Code::NoPeer`] if none can be reached, or none was before `deadline`; [`Code::NotFound`] if
     /// the bucket is not served; [`Code::Failed`] if not all has met by then, or something published
-    /// is rejected.
+    /// is rejected, or a peer says that it cannot store it.
     pub(crate) fn sync(
         &self,
         bucket: Option<&BucketName>,
@@ -160,7 +160,11 @@ impl Net {
             let progress = match transfer {
                 Some(transfer) => SyncProgress::Fetching(transfer),
                 None if behind > 0 => {
-                    SyncProgress::Waiting { behind: u32::try_from(behind).unwrap_or(u32::MAX) }
+                    let why = sides.iter().flat_map(|meeting| meeting.hopeless(self)).flatten();
+                    SyncProgress::Waiting {
+                        behind: u32::try_from(behind).unwrap_or(u32::MAX),
+                        why: why.map(|failure| failure.message).next(),
+                    }
                 }
                 None => SyncProgress::Connecting,
             };
@@ -232,6 +236,8 @@ impl Net {
 /// How far one bucket has met its connected peers.
 struct Meeting {
     bucket: BucketName,
+    /// What this device stands on.
+    head: Option<VersionId>,
     sides: Vec<Side>,
     /// Those of them that have not met.
     behind: Vec<Side>,
@@ -245,6 +251,7 @@ impl Meeting {
         let head = offered.with(|replica| replica.head()).flatten();
         Self {
             bucket: offered.name.clone(),
+            head,
             behind: sides.iter().filter(|side| !side.has_met(head)).cloned().collect(),
             sides,
             transfer: offered
@@ -256,20 +263,25 @@ impl Meeting {
 
     /// Why waiting longer is of no use: no peer that is behind can be met now.
     fn failure(&self, net: &Net) -> Option<Failure> {
-        let failures: Option<Vec<_>> =
-            self.behind.iter().map(|side| self.hopeless(side, net)).collect();
+        let failures: Option<Vec<_>> = self.hopeless(net).collect();
         failures?.into_iter().next()
     }
 
-    /// Why a peer cannot be met now.
-    fn hopeless(&self, side: &Side, net: &Net) -> Option<Failure> {
+    /// Of each peer that is behind why it cannot be met now, if that is so.
+    fn hopeless(&self, net: &Net) -> impl Iterator<Item = Option<Failure>> {
+        self.behind.iter().map(|side| self.obstacle(side, net))
+    }
+
+    fn obstacle(&self, side: &Side, net: &Net) -> Option<Failure> {
         if let Some(trouble) = self.troubles.get(&side.session.key) {
             return Some(Failure::bucket(&self.bucket, trouble));
         }
-        if matches!(side.standing, Standing::Open | Standing::Covered) {
-            return None;
-        }
         let peer = hex(&side.session.key[..4]);
+        if matches!(side.standing, Standing::Open | Standing::Covered) {
+            let why = side.refuses(self.head)?;
+            let message = format!("bucket '{}', device {peer}: {why}", self.bucket);
+            return Some(Failure::new(Code::Failed, message));
+        }
         let contact = net.roster.lock().contacts.get(&side.session.key).cloned();
         let noted = contact.and_then(|contact| contact.last_error);
         let why = noted.map_or_else(|| "what it published is not here".to_owned(), |(why, _)| why);

@@ -20,7 +20,7 @@ use serde_bytes::ByteBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// The protocol of this program; raised whenever a message changes.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// Longest knock in bytes.
 pub(super) const KNOCK_BYTES_MAX: usize = 1 << 10;
@@ -187,6 +187,51 @@ pub(super) enum Say {
         #[serde(deserialize_with = "bounded::<_, _, WHERE_MAX>")]
         others: Vec<Whereabouts>,
     },
+    /// The version that the other side announced does not come to be here, for now or for good.
+    Unseen { bucket: u32, version: VersionId, why: Unseen },
+}
+
+/// Why a version that was announced is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Unseen {
+    /// It is not believed.
+    Rejected,
+    /// The side that announced it does not give all of it.
+    NotGiven,
+    /// The disk is full; it is tried again.
+    NoSpace,
+    /// Nothing may be changed.
+    ReadOnly,
+    /// Something else went wrong; it is tried again.
+    Failed,
+}
+
+impl Unseen {
+    /// Whether it is tried again without being asked to.
+    pub(super) fn passes(self) -> bool {
+        matches!(self, Self::NoSpace | Self::Failed)
+    }
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rejected => {
+                "it does not believe what was published here ('cairnfs peers' there \
+                               says why)"
+            }
+            Self::NotGiven => {
+                "it did not get all of what was published here ('cairnfs check' here \
+                               finds damage)"
+            }
+            Self::NoSpace => "it has no space left for what was published here",
+            Self::ReadOnly => "it is read-only there, and cannot take what was published here",
+            Self::Failed => {
+                "it cannot store what was published here ('cairnfs peers' there says \
+                             why)"
+            }
+        })
+    }
 }
 
 /// Where a device may be found, as another one says.
@@ -307,6 +352,7 @@ mod tests {
             Say::Withdraw { bucket: 1 },
             Say::Head { bucket: 1, version: [3; 32] },
             Say::Seen { bucket: 1, version: [3; 32] },
+            Say::Unseen { bucket: 1, version: [3; 32], why: Unseen::Failed },
             Say::Ask {
                 request: 1,
                 bucket: 2,
@@ -334,9 +380,11 @@ mod tests {
     /// The bytes of FORMAT.md: a change of them is a change of the protocol.
     #[test]
     fn the_bytes_are_those_of_the_format() {
-        assert_eq!(Greeting { protocol: 1 }.encode(), *b"cairnfs\0\x01\0\0\0");
+        assert_eq!(Greeting { protocol: 2 }.encode(), *b"cairnfs\0\x02\0\0\0");
         assert_eq!(encode(&Say::Ping), [1, 0, 0, 0, 0]);
         assert_eq!(encode(&Say::Withdraw { bucket: 300 }), [3, 0, 0, 0, 2, 0xac, 2]);
+        let unseen = encode(&Say::Unseen { bucket: 1, version: [7; 32], why: Unseen::NoSpace });
+        assert_eq!((&unseen[..6], unseen[38]), (&[35, 0, 0, 0, 8, 1][..], 2));
         let ask = Say::Ask { request: 5, bucket: 1, ask: Ask::Secrets(vec![2]) };
         assert_eq!(encode(&ask), [6, 0, 0, 0, 5, 5, 1, 2, 1, 2]);
         let answer = Say::Answer {

@@ -51,6 +51,8 @@ pub(crate) enum SyncProgress {
     Waiting {
         /// Pairs of a connected peer and a bucket that have not met.
         behind: u32,
+        /// Why one of them stays behind, if that is known.
+        why: Option<String>,
     },
     /// Something is being fetched.
     Fetching(Transfer),

@@ -337,6 +337,11 @@ impl Session {
                     offered.seen(self, version);
                 }
             }
+            Say::Unseen { bucket, version, why } => {
+                if let Some(offered) = self.shared(bucket) {
+                    offered.unseen(self, version, why);
+                }
+            }
             Say::Where { bucket, others } => {
                 if self.shared(bucket).is_some() {
                     for Whereabouts { device, addresses } in others {

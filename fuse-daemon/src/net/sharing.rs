@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::{
     desk::{Delivered, Desk, Job, Mended, NoAnswer, Search, Side, Standing},
-    message::Answer,
+    message::{Answer, Unseen},
     replica::Replica,
     session::Session,
     tls::PeerKey,
@@ -166,6 +166,7 @@ impl Offered {
             head: None,
             standing: Standing::Open,
             seen: None,
+            unseen: None,
             told: None,
             introduced: false,
         };
@@ -195,11 +196,17 @@ impl Offered {
     pub(super) fn announced(&self, session: &Session, version: VersionId) {
         let mut desk = self.desk.lock();
         let rejected = desk.rejected.get(&session.key).is_some_and(|list| list.contains(&version));
-        if let Some(side) = desk.side(session) {
+        let mut side = desk.side(session);
+        if let Some(side) = &mut side {
             side.head = Some(version);
             side.standing = if rejected { Standing::Rejected } else { Standing::Open };
         }
+        let side = side.filter(|_| rejected).cloned();
         drop(desk);
+        if let Some(side) = side {
+            // It is not looked at again, and the peer may not remember.
+            side.say_unseen(version, Unseen::Rejected);
+        }
         self.bell.notify_all();
     }
 
@@ -207,8 +214,16 @@ impl Offered {
     pub(super) fn seen(&self, session: &Session, version: VersionId) {
         if let Some(side) = self.desk.lock().side(session) {
             side.seen = Some(version);
+            side.unseen = None;
         }
         self.bell.notify_all();
+    }
+
+    /// A peer does not take this version.
+    pub(super) fn unseen(&self, session: &Session, version: VersionId, why: Unseen) {
+        if let Some(side) = self.desk.lock().side(session) {
+            side.unseen = Some((version, why));
+        }
     }
 
     /// An answer came. Waits for room, unless nobody is there to make it.
@@ -306,12 +321,16 @@ impl Offered {
         self.desk.lock().troubles.insert(*peer, (trouble, again));
     }
 
-    /// Tries at once what failed here, or could not be had.
+    /// Tries at once what failed here, or could not be had, and forgets what failed elsewhere and is
+    /// tried again there.
     pub(super) fn retry_now(&self) {
         let mut desk = self.desk.lock();
         desk.troubles.clear();
         for side in desk.sides.values_mut().filter(|side| side.standing == Standing::Refused) {
             side.standing = Standing::Open;
+        }
+        for side in desk.sides.values_mut() {
+            side.unseen = side.unseen.filter(|(_, why)| !why.passes());
         }
         drop(desk);
         self.bell.notify_all();

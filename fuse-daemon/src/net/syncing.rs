@@ -10,6 +10,7 @@ use super::{
     desk::{Job, Mended, Side, Standing},
     fetching::{self, Unfetched},
     introducing,
+    message::Unseen,
     session::Ended,
     sharing::Offered,
 };
@@ -74,6 +75,7 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
             let why = why.replace("rejoin NAME", &format!("rejoin {}", offered.name));
             net.note_error(&side.session.key, format!("what it published was rejected: {why}"));
             offered.settle(side, version, Standing::Rejected);
+            side.say_unseen(version, Unseen::Rejected);
         }
         Err(Unfetched::PeerWrong(why)) => side.session.end(Ended::Wrong(why)),
         // Its thread takes it off the desk.
@@ -82,6 +84,7 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
             let why = "it does not give what it says it has";
             net.note_error(&side.session.key, why.into());
             offered.settle(side, version, Standing::Refused);
+            side.say_unseen(version, Unseen::NotGiven);
         }
         Err(Unfetched::Closed) => (),
         // Nothing can be stored, and that will not change.
@@ -90,6 +93,7 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
             let why = format!("what it published cannot be stored here: read-only ({reason})");
             net.note_error(&side.session.key, why);
             offered.settle(side, version, Standing::Refused);
+            side.say_unseen(version, Unseen::ReadOnly);
         }
         Err(Unfetched::Failed(err)) => {
             log::warn!("fetch bucket={bucket} peer={peer} reason=\"{err}\"");
@@ -97,6 +101,12 @@ fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
                 &side.session.key,
                 format!("what it published cannot be stored here: {err}"),
             );
+            match err {
+                // It was in the way of something, and comes.
+                Error::Busy => (),
+                Error::NoSpace => side.say_unseen(version, Unseen::NoSpace),
+                _ => side.say_unseen(version, Unseen::Failed),
+            }
             let again = Instant::now() + net.timing.trouble;
             offered.set_trouble(&side.session.key, err, again);
         }

@@ -203,9 +203,12 @@ fn show(line: &mut ProgressLine, event: Event) {
         },
         Event::Progress(Progress::Syncing(progress)) => match progress {
             SyncProgress::Connecting => line.show("looking for a device that has the same"),
-            SyncProgress::Waiting { behind: 1 } => line.show("1 device is behind"),
-            SyncProgress::Waiting { behind } => {
-                line.show(format_args!("{behind} devices or buckets are behind"));
+            SyncProgress::Waiting { behind, why } => {
+                let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+                match behind {
+                    1 => line.show(format_args!("1 device is behind{why}")),
+                    more => line.show(format_args!("{more} devices or buckets are behind{why}")),
+                }
             }
             SyncProgress::Fetching(transfer) => line.show(peers::receiving(&transfer)),
         },

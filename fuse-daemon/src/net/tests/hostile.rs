@@ -154,12 +154,12 @@ fn another_protocol_is_said_in_plain_words() {
     let socket = Arc::new(TcpStream::connect(victim.address()).unwrap());
     let tls = scene.hostile.net.tls.dial(victim.key()).unwrap();
     let mut opened = scene.hostile.net.open(socket, tls, victim.address(), true, deadline).unwrap();
-    opened.link.send(&Greeting { protocol: 3 }.encode()).unwrap();
+    opened.link.send(&Greeting { protocol: PROTOCOL + 1 }.encode()).unwrap();
     let theirs = opened.receive_greeting(deadline).unwrap();
     assert_eq!(theirs, Greeting { protocol: PROTOCOL });
     until_closed(opened);
     let said = OpenError::Protocol { theirs: 3 }.to_string();
-    assert_eq!(said, "the peer speaks protocol 3, this program 1: update the older one");
+    assert_eq!(said, "the peer speaks protocol 3, this program 2: update the older one");
 }
 
 #[test]

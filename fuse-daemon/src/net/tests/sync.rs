@@ -162,6 +162,35 @@ fn a_full_disk_is_said_and_tried_again() {
 }
 
 #[test]
+fn sync_ends_when_a_peer_says_that_it_cannot_store_what_it_is_sent() {
+    let (peers, buckets) = members(3);
+    buckets[1].set_no_space(true);
+    buckets[0].add(b"no room for this");
+    peers[0].knows(&peers[1]);
+    eventually("connected", || peers[0].is_connected());
+    let failure = peers[0].net.sync(Some(&name()), None, &mut |_| true).unwrap_err();
+    assert_eq!(failure.code, Code::Failed);
+    assert!(failure.message.contains("it has no space left"), "{}", failure.message);
+    // One that can still be met is waited for, and in the meantime it is said what is wrong.
+    buckets[2].set_endless(true);
+    peers[0].knows(&peers[2]);
+    eventually("connected", || peers[0].is_connected_to(&peers[2]));
+    let mut said = None;
+    let stopped = peers[0].net.sync(Some(&name()), None, &mut |progress| {
+        if let crate::net::SyncProgress::Waiting { why: Some(why), .. } = progress {
+            said = Some(why);
+        }
+        said.is_none()
+    });
+    assert_eq!(stopped.unwrap_err().code, Code::Interrupted);
+    assert!(said.unwrap().contains("no space left"));
+    buckets[2].set_endless(false);
+    buckets[1].set_no_space(false);
+    eventually("all have it", || peers[0].sync().is_ok_and(|met| met.peers == 2));
+    assert!(buckets[1].has(b"no room for this"));
+}
+
+#[test]
 fn what_a_peer_could_not_give_once_is_asked_for_again() {
     let (peers, buckets) = members(2);
     buckets[0].set_lost(Some(b"lost"));
@@ -258,7 +287,7 @@ fn a_bucket_can_be_withdrawn_while_all_of_it_is_read() {
     let (peers, buckets) = members(2);
     peers[0].knows(&peers[1]);
     eventually("they meet", || peers[1].sync().is_ok_and(|met| met.peers == 1));
-    buckets[0].set_endless();
+    buckets[0].set_endless(true);
     let fetches = buckets[0].fetches();
     let failure = thread::scope(|scope| {
         let mend = || peers[0].net.mend(&name(), &mut |_| true);
