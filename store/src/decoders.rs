@@ -8,7 +8,7 @@ use crate::journal::record::Header;
 use crate::journal::save;
 use crate::keys::keyfile;
 use crate::map::MapNode;
-use crate::{DeviceKey, KeyRing, SealedBlob, Secret, seal};
+use crate::{DeviceKey, KeyRing, Result, SealedBlob, Secret, seal};
 
 /// How many decoders there are.
 pub const COUNT: u8 = 7;
@@ -25,16 +25,48 @@ pub fn decode(which: u8, bytes: &[u8]) -> bool {
         4 => keyfile::open(bytes, None).is_ok(),
         5 => DeviceKey::decode(bytes).is_ok(),
         _ => {
-            let keys = KeyRing::new([(0, Secret::new([0; 32]))]);
-            let opened = keys.and_then(|keys| seal::open(&keys, &mut bytes.to_vec()));
+            let opened = keys().and_then(|keys| seal::open(&keys, &mut bytes.to_vec()));
             SealedBlob::from_bytes(bytes.to_vec()).is_ok() && matches!(opened, Ok(Some(_)))
         }
     }
 }
 
+/// Those of the samples, so that there is something that they open.
+fn keys() -> Result<KeyRing> {
+    let keys = [(0, [0x11; 32]), (1, [0x22; 32])];
+    KeyRing::new(keys.map(|(epoch, key)| (epoch, Secret::new(key))))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
     use super::*;
+
+    /// The seeds of the fuzzer: each sample behind the number of each decoder that accepts it.
+    #[test]
+    fn the_corpus_has_what_is_accepted_by_every_decoder() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/decoders");
+        let bless = std::env::var_os("CAIRNFS_BLESS").is_some();
+        let mut seeded = BTreeSet::new();
+        let mut samples = crate::golden::samples();
+        let (_, save) = samples.iter().find(|(name, _)| *name == "save.bin").unwrap();
+        let save = seal::open(&keys().unwrap(), &mut save.clone()).unwrap().unwrap();
+        samples.push(("save_content.bin", save.plain.to_vec()));
+        for (name, bytes) in samples {
+            for which in (0..COUNT).filter(|which| decode(*which, &bytes)) {
+                seeded.insert(which);
+                let seed = [&[which], &bytes[..]].concat();
+                let path = corpus.join(format!("{which}-{name}"));
+                if bless {
+                    fs::create_dir_all(&corpus).unwrap();
+                    fs::write(&path, &seed).unwrap();
+                }
+                assert_eq!(fs::read(&path).unwrap(), seed, "{}", path.display());
+            }
+        }
+        assert!(seeded.into_iter().eq(0..COUNT), "a decoder that accepts no sample");
+    }
 
     /// Bytes that are random, or a sample that was changed here and there.
     fn input(round: u64, samples: &[Vec<u8>]) -> Vec<u8> {
