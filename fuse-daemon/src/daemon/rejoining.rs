@@ -45,8 +45,8 @@ impl Daemon {
         let (joining, loss) = looked?;
         if !request.force && !loss.is_nothing() {
             let message = format!(
-                "of bucket '{name}' no other device that can be reached has {loss}: with --force \
-                 that is lost"
+                "bringing bucket '{name}' anew would lose {loss}, which no other device that can be \
+                 reached has (--force does it all the same)"
             );
             return Err(Failure::new(Code::Unsaved, message));
         }

@@ -26,13 +26,15 @@ pub(super) fn run(context: &Context, args: &RejoinArgs) -> Result<()> {
              version that is here"
         )),
         (true, false) => ui::result(format_args!(
-            "would bring bucket '{name}' anew, and lose {loss}: no other device that can be reached \
-             has that"
+            "would bring bucket '{name}' anew, and lose {loss}, which no other device that can be \
+             reached has"
         )),
         (false, nothing_lost) => {
-            if !nothing_lost {
+            if nothing_lost {
+                ui::note("nothing was lost: other devices have every version that was here");
+            } else {
                 ui::note(format_args!(
-                    "lost {loss}: no other device that could be reached had that"
+                    "lost {loss}, which no other device that could be reached had"
                 ));
             }
             ui::note(format_args!(
