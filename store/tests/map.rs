@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use cairnfs_store::map::{Edit, MapReader, Root, apply};
 use cairnfs_store::sim::SimDisk;
-use cairnfs_store::{Appender, Error, KeyRing, Kind, Options, Secret, create};
+use cairnfs_store::{Appender, BlobRef, Error, KeyRing, Kind, Options, Secret, create};
 use proptest::prelude::*;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -246,17 +246,11 @@ fn nodes_are_of_a_moderate_length_whatever_the_values_are() {
             .collect();
         let root = store.build(&model);
         let mut sizes = Vec::new();
-        store
-            .reader
-            .walk(
-                &root,
-                &mut |node| {
-                    sizes.push(node.len);
-                    Ok(true)
-                },
-                &mut |_, _| Ok(()),
-            )
-            .unwrap();
+        let node = |sizes: &mut Vec<u32>, node: &BlobRef| {
+            sizes.push(node.len);
+            Ok::<_, Error>(true)
+        };
+        store.reader.walk(&root, &mut sizes, node, |_, _, _| Ok(())).unwrap();
         let mean = sizes.iter().sum::<u32>() / u32::try_from(sizes.len()).unwrap();
         assert!(
             (1_000..8_000).contains(&mean),

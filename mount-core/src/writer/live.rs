@@ -2,13 +2,9 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use cairnfs_merge::Node;
 use cairnfs_store::{BlobId, BlobRef};
 
 use crate::{
@@ -16,7 +12,7 @@ use crate::{
     file::Data,
     shared::Shared,
     tree::{BaseTree, contents, keys},
-    vault::Vault,
+    vault::{Vault, parse_extent},
 };
 
 /// Where [`Live`] is computed from: all that is referred to at one moment.
@@ -27,84 +23,93 @@ pub(super) struct Roots {
     unpublished: Vec<Data>,
 }
 
-/// Names of blobs, shortened: a clash keeps something that could have gone, which does no harm.
+/// What is alive.
+#[derive(Default)]
 pub(super) struct Live {
-    short_ids: HashSet<u64>,
-    cancelled: Arc<AtomicBool>,
+    /// Nodes of maps. Everything below one of them is here too, and is not looked at again: so their
+    /// names are whole, and a chunk of the same bytes is not among them.
+    nodes: HashSet<BlobId>,
+    /// Other blobs by their names, shortened: a clash keeps something that could have gone, which
+    /// does no harm.
+    others: HashSet<u64>,
 }
 
 impl Live {
-    /// Everything that `roots` lead to. Costs reading the whole tree and the map of every file.
+    /// Adds everything that `roots` lead to. Costs reading the nodes of maps that are not in it yet:
+    /// the whole tree, and the map of every file, at first.
     ///
     /// # Errors
     ///
-    /// Damage, [`Error::Io`]; [`Error::Stopped`] soon after `cancelled` is set.
-    pub(super) fn of(vault: &Vault, roots: &Roots, cancelled: &Arc<AtomicBool>) -> Result<Self> {
-        let mut live = Self { short_ids: HashSet::new(), cancelled: Arc::clone(cancelled) };
-        live.insert(&roots.head);
+    /// Damage, [`Error::Io`]; [`Error::Stopped`] soon after `cancelled` is set. It is of no use then.
+    pub(super) fn add(
+        &mut self,
+        vault: &Vault,
+        roots: &Roots,
+        cancelled: &AtomicBool,
+    ) -> Result<()> {
+        self.add_blob(&roots.head);
         for content in &roots.unpublished {
-            live.add_content(vault, content)?;
+            self.add_content(vault, content, cancelled)?;
         }
-        live.add_tree(&roots.base)?;
-        if live.is_cancelled() { Err(Error::Stopped) } else { Ok(live) }
+        self.add_tree(&roots.base, cancelled)
     }
 
     pub(super) fn contains(&self, id: &BlobId) -> bool {
-        self.short_ids.contains(&short(id))
+        self.nodes.contains(id) || self.others.contains(&short(id))
     }
 
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    fn add_blob(&mut self, blob: &BlobRef) {
+        self.others.insert(short(&blob.id));
     }
 
     /// `true` if it was not there, and what is below it is to be looked at.
-    fn insert(&mut self, blob: &BlobRef) -> bool {
-        self.short_ids.insert(short(&blob.id)) && !self.is_cancelled()
+    fn add_map_node(&mut self, blob: &BlobRef, cancelled: &AtomicBool) -> Result<bool> {
+        // Nothing else is ordered by it.
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        Ok(self.nodes.insert(blob.id))
     }
 
     /// Everything that a content lies in.
-    fn add_content(&mut self, vault: &Vault, data: &Data) -> Result<()> {
+    fn add_content(&mut self, vault: &Vault, data: &Data, cancelled: &AtomicBool) -> Result<()> {
         match data {
-            Data::Inline(_) | Data::Device(_) => (),
-            Data::Chunk(blob) => drop(self.insert(blob)),
-            Data::Map { root, .. } => {
-                let mut chunks = Vec::new();
-                vault.maps().walk(root, &mut |node| Ok(self.insert(node)), &mut |_, value| {
-                    chunks.extend(postcard::from_bytes::<BlobRef>(value).ok());
-                    Ok(())
-                })?;
-                for chunk in chunks {
-                    self.insert(&chunk);
-                }
+            Data::Inline(_) | Data::Device(_) => Ok(()),
+            Data::Chunk(blob) => {
+                self.add_blob(blob);
+                Ok(())
             }
+            Data::Map { root, .. } => vault.maps().walk(
+                root,
+                self,
+                |live, node| live.add_map_node(node, cancelled),
+                |live, key, value| {
+                    live.add_blob(&parse_extent(key, value)?.blob);
+                    Ok(())
+                },
+            ),
         }
-        Ok(())
-    }
-
-    /// Everything that a node may be asked to show, now or once its registers are merged.
-    fn add_node(&mut self, vault: &Vault, node: &Node<Data>) -> Result<()> {
-        for content in contents(node) {
-            self.add_content(vault, &content.body)?;
-        }
-        Ok(())
     }
 
     /// Everything that the tree of `base` holds.
-    fn add_tree(&mut self, base: &BaseTree) -> Result<()> {
-        let vault = &base.vault;
-        vault.maps().walk(&base.root, &mut |node| Ok(self.insert(node)), &mut |_, _| Ok(()))?;
+    fn add_tree(&mut self, base: &BaseTree, cancelled: &AtomicBool) -> Result<()> {
         let nodes = keys::all_nodes();
-        for item in vault.scan(base.root, &nodes, &keys::end(&nodes)) {
-            if self.is_cancelled() {
-                break;
-            }
-            let (_, value) = item?;
-            if let Some(blob) = BaseTree::outside(&value) {
-                self.insert(&blob);
-            }
-            self.add_node(vault, &*base.decode(&value)?)?;
-        }
-        Ok(())
+        base.vault.maps().walk(
+            &base.root,
+            self,
+            |live, node| live.add_map_node(node, cancelled),
+            |live, key, value| {
+                if !key.starts_with(&nodes) {
+                    return Ok(());
+                }
+                if let Some(blob) = BaseTree::outside(value) {
+                    live.add_blob(&blob);
+                }
+                // All that it may be asked to show, now or once its registers are merged.
+                contents(&*base.decode(value)?)
+                    .try_for_each(|it| live.add_content(&base.vault, &it.body, cancelled))
+            },
+        )
     }
 }
 
@@ -127,5 +132,66 @@ impl Shared {
             unpublished.push(file.lock().sealed().clone());
         }
         Roots { head: core.head.manifest, base: core.tree.base().clone(), unpublished }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairnfs_store::map::Root;
+
+    use super::*;
+    use crate::{
+        Ino, Kind, Mount,
+        file::base::INLINE_BYTES_MAX,
+        random_load::{ME, fresh, mount, write_all},
+    };
+
+    fn create(mount: &Mount, name: &[u8]) -> Ino {
+        mount.mknod(ME, Ino::ROOT, name, Kind::File, 0o644, 0).unwrap().ino
+    }
+
+    /// The map of the only file that has one.
+    fn root_of_map(roots: &Roots) -> Root {
+        let nodes = keys::all_nodes();
+        let end = keys::end(&nodes);
+        let items = roots.base.vault.scan(roots.base.root, &nodes, &end);
+        let mut all = items.map(|item| roots.base.decode(&item.unwrap().1).unwrap());
+        let found = all.find_map(|node| {
+            contents(&node).find_map(|content| match content.body {
+                Data::Map { root, .. } => Some(root),
+                _ => None,
+            })
+        });
+        found.unwrap()
+    }
+
+    /// Blobs of equal bytes have one name, and a member can give a file whatever bytes.
+    #[test]
+    fn a_chunk_of_the_bytes_of_a_map_node_hides_nothing_that_lies_below_that() {
+        let (disk, device, mut rng) = fresh(1);
+        let mount = mount(&disk, &device).unwrap();
+        // The one created first comes first.
+        let (same, large) = (create(&mount, b"same"), create(&mount, b"large"));
+        write_all(&mount, large, 0, &rng.bytes(8 << 20)).unwrap();
+        mount.publish().unwrap();
+        let shared = mount.shared();
+        let map = root_of_map(&shared.roots());
+        let mut nodes = Vec::new();
+        let node = |nodes: &mut Vec<BlobRef>, node: &BlobRef| {
+            nodes.push(*node);
+            Ok::<_, Error>(true)
+        };
+        shared.vault.maps().walk(&map, &mut nodes, node, |_, _, _| Ok(())).unwrap();
+        let node = nodes.into_iter().find(|node| u64::from(node.len) > INLINE_BYTES_MAX).unwrap();
+        write_all(&mount, same, 0, &shared.vault.blobs().get(&node).unwrap()).unwrap();
+        mount.publish().unwrap();
+        let mut live = Live::default();
+        live.add(&shared.vault, &shared.roots(), &AtomicBool::default()).unwrap();
+        assert!(live.others.contains(&short(&node.id)), "it is no chunk of the other file");
+        for item in shared.vault.maps().iter(&map) {
+            let (key, value) = item.unwrap();
+            assert!(live.contains(&parse_extent(&key, &value).unwrap().blob.id));
+        }
+        mount.stop().unwrap();
     }
 }

@@ -109,13 +109,9 @@ impl Drop for Search {
     }
 }
 
-fn search(
-    vault: &Vault,
-    roots: &Roots,
-    packs: Vec<u32>,
-    cancelled: &Arc<AtomicBool>,
-) -> Result<Found> {
-    let live = Live::of(vault, roots, cancelled)?;
+fn search(vault: &Vault, roots: &Roots, packs: Vec<u32>, cancelled: &AtomicBool) -> Result<Found> {
+    let mut live = Live::default();
+    live.add(vault, roots, cancelled)?;
     let mut worth = Vec::new();
     for pack in packs {
         if cancelled.load(Ordering::Relaxed) {

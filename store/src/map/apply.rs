@@ -333,11 +333,11 @@ mod tests {
         };
         let mut root = build(&mut appender, &model);
         let mut count = 0;
-        let mut node = |_: &BlobRef| {
-            count += 1;
-            Ok(true)
+        let node = |count: &mut u32, _: &BlobRef| {
+            *count += 1;
+            Ok::<_, Error>(true)
         };
-        reader.walk(&root, &mut node, &mut |_, _| Ok(())).unwrap();
+        reader.walk(&root, &mut count, node, |_, _, _| Ok(())).unwrap();
         assert!((8..20).contains(&count), "{count} nodes of 64 KiB and one above");
         for step in 0..300u32 {
             let mut edits: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();

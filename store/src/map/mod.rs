@@ -34,7 +34,6 @@ pub use diff::{Change, Diff};
 pub use node::{KEY_BYTES_MAX, LEVEL_MAX, MapNode, NODE_BYTES_MAX, Slice, VALUE_BYTES_MAX};
 pub use range::{Range, RangeRev};
 pub use reader::MapReader;
-pub use walk::{VisitNode, VisitValue};
 
 use serde::{Deserialize, Serialize};
 

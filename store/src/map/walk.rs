@@ -6,38 +6,39 @@ use super::node::{MapNode, Slice};
 use super::{MapReader, Root};
 use crate::{BlobRef, Error, Result};
 
-/// Sees a node before it is read; says whether to read it and go on below.
-pub type VisitNode<'a> = &'a mut dyn FnMut(&BlobRef) -> Result<bool>;
-/// Sees an entry of a leaf: key and value.
-pub type VisitValue<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
-
 impl MapReader {
-    /// Visits every node of a map, and every value.
+    /// Visits every node of a map, and every entry.
     ///
     /// `node` is called before a node is read and says whether to read it and go on below: a
-    /// caller who walks over many maps says no to what it has seen. `value` gets every entry of
-    /// the leaves that are read, ascending within each. The nodes on the way stay in the cache
-    /// only as far as it has room.
+    /// caller who walks over many maps says no to what it has seen. `entry` gets key and value of
+    /// every entry of the leaves that are read, ascending within each. Both are handed `seen`. The
+    /// nodes on the way stay in the cache only as far as it has room.
     ///
     /// # Errors
     ///
     /// As [`MapReader::load`], and what the callbacks return.
-    pub fn walk(&self, root: &Root, node: VisitNode<'_>, value: VisitValue<'_>) -> Result<()> {
+    pub fn walk<S, E: From<Error>>(
+        &self,
+        root: &Root,
+        seen: &mut S,
+        node: impl Fn(&mut S, &BlobRef) -> Result<bool, E>,
+        entry: impl Fn(&mut S, &[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         // Nodes whose children are still to be visited, with the next child. The levels fall, so
         // there are never more than the root's level.
         let mut stack: Vec<(Arc<MapNode>, usize)> = Vec::new();
         let mut next = root.0.map(|root| (root, None));
         loop {
             if let Some((child, level)) = next.take()
-                && node(&child)?
+                && node(seen, &child)?
             {
                 let loaded = self.load(&child)?;
                 if level.is_some_and(|level| loaded.level() != level) {
-                    return Err(Error::BadNode { id: child.id, reason: "level" });
+                    return Err(Error::BadNode { id: child.id, reason: "level" }.into());
                 }
                 if loaded.level() == 0 {
                     for index in 0..loaded.len() {
-                        value(loaded.key(index), loaded.value(index))?;
+                        entry(seen, loaded.key(index), loaded.value(index))?;
                     }
                 } else {
                     stack.push((loaded, 0));
