@@ -82,7 +82,7 @@ fn what_is_put_during_a_survey_stays_though_nobody_knew_that_it_is_alive() {
     let worth: Vec<u32> = packs
         .into_iter()
         .filter(|&pack| {
-            let found = blobs.survey(pack, &|id| live.contains(id)).unwrap();
+            let found = blobs.survey(pack, &|id| Some(live.contains(id))).unwrap();
             found.is_some_and(|found| found.is_mostly_dead())
         })
         .collect();
@@ -99,6 +99,24 @@ fn what_is_put_during_a_survey_stays_though_nobody_knew_that_it_is_alive() {
     assert_eq!(blobs.get(&again).unwrap()[..], noise(1, 1500));
     assert!(matches!(blobs.get(&dead[1]), Err(Error::Missing { .. })));
     assert_kept(&blobs, &keep);
+}
+
+#[test]
+fn a_survey_ends_in_the_middle_of_a_pack_if_nobody_wants_it() {
+    let (_filled, mut appender, blobs) = fill();
+    let pack = appender.survey().unwrap()[0];
+    let asked = std::cell::Cell::new(0);
+    let count = |enough| {
+        asked.set(0);
+        let found = blobs.survey(pack, &|_| {
+            asked.set(asked.get() + 1);
+            (asked.get() < enough).then_some(true)
+        });
+        (found.unwrap().is_some(), asked.get())
+    };
+    let (is_known, all) = count(usize::MAX);
+    assert!(is_known && all > 10, "{all} blobs");
+    assert_eq!(count(3), (false, 3));
 }
 
 #[test]

@@ -117,7 +117,8 @@ fn search(vault: &Vault, roots: &Roots, packs: Vec<u32>, cancelled: &AtomicBool)
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        let found = vault.blobs().survey(pack, &|id| live.contains(id))?;
+        let is_live = |id: &_| (!cancelled.load(Ordering::Relaxed)).then(|| live.contains(id));
+        let found = vault.blobs().survey(pack, &is_live)?;
         worth.extend(found.filter(|found| found.is_mostly_dead()).map(|it| (it.live_bytes, pack)));
     }
     worth.sort_unstable();

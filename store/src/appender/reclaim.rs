@@ -158,7 +158,7 @@ impl Appender {
             figures: Reclaimed::default(),
         };
         for number in packs.iter().copied().take_while(|&number| number < keep) {
-            let Some(content) = blobs.content(number, live)? else { continue };
+            let Some(content) = blobs.content(number, &|id| Some(live(id)))? else { continue };
             if !content.found.is_mostly_dead() {
                 continue;
             }
@@ -249,13 +249,17 @@ impl Appender {
 }
 
 impl Blobs {
-    /// How much of the pack is alive; `None` if part of it is damaged, and it had better stay. Costs
-    /// reading it.
+    /// How much of the pack is alive; `None` if part of it is damaged, and it had better stay, or if
+    /// `live` has said `None`, and nobody wants to know any longer. Costs reading it.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Io`], [`crate::Error::Index`].
-    pub fn survey(&self, pack: u32, live: &dyn Fn(&BlobId) -> bool) -> Result<Option<Surveyed>> {
+    pub fn survey(
+        &self,
+        pack: u32,
+        live: &dyn Fn(&BlobId) -> Option<bool>,
+    ) -> Result<Option<Surveyed>> {
         Ok(self.content(pack, live)?.map(|content| content.found))
     }
 
@@ -269,8 +273,12 @@ impl Blobs {
         Ok(!other.is_some_and(|(_, bytes)| is_intact(&bytes)))
     }
 
-    /// What a pack holds; `None` if part of it is damaged, and it had better stay.
-    fn content(&self, number: u32, live: &dyn Fn(&BlobId) -> bool) -> Result<Option<Content>> {
+    /// What a pack holds; `None` as [`Self::survey`] has it.
+    fn content(
+        &self,
+        number: u32,
+        live: &dyn Fn(&BlobId) -> Option<bool>,
+    ) -> Result<Option<Content>> {
         let packs = &self.packs;
         let mut scan = Scan::new(packs, number, HEADER_BYTES as u64)?;
         let bytes = scan.len();
@@ -285,7 +293,8 @@ impl Blobs {
                     let at = Pos { pack: number, offset: at };
                     let loc = Loc { at, len: crate::bytes::len32(bytes.len()) };
                     content.records.push((header.id, loc));
-                    if live(&header.id) && self.is_needed(&header.id, loc)? {
+                    let Some(is_live) = live(&header.id) else { return Ok(None) };
+                    if is_live && self.is_needed(&header.id, loc)? {
                         content.live.push(loc);
                         content.found.live_bytes += u64::from(loc.len);
                     }
