@@ -72,7 +72,7 @@ pub struct MergeOutcome {
     pub head: VersionId,
     /// What kind of step it was.
     pub step: MergeStep,
-    /// Conflicts in the tree now.
+    /// Conflicts in that version, whatever was changed since.
     pub conflicts: u64,
 }
 
