@@ -4,7 +4,6 @@
 
 use std::{
     io::ErrorKind,
-    path::Path,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -109,7 +108,7 @@ fn fill(mount: &Mount, rng: &mut Rng) -> u64 {
 #[test]
 fn deletes_are_saved_and_writes_refused_while_space_is_looked_for() {
     let (disk, device, mut rng) = fresh(1);
-    let slow = SlowDisk::new(&disk, Path::new("/bucket/packs/00000001.pack"));
+    let slow = SlowDisk::new(&disk);
     let long = Duration::from_secs(3600);
     let mounted = mount_on(Arc::new(slow.clone()), &device, long, long).unwrap();
     disk.set_capacity_bytes(disk.used_bytes() + (8 << 20));

@@ -19,6 +19,7 @@ use std::{
 
 use cairnfs_merge::{Node, NodeId, OpId, VersionVector};
 use cairnfs_store::BlobRef;
+use crossbeam_channel::Sender;
 
 use crate::{
     BucketId, Error, Health, Observer, Options, Outdated, Result, Role, Time,
@@ -32,7 +33,7 @@ use crate::{
     room::Room,
     tree::LiveTree,
     vault::Vault,
-    writer::save::Snapshot,
+    writer::{Command, save::Snapshot},
 };
 
 /// One bucket, served.
@@ -122,7 +123,8 @@ struct Flags {
     may_write: AtomicBool,
     /// Fetches under way: what they brought is referred to by nothing yet.
     fetches: AtomicU64,
-    /// How often blobs were given up that no barrier covered yet: what a fetch brought among them.
+    /// How often blobs were given up: those of a batch that could not be saved, what a fetch brought
+    /// among them; and those that only older versions held.
     drops: AtomicU64,
     /// Whether peers wait for versions.
     awaited: AtomicBool,
@@ -235,8 +237,12 @@ impl Shared {
         self.flags.fetches.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn fetch_ends(&self) {
-        self.flags.fetches.fetch_sub(1, Ordering::Relaxed);
+    /// Wakes the writer, whose inbox that is: it may have waited for the last one.
+    pub(crate) fn fetch_ends(&self, inbox: &Sender<Command>) {
+        if self.flags.fetches.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Where there is no room it is awake, and the writer itself must not wait for some.
+            let _is_awake = inbox.try_send(Command::Wake).is_err();
+        }
     }
 
     pub(crate) fn is_fetching(&self) -> bool {
@@ -247,7 +253,7 @@ impl Shared {
         self.flags.drops.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often blobs were given up that no barrier covered yet.
+    /// How often blobs were given up that were here: what was seen to be here before may not be now.
     pub(crate) fn drops(&self) -> u64 {
         self.flags.drops.load(Ordering::Relaxed)
     }

@@ -396,7 +396,7 @@ impl Fetch {
 
 impl Drop for Fetch {
     fn drop(&mut self) {
-        self.shared.fetch_ends();
+        self.shared.fetch_ends(&self.inbox);
     }
 }
 

@@ -18,7 +18,6 @@ use crate::{
         BaseTree,
         attrs::{Meta, is_xattr},
     },
-    writer::Command,
 };
 
 /// Names read at a time from a directory.
@@ -59,8 +58,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.shared().fetch_ends();
-        self.0.send(Command::Wake);
+        self.0.shared().fetch_ends(&self.0.inner.inbox);
     }
 }
 

@@ -10,11 +10,12 @@ mod mending;
 mod merging;
 mod open_files;
 mod put_back;
+mod searching;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use cairnfs_store::{
-    Appender, DeviceKey, KeyRing, Options as StoreOptions, Secret, create, open, sim,
+    Appender, DeviceKey, KeyRing, Options as StoreOptions, Secret, create, disk::Disk, open, sim,
 };
 
 use crate::{
@@ -50,11 +51,11 @@ fn store_options() -> StoreOptions {
 }
 
 fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Result<Mount> {
-    start_with(disk, key, Options::default())
+    start_with(Arc::new(disk.clone()), key, Options::default())
 }
 
-fn start_with(disk: &sim::SimDisk, key: &Arc<DeviceKey>, options: Options) -> Result<Mount> {
-    let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options())?;
+fn start_with(disk: Arc<dyn Disk>, key: &Arc<DeviceKey>, options: Options) -> Result<Mount> {
+    let opened = open(disk, Path::new(DIR), keys(), store_options())?;
     let bucket = Bucket {
         id: bucket_id(),
         device: Arc::clone(key),
@@ -179,7 +180,7 @@ impl Peer {
         self.mount = None;
         let limits = Limits { cache_bytes: 0, ..Limits::default() };
         let options = Options { limits, ..Options::default() };
-        self.mount = Some(start_with(&self.disk, &self.key, options).unwrap());
+        self.mount = Some(start_with(Arc::new(self.disk.clone()), &self.key, options).unwrap());
     }
 
     fn start_on(&mut self, disk: sim::SimDisk) {

@@ -46,10 +46,9 @@ struct Look {
 }
 
 impl Lookout {
-    /// A look that was `begun` then has ended now; `kept` is as it was in the beginning, `None` if
+    /// A look that `took` so long has ended now; `kept` is as it was in the beginning, `None` if
     /// the look was given up before it had seen everything.
-    pub(super) fn looked(&mut self, begun: Instant, now: Instant, kept: Option<Kept>) {
-        let took = now.saturating_duration_since(begun);
+    pub(super) fn looked(&mut self, took: Duration, now: Instant, kept: Option<Kept>) {
         self.last = Some(Look { ended: now, took, kept });
     }
 
@@ -82,7 +81,7 @@ mod tests {
         let mut lookout = Lookout::default();
         assert!(lookout.may_look(begun, Cause::Refused, kept(1)));
         let ended = begun + SECOND;
-        lookout.looked(begun, ended, kept(1));
+        lookout.looked(SECOND, ended, kept(1));
         for seconds in [0, 3, 599] {
             assert!(!lookout.may_look(ended + seconds * SECOND, Cause::Refused, kept(1)));
         }
@@ -98,10 +97,9 @@ mod tests {
 
     #[test]
     fn the_longer_a_look_takes_the_later_is_the_next() {
-        let begun = Instant::now();
         let mut lookout = Lookout::default();
-        let ended = begun + 3600 * SECOND;
-        lookout.looked(begun, ended, kept(1));
+        let ended = Instant::now();
+        lookout.looked(3600 * SECOND, ended, kept(1));
         assert!(!lookout.may_look(ended + 3600 * SECOND, Cause::Refused, kept(2)));
         assert!(!lookout.may_look(ended + 7200 * SECOND, Cause::Refused, kept(1)));
         assert!(lookout.may_look(ended + 36_000 * SECOND, Cause::Low, kept(1)));
@@ -109,9 +107,9 @@ mod tests {
 
     #[test]
     fn a_look_that_was_cut_short_is_made_again_soon() {
-        let begun = Instant::now();
         let mut lookout = Lookout::default();
-        lookout.looked(begun, begun + SECOND, None);
-        assert!(lookout.may_look(begun + 3 * SECOND, Cause::Refused, kept(1)));
+        let ended = Instant::now();
+        lookout.looked(SECOND, ended, None);
+        assert!(lookout.may_look(ended + 2 * SECOND, Cause::Refused, kept(1)));
     }
 }

@@ -204,7 +204,8 @@ impl Writer {
         let deadline = |this: &Self| {
             let ahead = this.appender.wants_ahead().then(|| Instant::now() + AHEAD_AFTER);
             let due = this.schedule.deadline(this.shared.last_change());
-            due.into_iter().chain(ahead).chain(this.tidy_at()).chain(this.room.due()).min()
+            let room = this.room.due(this.shared.is_fetching());
+            due.into_iter().chain(ahead).chain(this.tidy_at()).chain(room).min()
         };
         self.heed_changes(self.shared.writer_sleeps(deadline(self)));
         deadline(self)
@@ -313,9 +314,8 @@ impl Writer {
                     reply.send(self.heed(result)).is_err()
                 }
                 Errand::Merge(fetch, reply) => {
-                    // What it found here and refers to now is not among what was put since.
-                    self.give_search_up();
                     let result = self.merge(&fetch);
+                    self.room.merged();
                     self.shared.note_rights(&self.shared.core.read());
                     reply.send(self.heed(result)).is_err()
                 }

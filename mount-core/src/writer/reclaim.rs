@@ -5,7 +5,8 @@
 //! everything saved since hold is never touched.
 //!
 //! A thread of its own finds the packs; the writer empties one in each round, so that whoever wants
-//! something of it waits for no more than that.
+//! something of it waits for no more than that. While something is fetched none is emptied, as what
+//! a fetch finds here may be referred to by nothing else.
 //!
 //! Save records that a version has made redundant go without need, when it is quiet after it.
 
@@ -29,7 +30,7 @@ use crate::Result;
 /// A disk with less than this part free is low, as is one with less than [`LOW_BYTES_MAX`].
 const LOW_PART: u64 = 50;
 const LOW_BYTES_MAX: u64 = 2 << 30;
-/// Who was refused space waits no longer than this after a look for some has begun.
+/// Who was refused space waits no longer than this after a search for some has begun.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// What the writer knows of the space on its disk.
@@ -48,12 +49,20 @@ impl Room {
         self.refused.push(reply);
     }
 
-    /// When there is something to do; `None` if that is when something else happens.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// When there is something to do; `None` if that is when something else happens: the end of the
+    /// fetch among that if emptying `is_held` up by one.
+    pub(super) fn due(&self, is_held: bool) -> Option<Instant> {
         let (search, _) = self.search.as_ref()?;
-        match search.awaited() {
-            None => Some(Instant::now()),
-            Some(_) => (!self.refused.is_empty()).then(|| search.begun + ROOM_WAIT),
+        if search.awaited().is_none() && !is_held {
+            return Some(Instant::now());
+        }
+        (!self.refused.is_empty()).then(|| search.begun + ROOM_WAIT)
+    }
+
+    /// A merge may refer to what nothing referred to before.
+    pub(super) fn merged(&mut self) {
+        if let Some((search, _)) = &mut self.search {
+            search.merged();
         }
     }
 
@@ -97,8 +106,7 @@ impl Writer {
     }
 
     fn may_look(&self, cause: Cause) -> bool {
-        // What is being fetched is referred to by nothing yet; if it is what fills the disk, it ends.
-        if self.room.search.is_some() || self.shared.is_fetching() || self.appender.poisoned() {
+        if self.room.search.is_some() || self.appender.poisoned() {
             return false;
         }
         // What is not published yet may be what frees something.
@@ -123,33 +131,32 @@ impl Writer {
         let search = self.appender.survey().map_err(Into::into).and_then(|packs| {
             // After the appender has begun to remember what is put: nothing falls between.
             let roots = self.shared.roots();
-            Search::begin(begun, Arc::clone(&self.shared.vault), roots, packs)
+            Search::begin(begun.elapsed(), Arc::clone(&self.shared.vault), roots, packs)
         });
         match search {
             Ok(search) => self.room.search = Some((search, kept)),
             Err(err) => {
                 log::warn!("search failed reason={err}");
                 self.appender.survey_ends();
-                self.room.lookout.looked(begun, Instant::now(), None);
+                self.room.lookout.looked(begun.elapsed(), Instant::now(), None);
             }
         }
     }
 
-    /// Goes on with the search: empties the next pack, if it has found any.
+    /// Goes on with the search: empties the next pack, if it has found any and none is held.
     pub(super) fn search_on(&mut self) {
+        if self.appender.poisoned() {
+            self.end_search(false);
+        }
+        let is_held = self.shared.is_fetching();
         if let Some((search, _)) = &mut self.room.search {
-            // What a fetch finds here may be referred to by nothing else.
-            if self.shared.is_fetching() || self.appender.poisoned() {
-                self.give_search_up();
-            } else {
-                match search.step() {
-                    Step::Searching => (),
-                    Step::Empty(pack, live) => self.empty(pack, &live),
-                    Step::Done => self.end_search(true),
-                    Step::Failed(err) => {
-                        log::warn!("search failed reason={err}");
-                        self.give_search_up();
-                    }
+            match search.step(is_held, || self.shared.roots()) {
+                Ok(Step::Wait) => (),
+                Ok(Step::Empty(pack, live)) => self.empty(pack, &live),
+                Ok(Step::Done) => self.end_search(true),
+                Err(err) => {
+                    log::warn!("search failed reason={err}");
+                    self.end_search(false);
                 }
             }
         }
@@ -160,15 +167,11 @@ impl Writer {
         }
     }
 
-    /// Ends the search, if there is one, although it has not seen everything.
-    pub(super) fn give_search_up(&mut self) {
-        self.end_search(false);
-    }
-
+    /// Ends the search, if there is one; unless it is `whole`, before it has seen everything.
     fn end_search(&mut self, whole: bool) {
         let Some((search, kept)) = self.room.search.take() else { return };
         self.appender.survey_ends();
-        self.room.lookout.looked(search.begun, Instant::now(), whole.then_some(kept));
+        self.room.lookout.looked(search.spent(), Instant::now(), whole.then_some(kept));
         if whole {
             self.shared.room.fed();
         }
@@ -189,7 +192,7 @@ impl Writer {
             let err: crate::Error = err;
             self.drop_batch();
             log::warn!("reclaim failed reason={err}");
-            self.give_search_up();
+            self.end_search(false);
         }
     }
 

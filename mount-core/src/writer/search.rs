@@ -1,11 +1,17 @@
-//! The search for packs that are mostly dead, on a thread of its own: it reads the whole tree and
-//! every pack, which may take hours, while the writer saves and publishes.
+//! The search for packs that are mostly dead. A thread of its own reads the whole tree and every
+//! pack, which may take hours, while the writer saves and publishes.
 //!
 //! ```text
-//!   writer --> Search::begin --> thread `search` --> Found: [1] --> writer, which empties the packs
+//!   writer -- Roots --> thread `search` --[1]--> Found --> writer, which empties the packs
 //! ```
 //!
-//! The thread ends when it has looked at all, or soon after the [`Search`] is dropped.
+//! What is alive is known as of the moment when the [`Roots`] were taken. What was put since the
+//! appender remembers. What a merge refers to it may have found here without putting it: so after
+//! a merge nothing is emptied before what the tree refers to by then was added by another such
+//! thread, which reads only what is new.
+//!
+//! A thread ends when it has told what it found. Whoever drops the [`Search`] waits for it: for no
+//! more than the reading of one blob.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +20,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
@@ -24,81 +30,146 @@ use crate::{Error, Result, vault::Vault};
 
 /// A search that is under way, or has found what is being emptied.
 pub(super) struct Search {
+    /// After the version before it.
     pub(super) begun: Instant,
-    found: Option<Found>,
-    result: Receiver<Result<Found>>,
-    cancelled: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    vault: Arc<Vault>,
+    /// Who reads; `None` once it has told what it found.
+    reader: Option<Reader>,
+    found: Found,
+    /// Whether a merge may refer to what `found` takes for dead.
+    is_outdated: bool,
+    /// Time spent on it, but for that of the present reader.
+    spent: Duration,
 }
 
-/// Packs that are worth emptying, those first that cost least.
+/// What is alive, and packs that are worth emptying of the rest, those first that cost least.
+#[derive(Default)]
 pub(super) struct Found {
     live: Arc<Live>,
     packs: VecDeque<u32>,
 }
 
-/// How far a search has got.
+/// What there is to do.
 pub(super) enum Step {
-    /// Nothing is known yet.
-    Searching,
+    /// Nothing yet.
+    Wait,
     /// This pack is worth emptying of all but what is alive.
     Empty(u32, Arc<Live>),
     /// That was all.
     Done,
-    Failed(Error),
 }
 
 impl Search {
-    /// Looks through `packs` for those of which little can be reached from `roots`.
+    /// Looks through `packs` for those of which little can be reached from `roots`. `spent` is what
+    /// the version before it took.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if there is no thread to be had.
     pub(super) fn begin(
-        begun: Instant,
+        spent: Duration,
         vault: Arc<Vault>,
         roots: Roots,
         packs: Vec<u32>,
     ) -> Result<Self> {
-        let (tell, result) = bounded(1);
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let heed = Arc::clone(&cancelled);
-        let thread = thread::Builder::new()
-            .name("search".into())
-            .spawn(move || {
-                // Whoever dropped the search does not want to know.
-                let _unwanted = tell.send(search(&vault, &roots, packs, &heed)).is_err();
-            })
-            .map_err(|err| Error::Io(format!("cannot start a thread: {err}")))?;
-        Ok(Self { begun, found: None, result, cancelled, thread: Some(thread) })
+        let reads = Arc::clone(&vault);
+        let reader = Reader::start(move |cancelled| {
+            let mut live = Live::default();
+            live.add(&reads, &roots, cancelled)?;
+            let packs = mostly_dead(&reads, &live, packs, cancelled)?;
+            Ok(Found { live: Arc::new(live), packs })
+        })?;
+        let (reader, found) = (Some(reader), Found::default());
+        Ok(Self { begun: Instant::now(), vault, reader, found, is_outdated: false, spent })
     }
 
-    /// What there is to do now.
-    pub(super) fn step(&mut self) -> Step {
-        if self.found.is_none() {
-            self.found = match self.result.try_recv() {
-                Ok(Ok(found)) => Some(found),
-                Ok(Err(err)) => return Step::Failed(err),
-                Err(TryRecvError::Empty) => return Step::Searching,
+    /// A merge may have made alive what was dead.
+    pub(super) fn merged(&mut self) {
+        self.is_outdated = true;
+    }
+
+    /// What there is to do now; nothing is to be emptied while `is_held`. `roots` says what is
+    /// referred to.
+    ///
+    /// # Errors
+    ///
+    /// What the search failed with.
+    pub(super) fn step(&mut self, is_held: bool, roots: impl FnOnce() -> Roots) -> Result<Step> {
+        if let Some(reader) = &self.reader {
+            let (took, found) = match reader.result.try_recv() {
+                Ok(told) => told,
+                Err(TryRecvError::Empty) => return Ok(Step::Wait),
                 Err(TryRecvError::Disconnected) => {
-                    return Step::Failed(Error::Io("the search has panicked".into()));
+                    return Err(Error::Io("the search has panicked".into()));
                 }
             };
+            self.spent += took;
+            self.reader = None;
+            self.found = found?;
         }
-        let pack = self
-            .found
-            .as_mut()
-            .and_then(|found| Some(Step::Empty(found.packs.pop_front()?, Arc::clone(&found.live))));
-        pack.unwrap_or(Step::Done)
+        if is_held {
+            return Ok(Step::Wait);
+        }
+        if self.is_outdated && !self.found.packs.is_empty() {
+            self.read_again(roots())?;
+            return Ok(Step::Wait);
+        }
+        let pack = self.found.packs.pop_front();
+        Ok(pack.map_or(Step::Done, |pack| Step::Empty(pack, Arc::clone(&self.found.live))))
     }
 
-    /// What becomes ready with the result; `None` if that is here.
-    pub(super) fn awaited(&self) -> Option<&Receiver<Result<Found>>> {
-        self.found.is_none().then_some(&self.result)
+    /// Adds to what is alive all that `roots` lead to.
+    fn read_again(&mut self, roots: Roots) -> Result<()> {
+        let mut found = std::mem::take(&mut self.found);
+        let vault = Arc::clone(&self.vault);
+        self.reader = Some(Reader::start(move |cancelled| {
+            // Nobody else has it while nothing is emptied: so this makes no copy.
+            Arc::make_mut(&mut found.live).add(&vault, &roots, cancelled)?;
+            Ok(found)
+        })?);
+        self.is_outdated = false;
+        Ok(())
+    }
+
+    /// What becomes ready when there may be more to do; `None` if there is now.
+    pub(super) fn awaited(&self) -> Option<&Receiver<(Duration, Result<Found>)>> {
+        self.reader.as_ref().map(|reader| &reader.result)
+    }
+
+    /// Time spent on it, but for emptying.
+    pub(super) fn spent(&self) -> Duration {
+        self.spent + self.reader.as_ref().map_or(Duration::ZERO, |reader| reader.begun.elapsed())
     }
 }
 
-impl Drop for Search {
+/// The thread `search`.
+struct Reader {
+    begun: Instant,
+    cancelled: Arc<AtomicBool>,
+    /// What it found, and how long that took.
+    result: Receiver<(Duration, Result<Found>)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    fn start(read: impl FnOnce(&AtomicBool) -> Result<Found> + Send + 'static) -> Result<Self> {
+        let (tell, result) = bounded(1);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let heed = Arc::clone(&cancelled);
+        let begun = Instant::now();
+        let thread = thread::Builder::new()
+            .name("search".into())
+            .spawn(move || {
+                let found = read(&heed);
+                // Whoever dropped the search does not want to know.
+                let _unwanted = tell.send((begun.elapsed(), found)).is_err();
+            })
+            .map_err(|err| Error::Io(format!("cannot start a thread: {err}")))?;
+        Ok(Self { begun, cancelled, result, thread: Some(thread) })
+    }
+}
+
+impl Drop for Reader {
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take()
@@ -109,18 +180,22 @@ impl Drop for Search {
     }
 }
 
-fn search(vault: &Vault, roots: &Roots, packs: Vec<u32>, cancelled: &AtomicBool) -> Result<Found> {
-    let mut live = Live::default();
-    live.add(vault, roots, cancelled)?;
+/// Those of `packs` that are worth emptying.
+fn mostly_dead(
+    vault: &Vault,
+    live: &Live,
+    packs: Vec<u32>,
+    cancelled: &AtomicBool,
+) -> Result<VecDeque<u32>> {
+    let is_live = |id: &_| (!cancelled.load(Ordering::Relaxed)).then(|| live.contains(id));
     let mut worth = Vec::new();
     for pack in packs {
+        let found = vault.blobs().survey(pack, &is_live)?;
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        let is_live = |id: &_| (!cancelled.load(Ordering::Relaxed)).then(|| live.contains(id));
-        let found = vault.blobs().survey(pack, &is_live)?;
         worth.extend(found.filter(|found| found.is_mostly_dead()).map(|it| (it.live_bytes, pack)));
     }
     worth.sort_unstable();
-    Ok(Found { live: Arc::new(live), packs: worth.into_iter().map(|(_, pack)| pack).collect() })
+    Ok(worth.into_iter().map(|(_, pack)| pack).collect())
 }

@@ -1,0 +1,103 @@
+//! Space is looked for while others are fetched from.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cairnfs_store::disk::Disk;
+
+use super::{DIR, ME, Peer, WRITE, start_with, sync, two};
+use crate::{Error, Ino, MergeStep, Options, Result, random_load::Rng, slow_disk::SlowDisk};
+
+fn noise(rng: &mut Rng, bytes: u64) -> String {
+    rng.bytes(bytes).iter().map(|byte| char::from(b'!' + byte % 64)).collect()
+}
+
+/// Two devices. Only older versions hold what is in the first pack of the one that comes first,
+/// a file of this noise among that.
+fn two_with_a_past() -> (Peer, Peer, String) {
+    let mut rng = Rng(7);
+    let (mut a, b) = two();
+    // A disk that is asked at each write what it has left.
+    a.disk.set_capacity_bytes(32 << 20);
+    a.restart(true);
+    let lost = noise(&mut rng, 200_000);
+    a.write("lost", &lost);
+    a.mount().publish().unwrap();
+    a.write("more", &noise(&mut rng, 3_000_000));
+    sync(&a, &b);
+    a.unlink("lost");
+    a.unlink("more");
+    sync(&a, &b);
+    (a, b, lost)
+}
+
+impl Peer {
+    /// Has it look for space, as a write finds none; then there is enough. Says what came of that.
+    fn look_for_space(&self) -> Result<()> {
+        self.disk.set_capacity_bytes(self.disk.used_bytes() + (1 << 20));
+        let (attr, fh) = self.mount().create(ME, Ino::ROOT, b"refused", 0o644, WRITE).unwrap();
+        let written = self.write_to(attr.ino, fh, 0, &"x".repeat(1 << 20));
+        self.close(attr.ino, fh);
+        self.disk.set_capacity_bytes(32 << 20);
+        self.unlink("refused");
+        written
+    }
+
+    /// Whether the pack that was begun first is still there.
+    fn has_first_pack(&self) -> bool {
+        let packs = self.disk.list(&Path::new(DIR).join("packs")).unwrap();
+        packs.iter().any(|name| name == "00000001.pack")
+    }
+}
+
+/// Whether it is so within a minute.
+fn comes(is_so: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_so() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    is_so()
+}
+
+#[test]
+fn a_merge_during_a_search_may_bring_back_what_only_an_old_version_holds() {
+    let (mut a, b, lost) = two_with_a_past();
+    a.mount().stop().unwrap();
+    a.mount = None;
+    let slow = SlowDisk::new(&a.disk);
+    a.mount = Some(start_with(Arc::new(slow.clone()), &a.key, Options::default()).unwrap());
+    let held = slow.hold();
+    assert!(matches!(a.look_for_space(), Err(Error::NoSpace)));
+    assert!(slow.is_waited_for(), "no space is looked for");
+    b.write("found", &lost);
+    b.mount().publish().unwrap();
+    let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+    let came = fetch.progress().bytes;
+    assert!(came < 50_000, "{came} bytes came, although the content is here");
+    assert_eq!(a.mount().merge_from(fetch).unwrap().step, MergeStep::Merged);
+    assert!(slow.is_waited_for(), "the search is over");
+    drop(held);
+    assert!(comes(|| !a.has_first_pack()), "it is not given up");
+    a.restart_without_cache();
+    sync(&a, &b);
+    assert_eq!(a.names("found"), ["found"]);
+    let mut damage = Vec::new();
+    a.mount()
+        .check(&mut |_, _| (), &mut |path, what| damage.push(format!("{path:?} {what}")))
+        .unwrap();
+    assert!(damage.is_empty(), "{damage:?}");
+}
+
+#[test]
+fn nothing_is_emptied_during_a_fetch_and_its_end_wakes_the_writer() {
+    let (a, b, _) = two_with_a_past();
+    let fetch = a.mount().fetch(b.mount().head().unwrap()).unwrap();
+    // It waits for a second, which is more than enough to find what could be emptied.
+    assert!(matches!(a.look_for_space(), Err(Error::NoSpace)));
+    assert!(a.has_first_pack(), "it is given up");
+    drop(fetch);
+    assert!(comes(|| !a.has_first_pack()), "it is not given up");
+}
