@@ -1,12 +1,16 @@
 //! Space is looked for while others are fetched from.
 
 use std::{
+    io::ErrorKind,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use cairnfs_store::disk::Disk;
+use cairnfs_store::{
+    disk::Disk,
+    sim::{Call, Fault},
+};
 
 use super::{DIR, ME, Peer, WRITE, start_with, sync, two};
 use crate::{Error, Ino, MergeStep, Options, Result, random_load::Rng, slow_disk::SlowDisk};
@@ -100,4 +104,17 @@ fn nothing_is_emptied_during_a_fetch_and_its_end_wakes_the_writer() {
     assert!(a.has_first_pack(), "it is given up");
     drop(fetch);
     assert!(comes(|| !a.has_first_pack()), "it is not given up");
+}
+
+#[test]
+fn a_pack_that_cannot_be_removed_does_not_hide_that_its_blobs_are_gone() {
+    let (a, ..) = two_with_a_past();
+    let drops = a.mount().shared().drops();
+    a.disk.inject(Fault::Fail { call: Call::Remove, nth: 1, kind: ErrorKind::Other });
+    // The write may find room all the same, as that of the pack is not all.
+    let _either = a.look_for_space().is_ok();
+    assert!(
+        comes(|| a.mount().shared().drops() > drops),
+        "a fetch would believe that they are here"
+    );
 }

@@ -181,12 +181,14 @@ impl Writer {
     fn empty(&mut self, pack: u32, live: &Live) {
         let plan = self.appender.reclaim(&|id| live.contains(id), &[pack]).map_err(Into::into);
         let emptied = plan.and_then(|plan| {
-            if plan.packs > 0 {
-                self.finish_reclaim(true)?;
-                // A fetch that began just now may have found here what is gone.
-                self.shared.blobs_dropped();
+            if plan.packs == 0 {
+                return Ok(());
             }
-            Ok(())
+            let finished = self.finish_reclaim(true);
+            // A fetch that began just now may have found here what is gone: also where the index
+            // has forgotten it, and a pack could not be removed.
+            self.shared.blobs_dropped();
+            finished
         });
         if let Err(err) = emptied {
             let err: crate::Error = err;
