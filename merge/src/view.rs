@@ -129,7 +129,8 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
 
     /// Up to `limit` entries behind `after`, sorted by name; fewer means that there are no more.
     ///
-    /// Loads no nodes but those of contested names.
+    /// Loads no nodes but those of contested names; but all of those, however small `limit` is. So
+    /// where there are [any](Self::has_contested), it is cheaper to ask once for all names.
     ///
     /// # Errors
     ///
@@ -163,6 +164,30 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
         }
         out.truncate(limit);
         Ok(out)
+    }
+
+    /// Whether any name in the united directories `dirs` is contested.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the tree answers.
+    pub fn has_contested(&self, dirs: &[NodeId]) -> Result<bool, T::Error> {
+        for dir in dirs {
+            if !self.tree.contested(dir)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is shown of all contested names in the united directories `dirs`, by visible name. Costs
+    /// no more than looking one of the copies up may.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the tree answers.
+    pub fn contested(&self, dirs: &[NodeId]) -> Result<BTreeMap<Name, Entry<B>>, T::Error> {
+        Ok(self.disputes(dirs)?.shown)
     }
 
     /// The copies of the name `slot`, by their visible names.

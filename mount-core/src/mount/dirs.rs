@@ -116,10 +116,10 @@ impl Mount {
         }
         let dirs = places::group(&core.tree, &handle.shown.node)?;
         let after = listing.names.last().map(|(name, ..)| name.clone());
-        // Each page costs all contested names.
-        let is_short = core.tree.is_at_peace()?;
-        let limit = if is_short { PAGE_NAMES } else { usize::MAX };
-        let page = View::new(&core.tree).list(&dirs, after.as_ref(), limit)?;
+        let view = View::new(&core.tree);
+        // Each page would cost all contested names.
+        let limit = if view.has_contested(&dirs)? { usize::MAX } else { PAGE_NAMES };
+        let page = view.list(&dirs, after.as_ref(), limit)?;
         listing.complete = page.len() < limit;
         let any = !page.is_empty();
         listing.names.extend(page.into_iter().map(|Listed { name, kind, id }| (name, id, kind)));

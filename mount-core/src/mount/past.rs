@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Names read at a time from a directory.
+/// Names read at a time from a directory without contested ones.
 const PAGE: usize = 256;
 /// Directories within each other are followed so far, so that no damage can loop.
 const DEPTH_MAX: usize = 1 << 12;
@@ -333,6 +333,8 @@ struct Listing {
     path: Vec<u8>,
     ids: Vec<NodeId>,
     names: VecDeque<Name>,
+    /// What is shown of contested names.
+    contested: BTreeMap<Name, Entry<Data>>,
     last: Option<Name>,
     is_read: bool,
 }
@@ -340,7 +342,8 @@ struct Listing {
 impl Listing {
     fn of(dir: Place) -> Self {
         let Place { path, ids, .. } = dir;
-        Self { path, ids, names: VecDeque::new(), last: None, is_read: false }
+        let (names, contested) = (VecDeque::new(), BTreeMap::new());
+        Self { path, ids, names, contested, last: None, is_read: false }
     }
 
     fn next(&mut self, view: &View<'_, Data, BaseTree>) -> Result<Option<Place>> {
@@ -349,13 +352,24 @@ impl Listing {
                 if self.is_read {
                     return Ok(None);
                 }
-                let page = view.list(&self.ids, self.last.as_ref(), PAGE)?;
-                self.is_read = page.len() < PAGE;
+                // Each page would cost all contested names, and each of their copies, looked up.
+                let limit = if view.has_contested(&self.ids)? {
+                    self.contested = view.contested(&self.ids)?;
+                    usize::MAX
+                } else {
+                    PAGE
+                };
+                let page = view.list(&self.ids, self.last.as_ref(), limit)?;
+                self.is_read = page.len() < limit;
                 self.names.extend(page.into_iter().map(|listed| listed.name));
                 self.last = self.names.back().cloned().or(self.last.take());
                 continue;
             };
-            if let Some(entry) = view.lookup(&self.ids, &name)? {
+            let entry = match self.contested.remove(&name) {
+                Some(entry) => Some(entry),
+                None => view.lookup(&self.ids, &name)?,
+            };
+            if let Some(entry) = entry {
                 return Ok(Some(Place::within(&self.path, entry)));
             }
         }
