@@ -1,7 +1,7 @@
 //! What is checked of versions before they are believed, and how they descend from one another.
 
 use std::{
-    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -115,10 +115,13 @@ pub(crate) fn agree_on(
         return Ok(true);
     }
     let mut histories = [History::default(), History::default()];
-    let mut todo = BinaryHeap::from([(newness(&our), ours, 0), (newness(&their), theirs, 1)]);
+    // Each stays here from when it is found until those that it follows from are.
+    let mut todo = BTreeMap::from([
+        ((newness(&our), ours), (our, 0)),
+        ((newness(&their), theirs), (their, 1)),
+    ]);
     let mut reached = HashMap::from([(ours, 0), (theirs, 1)]);
-    while let Some((_, id, side)) = todo.pop() {
-        let Some(manifest) = known.find(&id)? else { continue };
+    while let Some((_, (manifest, side))) = todo.pop_last() {
         let (mut brought, mut given_up) = (manifest.vv.get(of) == lamport, false);
         for parent in &manifest.parents {
             let Some(found) = known.find(parent)? else {
@@ -130,7 +133,7 @@ pub(crate) fn agree_on(
             }
             brought = false;
             match reached.insert(*parent, side) {
-                None => todo.push((newness(&found), *parent, side)),
+                None => drop(todo.insert((newness(&found), *parent), (found, side))),
                 Some(other) if other != side => return Ok(true),
                 Some(_) => (),
             }
