@@ -163,8 +163,8 @@ impl<B> Tree<B> for Indexed<B> {
 
     fn once_copies(&self, dir: &NodeId, stem: &Name) -> Result<Vec<Name>, Infallible> {
         let Some(known) = self.once_copies.get(dir) else { return Ok(Vec::new()) };
-        let same = known.iter().skip_while(|(other, ..)| other < stem);
-        let same = same.take_while(|(other, ..)| other == stem);
+        let from = (stem.clone(), Name::least(), NodeId::Root);
+        let same = known.range(from..).take_while(|(other, ..)| other == stem);
         Ok(same.map(|(_, name, _)| name.clone()).collect())
     }
 

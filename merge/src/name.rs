@@ -54,6 +54,12 @@ impl Name {
         }
     }
 
+    /// The name that comes before all others.
+    #[must_use]
+    pub fn least() -> Self {
+        Self([1].into())
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -191,14 +191,9 @@ impl<B, T: Tree<B>> Tree<B> for Overlay<'_, B, T> {
 
 impl<B, T> Overlay<'_, B, T> {
     fn changed_contested(&self, dir: &NodeId) -> impl Iterator<Item = (&Name, bool)> {
-        let from = Name::new(b"\x01").ok().map(|least| (*dir, least));
-        let low = from.map_or(Bound::Unbounded, Bound::Included);
-        let edits = self.index.contested.range((low, Bound::Unbounded));
         let dir = *dir;
-        edits
-            .skip_while(move |((parent, _), _)| *parent < dir)
-            .take_while(move |((parent, _), _)| *parent == dir)
-            .map(|((_, name), on)| (name, *on))
+        let edits = self.index.contested.range((dir, Name::least())..);
+        edits.take_while(move |((parent, _), _)| *parent == dir).map(|((_, name), on)| (name, *on))
     }
 
     fn changed_children(
@@ -206,18 +201,12 @@ impl<B, T> Overlay<'_, B, T> {
         dir: &NodeId,
         after: Option<(&Name, &NodeId)>,
     ) -> BTreeMap<(&Name, &NodeId), Option<Kind>> {
-        let edits = match after {
-            Some((name, id)) => {
-                let low = (*dir, name.clone(), *id);
-                self.index.children.range((Bound::Excluded(low), Bound::Unbounded))
-            }
-            None => match Name::new(b"\x01") {
-                Ok(least) => self.index.children.range((*dir, least, NodeId::Root)..),
-                Err(_) => self.index.children.range(..),
-            },
+        let low = match after {
+            Some((name, id)) => Bound::Excluded((*dir, name.clone(), *id)),
+            None => Bound::Included((*dir, Name::least(), NodeId::Root)),
         };
+        let edits = self.index.children.range((low, Bound::Unbounded));
         edits
-            .skip_while(|((parent, ..), _)| parent < dir)
             .take_while(|((parent, ..), _)| parent == dir)
             .map(|((_, name, id), kind)| ((name, id), *kind))
             .collect()

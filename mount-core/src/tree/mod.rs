@@ -50,10 +50,9 @@ pub(crate) struct Layer {
 impl Layer {
     /// The changed children of `dir`.
     fn children_of(&self, dir: &NodeId) -> impl Iterator<Item = (&Name, &NodeId, Option<Kind>)> {
-        let least = Name::new(&[1]).expect("because one byte is a name");
         self.index
             .children
-            .range((*dir, least, NodeId::Root)..)
+            .range((*dir, Name::least(), NodeId::Root)..)
             .take_while(move |((parent, ..), _)| parent == dir)
             .map(|((_, name, id), kind)| (name, id, *kind))
     }
