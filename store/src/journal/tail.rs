@@ -72,7 +72,10 @@ impl Tail {
 
     /// The open batch is durable.
     pub(crate) fn batch_saved(&self) {
-        self.state.write().before = HashMap::new();
+        let mut state = self.state.write();
+        state.before = HashMap::new();
+        // A batch of a large file leaves a buffer that an idle daemon has no use for.
+        state.pending.shrink_to(64 << 10);
     }
 
     /// The open batch, which was `entries`, is dropped: what was put again is where it was before.
@@ -111,8 +114,6 @@ impl Tail {
         let mut state = self.state.write();
         state.base = base;
         state.pending.clear();
-        // A batch of a large file leaves a buffer that an idle daemon has no use for.
-        state.pending.shrink_to(64 << 10);
     }
 
     /// Drops unwritten bytes from the end.
