@@ -22,8 +22,11 @@ use super::{
 };
 use crate::{Result, vault::Sealer};
 
-/// How much content is read at once: enough for several of the longest chunks.
-const WINDOW_BYTES: u64 = 16 * CHUNK_BYTES_MAX as u64;
+/// How much content is read at once at the most: enough for several of the longest chunks.
+const WINDOW_BYTES_MAX: u64 = 16 * CHUNK_BYTES_MAX as u64;
+/// How much is read beyond a change: boundaries mostly meet again within two chunks, and a cut is
+/// believed only with the longest chunk behind it.
+const BEYOND_BYTES: u64 = 2 * CHUNK_BYTES_MAX as u64;
 
 /// What to do with the last chunk, which more data would move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -254,7 +257,7 @@ impl Recut<'_, '_, '_> {
     fn cut_run(&mut self, at: u64, end: u64) -> Result<u64> {
         let mut at = at;
         loop {
-            let limit = at + WINDOW_BYTES;
+            let limit = (end.max(at) + BEYOND_BYTES).min(at + WINDOW_BYTES_MAX);
             let data_end = self.view.data_end(at, limit)?;
             let run_ends = data_end < limit || (data_end == limit && limit == self.view.len);
             let bytes = self.view.read(at, to_usize(data_end.min(limit) - at))?;
