@@ -10,6 +10,23 @@ use super::{
 };
 use crate::{Error, Result, Time};
 
+/// The bytes of a piece, encoded as bytes are.
+mod shared_bytes {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Arc<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        serde_bytes::serialize(bytes.as_slice(), to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<Vec<u8>>, D::Error> {
+        serde_bytes::deserialize(from).map(Arc::new)
+    }
+}
+
 /// The changes of one file, to be applied to its state at the save before.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct FileRecord {
@@ -27,8 +44,20 @@ pub(crate) struct FileRecord {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 enum RecordFill {
-    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// What the piece holds: a record copies nothing before it is encoded.
+    Bytes(#[serde(with = "shared_bytes")] Arc<Vec<u8>>),
     Hole(u64),
+}
+
+impl FileRecord {
+    /// A lower bound of the length of its encoding: the bytes of its pieces.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |fill: &RecordFill| match fill {
+            RecordFill::Bytes(bytes) => bytes.len(),
+            RecordFill::Hole(_) => 0,
+        };
+        self.pieces.iter().map(|(_, fill)| bytes(fill)).sum()
+    }
 }
 
 impl Content {
@@ -43,7 +72,7 @@ impl Content {
             pieces: pieces
                 .map(|(start, piece)| {
                     let fill = match &piece.fill {
-                        Fill::Bytes(bytes) => RecordFill::Bytes(bytes.as_ref().clone()),
+                        Fill::Bytes(bytes) => RecordFill::Bytes(Arc::clone(bytes)),
                         Fill::Hole(len) => RecordFill::Hole(*len),
                     };
                     (start, fill)

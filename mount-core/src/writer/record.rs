@@ -53,7 +53,11 @@ struct Alone {
 
 impl SaveRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![FORMAT]).expect("because save records always encode")
+        // Room for what is large, so that it is not copied as the record grows.
+        let bytes: usize = self.files.iter().map(|(_, file)| file.bytes()).sum();
+        let mut out = Vec::with_capacity(bytes + bytes / 64 + 512);
+        out.push(FORMAT);
+        postcard::to_extend(self, out).expect("because save records always encode")
     }
 
     /// # Errors
