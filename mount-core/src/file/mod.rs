@@ -102,9 +102,9 @@ pub(crate) struct Content {
 /// How much memory a change took, to be told to the accounts (negative: freed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Growth {
-    /// Change of the bytes held.
+    /// Change of the memory taken, in bytes.
     pub(crate) held: i64,
-    /// Change of the bytes that no barrier covers.
+    /// Change of the written bytes that no barrier covers.
     pub(crate) unsaved: i64,
 }
 
@@ -237,9 +237,9 @@ impl Content {
         self.changed
     }
 
-    /// Bytes held in memory.
+    /// The memory that what is dirty takes, in bytes.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.pieces.bytes()
+        self.pieces.weight()
     }
 
     /// Whether a save carries what is unsaved as it was written, and leaves it to the next version to
@@ -265,7 +265,7 @@ impl Content {
 
     /// Changes the content by `change` and accounts for it.
     fn change(&mut self, now: Time, change: impl FnOnce(&mut Self)) -> Growth {
-        let before = (self.pieces.bytes(), self.pieces.unsaved_bytes());
+        let before = (self.pieces.weight(), self.pieces.unsaved_bytes());
         change(self);
         self.written = Some(now);
         self.unsaved = true;
@@ -393,7 +393,7 @@ impl Content {
 
     /// A barrier covers `snapshot`, and `base` if it was folded from it: the pieces in that go.
     pub(crate) fn saved(&mut self, snapshot: &Self, base: Option<Base>) -> Growth {
-        let before = (self.pieces.bytes(), self.pieces.unsaved_bytes());
+        let before = (self.pieces.weight(), self.pieces.unsaved_bytes());
         // First, so that what is left of a piece that was sealed in part is saved too.
         self.pieces.mark_saved(&snapshot.pieces);
         if let Some(base) = base {
@@ -433,7 +433,7 @@ impl Content {
 
     /// Forgets all that is dirty: nobody can reach the content any more.
     pub(crate) fn clear(&mut self) -> Growth {
-        let before = (self.pieces.bytes(), self.pieces.unsaved_bytes());
+        let before = (self.pieces.weight(), self.pieces.unsaved_bytes());
         self.pieces = Pieces::default();
         self.unsaved = false;
         self.growth_since(before)
@@ -454,7 +454,7 @@ impl Content {
     fn growth_since(&self, before: (u64, u64)) -> Growth {
         let delta = |new: u64, old: u64| new.cast_signed() - old.cast_signed();
         Growth {
-            held: delta(self.pieces.bytes(), before.0),
+            held: delta(self.pieces.weight(), before.0),
             unsaved: delta(self.pieces.unsaved_bytes(), before.1),
         }
     }

@@ -20,6 +20,10 @@ pub(crate) const PIECE_BYTES_MAX: usize = 128 << 10;
 /// A file is looked at in places of so many bytes: of a usual chunk.
 pub(crate) const PLACE_BYTES: u64 = CHUNK_BYTES_AVERAGE as u64;
 
+/// What a piece takes besides its bytes: its places in two trees, and the heads of two allocations
+/// (counted from their sizes, with trees two thirds full).
+const PIECE_OVERHEAD_BYTES: u64 = 160;
+
 /// Bytes or a hole at one offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
@@ -34,6 +38,14 @@ impl Fill {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Hole(len) => *len,
+        }
+    }
+
+    /// The memory that a piece of it takes, in bytes: more than it holds where it grew.
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => PIECE_OVERHEAD_BYTES + bytes.capacity() as u64,
+            Self::Hole(_) => PIECE_OVERHEAD_BYTES,
         }
     }
 
@@ -63,8 +75,10 @@ pub(crate) struct Piece {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pieces {
     by_start: BTreeMap<u64, Piece>,
-    /// Bytes held in memory; holes weigh nothing.
+    /// Bytes that were written; none in holes.
     bytes: u64,
+    /// The memory that the pieces take, in bytes.
+    weight: u64,
     /// The part of `bytes` that no barrier covers.
     unsaved_bytes: u64,
     /// Where the pieces start that no barrier covers.
@@ -76,12 +90,17 @@ impl Pieces {
         self.by_start.is_empty()
     }
 
-    /// Bytes held in memory.
+    /// Bytes that were written.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Bytes held in memory that no barrier covers.
+    /// The memory that the pieces take, in bytes.
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Bytes that were written and that no barrier covers.
     pub(crate) fn unsaved_bytes(&self) -> u64 {
         self.unsaved_bytes
     }
@@ -136,9 +155,10 @@ impl Pieces {
             let piece = self.by_start.get(start).expect("because unsaved pieces are pieces");
             (*start, piece.clone())
         };
-        let by_start = self.unsaved.iter().map(piece).collect();
+        let by_start: BTreeMap<u64, Piece> = self.unsaved.iter().map(piece).collect();
+        let weight = by_start.values().map(|piece| piece.fill.weight()).sum();
         let (bytes, unsaved) = (self.unsaved_bytes, self.unsaved.clone());
-        Self { by_start, bytes, unsaved_bytes: bytes, unsaved }
+        Self { by_start, bytes, weight, unsaved_bytes: bytes, unsaved }
     }
 
     /// Puts `data` at `offset`, over whatever was there.
@@ -192,7 +212,9 @@ impl Pieces {
             return false;
         }
         let Some(bytes) = Arc::get_mut(bytes) else { return false };
+        let capacity_before = bytes.capacity();
         bytes.extend_from_slice(data);
+        self.weight += (bytes.capacity() - capacity_before) as u64;
         piece.stamp = fresh_stamp();
         self.bytes += len;
         self.unsaved_bytes += len;
@@ -264,6 +286,7 @@ impl Pieces {
     }
 
     fn insert(&mut self, start: u64, fill: Fill, saved: bool) {
+        self.weight += fill.weight();
         if let Fill::Bytes(bytes) = &fill {
             self.bytes += bytes.len() as u64;
             self.unsaved_bytes += if saved { 0 } else { bytes.len() as u64 };
@@ -279,6 +302,7 @@ impl Pieces {
     fn remove(&mut self, start: u64) -> Piece {
         let piece = self.by_start.remove(&start).expect("because the caller just found it there");
         self.unsaved.remove(&start);
+        self.weight -= piece.fill.weight();
         if let Fill::Bytes(bytes) = &piece.fill {
             self.bytes -= bytes.len() as u64;
             self.unsaved_bytes -= if piece.saved { 0 } else { bytes.len() as u64 };
@@ -405,11 +429,15 @@ mod tests {
                     Fill::Hole(_) => 0,
                 }).sum();
                 prop_assert_eq!(held, pieces.bytes());
+                let weight: u64 = pieces.iter().map(|(_, piece)| piece.fill.weight()).sum();
+                prop_assert_eq!(weight, pieces.weight());
                 prop_assert!(pieces.unsaved_bytes() <= held);
                 let part = pieces.unsaved_part();
                 let unsaved = pieces.iter().filter(|(_, piece)| !piece.saved);
                 prop_assert!(unsaved.map(|(start, _)| start).eq(part.iter().map(|(start, _)| start)));
                 prop_assert_eq!(part.unsaved_bytes(), pieces.unsaved_bytes());
+                let weight: u64 = part.iter().map(|(_, piece)| piece.fill.weight()).sum();
+                prop_assert_eq!(weight, part.weight());
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -53,6 +54,32 @@ fn a_file_larger_than_the_memory_allowed_is_written_and_read_within_it() {
     assert!(after_write <= 96 * MIB, "{} MiB while writing", after_write / MIB);
     assert!(after_read <= 96 * MIB, "{} MiB while reading", after_read / MIB);
     close(file).unwrap();
+}
+
+#[test]
+fn a_byte_here_and_there_is_kept_within_the_memory_allowed() {
+    const WRITERS: u64 = 4;
+    const WRITES: u64 = 100_000;
+    let options = ["--cache", "4MiB", "--dirty", "4MiB", "--save", "interval:10m"];
+    let peer = Peer::within(Duration::from_secs(600), &options);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for n in 0..WRITERS {
+            let path = peer.path(format!("f{n}"));
+            scope.spawn(move || {
+                let file = File::create_new(path).unwrap();
+                for at in 0..WRITES {
+                    file.write_all_at(b"x", at * 64).unwrap();
+                }
+            });
+        }
+    });
+    peer.wait_safe();
+    let most = process::data_bytes_max(peer.pid());
+    eprintln!("{WRITERS} times {WRITES} bytes in {:?}: {} KiB", start.elapsed(), most / 1024);
+    // Caches, dirty data, and 32 MiB for everything else. What was written is less than 1 MiB; to keep
+    // it takes some 160 bytes for each.
+    assert!(most <= 40 * MIB, "{} KiB", most / 1024);
 }
 
 #[test]
