@@ -13,6 +13,7 @@ mod ahead;
 mod batch;
 mod reclaim;
 mod roll;
+mod sealers;
 
 pub use reclaim::{Reclaimed, Surveyed};
 
@@ -30,6 +31,7 @@ use crate::reserve::Reserve;
 use crate::seal::{self, Cipher, Label};
 use crate::{BlobId, Blobs, Error, Result, Seq};
 use ahead::Ahead;
+use sealers::Sealers;
 
 /// Buffered bytes of the batch that are handed to the kernel ahead of the save.
 const SPILL_BYTES: usize = 4 << 20;
@@ -56,6 +58,7 @@ pub struct Appender {
     batch_bytes: u64,
     /// One record on its way from the cipher to the buffer.
     scratch: Vec<u8>,
+    sealers: Sealers,
     reserve: Reserve,
     /// A reclaim whose copies are in the batch, or saved.
     plan: Option<reclaim::Plan>,
@@ -106,6 +109,7 @@ impl Appender {
             batch: Vec::new(),
             batch_bytes: 0,
             scratch: Vec::new(),
+            sealers: Sealers::default(),
             reserve: start.reserve,
             plan: None,
             put_again: None,
@@ -264,6 +268,11 @@ impl Appender {
     /// [`Error::Index`]. Nothing is lost by it.
     pub fn flush_index(&self) -> Result<()> {
         self.trail.flush()
+    }
+
+    /// Lets go what only large batches need: there is a pause.
+    pub fn rest(&mut self) {
+        self.sealers.rest();
     }
 
     /// Refuses all further writes, as after a failure of the disk: for who can no longer tell what

@@ -256,6 +256,7 @@ impl Writer {
         self.run_errands();
         if wants_publish || self.schedule.publish_due(now, last_change) {
             let result = self.publish();
+            self.appender.rest();
             self.tidying = result.is_ok();
             for reply in self.publishers.drain(..) {
                 // Whoever asked may have gone.

@@ -73,15 +73,16 @@ impl Appender {
         bytes: usize,
         refs: &mut Vec<BlobRef>,
     ) -> Result<()> {
-        if plains.len() == 1 || bytes < PARALLEL_BYTES {
+        let is_worth_it = plains.len() > 1 && bytes >= PARALLEL_BYTES;
+        let Some(pool) = is_worth_it.then(|| self.sealers.wake()).flatten() else {
             for plain in plains {
                 refs.push(self.put(kind, plain.as_ref())?);
             }
             return Ok(());
-        }
+        };
         self.check_poison()?;
-        let named: Result<Vec<BlobRef>> =
-            plains.par_iter().map(|plain| self.name(plain.as_ref())).collect();
+        let name = || plains.par_iter().map(|plain| self.name(plain.as_ref())).collect();
+        let named: Result<Vec<BlobRef>> = pool.install(name);
         let named = named?;
         let mut fresh = HashSet::new();
         let mut todo = Vec::new();
@@ -91,15 +92,14 @@ impl Appender {
             }
         }
         let (keys, cipher) = (&self.blobs.keys, self.cipher);
-        let sealed: Result<Vec<(BlobId, Vec<u8>)>> = todo
-            .par_iter()
-            .map(|&(id, plain)| {
-                let mut record = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
-                let label = Label { kind: kind as u8, id, checkpoint: false };
-                seal::seal(&mut record, keys, cipher, label, plain)?;
-                Ok((id, record))
-            })
-            .collect();
+        let seal = |&(id, plain): &(BlobId, &[u8])| {
+            let mut record = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
+            let label = Label { kind: kind as u8, id, checkpoint: false };
+            seal::seal(&mut record, keys, cipher, label, plain)?;
+            Ok((id, record))
+        };
+        let sealed: Result<Vec<(BlobId, Vec<u8>)>> =
+            pool.install(|| todo.par_iter().map(seal).collect());
         for (id, record) in sealed? {
             self.append(Some(id), &record)?;
         }
