@@ -79,7 +79,7 @@ impl FromStr for SavePolicy {
 /// What a mount may use of memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Decrypted chunks and decoded tree nodes kept for reading.
+    /// Decrypted chunks, decoded tree nodes and versions kept for reading.
     pub cache_bytes: u64,
     /// Written data not yet cut into chunks; writers wait beyond it.
     pub dirty_bytes: u64,

@@ -13,7 +13,6 @@ use crate::{
     shared::Shared,
     tree::BaseTree,
     vault::{Sealer, Vault},
-    versions::Known,
 };
 
 /// Longest text that is merged, in bytes: all versions of it are held in memory at once.
@@ -97,8 +96,6 @@ fn find(
     head: BlobId,
     mut wanted: Vec<(NodeId, ContentId)>,
 ) -> Result<BTreeMap<ContentId, Value<Data>>> {
-    let none = std::collections::HashMap::new();
-    let known = Known { new: &none, shared };
     let mut found = BTreeMap::new();
     let mut todo = std::collections::VecDeque::from([head]);
     let mut seen = std::collections::HashSet::new();
@@ -106,7 +103,7 @@ fn find(
         if !seen.insert(id) || seen.len() > VERSIONS_BACK_MAX {
             continue;
         }
-        let Some(manifest) = known.find(&id)? else { continue };
+        let Some(manifest) = shared.vault.manifest(&id)? else { continue };
         todo.extend(&manifest.parents);
         // The tree of a version that was only passed through need not be here.
         let Ok(tree) = BaseTree::open(Arc::clone(&shared.vault), manifest.root) else { continue };

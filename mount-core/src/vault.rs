@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use cairnfs_merge::Node;
 use cairnfs_store::{
-    Appender, BlobRef, Blobs, Kind as BlobKind,
+    Appender, BlobId, BlobRef, Blobs, Kind as BlobKind,
     disk::Space,
     map::{self, MapReader, Root},
 };
@@ -17,6 +17,7 @@ use crate::{
         base::Extent,
         cut::{CHUNK_BYTES_AVERAGE, Cutter},
     },
+    manifest::Manifest,
 };
 
 /// What the cut points of a bucket are keyed by.
@@ -29,6 +30,11 @@ const MAP_CACHE_SHARE: u64 = 2;
 const NODE_CACHE_SHARE: u64 = 4;
 /// A decoded node takes about so many times the bytes of its encoding.
 const NODE_GROWTH: u64 = 3;
+/// The part of the cache that holds manifests: one in so many.
+const MANIFEST_CACHE_SHARE: u64 = 8;
+/// A decoded manifest takes about so many times the bytes of its encoding, and so many besides.
+const MANIFEST_GROWTH: u64 = 2;
+const MANIFEST_BYTES: u64 = 2 << 10;
 /// Such nodes that the cache is laid out for.
 const NODES_USUAL: usize = 64;
 
@@ -40,6 +46,15 @@ pub(crate) struct Vault {
     cutter: Cutter,
     chunks: Cache<BlobRef, Arc<[u8]>, Bytes>,
     long_nodes: Cache<BlobRef, Arc<Node<Data>>, Bytes>,
+    manifests: Cache<BlobId, Opened, Bytes>,
+}
+
+/// A manifest that was read and checked.
+#[derive(Clone, Debug)]
+struct Opened {
+    manifest: Arc<Manifest>,
+    /// Of its encoding.
+    bytes: u64,
 }
 
 /// A chunk weighs its bytes, a node about what it takes.
@@ -58,6 +73,12 @@ impl Weighter<BlobRef, Arc<Node<Data>>> for Bytes {
     }
 }
 
+impl Weighter<BlobId, Opened> for Bytes {
+    fn weight(&self, _id: &BlobId, opened: &Opened) -> u64 {
+        MANIFEST_BYTES + opened.bytes * MANIFEST_GROWTH
+    }
+}
+
 /// A key and value of a map.
 pub(crate) type Item = Result<(map::Slice, map::Slice)>;
 
@@ -66,16 +87,19 @@ impl Vault {
     pub(crate) fn new(blobs: Arc<Blobs>, cache_bytes: u64) -> Self {
         let map_bytes = cache_bytes / MAP_CACHE_SHARE;
         let node_bytes = (cache_bytes - map_bytes) / NODE_CACHE_SHARE;
-        let chunk_bytes = cache_bytes - map_bytes - node_bytes;
+        let manifest_bytes = cache_bytes / MANIFEST_CACHE_SHARE;
+        let chunk_bytes = cache_bytes - map_bytes - node_bytes - manifest_bytes;
         let key = blobs.keys().derive(CUTTER_CONTEXT);
         let [a, b, c, d, e, f, g, h, ..] = *key.expose();
-        let items =
-            usize::try_from(chunk_bytes / CHUNK_BYTES_AVERAGE as u64).unwrap_or(usize::MAX).max(16);
+        let count = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX).max(16);
+        let chunks = count(chunk_bytes / CHUNK_BYTES_AVERAGE as u64);
+        let manifests = count(manifest_bytes / MANIFEST_BYTES);
         Self {
             maps: MapReader::new(Arc::clone(&blobs), map_bytes),
             cutter: Cutter::new([a, b, c, d, e, f, g, h]),
-            chunks: Cache::with_weighter(items, chunk_bytes, Bytes),
+            chunks: Cache::with_weighter(chunks, chunk_bytes, Bytes),
             long_nodes: Cache::with_weighter(NODES_USUAL, node_bytes, Bytes),
+            manifests: Cache::with_weighter(manifests, manifest_bytes, Bytes),
             blobs,
         }
     }
@@ -122,6 +146,40 @@ impl Vault {
         let node = decode(&self.blobs.get(blob)?)?;
         self.long_nodes.insert(*blob, Arc::clone(&node));
         Ok(node)
+    }
+
+    /// The version `id`; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vault::chunk`]; [`Error::Newer`].
+    pub(crate) fn manifest(&self, id: &BlobId) -> Result<Option<Arc<Manifest>>> {
+        // It may have been given up since it was read.
+        if !self.blobs.contains(id)? {
+            return Ok(None);
+        }
+        if let Some(manifest) = self.manifest_read(id) {
+            return Ok(Some(manifest));
+        }
+        let (_, blob) = self.blobs.describe(id)?;
+        self.open_manifest(*id, &self.blobs.get(&blob)?).map(Some)
+    }
+
+    /// The version `id` if it was read not long ago.
+    pub(crate) fn manifest_read(&self, id: &BlobId) -> Option<Arc<Manifest>> {
+        self.manifests.get(id).map(|opened| opened.manifest)
+    }
+
+    /// Checks the version `id`, whose plaintext is `bytes`, and keeps it for a while.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manifest::open`].
+    pub(crate) fn open_manifest(&self, id: BlobId, bytes: &[u8]) -> Result<Arc<Manifest>> {
+        let manifest = Arc::new(Manifest::open(bytes)?);
+        let opened = Opened { manifest: Arc::clone(&manifest), bytes: bytes.len() as u64 };
+        self.manifests.insert(id, opened);
+        Ok(manifest)
     }
 
     /// The value under `key` in the map `root`.

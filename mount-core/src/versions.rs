@@ -1,51 +1,30 @@
 //! What is checked of versions before they are believed, and how they descend from one another.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use cairnfs_merge::{DeviceId, OpId, VersionVector, verify as rules};
 use cairnfs_store::BlobId;
 
-use crate::{Result, Role, charter::Charter, fetch::rejected, manifest::Manifest, shared::Shared};
-
-/// Where versions are found: those just fetched, and those in the store.
-pub(crate) struct Known<'a> {
-    pub(crate) new: &'a HashMap<BlobId, Arc<Manifest>>,
-    pub(crate) shared: &'a Shared,
-}
-
-impl Known<'_> {
-    /// The version `id`, if it is here.
-    pub(crate) fn find(&self, id: &BlobId) -> Result<Option<Arc<Manifest>>> {
-        if let Some(manifest) = self.new.get(id) {
-            return Ok(Some(Arc::clone(manifest)));
-        }
-        let blobs = self.shared.vault.blobs();
-        if !blobs.contains(id)? {
-            return Ok(None);
-        }
-        let (_, blob) = blobs.describe(id)?;
-        Ok(Some(Arc::new(Manifest::open(&blobs.get(&blob)?)?)))
-    }
-}
+use crate::{Result, Role, charter::Charter, fetch::rejected, manifest::Manifest, vault::Vault};
 
 /// Checks a version against its parents: what it claims to know, and whether its author might make
 /// it.
 ///
 /// Where a parent was given up for space, only its author's right to write is checked: a member
 /// with that right could then claim to know what it does not. It cannot claim that of this device,
-/// see [`agree_on`].
+/// see [`disagreements`].
 ///
 /// # Errors
 ///
 /// [`Error::Rejected`], damage in the store.
-pub(crate) fn verify(manifest: &Manifest, known: &Known<'_>) -> Result<()> {
+pub(crate) fn verify(manifest: &Manifest, vault: &Vault) -> Result<()> {
     let author = manifest.device();
     let mut parents = Vec::with_capacity(manifest.parents.len());
     for id in &manifest.parents {
-        match known.find(id)? {
+        match vault.manifest(id)? {
             Some(parent) => parents.push(parent),
             None => return verify_alone(manifest),
         }
@@ -88,83 +67,180 @@ pub(crate) fn verify_first(manifest: &Manifest, key: &[u8; 32]) -> Result<()> {
     }
 }
 
-/// Whether two versions mean the same by the operations of the device `of` that both know: both
-/// follow from one version that knows the last of them.
-///
-/// If not, that device wrote one operation twice: it was put back to an older state and went on from
-/// there. What one side has of it would look as if the other had removed it. Where versions were
-/// given up for space nobody can tell, and it is taken to be so.
-///
-/// Costs the versions that are newer than the one both follow from; where there is none, all that
-/// know the operation.
-///
-/// # Errors
-///
-/// Damage in the store.
-pub(crate) fn agree_on(
-    of: &DeviceId,
-    ours: BlobId,
-    theirs: BlobId,
-    known: &Known<'_>,
-) -> Result<bool> {
-    let (Some(our), Some(their)) = (known.find(&ours)?, known.find(&theirs)?) else {
-        return Ok(true);
-    };
-    let lamport = our.vv.get(of).min(their.vv.get(of));
-    if lamport == 0 || ours == theirs {
-        return Ok(true);
-    }
-    let mut histories = [History::default(), History::default()];
-    // Each stays here from when it is found until those that it follows from are.
-    let mut todo = BTreeMap::from([
-        ((newness(&our), ours), (our, 0)),
-        ((newness(&their), theirs), (their, 1)),
-    ]);
-    let mut reached = HashMap::from([(ours, 0), (theirs, 1)]);
-    while let Some((_, (manifest, side))) = todo.pop_last() {
-        let (mut brought, mut given_up) = (manifest.vv.get(of) == lamport, false);
-        for parent in &manifest.parents {
-            let Some(found) = known.find(parent)? else {
-                given_up = true;
-                continue;
-            };
-            if found.vv.get(of) < lamport {
-                continue;
-            }
-            brought = false;
-            match reached.insert(*parent, side) {
-                None => drop(todo.insert((newness(&found), *parent), (found, side))),
-                Some(other) if other != side => return Ok(true),
-                Some(_) => (),
-            }
-        }
-        histories[side].brought |= brought && !given_up;
-        histories[side].given_up |= given_up;
-    }
-    Ok(histories.iter().any(|history| history.given_up && !history.brought))
+/// The versions from `head` back that are here, each once, a version before those it follows from
+/// alone. Nothing is kept of them but their names.
+pub(crate) struct Ancestry<'a> {
+    vault: &'a Vault,
+    todo: VecDeque<BlobId>,
+    seen: HashSet<BlobId>,
+    /// What is covered by this is left out, and what comes before it.
+    until: Option<&'a VersionVector>,
+    head: BlobId,
 }
 
-/// As [`agree_on`], by the operations of every device that made one of the new versions or one that
-/// a new one follows from: a version that seems to be known here, as all its operations are, may be
-/// one that was made after its device was put back.
+impl<'a> Ancestry<'a> {
+    pub(crate) fn of(head: BlobId, vault: &'a Vault) -> Self {
+        let (todo, seen) = (VecDeque::from([head]), HashSet::from([head]));
+        Self { vault, todo, seen, until: None, head }
+    }
+
+    /// Only `head` and what of the rest is not covered by `known`.
+    pub(crate) fn beyond(head: BlobId, known: &'a VersionVector, vault: &'a Vault) -> Self {
+        Self { until: Some(known), ..Self::of(head, vault) }
+    }
+
+    fn find_next(&mut self) -> Result<Option<(BlobId, Arc<Manifest>)>> {
+        while let Some(id) = self.todo.pop_front() {
+            let Some(manifest) = self.vault.manifest(&id)? else { continue };
+            let is_covered = self.until.is_some_and(|known| known.dominates(&manifest.vv));
+            if is_covered && id != self.head {
+                continue;
+            }
+            let unseen = manifest.parents.iter().filter(|parent| self.seen.insert(**parent));
+            self.todo.extend(unseen);
+            return Ok(Some((id, manifest)));
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Ancestry<'_> {
+    type Item = Result<(BlobId, Arc<Manifest>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.find_next().transpose()
+    }
+}
+
+/// What of a peer's version cannot be, seen from our own.
+pub(crate) struct Doubts {
+    /// One of the versions that are new here was made by a device that did not know what is known
+    /// here that it has done: it was put back to an older state.
+    pub(crate) forgotten: bool,
+    /// Devices by whose operations the two do not mean the same, see [`disagreements`]: this one,
+    /// and those that made a version that is new here or one that a new one follows from. A version
+    /// that seems to be known here, as all its operations are, may be one that was made after its
+    /// device was put back.
+    pub(crate) disagreed: BTreeSet<DeviceId>,
+}
+
+/// Compares the version `theirs` with ours, `ours` and what it knows, on the device `me`.
 ///
 /// # Errors
 ///
 /// Damage in the store.
-pub(crate) fn agree_on_all(ours: BlobId, theirs: BlobId, known: &Known<'_>) -> Result<bool> {
-    let mut devices = BTreeSet::new();
-    for manifest in known.new.values() {
+pub(crate) fn doubts(
+    me: &DeviceId,
+    (ours, our_vv): (BlobId, &VersionVector),
+    theirs: BlobId,
+    vault: &Vault,
+) -> Result<Doubts> {
+    let mut devices = BTreeSet::from([*me]);
+    let mut forgotten = false;
+    for version in Ancestry::beyond(theirs, our_vv, vault) {
+        let (_, manifest) = version?;
         devices.insert(manifest.device());
         for parent in &manifest.parents {
-            devices.extend(known.find(parent)?.map(|parent| parent.device()));
+            devices.extend(vault.manifest(parent)?.map(|parent| parent.device()));
+        }
+        forgotten = forgotten || forgets(&manifest, our_vv, me, vault)?;
+    }
+    let disagreed = disagreements(&devices, ours, theirs, vault)?;
+    Ok(Doubts { forgotten, disagreed })
+}
+
+/// Whether the author of `manifest`, another than `me`, did not know what `ours` knows it has done.
+fn forgets(
+    manifest: &Manifest,
+    ours: &VersionVector,
+    me: &DeviceId,
+    vault: &Vault,
+) -> Result<bool> {
+    let device = manifest.device();
+    let done = ours.get(&device);
+    if device == *me || manifest.ops == 0 || manifest.vv.get(&device) <= done {
+        return Ok(false);
+    }
+    let before = known_to_parents(manifest, vault)?;
+    Ok(before.is_some_and(|before| before.get(&device) < done))
+}
+
+/// The devices among `devices` by whose operations, as far as both know them, two versions do not
+/// mean the same: there is no version that both follow from and that knows the last of them.
+///
+/// Such a device wrote one operation twice: it was put back to an older state and went on from
+/// there. What one side has of it would look as if the other had removed it. Where versions were
+/// given up for space nobody can tell, and the two are taken to agree.
+///
+/// Costs the versions that are newer than the one both follow from; where there is none, all that
+/// know the operations. Of each its name is kept meanwhile.
+///
+/// # Errors
+///
+/// Damage in the store.
+pub(crate) fn disagreements(
+    devices: &BTreeSet<DeviceId>,
+    ours: BlobId,
+    theirs: BlobId,
+    vault: &Vault,
+) -> Result<BTreeSet<DeviceId>> {
+    let (Some(our), Some(their)) = (vault.manifest(&ours)?, vault.manifest(&theirs)?) else {
+        return Ok(BTreeSet::new());
+    };
+    if ours == theirs {
+        return Ok(BTreeSet::new());
+    }
+    let mut open: Vec<Question> = devices
+        .iter()
+        .map(|of| Question::new(*of, our.vv.get(of).min(their.vv.get(of))))
+        .filter(|question| question.lamport > 0)
+        .collect();
+    let mut todo = BinaryHeap::from([(newness(&our), ours), (newness(&their), theirs)]);
+    let mut reached = HashMap::from([(ours, Reached::Ours), (theirs, Reached::Theirs)]);
+    while let Some((_, id)) = todo.pop().filter(|_| !open.is_empty()) {
+        let Some(side) = reached.get(&id).copied().filter(|side| *side != Reached::Both) else {
+            continue;
+        };
+        let Some(manifest) = vault.manifest(&id)? else { continue };
+        let mut parents = Vec::with_capacity(manifest.parents.len());
+        for parent in &manifest.parents {
+            parents.push((*parent, vault.manifest(parent)?));
+        }
+        let vvs: Vec<_> = parents.iter().map(|(_, found)| Some(&found.as_ref()?.vv)).collect();
+        open.iter_mut().for_each(|question| question.note(side, &manifest.vv, &vvs));
+        for (parent, found) in parents {
+            let Some(found) = found else { continue };
+            if !open.iter().any(|question| question.is_known_to(&found.vv)) {
+                continue;
+            }
+            match reached.insert(parent, side) {
+                None => todo.push((newness(&found), parent)),
+                Some(before) if before == side => (),
+                Some(_) => {
+                    // Those before it know no more than it does.
+                    reached.insert(parent, Reached::Both);
+                    open.retain(|question| !question.is_known_to(&found.vv));
+                }
+            }
         }
     }
-    for device in &devices {
-        if !agree_on(device, ours, theirs, known)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    Ok(open.into_iter().filter(|it| !it.may_be_given_up()).map(|it| it.of).collect())
+}
+
+/// From which of two versions another was reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Ours,
+    Theirs,
+    Both,
+}
+
+/// Whether two versions follow from one that knows an operation.
+struct Question {
+    of: DeviceId,
+    lamport: u64,
+    ours: History,
+    theirs: History,
 }
 
 /// What was seen of one side's versions that know an operation.
@@ -176,29 +252,36 @@ struct History {
     given_up: bool,
 }
 
+impl Question {
+    fn new(of: DeviceId, lamport: u64) -> Self {
+        Self { of, lamport, ours: History::default(), theirs: History::default() }
+    }
+
+    fn is_known_to(&self, vv: &VersionVector) -> bool {
+        vv.get(&self.of) >= self.lamport
+    }
+
+    /// Takes note of a version that knows `vv`; of a parent that is not here there is nothing.
+    fn note(&mut self, side: Reached, vv: &VersionVector, parents: &[Option<&VersionVector>]) {
+        if !self.is_known_to(vv) {
+            return;
+        }
+        let given_up = parents.iter().any(Option::is_none);
+        let was_known = parents.iter().flatten().any(|vv| self.is_known_to(vv));
+        let brought = vv.get(&self.of) == self.lamport && !was_known && !given_up;
+        let history = if side == Reached::Ours { &mut self.ours } else { &mut self.theirs };
+        history.brought |= brought;
+        history.given_up |= given_up;
+    }
+
+    fn may_be_given_up(&self) -> bool {
+        [&self.ours, &self.theirs].iter().any(|history| history.given_up && !history.brought)
+    }
+}
+
 /// Greater for a version than for those it follows from, or the same.
 fn newness(manifest: &Manifest) -> u64 {
     manifest.vv.max_lamport()
-}
-
-/// Whether one of the new versions was made by a device that did not know what `ours` knows it has
-/// done: it was put back to an older state.
-///
-/// # Errors
-///
-/// Damage in the store.
-pub(crate) fn any_forgot(ours: &VersionVector, me: &DeviceId, known: &Known<'_>) -> Result<bool> {
-    for manifest in known.new.values() {
-        let device = manifest.device();
-        let done = ours.get(&device);
-        if device == *me || manifest.ops == 0 || manifest.vv.get(&device) <= done {
-            continue;
-        }
-        if known_to_parents(manifest, known)?.is_some_and(|before| before.get(&device) < done) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The newest version that both `ours` and `theirs` follow from, if its like is still here.
@@ -209,28 +292,21 @@ pub(crate) fn any_forgot(ours: &VersionVector, me: &DeviceId, known: &Known<'_>)
 pub(crate) fn fork(
     ours: BlobId,
     theirs: BlobId,
-    known: &Known<'_>,
+    vault: &Vault,
 ) -> Result<Option<(BlobId, Arc<Manifest>)>> {
-    let theirs: HashSet<BlobId> = ancestors(theirs, known)?.into_iter().map(|(id, _)| id).collect();
-    let mut common = ancestors(ours, known)?;
-    common.retain(|(id, _)| theirs.contains(id));
-    Ok(common.into_iter().max_by_key(|(id, it)| (it.vv.max_lamport(), it.time, *id)))
-}
-
-/// A version and all before it that are here.
-fn ancestors(head: BlobId, known: &Known<'_>) -> Result<Vec<(BlobId, Arc<Manifest>)>> {
-    let mut todo = vec![head];
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    while let Some(id) = todo.pop() {
-        if seen.insert(id)
-            && let Some(manifest) = known.find(&id)?
-        {
-            todo.extend(&manifest.parents);
-            found.push((id, manifest));
+    let theirs = Ancestry::of(theirs, vault).map(|version| Ok(version?.0));
+    let theirs: HashSet<BlobId> = theirs.collect::<Result<_>>()?;
+    let mut newest: Option<(BlobId, Arc<Manifest>)> = None;
+    for version in Ancestry::of(ours, vault) {
+        let (id, manifest) = version?;
+        let age = |id, it: &Manifest| (it.vv.max_lamport(), it.time, id);
+        let is_newer =
+            newest.as_ref().is_none_or(|(other, it)| age(id, &manifest) >= age(*other, it));
+        if theirs.contains(&id) && is_newer {
+            newest = Some((id, manifest));
         }
     }
-    Ok(found)
+    Ok(newest)
 }
 
 /// Said where two versions know the same operations and hold different things.
@@ -259,11 +335,11 @@ pub(crate) fn joined(ours: &Charter, theirs: &Charter) -> Charter {
 /// Damage in the store.
 pub(crate) fn known_to_parents(
     manifest: &Manifest,
-    known: &Known<'_>,
+    vault: &Vault,
 ) -> Result<Option<VersionVector>> {
     let mut vv = VersionVector::new();
     for id in &manifest.parents {
-        match known.find(id)? {
+        match vault.manifest(id)? {
             Some(parent) => vv.join(&parent.vv),
             None => return Ok(None),
         }

@@ -15,8 +15,8 @@
 //! 1. A bucket is shared on a connection only if the peer's key is that of a member and the peer
 //!    has shown that it has the bucket's secret.
 //! 2. What a peer asks for is given only if it is a member at that moment.
-//! 3. What a peer makes this device keep is bounded, whatever it sends; versions that were missed
-//!    only by how many there may be (`VERSIONS_MAX` in mount-core).
+//! 3. What a peer makes this device keep in memory is bounded, whatever it sends; of versions that
+//!    were missed that is the names, of so many as there may be (`VERSIONS_MAX` in mount-core).
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -16,11 +16,14 @@
 //!    was cut off; unless what it brought was given up meanwhile, which [`Fetch::is_whole`] tells.
 //!    What is here and cannot be read is fetched anew, and no fault of the peer's.
 //! 3. Nothing is believed of a version before it was verified against its parents.
+//! 4. Of versions that were missed only the names are held in memory. What they say lies in the
+//!    store, where nothing refers to it before the head is merged, and is read again from there.
 
+mod queue;
 mod walk;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     fmt,
     sync::{
         Arc,
@@ -32,18 +35,22 @@ use cairnfs_merge::VersionVector;
 use cairnfs_store::{BlobId, SealedBlob, map::Root};
 use crossbeam_channel::{Sender, bounded};
 
-use self::walk::{Need, Place};
+use self::{
+    queue::VersionQueue,
+    walk::{Need, Place},
+};
 use crate::{
     Error, Result, VersionId,
     manifest::Manifest,
     shared::Shared,
     tree::BaseTree,
-    versions::{self, Known},
+    versions::{self, Ancestry},
     writer::Command,
 };
 
-/// More versions than are ever fetched at once.
-const VERSIONS_MAX: usize = 1 << 20;
+/// More versions than an honest peer ever has us lack at one time: what it hinted at, and a few for
+/// each device.
+const LACKING_VERSIONS_MAX: usize = 1 << 16;
 
 /// A version that is being fetched. Drive it with [`Fetch::wanted`] and [`Fetch::supply`] until
 /// [`Fetch::is_complete`], then hand it to [`Mount::merge_from`](crate::Mount::merge_from).
@@ -71,12 +78,12 @@ pub struct Fetch {
     ready: VecDeque<BlobId>,
     /// Lacking, with what each is needed for.
     lacking: HashMap<BlobId, Vec<Need>>,
-    /// Versions that are not covered by what is known here.
-    versions: HashMap<BlobId, Arc<Manifest>>,
+    /// The versions to be looked at.
+    versions: VersionQueue,
+    /// The head, once it is here.
+    manifest: Option<Arc<Manifest>>,
     /// What is here and could not be read: what comes takes its place.
     rotten: HashSet<BlobId>,
-    /// Versions before them that nobody has any more.
-    given_up: HashSet<BlobId>,
     /// Nodes of files' maps that were looked at; of one that mends, everything.
     walked: HashSet<BlobId>,
     progress: FetchProgress,
@@ -150,12 +157,12 @@ impl Fetch {
             mends: false,
             closed: Arc::default(),
             phase: Phase::Versions,
-            todo: vec![Need::Version(BlobId(head))],
+            todo: Vec::new(),
             ready: VecDeque::new(),
             lacking: HashMap::new(),
-            versions: HashMap::new(),
+            versions: VersionQueue::of(BlobId(head)),
+            manifest: None,
             rotten: HashSet::new(),
-            given_up: HashSet::new(),
             walked: HashSet::new(),
             progress: FetchProgress::default(),
         }
@@ -182,8 +189,9 @@ impl Fetch {
     /// one after the other. Only a hint; what is not an ancestor is not merged.
     pub fn expect_ancestors(&mut self, ids: &[VersionId]) {
         if self.phase == Phase::Versions && !self.is_first() {
-            let room = VERSIONS_MAX.saturating_sub(self.todo.len());
-            self.todo.extend(ids.iter().take(room).map(|id| Need::Version(BlobId(*id))));
+            for id in ids.iter().take(LACKING_VERSIONS_MAX / 2) {
+                self.versions.hint(BlobId(*id));
+            }
         }
     }
 
@@ -195,11 +203,9 @@ impl Fetch {
     /// Damage, [`Error::Io`], [`Error::Rejected`], [`Error::Stopped`].
     pub fn wanted(&mut self, max: usize) -> Result<Vec<[u8; 32]>> {
         while self.ready.len() < max {
-            // Nothing else is ordered by it.
-            if self.closed.load(Ordering::Relaxed) {
-                return Err(Error::Stopped);
-            }
-            match self.todo.pop() {
+            self.check_wanted()?;
+            let next = self.todo.pop().or_else(|| self.versions.pop().map(Need::Version));
+            match next {
                 Some(need) => self.look_at(need)?,
                 None if self.phase == Phase::Versions && self.lacking.is_empty() => {
                     self.begin_tree()?;
@@ -210,6 +216,11 @@ impl Fetch {
         let count = max.min(self.ready.len());
         self.progress.lacking = self.lacking.len() as u64;
         Ok(self.ready.drain(..count).map(|id| id.0).collect())
+    }
+
+    fn check_wanted(&self) -> Result<()> {
+        // Nothing else is ordered by it.
+        if self.closed.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
     }
 
     /// Takes blobs that the peer sent, in any order.
@@ -282,9 +293,7 @@ impl Fetch {
             let id = BlobId(*id);
             match self.lacking.remove(&id).as_deref() {
                 Some(_) if self.mends => self.progress.unavailable += 1,
-                Some([Need::Version(_), ..]) if id != self.head => {
-                    self.given_up.insert(id);
-                }
+                Some([Need::Version(_), ..]) if id != self.head => (),
                 Some(_) => return Err(rejected("its peer does not have all of it")),
                 None => return Err(rejected("an answer to what was not asked")),
             }
@@ -295,7 +304,8 @@ impl Fetch {
     /// Whether everything is here, but for what is [unavailable](FetchProgress::unavailable).
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.phase == Phase::Tree && self.todo.is_empty() && self.lacking.is_empty()
+        let nothing_left = self.todo.is_empty() && self.versions.is_empty();
+        self.phase == Phase::Tree && nothing_left && self.lacking.is_empty()
     }
 
     /// How far it has got.
@@ -309,21 +319,13 @@ impl Fetch {
         self.known.is_empty()
     }
 
-    /// The head, once it is here and verified.
+    /// The head, once it is here.
     pub(crate) fn manifest(&self) -> Option<Arc<Manifest>> {
-        self.versions.get(&self.head).cloned()
-    }
-
-    /// What the versions that were fetched know.
-    pub(crate) fn versions(&self) -> &HashMap<BlobId, Arc<Manifest>> {
-        &self.versions
+        self.manifest.clone()
     }
 
     fn look_at(&mut self, need: Need) -> Result<()> {
         match &need {
-            Need::Version(id) if self.versions.contains_key(id) || self.given_up.contains(id) => {
-                return Ok(());
-            }
             Need::TreeNode(place) if self.is_ours(self.ours.root, place)? => return Ok(()),
             Need::FileNode(place, ours) => {
                 if self.walked.contains(&place.blob.id) || self.is_ours(*ours, place)? {
@@ -351,11 +353,16 @@ impl Fetch {
                 return Err(rotten_again(&id));
             }
         }
-        let needs = self.lacking.entry(id).or_insert_with(|| {
-            self.ready.push_back(id);
-            Vec::new()
-        });
-        needs.push(need);
+        if self.phase == Phase::Versions && self.lacking.len() >= LACKING_VERSIONS_MAX {
+            return Err(rejected("a version that follows from too many at once"));
+        }
+        match self.lacking.entry(id) {
+            Entry::Occupied(needs) => needs.into_mut().push(need),
+            Entry::Vacant(none) => {
+                self.ready.push_back(id);
+                none.insert(vec![need]);
+            }
+        }
         Ok(())
     }
 
@@ -379,17 +386,26 @@ impl Fetch {
 
     fn begin_tree(&mut self) -> Result<()> {
         let head = self.manifest().ok_or_else(|| rejected("there is no such version"))?;
-        let known = Known { new: &self.versions, shared: &self.shared };
         if self.is_first() {
             versions::verify_first(&head, &self.shared.key)?;
         } else {
-            for manifest in self.versions.values() {
-                versions::verify(manifest, &known)?;
-            }
+            self.verify_versions()?;
         }
         self.phase = Phase::Tree;
         let root = head.root.0.map(|blob| Place { blob, under: None });
         self.todo.extend(root.map(Need::TreeNode));
+        Ok(())
+    }
+
+    /// Invariant 3. What was only hinted at and does not come before the head is left alone.
+    fn verify_versions(&mut self) -> Result<()> {
+        // Each was seen once; the walk below has a list of its own.
+        self.versions = VersionQueue::default();
+        for version in Ancestry::beyond(self.head, &self.known, &self.shared.vault) {
+            self.check_wanted()?;
+            let (_, manifest) = version?;
+            versions::verify(&manifest, &self.shared.vault)?;
+        }
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cairnfs_merge::{Node, NodeId, Tree, verify};
 use cairnfs_store::{BlobId, BlobRef, Error as StoreError, map::MapNode, map::Root};
 
-use super::{Fetch, VERSIONS_MAX, distrust, rejected};
+use super::{Fetch, distrust, rejected};
 use crate::{
     Result,
     file::{Data, FILE_BYTES_MAX},
@@ -139,10 +139,7 @@ impl Fetch {
     }
 
     fn expand_version(&mut self, id: BlobId) -> Result<bool> {
-        let blobs = Arc::clone(self.shared.vault.blobs());
-        let read = blobs.describe(&id).and_then(|(_, blob)| blobs.get(&blob));
-        let Some(bytes) = self.readable(&id, read)? else { return Ok(false) };
-        let manifest = Manifest::open(&bytes).map_err(distrust)?;
+        let Some(manifest) = self.load_version(id)? else { return Ok(false) };
         if manifest.bucket != self.shared.bucket {
             return Err(rejected("a version of another bucket"));
         }
@@ -150,24 +147,34 @@ impl Fetch {
         if id != self.head && self.known.dominates(&manifest.vv) {
             return Ok(true);
         }
-        if self.versions.len() >= VERSIONS_MAX {
-            return Err(rejected("more versions than any bucket has"));
-        }
         if self.mends {
             let root = manifest.root.0.map(|blob| Place { blob, under: None });
             self.todo.extend(root.map(Need::TreeNode));
             for parent in &manifest.parents {
                 // What was given up for space is not missed.
-                if blobs.contains(parent)? {
-                    self.todo.push(Need::Version(*parent));
+                if self.shared.vault.blobs().contains(parent)? {
+                    self.versions.need(*parent)?;
                 }
             }
         } else if !self.is_first() {
             // A device that has just joined believes who invited it, and needs no history.
-            self.todo.extend(manifest.parents.iter().map(|id| Need::Version(*id)));
+            manifest.parents.iter().try_for_each(|parent| self.versions.need(*parent))?;
         }
-        self.versions.insert(id, Arc::new(manifest));
+        if id == self.head {
+            self.manifest = Some(manifest);
+        }
         Ok(true)
+    }
+
+    /// The version `id`; `None` if it is damaged here.
+    fn load_version(&self, id: BlobId) -> Result<Option<Arc<Manifest>>> {
+        let vault = &self.shared.vault;
+        if let Some(manifest) = vault.manifest_read(&id) {
+            return Ok(Some(manifest));
+        }
+        let read = vault.blobs().describe(&id).and_then(|(_, blob)| vault.blobs().get(&blob));
+        let Some(bytes) = self.readable(&id, read)? else { return Ok(None) };
+        vault.open_manifest(id, &bytes).map(Some).map_err(distrust)
     }
 
     /// An entry of the tree's map.
@@ -193,8 +200,8 @@ impl Fetch {
     }
 
     fn expand_node(&mut self, id: &NodeId, node: &Node<Data>) -> Result<()> {
-        let vv = self.manifest().map(|head| head.vv.clone()).unwrap_or_default();
-        verify::node(&vv, id, node).map_err(|reject| rejected(&reject.to_string()))?;
+        let Some(head) = &self.manifest else { return Err(rejected("a tree without a version")) };
+        verify::node(&head.vv, id, node).map_err(|reject| rejected(&reject.to_string()))?;
         let ours = self.ours.node(id)?;
         let our_maps: Vec<Root> = ours
             .iter()

@@ -1,6 +1,6 @@
 //! Calls of those who sync: versions to give, versions to fetch, merging, members and settings.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use cairnfs_store::{BlobId, Secret};
 use crossbeam_channel::{Sender, bounded};
@@ -10,7 +10,6 @@ use super::Mount;
 use crate::{
     BucketId, Error, Fetch, MergeOutcome, Observer, Result, Role, Settings, VersionId,
     manifest::Member,
-    versions::Known,
     writer::{CharterChange, Command},
 };
 
@@ -56,9 +55,7 @@ impl Mount {
         if self.shared().core.read().head.manifest.id.0 == *id {
             return Ok(true);
         }
-        let none = HashMap::new();
-        let known = Known { new: &none, shared: self.shared() };
-        match known.find(&BlobId(*id))? {
+        match self.shared().vault.manifest(&BlobId(*id))? {
             Some(theirs) => self.shared().knows_all_of(&theirs),
             None => Ok(false),
         }
@@ -76,12 +73,11 @@ impl Mount {
         have: &[VersionId],
         max: usize,
     ) -> Result<Vec<VersionId>> {
-        let none = HashMap::new();
-        let known = Known { new: &none, shared: self.shared() };
+        let vault = &self.shared().vault;
         let head = BlobId(*head);
         let mut known_there = cairnfs_merge::VersionVector::new();
         for id in have {
-            if let Some(manifest) = known.find(&BlobId(*id))? {
+            if let Some(manifest) = vault.manifest(&BlobId(*id))? {
                 known_there.join(&manifest.vv);
             }
         }
@@ -92,7 +88,7 @@ impl Mount {
             if !seen.insert(id) {
                 continue;
             }
-            match known.find(&id)? {
+            match vault.manifest(&id)? {
                 Some(manifest) if known_there.dominates(&manifest.vv) => (),
                 Some(manifest) => {
                     found.push(id.0);

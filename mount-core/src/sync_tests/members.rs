@@ -1,6 +1,6 @@
 //! What each role may do, and what strangers may not.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use cairnfs_store::open;
 use parking_lot::Mutex;
@@ -8,9 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{DIR, ME, Peer, keys, store_options, sync, two};
 use crate::{
-    Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId,
-    manifest::Manifest,
-    versions::{self, Known},
+    Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId, manifest::Manifest, versions,
 };
 
 #[test]
@@ -129,17 +127,16 @@ fn what_readers_publish_is_rejected() {
     let c = a.invite(Role::Reader);
     a.mount().publish().unwrap();
     // No program of ours makes such a version for a reader.
-    let (shared, none) = (a.mount().shared(), HashMap::new());
-    let known = Known { new: &none, shared };
+    let shared = a.mount().shared();
     let head = shared.core.read().head.manifest.id;
     let by = |author: &Peer| Manifest {
         author: author.key.public(),
         incarnation: 0,
         parents: vec![head],
         ops: 0,
-        ..known.find(&head).unwrap().unwrap().as_ref().clone()
+        ..shared.vault.manifest(&head).unwrap().unwrap().as_ref().clone()
     };
-    versions::verify(&by(&b), &known).unwrap();
-    let result = versions::verify(&by(&c), &known);
+    versions::verify(&by(&b), &shared.vault).unwrap();
+    let result = versions::verify(&by(&c), &shared.vault);
     assert!(matches!(result, Err(Error::Rejected { .. })), "{result:?}");
 }

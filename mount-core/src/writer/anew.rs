@@ -19,7 +19,7 @@ use crate::{
     shared::{HeadState, Shared},
     tree::{BaseTree, Layer, LiveTree, map_edits},
     vault::Sealer,
-    versions::{self, CANNOT_GO_ON, Known},
+    versions::{self, CANNOT_GO_ON},
 };
 
 /// What the operations of a device since a fork are called instead.
@@ -78,8 +78,7 @@ impl Writer {
             let core = shared.core.read();
             (core.head.clone(), core.tree.base().clone())
         };
-        let known = Known { new: fetched.versions(), shared: &shared };
-        let fork = versions::fork(ours.manifest.id, BlobId(fetched.head()), &known)?;
+        let fork = versions::fork(ours.manifest.id, BlobId(fetched.head()), &shared.vault)?;
         let (fork_id, fork) = fork.ok_or_else(|| rejected(CANNOT_GO_ON))?;
         let (me, incarnation) = (self.device_id(&ours), ours.incarnation.saturating_add(1));
         let anew = device_id(&self.device.public(), incarnation);

@@ -37,7 +37,7 @@ use crate::{
     text::Texts,
     tree::{BaseTree, Layer, LiveTree, keys, map_edits},
     vault::Sealer,
-    versions::{self, Known},
+    versions::{self, Doubts},
 };
 
 /// How often what was changed here is published before a merge, while it goes on changing.
@@ -72,7 +72,7 @@ impl Writer {
         let theirs = theirs.ok_or_else(|| rejected("it was not fetched whole"))?;
         let shared = Arc::clone(&self.shared);
         let ours = shared.core.read().head.clone();
-        if self.agree(fetched, &ours)? && shared.knows_all_of(&theirs)? {
+        if shared.knows_all_of(&theirs)? && fetched.is_whole() && self.agrees(fetched, &ours)? {
             return shared.outcome(MergeStep::Nothing);
         }
         let charter = versions::joined(&ours.charter, &theirs.charter);
@@ -82,16 +82,22 @@ impl Writer {
             shared.suspend_writing();
         }
         self.settle_local(theirs.vv.max_lamport())?;
+        // What was given up is not found, and would seem to be long past.
+        if !fetched.is_whole() {
+            return Err(Error::Busy);
+        }
         let (ours, base) = {
             let core = shared.core.read();
             (core.head.clone(), core.tree.base().clone())
         };
-        if !self.agree(fetched, &ours)? {
+        let (me, head) = (self.device_id(&ours), BlobId(fetched.head()));
+        let Doubts { forgotten, disagreed } =
+            versions::doubts(&me, (ours.manifest.id, &ours.vv), head, &shared.vault)?;
+        if disagreed.contains(&me) {
             self.begin_anew(fetched)?;
             return self.merge(fetched);
         }
-        let known = Known { new: fetched.versions(), shared: &shared };
-        if versions::any_forgot(&ours.vv, &self.device_id(&ours), &known)? {
+        if forgotten {
             // It will see that when it fetches from here, and go on under another name.
             log::warn!("forgot version={}", hex8(&fetched.head()));
             return shared.outcome(MergeStep::Nothing);
@@ -104,15 +110,12 @@ impl Writer {
             Relation::Behind => MergeStep::FastForward,
             Relation::Concurrent => MergeStep::Merged,
         };
-        if !versions::agree_on_all(ours.manifest.id, BlobId(fetched.head()), &known)? {
+        if !disagreed.is_empty() {
             return Err(rejected(versions::WRITTEN_TWICE));
         }
         if step == MergeStep::Merged && !may_write {
             // Somebody who may write will merge the two.
             return shared.outcome(MergeStep::Nothing);
-        }
-        if !fetched.is_whole() {
-            return Err(Error::Busy);
         }
         let result = self.join_and_write(fetched, &theirs, &ours, &base, step);
         if result.is_err() {
@@ -166,10 +169,10 @@ impl Writer {
     }
 
     /// Whether they mean the same by this device's operations as it does itself.
-    fn agree(&self, fetched: &Fetch, ours: &HeadState) -> Result<bool> {
-        let known = Known { new: fetched.versions(), shared: &self.shared };
-        let theirs = BlobId(fetched.head());
-        versions::agree_on(&self.device_id(ours), ours.manifest.id, theirs, &known)
+    fn agrees(&self, fetched: &Fetch, ours: &HeadState) -> Result<bool> {
+        let (me, theirs) = ([self.device_id(ours)].into(), BlobId(fetched.head()));
+        let vault = &self.shared.vault;
+        Ok(versions::disagreements(&me, ours.manifest.id, theirs, vault)?.is_empty())
     }
 
     /// Steps 2 and 3. Nothing fails after the barrier: what is live would go on from the version
@@ -201,8 +204,7 @@ impl Writer {
             let landing = Landing { head, base: their_tree, nodes, index, first };
             return Ok((landing, carried));
         }
-        let known = Known { new: fetched.versions(), shared: &shared };
-        if let Some(parents) = versions::known_to_parents(theirs, &known)? {
+        if let Some(parents) = versions::known_to_parents(theirs, &shared.vault)? {
             verify::no_new_cycle(&their_tree, &parents)?
                 .map_err(|reject| rejected(&reject.to_string()))?;
         }
