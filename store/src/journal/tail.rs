@@ -28,6 +28,15 @@ pub(crate) struct TailState {
     pub(crate) pending: Vec<u8>,
 }
 
+impl TailState {
+    fn batch_ended(&mut self) {
+        self.before = HashMap::new();
+        // A batch of a large file leaves a buffer that an idle daemon has no use for. Not before its
+        // end: each time that some of it is written the memory would come anew from the kernel.
+        self.pending.shrink_to(64 << 10);
+    }
+}
+
 impl Tail {
     pub(crate) fn new(base: Pos) -> Self {
         let state =
@@ -72,10 +81,7 @@ impl Tail {
 
     /// The open batch is durable.
     pub(crate) fn batch_saved(&self) {
-        let mut state = self.state.write();
-        state.before = HashMap::new();
-        // A batch of a large file leaves a buffer that an idle daemon has no use for.
-        state.pending.shrink_to(64 << 10);
+        self.state.write().batch_ended();
     }
 
     /// The open batch, which was `entries`, is dropped: what was put again is where it was before.
@@ -88,6 +94,8 @@ impl Tail {
         }
         let before = std::mem::take(&mut state.before);
         state.map.extend(before);
+        state.pending.clear();
+        state.batch_ended();
     }
 
     /// Makes records findable that are in the file already.
