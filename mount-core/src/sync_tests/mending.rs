@@ -19,6 +19,12 @@ fn damage(peer: &Peer) -> Vec<String> {
     damage
 }
 
+/// How long the log in `pack` is. It is written ahead with zeros if there was a pause.
+fn written_bits(peer: &Peer, pack: &Path) -> u64 {
+    let bytes = peer.disk.content(pack).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 * 8
+}
+
 /// Two devices with the same files, two versions of each; the one that is to suffer has stopped.
 fn filled() -> (Peer, Peer) {
     let (mut a, b) = two();
@@ -101,8 +107,7 @@ fn damage_below_damage_is_mended_too() {
 fn what_the_other_device_lacks_too_is_passed_over() {
     let (mut a, b) = filled();
     let pack = Path::new(DIR).join("packs/00000001.pack");
-    let bits = a.disk.content(&pack).unwrap().len() as u64 * 8;
-    a.disk.flip_bit(&pack, bits / 4);
+    a.disk.flip_bit(&pack, written_bits(&a, &pack) / 2);
     a.start_on(a.disk.clone());
     let mut fetch = a.mount().mend().unwrap();
     let mut lacking = 0;
@@ -129,19 +134,14 @@ fn what_is_damaged_here_of_a_version_is_fetched_anew_and_not_blamed_on_the_peer(
     b.mount().publish().unwrap();
     let head = b.mount().head().unwrap();
     let pack = Path::new(DIR).join("packs/00000001.pack");
-    // The log is written ahead with zeros.
-    let written = |peer: &Peer| {
-        let bytes = peer.disk.content(&pack).unwrap();
-        bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 * 8
-    };
-    let begin = written(&a);
+    let begin = written_bits(&a, &pack);
     drop(a.fetch(&b, head).unwrap());
     // A save covers what came.
     a.write("own", "a");
     a.mount().stop().unwrap();
     a.mount = None;
     let disk = a.disk.clone();
-    let end = written(&a);
+    let end = written_bits(&a, &pack);
     let mut healed = 0;
     for n in 0..60 {
         let rotten = disk.crash(1);
