@@ -45,7 +45,7 @@ fn catch_up(to: &Mount, from: &Mount, cut_after: Option<u64>) -> (u64, u64) {
         let wanted = fetch.wanted(16).unwrap();
         let blobs: Vec<_> =
             wanted.iter().map(|id| from.sealed(id).unwrap().expect("it is all there")).collect();
-        fetch.supply(&blobs).unwrap();
+        fetch.supply(blobs).unwrap();
         most = most.max(held_bytes());
         if cut_after.is_some_and(|blobs| fetch.progress().blobs >= blobs) {
             return (most - before, fetch.progress().blobs);

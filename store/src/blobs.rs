@@ -13,7 +13,7 @@ use crate::journal::tail::Tail;
 use crate::journal::{Loc, Pos};
 use crate::keys::KeyRing;
 use crate::order::{self, Mutex};
-use crate::{BlobId, BlobRef, Error, Kind, Result, SealedBlob, seal};
+use crate::{BlobId, BlobRef, CheckedBlob, Error, Kind, Result, SealedBlob, seal};
 
 /// The readers' side of a store. Blobs can be read as soon as they are put, saved or not.
 pub struct Blobs {
@@ -94,6 +94,20 @@ impl Blobs {
     /// [`Error::Index`].
     pub fn contains(&self, id: &BlobId) -> Result<bool> {
         Ok(self.find(id)?.is_some())
+    }
+
+    /// Opens a record that a peer sealed, and sees whether its content has its name.
+    ///
+    /// Costs a pass of the cipher and two of BLAKE3, of whoever calls: the appender's owner is
+    /// spared it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forged`] if it is not what it claims; [`Error::UnknownEpoch`] if no secret here opens
+    /// it.
+    pub fn check(&self, sealed: SealedBlob) -> Result<CheckedBlob> {
+        seal::open_foreign(&self.keys, sealed.as_bytes())?;
+        Ok(CheckedBlob::new(sealed))
     }
 
     /// What the blob is for, and its length.

@@ -60,7 +60,7 @@ pub use id::{BlobId, BlobRef, Kind, Seq};
 pub use keys::{DeviceKey, KeyRing, Secret};
 pub use open::{Opened, Options, RecoveryReport, create, open};
 pub use seal::{BLOB_BYTES_MAX, Cipher};
-pub use sealed::SealedBlob;
+pub use sealed::{CheckedBlob, SealedBlob};
 
 /// A check against rot: the first 8 bytes of BLAKE3.
 pub(crate) fn check8(bytes: &[u8]) -> [u8; 8] {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::journal::record::Header;
 use crate::{BlobId, BlobRef, Error, Kind, Result};
 
-/// One record, not yet believed: [`crate::Appender::put_sealed`] opens and checks it.
+/// One record, not yet believed: [`crate::Blobs::check`] opens it and looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct SealedBlob {
@@ -47,6 +47,28 @@ impl SealedBlob {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+}
+
+/// A record that was opened, and whose content has the name that it claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedBlob(SealedBlob);
+
+impl CheckedBlob {
+    pub(crate) const fn new(checked: SealedBlob) -> Self {
+        Self(checked)
+    }
+
+    /// Its bytes, as they were sealed.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// Its name, and the length.
+    #[must_use]
+    pub const fn blob(&self) -> BlobRef {
+        self.0.at
     }
 }
 

@@ -345,6 +345,7 @@ fn a_damaged_blob_is_healed_by_a_peers_copy() {
     let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
     assert!(matches!(opened.blobs.get(victim), Err(Error::Corrupt { .. })));
     let mut appender = opened.appender;
+    let copy = opened.blobs.check(copy).unwrap();
     assert_eq!(appender.put_sealed(&copy).unwrap(), *victim);
     assert!(opened.blobs.get(victim).is_err(), "put_sealed does not look at what it has");
     appender.heal(&copy).unwrap();

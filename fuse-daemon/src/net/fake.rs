@@ -408,16 +408,16 @@ impl Fetching for FakeFetch {
         Ok(ids)
     }
 
-    fn supply(&mut self, blobs: &[Vec<u8>]) -> Result<()> {
+    fn supply(&mut self, blobs: Vec<Vec<u8>>) -> Result<()> {
         if self.bucket.state.lock().no_space {
             return Err(Error::NoSpace);
         }
         for blob in blobs {
-            let id = name_of(blob);
+            let id = name_of(&blob);
             if self.bucket.state.lock().too_large == Some(id) {
                 return Err(Error::NoSpace);
             }
-            if let Some(version) = decode(blob)
+            if let Some(version) = decode(&blob)
                 && !self.bucket.state.lock().secrets.contains_key(&version.epoch)
             {
                 return Err(Error::MissingSecret { epoch: version.epoch });
@@ -425,9 +425,9 @@ impl Fetching for FakeFetch {
             if !self.asked.remove(&id) {
                 return Err(Error::Rejected { why: "not what was asked for".into() });
             }
-            self.bucket.state.lock().blobs.insert(id, blob.clone());
             self.progress.blobs += 1;
             self.progress.bytes += blob.len() as u64;
+            self.bucket.state.lock().blobs.insert(id, blob);
             self.lacking(id);
         }
         Ok(())

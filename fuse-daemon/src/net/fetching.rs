@@ -301,7 +301,7 @@ impl Blobs<'_> {
         self.blobs_in_flight -= came;
         let blobs: Vec<Vec<u8>> = blobs.into_iter().map(ByteBuf::into_vec).collect();
         if !blobs.is_empty() {
-            self.fetching.supply(&blobs)?;
+            self.fetching.supply(blobs)?;
         }
         if !missing.is_empty() {
             self.fetching.unavailable(&missing).map_err(|err| match err {

@@ -41,7 +41,7 @@ pub(super) trait Fetching {
     fn give_up_when(&mut self, closed: Arc<AtomicBool>);
     fn expect_ancestors(&mut self, ids: &[VersionId]);
     fn wanted(&mut self, max: usize) -> Result<Vec<[u8; 32]>>;
-    fn supply(&mut self, blobs: &[Vec<u8>]) -> Result<()>;
+    fn supply(&mut self, blobs: Vec<Vec<u8>>) -> Result<()>;
     fn unavailable(&mut self, ids: &[[u8; 32]]) -> Result<()>;
     fn is_complete(&self) -> bool;
     fn progress(&self) -> FetchProgress;
@@ -147,7 +147,7 @@ impl Fetching for MountFetch {
         self.fetch.wanted(max)
     }
 
-    fn supply(&mut self, blobs: &[Vec<u8>]) -> Result<()> {
+    fn supply(&mut self, blobs: Vec<Vec<u8>>) -> Result<()> {
         self.fetch.supply(blobs)
     }
 

@@ -6,19 +6,22 @@
 //!                   then what its entries lie in: long nodes, the maps of files, chunks
 //! ```
 //!
-//! Pure but for reading the store: whoever drives it has the connection.
+//! Whoever drives it has the connection. What came is opened and checked here, and put by the writer
+//! while more is received (`keeping`).
 //!
 //! # Invariants
 //!
 //! 1. What a peer sent is kept only after it was opened and found to be what its name says.
 //! 2. A part of the tree is passed over only if it is a part of our own version, which is whole; or
-//!    if it is a chunk that is here. So a fetch that ends is complete, however often one before it
-//!    was cut off; unless what it brought was given up meanwhile, which [`Fetch::is_whole`] tells.
-//!    What is here and cannot be read is fetched anew, and no fault of the peer's.
+//!    if it is a chunk that is here, or on its way to the writer. So a fetch that ends is complete,
+//!    however often one before it was cut off; unless what it brought was given up meanwhile, which
+//!    [`Fetch::is_whole`] tells. What is here and cannot be read is fetched anew, and no fault of
+//!    the peer's.
 //! 3. Nothing is believed of a version before it was verified against its parents.
 //! 4. Of versions that were missed only the names are held in memory. What they say lies in the
 //!    store, where nothing refers to it before the head is merged, and is read again from there.
 
+mod keeping;
 mod queue;
 mod walk;
 
@@ -32,10 +35,11 @@ use std::{
 };
 
 use cairnfs_merge::VersionVector;
-use cairnfs_store::{BlobId, SealedBlob, map::Root};
+use cairnfs_store::{BlobId, CheckedBlob, Error as StoreError, SealedBlob, map::Root};
 use crossbeam_channel::{Sender, bounded};
 
 use self::{
+    keeping::Keeping,
     queue::VersionQueue,
     walk::{Need, Place},
 };
@@ -82,6 +86,8 @@ pub struct Fetch {
     versions: VersionQueue,
     /// The head, once it is here.
     manifest: Option<Arc<Manifest>>,
+    /// What the writer has yet to put.
+    keeping: Keeping,
     /// What is here and could not be read: what comes takes its place.
     rotten: HashSet<BlobId>,
     /// Nodes of files' maps that were looked at; of one that mends, everything.
@@ -146,6 +152,7 @@ impl Fetch {
         known: VersionVector,
     ) -> Self {
         shared.fetch_begins();
+        let keeping = Keeping::new(inbox.clone());
         let drops = shared.drops();
         Self {
             shared,
@@ -162,6 +169,7 @@ impl Fetch {
             lacking: HashMap::new(),
             versions: VersionQueue::of(BlobId(head)),
             manifest: None,
+            keeping,
             rotten: HashSet::new(),
             walked: HashSet::new(),
             progress: FetchProgress::default(),
@@ -202,14 +210,19 @@ impl Fetch {
     ///
     /// Damage, [`Error::Io`], [`Error::Rejected`], [`Error::Stopped`].
     pub fn wanted(&mut self, max: usize) -> Result<Vec<[u8; 32]>> {
+        while let Some(needs) = self.keeping.poll()? {
+            self.todo.extend(needs);
+        }
         while self.ready.len() < max {
             self.check_wanted()?;
             let next = self.todo.pop().or_else(|| self.versions.pop().map(Need::Version));
+            let is_asked = self.lacking.len() > self.ready.len();
             match next {
                 Some(need) => self.look_at(need)?,
-                None if self.phase == Phase::Versions && self.lacking.is_empty() => {
-                    self.begin_tree()?;
-                }
+                // More comes, which is waited for rather than the writer.
+                None if is_asked || !self.ready.is_empty() => break,
+                None if !self.keeping.is_empty() => self.todo.extend(self.keeping.wait()?),
+                None if self.phase == Phase::Versions => self.begin_tree()?,
                 None => break,
             }
         }
@@ -223,64 +236,74 @@ impl Fetch {
         if self.closed.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
     }
 
-    /// Takes blobs that the peer sent, in any order.
+    /// Takes blobs that the peer sent, in any order. They are put while more is received: that they
+    /// cannot be stored may be told only by a later call of this or of [`Fetch::wanted`].
     ///
     /// # Errors
     ///
     /// [`Error::Rejected`] for what was not asked for, is not what it claims, or makes no sense;
     /// [`Error::MissingSecret`] if it is sealed under a secret that is not here: ask for it, and
-    /// supply the same again; [`Error::NoSpace`], [`Error::Io`], [`Error::Stopped`].
-    pub fn supply(&mut self, blobs: &[Vec<u8>]) -> Result<()> {
-        let mut sealed = Vec::with_capacity(blobs.len());
-        for bytes in blobs {
-            let blob = SealedBlob::from_bytes(bytes.clone())
-                .map_err(|_source| rejected("a blob that is no intact record"))?;
-            let claims = blob.claims();
-            let Some(needs) = self.lacking.get(&claims.id) else {
-                return Err(rejected("a blob that was not asked for"));
-            };
-            if needs.iter().filter_map(Need::len).any(|len| len != claims.len) {
-                return Err(rejected("a blob of another length than the one referred to"));
-            }
-            sealed.push(blob);
-        }
-        let came: Vec<BlobId> = sealed.iter().map(|blob| blob.claims().id).collect();
-        let bytes: usize = blobs.iter().map(Vec::len).sum();
-        let (heals, keeps): (Vec<_>, Vec<_>) = sealed
+    /// begin again; [`Error::NoSpace`], [`Error::Io`], [`Error::Stopped`].
+    pub fn supply(&mut self, blobs: Vec<Vec<u8>>) -> Result<()> {
+        let (count, bytes) = (blobs.len(), blobs.iter().map(Vec::len).sum::<usize>());
+        let checked: Vec<CheckedBlob> =
+            blobs.into_iter().map(|bytes| self.check(bytes)).collect::<Result<_>>()?;
+        let (heals, keeps): (Vec<_>, Vec<_>) = checked
             .into_iter()
-            .partition(|blob| self.mends || self.rotten.contains(&blob.claims().id));
-        self.ask_writer(keeps, Command::Keep)?;
-        self.ask_writer(heals, Command::Heal)?;
-        for id in came {
-            let needs = self.lacking.remove(&id).unwrap_or_default();
-            if self.mends {
-                // It has been looked at before; what lies below it has not.
-                for need in needs {
-                    if !self.expand(&need)? {
-                        return Err(rotten_again(&id));
-                    }
-                }
-            } else {
-                self.todo.extend(needs);
-            }
+            .partition(|blob| self.mends || self.rotten.contains(&blob.blob().id));
+        let needs = self.needs_of(&keeps);
+        self.keeping.hand(keeps, needs)?;
+        while self.keeping.is_full() {
+            self.todo.extend(self.keeping.wait()?);
         }
-        self.progress.blobs += blobs.len() as u64;
+        self.heal(heals)?;
+        self.progress.blobs += count as u64;
         self.progress.bytes += bytes as u64;
         self.progress.lacking = self.lacking.len() as u64;
         Ok(())
     }
 
-    fn ask_writer(
-        &self,
-        blobs: Vec<SealedBlob>,
-        command: impl FnOnce(Vec<SealedBlob>, Sender<Result<()>>) -> Command,
-    ) -> Result<()> {
+    /// Invariant 1, and that it was asked for. Here rather than by the writer, which has enough to do.
+    fn check(&self, bytes: Vec<u8>) -> Result<CheckedBlob> {
+        let blob = SealedBlob::from_bytes(bytes)
+            .map_err(|_source| rejected("a blob that is no intact record"))?;
+        let claims = blob.claims();
+        let Some(needs) = self.lacking.get(&claims.id) else {
+            return Err(rejected("a blob that was not asked for"));
+        };
+        if needs.iter().filter_map(Need::len).any(|len| len != claims.len) {
+            return Err(rejected("a blob of another length than the one referred to"));
+        }
+        self.shared.vault.blobs().check(blob).map_err(|err| match err {
+            StoreError::Forged { .. } => rejected("a blob that is not what its name says"),
+            err => err.into(),
+        })
+    }
+
+    /// What blobs that came are needed for, but for chunks: nothing follows from those.
+    fn needs_of(&mut self, came: &[CheckedBlob]) -> Vec<Need> {
+        let needs = came.iter().filter_map(|blob| self.lacking.remove(&blob.blob().id)).flatten();
+        needs.filter(|need| !matches!(need, Need::Chunk(_))).collect()
+    }
+
+    /// Has blobs that came take the place of what is damaged here.
+    fn heal(&mut self, blobs: Vec<CheckedBlob>) -> Result<()> {
         if blobs.is_empty() {
             return Ok(());
         }
+        let needs = self.needs_of(&blobs);
         let (reply, answer) = bounded(1);
-        self.inbox.send(command(blobs, reply)).map_err(|_ended| Error::Stopped)?;
-        answer.recv().unwrap_or(Err(Error::Stopped))
+        self.inbox.send(Command::Heal(blobs, reply)).map_err(|_ended| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))?;
+        for need in needs {
+            if !self.mends {
+                self.todo.push(need);
+            } else if !self.expand(&need)? {
+                // It has been looked at before; what lies below it has not.
+                return Err(rotten_again(&need.id()));
+            }
+        }
+        Ok(())
     }
 
     /// The peer does not have these. Versions long past may be lacking, nothing else.
@@ -304,8 +327,9 @@ impl Fetch {
     /// Whether everything is here, but for what is [unavailable](FetchProgress::unavailable).
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let nothing_left = self.todo.is_empty() && self.versions.is_empty();
-        self.phase == Phase::Tree && nothing_left && self.lacking.is_empty()
+        let looked_at = self.todo.is_empty() && self.versions.is_empty();
+        let stored = self.lacking.is_empty() && self.keeping.is_empty();
+        self.phase == Phase::Tree && looked_at && stored
     }
 
     /// How far it has got.
@@ -335,6 +359,15 @@ impl Fetch {
             Need::Version(_) | Need::TreeNode(_) | Need::LongNode(..) | Need::Chunk(_) => (),
         }
         let id = need.id();
+        if self.keeping.holds(&id) {
+            if matches!(need, Need::Chunk(_)) {
+                return Ok(());
+            }
+            // It is needed in two places.
+            while self.keeping.holds(&id) {
+                self.todo.extend(self.keeping.wait()?);
+            }
+        }
         if self.mends && !self.walked.insert(id) {
             return Ok(());
         }

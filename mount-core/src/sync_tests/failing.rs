@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use cairnfs_store::sim::{Call, Fault};
 
 use super::{sync, two};
-use crate::Health;
+use crate::{Error, Health};
 
 #[test]
 fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
@@ -41,4 +41,25 @@ fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
         }
     }
     assert!(failed > 10, "{failed} merges failed");
+}
+
+#[test]
+fn a_disk_that_is_full_while_much_is_received_ends_the_fetch_and_the_next_one_brings_the_rest() {
+    for nth in 1..3 {
+        let (a, b) = two();
+        for n in 0..60 {
+            let mut noise = blake3::Hasher::new().update(&[n]).finalize_xof();
+            let mut half = [0; 50_000];
+            noise.fill(&mut half);
+            let text: String = half.iter().map(|byte| format!("{byte:02x}")).collect();
+            b.write(&format!("file-{n}"), &text);
+        }
+        b.mount().publish().unwrap();
+        let head = b.mount().head().unwrap();
+        a.disk.inject(Fault::Fail { call: Call::Write, nth, kind: ErrorKind::StorageFull });
+        let fetched = a.fetch(&b, head);
+        assert!(matches!(fetched, Err(Error::NoSpace)), "write {nth}: {fetched:?}");
+        sync(&a, &b);
+        assert_eq!(a.names("file-").len(), 60);
+    }
 }

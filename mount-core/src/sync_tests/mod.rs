@@ -133,7 +133,7 @@ impl Peer {
                     None => fetch.unavailable(&[*id])?,
                 }
             }
-            fetch.supply(&blobs)?;
+            fetch.supply(blobs)?;
         }
         Ok(())
     }

@@ -37,13 +37,14 @@ mod journal_tests;
 mod wake_tests;
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use cairnfs_merge::OpId;
-use cairnfs_store::{Appender, DeviceKey, SealedBlob, Secret};
+use cairnfs_store::{Appender, CheckedBlob, DeviceKey, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use self::{reclaim::Room, schedule::Schedule};
@@ -71,10 +72,10 @@ pub(crate) enum Command {
     MakeRoom(Sender<Infallible>),
     /// Seal what there is as a version; answers with its id.
     Publish(Sender<Result<[u8; 32]>>),
-    /// Keep what a peer sent, if it is what it claims.
-    Keep(Vec<SealedBlob>, Sender<Result<()>>),
-    /// Keep what a peer sent, if it is what it claims, in the place of what is damaged here.
-    Heal(Vec<SealedBlob>, Sender<Result<()>>),
+    /// Keep what a peer sent.
+    Keep(Vec<CheckedBlob>, Sender<Result<()>>),
+    /// Keep what a peer sent in the place of what is damaged here.
+    Heal(Vec<CheckedBlob>, Sender<Result<()>>),
     /// Merge a version that was fetched.
     Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
     /// Publish a version with other members or settings.
@@ -110,8 +111,8 @@ pub(crate) type CharterChange = Box<dyn Fn(&mut Charter, OpId) -> Result<()> + S
 
 /// What peers and members asked for; done one after the other, each after a save.
 enum Errand {
-    Keep(Vec<SealedBlob>, Sender<Result<()>>),
-    Heal(Vec<SealedBlob>, Sender<Result<()>>),
+    Keep(Vec<CheckedBlob>, Sender<Result<()>>),
+    Heal(Vec<CheckedBlob>, Sender<Result<()>>),
     Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
     Charter(CharterChange, Sender<Result<()>>),
     Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
@@ -126,7 +127,7 @@ pub(crate) struct Writer {
     pub(crate) schedule: Schedule,
     waiting: Vec<Done>,
     publishers: Vec<Sender<Result<[u8; 32]>>>,
-    errands: Vec<Errand>,
+    errands: VecDeque<Errand>,
     relieve: bool,
     room: Room,
     /// Whether save records may have become redundant that were not looked at since.
@@ -151,7 +152,7 @@ impl Writer {
             schedule,
             waiting,
             publishers,
-            errands: Vec::new(),
+            errands: VecDeque::new(),
             relieve: false,
             room: Room::default(),
             tidying: false,
@@ -184,13 +185,13 @@ impl Writer {
                 }
             }
             if let Some(reply) = stop {
-                self.run_errands();
+                self.run_errands(|| false);
                 let result = self.finish();
                 self.refuse_rest(inbox);
                 let _gone = reply.send(result).is_err();
                 return;
             }
-            self.work();
+            self.work(inbox);
             // One pack at a time: whoever comes meanwhile is served before the next.
             if inbox.is_empty() && self.tidy_at().is_some_and(|at| at <= Instant::now()) {
                 self.tidying = self.reclaim_spent();
@@ -227,11 +228,13 @@ impl Writer {
             Command::Relieve => self.relieve = true,
             Command::MakeRoom(reply) => self.room.refused(reply),
             Command::Publish(reply) => self.publishers.push(reply),
-            Command::Keep(blobs, reply) => self.errands.push(Errand::Keep(blobs, reply)),
-            Command::Heal(blobs, reply) => self.errands.push(Errand::Heal(blobs, reply)),
-            Command::Merge(fetch, reply) => self.errands.push(Errand::Merge(fetch, reply)),
-            Command::Charter(change, reply) => self.errands.push(Errand::Charter(change, reply)),
-            Command::Learn(secrets, reply) => self.errands.push(Errand::Learn(secrets, reply)),
+            Command::Keep(blobs, reply) => self.errands.push_back(Errand::Keep(blobs, reply)),
+            Command::Heal(blobs, reply) => self.errands.push_back(Errand::Heal(blobs, reply)),
+            Command::Merge(fetch, reply) => self.errands.push_back(Errand::Merge(fetch, reply)),
+            Command::Charter(change, reply) => {
+                self.errands.push_back(Errand::Charter(change, reply));
+            }
+            Command::Learn(secrets, reply) => self.errands.push_back(Errand::Learn(secrets, reply)),
             Command::Wake => (),
             Command::Stop(reply) => return Some(reply),
         }
@@ -239,7 +242,7 @@ impl Writer {
     }
 
     /// Does what is due.
-    fn work(&mut self) {
+    fn work(&mut self, inbox: &Receiver<Command>) {
         let now = Instant::now();
         let last_change = self.shared.last_change();
         // What older versions alone hold can go only once a version without it is the newest.
@@ -253,7 +256,7 @@ impl Writer {
         if std::mem::take(&mut self.relieve) || self.shared.room.is_pressed() {
             self.relieve();
         }
-        self.run_errands();
+        self.run_errands(|| !inbox.is_empty());
         if wants_publish || self.schedule.publish_due(now, last_change) {
             let result = self.publish();
             self.appender.rest();
@@ -301,9 +304,10 @@ impl Writer {
         published.map(drop)
     }
 
-    /// Does what peers and members asked for.
-    fn run_errands(&mut self) {
-        for errand in std::mem::take(&mut self.errands) {
+    /// Does what peers and members asked for: one thing at least, and the rest when nobody else waits.
+    /// Of what is fetched there may be many MiB, and a save that is waited for goes between.
+    fn run_errands(&mut self, others_wait: impl Fn() -> bool) {
+        while let Some(errand) = self.errands.pop_front() {
             // Whoever asked may have gone.
             let _gone = match errand {
                 Errand::Keep(blobs, reply) => {
@@ -326,6 +330,9 @@ impl Writer {
                 }
                 Errand::Learn(secrets, reply) => reply.send(self.learn(secrets)).is_err(),
             };
+            if others_wait() {
+                return;
+            }
         }
     }
 

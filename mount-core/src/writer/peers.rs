@@ -1,9 +1,9 @@
 //! What peers and members ask of the writer besides a merge.
 
-use cairnfs_store::{Error as StoreError, KeyRing, SealedBlob, Secret};
+use cairnfs_store::{CheckedBlob, KeyRing, Secret};
 
 use super::{CharterChange, Writer, record::SaveRecord};
-use crate::{Error, Result, Role, fetch::rejected};
+use crate::{Error, Result, Role};
 
 /// What was fetched is made durable when there is so much of it, so that a fetch that is cut off
 /// need not begin anew.
@@ -14,11 +14,10 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] if a blob is not what it claims, [`Error::MissingSecret`],
     /// [`Error::NoSpace`], [`Error::Io`], [`Error::Poisoned`].
-    pub(super) fn keep(&mut self, blobs: &[SealedBlob]) -> Result<()> {
+    pub(super) fn keep(&mut self, blobs: &[CheckedBlob]) -> Result<()> {
         for blob in blobs {
-            self.appender.put_sealed(blob).map_err(distrust)?;
+            self.appender.put_sealed(blob)?;
         }
         if self.appender.batch_bytes() >= KEPT_BYTES { self.save_blobs() } else { Ok(()) }
     }
@@ -28,9 +27,9 @@ impl Writer {
     /// # Errors
     ///
     /// As [`Writer::keep`].
-    pub(super) fn heal(&mut self, blobs: &[SealedBlob]) -> Result<()> {
+    pub(super) fn heal(&mut self, blobs: &[CheckedBlob]) -> Result<()> {
         for blob in blobs {
-            let healed = self.appender.heal(blob).map_err(distrust)?;
+            let healed = self.appender.heal(blob)?;
             log::warn!("healed blob={}", healed.id);
         }
         self.save_blobs()
@@ -110,13 +109,5 @@ impl Writer {
             }
         }
         Ok(())
-    }
-}
-
-/// What is wrong with a blob that came from a peer.
-fn distrust(err: StoreError) -> Error {
-    match err {
-        StoreError::Forged { .. } => rejected("a blob that is not what its name says"),
-        err => err.into(),
     }
 }

@@ -12,7 +12,7 @@ use crate::journal::record::{self, KIND_SAVE_PART, OVERHEAD_BYTES};
 use crate::journal::save::{self, SaveId};
 use crate::journal::{Loc, Pos};
 use crate::seal::{self, BLOB_BYTES_MAX, Label};
-use crate::{BlobId, BlobRef, Error, Kind, Result, SealedBlob};
+use crate::{BlobId, BlobRef, CheckedBlob, Error, Kind, Result};
 
 /// Plaintext that is sealed at a time by [`Appender::put_all`]: it bounds the memory taken.
 const SLICE_BYTES: usize = 8 << 20;
@@ -107,19 +107,18 @@ impl Appender {
         Ok(())
     }
 
-    /// Puts a record that a peer sealed, as it is, after it was opened and its name checked.
+    /// Puts a record that a peer sealed, as it is.
     ///
     /// # Errors
     ///
-    /// [`Error::Forged`] if it is not what it claims; else as [`Self::put`].
-    pub fn put_sealed(&mut self, sealed: &SealedBlob) -> Result<BlobRef> {
+    /// As [`Self::put`].
+    pub fn put_sealed(&mut self, checked: &CheckedBlob) -> Result<BlobRef> {
         self.check_poison()?;
-        let opened = seal::open_foreign(&self.blobs.keys, sealed.as_bytes())?;
-        let id = opened.header.id;
-        if self.wants(&id)? {
-            self.append(Some(id), sealed.as_bytes())?;
+        let blob = checked.blob();
+        if self.wants(&blob.id)? {
+            self.append(Some(blob.id), checked.as_bytes())?;
         }
-        Ok(BlobRef { id, len: opened.header.plain_len })
+        Ok(blob)
     }
 
     /// As [`Self::put_sealed`], but stores the record even if there is one of this name: it
@@ -128,11 +127,11 @@ impl Appender {
     /// # Errors
     ///
     /// As [`Self::put_sealed`].
-    pub fn heal(&mut self, sealed: &SealedBlob) -> Result<BlobRef> {
+    pub fn heal(&mut self, checked: &CheckedBlob) -> Result<BlobRef> {
         self.check_poison()?;
-        let opened = seal::open_foreign(&self.blobs.keys, sealed.as_bytes())?;
-        self.append(Some(opened.header.id), sealed.as_bytes())?;
-        Ok(BlobRef { id: opened.header.id, len: opened.header.plain_len })
+        let blob = checked.blob();
+        self.append(Some(blob.id), checked.as_bytes())?;
+        Ok(blob)
     }
 
     /// Hands what is buffered to the kernel, without a barrier. Happens by itself every few MiB.

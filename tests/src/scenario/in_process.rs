@@ -188,7 +188,7 @@ impl Machine {
                     None => fetch.unavailable(&[*id]).map_err(why("fetch"))?,
                 }
             }
-            fetch.supply(&blobs).map_err(why("fetch"))?;
+            fetch.supply(blobs).map_err(why("fetch"))?;
         }
         Ok(fetch)
     }

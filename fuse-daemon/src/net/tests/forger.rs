@@ -124,7 +124,8 @@ impl Mint {
     }
 
     fn open(&mut self, sealed: Vec<u8>) -> Arc<[u8]> {
-        let blob = self.appender.put_sealed(&SealedBlob::from_bytes(sealed).unwrap()).unwrap();
+        let checked = self.blobs.check(SealedBlob::from_bytes(sealed).unwrap()).unwrap();
+        let blob = self.appender.put_sealed(&checked).unwrap();
         self.appender.save(b"", false).unwrap();
         self.blobs.get(&blob).unwrap()
     }
