@@ -194,7 +194,7 @@ impl Blobs {
     pub(crate) fn record_of(&self, id: &BlobId, loc: Loc) -> Result<Option<(Loc, Vec<u8>)>> {
         let header_in = |bytes: &[u8]| Header::decode(bytes).filter(|header| header.id == *id);
         if loc.len as usize <= RECORD_BYTES_MAX
-            && let Ok(bytes) = self.read(loc)
+            && let Some(bytes) = self.read_if_there(loc)?
             && header_in(&bytes).is_some_and(|header| header.record_len() == bytes.len())
         {
             return Ok(Some((loc, bytes)));
@@ -203,6 +203,14 @@ impl Blobs {
         let Some(header) = header_in(&head) else { return Ok(None) };
         let loc = Loc { at: loc.at, len: len32(header.record_len()) };
         Ok(Some((loc, self.read(loc)?)))
+    }
+
+    /// As [`Self::read`]; `None` beyond the end of a pack.
+    fn read_if_there(&self, loc: Loc) -> Result<Option<Vec<u8>>> {
+        match self.read(loc) {
+            Err(Error::Io { source, .. }) if is_gone(&source) => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 
     /// Bytes of the log, written or not.
