@@ -25,6 +25,7 @@ pub(super) struct Keeping {
     handed: VecDeque<Handed>,
     bytes: usize,
     ids: HashSet<BlobId>,
+    failed: bool,
 }
 
 /// What was handed over at once.
@@ -37,7 +38,7 @@ struct Handed {
 
 impl Keeping {
     pub(super) fn new(inbox: Sender<Command>) -> Self {
-        Self { inbox, handed: VecDeque::new(), bytes: 0, ids: HashSet::new() }
+        Self { inbox, handed: VecDeque::new(), bytes: 0, ids: HashSet::new(), failed: false }
     }
 
     /// Hands blobs to the writer, with what they are needed for.
@@ -66,6 +67,11 @@ impl Keeping {
 
     pub(super) fn is_empty(&self) -> bool {
         self.handed.is_empty()
+    }
+
+    /// Whether all that was ever handed over has been put.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_empty() && !self.failed
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -105,6 +111,7 @@ impl Keeping {
             self.ids.remove(id);
         }
         self.bytes -= bytes;
+        self.failed |= answer.is_err();
         answer.map(|()| needs)
     }
 }
@@ -156,7 +163,7 @@ mod tests {
         assert!(keeping.poll().unwrap().is_none() && !keeping.is_empty());
         answer(&commands, Ok(()));
         assert_eq!(keeping.wait().unwrap().len(), 1);
-        assert!(keeping.is_empty() && keeping.wait().unwrap().is_empty());
+        assert!(keeping.is_done() && keeping.wait().unwrap().is_empty());
     }
 
     #[test]

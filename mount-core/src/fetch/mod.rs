@@ -328,7 +328,7 @@ impl Fetch {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let looked_at = self.todo.is_empty() && self.versions.is_empty();
-        let stored = self.lacking.is_empty() && self.keeping.is_empty();
+        let stored = self.lacking.is_empty() && self.keeping.is_done();
         self.phase == Phase::Tree && looked_at && stored
     }
 
