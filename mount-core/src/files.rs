@@ -97,19 +97,18 @@ impl Files {
     }
 
     /// Takes what is unsaved of each content that a save has to look at. What has no name need not
-    /// survive, but its memory must be freed: it is taken if that is `pressed` for.
-    pub(crate) fn snapshots(&self, pressed: bool) -> Vec<Snapshot> {
+    /// survive.
+    pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
         let taken = self.take_unsaved().into_iter().filter_map(|(shown, file)| {
             let mut content = file.lock();
             content.unlist();
-            let wanted = content.is_unsaved() && (shown.is_some() || pressed);
-            let content = match wanted {
-                true if content.is_journaled() => content.snapshot_to_record(),
-                true => content.snapshot(),
-                false => return None,
+            let id = shown.map(|shown| shown.node).filter(|_| content.is_unsaved())?;
+            let content = if content.is_journaled() {
+                content.snapshot_to_record()
+            } else {
+                content.snapshot()
             };
-            let id = shown.map(|shown| shown.node);
-            Some(Snapshot { id, file: Arc::clone(&file), content, base: None })
+            Some(Snapshot { id: Some(id), file: Arc::clone(&file), content, base: None })
         });
         taken.collect()
     }

@@ -58,7 +58,7 @@ impl Bucket {
 
     /// Saves; fails if not `durable`. Returns how many bytes became durable.
     fn save(&self, durable: bool) -> u64 {
-        let batch = self.clock.save_begins(|| self.files.snapshots(false));
+        let batch = self.clock.save_begins(|| self.files.snapshots());
         let mut saved = 0;
         for Snapshot { file, content, .. } in &batch {
             if durable {
@@ -174,7 +174,7 @@ fn what_is_unsaved_is_listed(callers: [usize; 2], durable: bool) {
     }
     let unsaved = || bucket.contents.iter().filter(|file| file.lock().is_unsaved()).count();
     let unsaved_before = unsaved();
-    let batch = bucket.files.snapshots(false);
+    let batch = bucket.files.snapshots();
     assert_eq!(batch.len(), unsaved_before, "listed is what is unsaved, once");
     assert_eq!(unsaved(), 0);
     let listed: u64 = batch.iter().map(|snapshot| snapshot.content.unsaved_bytes()).sum();

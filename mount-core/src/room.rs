@@ -111,12 +111,10 @@ impl Room {
         }
     }
 
-    /// Lets the writers go on that wait for room; if none could be made, they hear why, although
-    /// what they wrote is kept.
+    /// Lets the writers go on that wait for room, once all has been made that can be: what is still
+    /// held then was written meanwhile, or cannot be cut as a part of its file is damaged. If none
+    /// could be made, they hear why, although what they wrote is kept.
     pub(crate) fn release_throttled(&self, relieved: &Result<()>) {
-        if relieved.is_ok() && self.is_full() {
-            return;
-        }
         let throttled = std::mem::take(&mut self.throttled.lock().0);
         for (len, done) in throttled {
             done(relieved.clone().map(|()| len));

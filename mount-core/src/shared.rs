@@ -326,7 +326,12 @@ impl Shared {
             .into_iter()
             .filter_map(|id| Some((id, core.tree.changed(&id)?)))
             .collect();
-        let files = core.files.snapshots(self.room.is_pressed());
+        let mut files = core.files.snapshots();
+        if self.room.is_pressed() {
+            // They need not survive, but no version will free the memory that they take.
+            let orphans = self.inodes.lock().orphans();
+            files.extend(orphans.into_iter().filter_map(Snapshot::nameless));
+        }
         core.saving = !(nodes.is_empty() && files.is_empty());
         if !core.saving {
             self.report.lock().unsaved_since = None;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cairnfs_store::{DeviceKey, sim::SimDisk};
 
 use crate::{
-    Ino, Kind, Limits, Mount, Options,
+    Ino, Kind, Limits, Mount, OpenFlags, Options,
     random_load::{ME, Rng, bucket_on, fresh, read_back, save, write_all},
 };
 
@@ -67,4 +67,24 @@ fn a_save_of_scattered_bytes_writes_what_was_written() {
     assert!(is_there(), "after a crash");
     after.publish().unwrap();
     assert!(is_there(), "cut into chunks");
+}
+
+/// A file without a name is in no version, which would free its memory.
+#[test]
+fn a_file_without_a_name_holds_no_writer_up() {
+    let (disk, device, _) = fresh(3);
+    let mounted = mount(&disk, &device, 256 << 10);
+    let file = make(&mounted);
+    let fh = mounted.open(file, OpenFlags { write: true, ..OpenFlags::default() }).unwrap();
+    mounted.unlink(Ino::ROOT, b"file").unwrap();
+    for n in 0..10_000 {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let done = Box::new(move |result| drop(tell.send(result)));
+        mounted.write(file, fh, n * 64, &[7], false, done);
+        let written = told.recv_timeout(Duration::from_secs(30));
+        assert!(matches!(written, Ok(Ok(1))), "byte {n}: {written:?}");
+    }
+    let read = mounted.read(file, fh, 0, 1 << 20).unwrap();
+    assert!(read.iter().enumerate().all(|(at, byte)| *byte == if at % 64 == 0 { 7 } else { 0 }));
+    assert_eq!(read.len(), 9_999 * 64 + 1);
 }

@@ -26,6 +26,15 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of a file that has lost its last name; `None` if it takes no memory.
+    pub(crate) fn nameless(file: Arc<File>) -> Option<Self> {
+        let content = {
+            let mut content = file.lock();
+            (content.held_bytes() > 0).then(|| content.snapshot())?
+        };
+        Some(Self { id: None, file, content, base: None })
+    }
+
     fn record(&self) -> FileRecord {
         match &self.base {
             Some(base) => self.content.with_base(base.clone()).record(),
@@ -68,22 +77,26 @@ impl Writer {
 
     /// Takes what was put for a save that failed out of the log again.
     pub(super) fn drop_batch(&mut self) {
-        if self.appender.batch_bytes() > 0 {
-            self.shared.blobs_dropped();
-        }
+        let drops = self.appender.batch_bytes() > 0;
         // A poisoned log refuses this too, and says so already.
         if let Err(err) = self.appender.discard_batch()
             && !self.appender.poisoned()
         {
             log::error!("discard failed reason={err}");
         }
+        // Last: a fetch that begins before it may have found here what goes.
+        if drops {
+            self.shared.blobs_dropped();
+        }
     }
 
     /// Appends `batch` with one barrier; says how long its record was.
     fn write_save(&mut self, batch: &mut Batch) -> Result<usize> {
         for snapshot in &mut batch.files {
-            if !snapshot.content.is_journaled() {
-                self.fold(snapshot, Tail::Keep)?;
+            match snapshot.id {
+                None => self.fold(snapshot, Tail::Seal)?,
+                Some(_) if snapshot.content.is_journaled() => (),
+                Some(_) => self.fold(snapshot, Tail::Keep)?,
             }
         }
         let record = SaveRecord {
