@@ -247,7 +247,9 @@ impl Writer {
         let last_change = self.shared.last_change();
         // What older versions alone hold can go only once a version without it is the newest.
         let wants_publish = !self.publishers.is_empty() || self.wants_room();
-        if !self.waiting.is_empty() || self.schedule.save_due(now) || wants_publish {
+        // What is unsaved may take less than it could: much of it may be here already.
+        let wants_save = !self.waiting.is_empty() || self.room.is_refused() || wants_publish;
+        if wants_save || self.schedule.save_due(now) {
             let result = self.save();
             for done in self.waiting.drain(..) {
                 done(result.clone());
@@ -259,7 +261,6 @@ impl Writer {
         self.run_errands(|| !inbox.is_empty());
         if wants_publish || self.schedule.publish_due(now, last_change) {
             let result = self.publish();
-            self.appender.rest();
             self.tidying = result.is_ok();
             for reply in self.publishers.drain(..) {
                 // Whoever asked may have gone.

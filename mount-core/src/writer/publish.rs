@@ -98,6 +98,7 @@ impl Writer {
             shared.unfreeze(frozen, result.is_ok());
             result
         });
+        self.appender.rest();
         match result {
             Ok((head, base)) => {
                 let id = head.manifest.id;

@@ -49,6 +49,11 @@ impl Room {
         self.refused.push(reply);
     }
 
+    /// Whether anybody was refused space, and waits.
+    pub(super) fn is_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     /// When there is something to do; `None` if that is when something else happens: the end of the
     /// fetch among that if emptying `is_held` up by one.
     pub(super) fn due(&self, is_held: bool) -> Option<Instant> {
@@ -56,7 +61,7 @@ impl Room {
         if search.awaited().is_none() && !is_held {
             return Some(Instant::now());
         }
-        (!self.refused.is_empty()).then(|| search.begun + ROOM_WAIT)
+        self.is_refused().then(|| search.begun + ROOM_WAIT)
     }
 
     /// A merge may refer to what nothing referred to before.
@@ -102,7 +107,7 @@ impl Room {
 impl Writer {
     /// Whether somebody was refused space, and a look for some may be of use.
     pub(super) fn wants_room(&self) -> bool {
-        !self.room.refused.is_empty() && self.may_look(Cause::Refused)
+        self.room.is_refused() && self.may_look(Cause::Refused)
     }
 
     fn may_look(&self, cause: Cause) -> bool {
