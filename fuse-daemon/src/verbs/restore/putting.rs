@@ -28,6 +28,10 @@ use crate::{
     ui,
 };
 
+/// How often what is there is published at the most before something of it is replaced: whoever
+/// writes all the time is not to be waited for.
+const PUBLISH_TIMES_MAX: u32 = 10;
+
 /// Brings back one thing after the other.
 pub(super) struct Putting<'p> {
     /// Where the folder or file goes whose path in the version is `from`.
@@ -215,12 +219,20 @@ impl<'p> Putting<'p> {
     /// Sees to it that what is at `place` is in a version, if it was changed since the last one.
     fn keep(&mut self, place: &Path) -> Result<()> {
         let Some((publish, published)) = &mut self.publish else { return Ok(()) };
-        let Ok(meta) = fs::symlink_metadata(place) else { return Ok(()) };
-        if changed(&meta) >= *published {
-            *published = SystemTime::now();
-            publish()?;
+        for _ in 0..PUBLISH_TIMES_MAX {
+            match fs::symlink_metadata(place) {
+                Ok(meta) if changed(&meta) >= *published => {
+                    *published = SystemTime::now();
+                    publish()?;
+                }
+                Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                    return Err(Failure::file("look at", place, &err));
+                }
+                _ => return Ok(()),
+            }
         }
-        Ok(())
+        let message = format!("{}: left as it is, as it is being written to", place.display());
+        Err(Failure::new(Code::Failed, message))
     }
 }
 
