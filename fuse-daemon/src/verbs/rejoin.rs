@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &RejoinArgs) -> Result<()> {
         )),
         (false, nothing_lost) => {
             if nothing_lost {
-                ui::note("nothing was lost: other devices have every version that was here");
+                ui::note("nothing was lost: other devices have had every version that was here");
             } else {
                 ui::note(format_args!(
                     "lost {loss}, which no other device that could be reached had"
