@@ -110,11 +110,14 @@ fn nothing_is_emptied_during_a_fetch_and_its_end_wakes_the_writer() {
 fn a_pack_that_cannot_be_removed_does_not_hide_that_its_blobs_are_gone() {
     let (a, ..) = two_with_a_past();
     let drops = a.mount().shared().drops();
-    a.disk.inject(Fault::Fail { call: Call::Remove, nth: 1, kind: ErrorKind::Other });
+    for nth in 1..=1_000 {
+        a.disk.inject(Fault::Fail { call: Call::Remove, nth, kind: ErrorKind::Other });
+    }
     // The write may find room all the same, as that of the pack is not all.
     let _either = a.look_for_space().is_ok();
     assert!(
         comes(|| a.mount().shared().drops() > drops),
         "a fetch would believe that they are here"
     );
+    assert!(a.has_first_pack(), "it was removed");
 }
