@@ -4,8 +4,19 @@ use std::io::ErrorKind;
 
 use cairnfs_store::sim::{Call, Fault};
 
-use super::{sync, two};
-use crate::{Error, Health};
+use super::{Peer, sync, two};
+use crate::{Error, Health, Ino, random_load::save};
+
+/// Three megabytes that do not get smaller.
+fn write_much(peer: &Peer) {
+    for n in 0..60 {
+        let mut noise = blake3::Hasher::new().update(&[n]).finalize_xof();
+        let mut half = [0; 50_000];
+        noise.fill(&mut half);
+        let text: String = half.iter().map(|byte| format!("{byte:02x}")).collect();
+        peer.write(&format!("file-{n}"), &text);
+    }
+}
 
 #[test]
 fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
@@ -47,13 +58,7 @@ fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
 fn a_disk_that_is_full_while_much_is_received_ends_the_fetch_and_the_next_one_brings_the_rest() {
     for nth in 1..3 {
         let (a, b) = two();
-        for n in 0..60 {
-            let mut noise = blake3::Hasher::new().update(&[n]).finalize_xof();
-            let mut half = [0; 50_000];
-            noise.fill(&mut half);
-            let text: String = half.iter().map(|byte| format!("{byte:02x}")).collect();
-            b.write(&format!("file-{n}"), &text);
-        }
+        write_much(&b);
         b.mount().publish().unwrap();
         let head = b.mount().head().unwrap();
         a.disk.inject(Fault::Fail { call: Call::Write, nth, kind: ErrorKind::StorageFull });
@@ -62,4 +67,20 @@ fn a_disk_that_is_full_while_much_is_received_ends_the_fetch_and_the_next_one_br
         sync(&a, &b);
         assert_eq!(a.names("file-").len(), 60);
     }
+}
+
+#[test]
+fn what_was_fetched_takes_no_room_from_what_is_saved() {
+    let (a, b) = two();
+    write_much(&b);
+    b.mount().publish().unwrap();
+    let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+    a.disk.inject(Fault::Fail { call: Call::Write, nth: 1, kind: ErrorKind::StorageFull });
+    a.mount().unlink(Ino::ROOT, b"old").unwrap();
+    save(a.mount()).unwrap();
+    // What was dropped for it is known to be missing.
+    assert!(a.mount().merge_from(fetch).is_err());
+    sync(&a, &b);
+    assert_eq!(a.names("file-").len(), 60);
+    assert!(a.names("old").is_empty());
 }

@@ -6,7 +6,7 @@ use cairnfs_merge::NodeId;
 
 use super::{Writer, record::SaveRecord};
 use crate::{
-    Result,
+    Error, Result,
     file::{Base, Content, File, FileRecord, Tail},
     shared::Batch,
     vault::Sealer,
@@ -55,7 +55,13 @@ impl Writer {
             self.schedule.unchanged();
             return Ok(());
         };
-        let result = self.write_save(&mut batch);
+        let fetched = self.appender.batch_bytes() > 0;
+        let mut result = self.write_save(&mut batch);
+        if fetched && matches!(result, Err(Error::NoSpace)) {
+            // What others sent can come again, and must not take the room of what is saved here.
+            self.drop_batch();
+            result = self.write_save(&mut batch);
+        }
         match &result {
             Ok(bytes) => {
                 self.schedule.saved(Instant::now(), *bytes as u64);
