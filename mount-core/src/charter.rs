@@ -174,13 +174,7 @@ impl Charter {
         author: &[u8; 32],
         is_new: impl Fn(&OpId) -> bool,
     ) -> Result<(), &'static str> {
-        match known.role(author) {
-            Some(Role::Owner) => (),
-            Some(Role::Writer) if self == known => return Ok(()),
-            Some(Role::Writer) => return Err("its author may not change members or settings"),
-            Some(Role::Reader) => return Err("its author may only read"),
-            None => return Err("its author is no member"),
-        }
+        known.lets_write(author, self != known)?;
         let keys: BTreeSet<_> = self.members.keys().chain(known.members.keys()).collect();
         for key in keys {
             match (self.members.get(key), known.members.get(key)) {
@@ -193,6 +187,35 @@ impl Charter {
             return Err("the settings were changed by nobody");
         }
         Ok(())
+    }
+
+    /// Whether `author` may have made this charter of one that is not here, by the present one,
+    /// `known`. What is older than in `known` is let pass: joined with that it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub(crate) fn adds_to(&self, known: &Self, author: &[u8; 32]) -> Result<(), &'static str> {
+        let mut both = known.clone();
+        both.join(self);
+        known.lets_write(author, both != *known)
+    }
+
+    /// Whether `author` may make a version, and one that `changes` members or settings.
+    fn lets_write(&self, author: &[u8; 32], changes: bool) -> Result<(), &'static str> {
+        match self.role(author) {
+            Some(Role::Owner) => Ok(()),
+            Some(Role::Writer) if !changes => Ok(()),
+            Some(Role::Writer) => Err("its author may not change members or settings"),
+            Some(Role::Reader) => Err("its author may only read"),
+            None => Err("its author is no member"),
+        }
+    }
+
+    /// The same for the same charter, and for no other.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let bytes = postcard::to_stdvec(self).expect("because charters always encode");
+        *blake3::hash(&bytes).as_bytes()
     }
 
     /// Whether it is within bounds.

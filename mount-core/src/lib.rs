@@ -48,6 +48,7 @@ mod text;
 mod tree;
 mod types;
 mod vault;
+mod verify;
 mod versions;
 mod writer;
 

@@ -1,99 +1,49 @@
-//! What is checked of versions before they are believed, and how they descend from one another.
+//! How versions descend from one another, and what of a peer's cannot be, seen from our own.
 
 use std::{
     collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
-use cairnfs_merge::{DeviceId, OpId, VersionVector, verify as rules};
+use cairnfs_merge::{DeviceId, VersionVector};
 use cairnfs_store::BlobId;
 
-use crate::{Result, Role, charter::Charter, fetch::rejected, manifest::Manifest, vault::Vault};
+use crate::{Result, charter::Charter, manifest::Manifest, vault::Vault};
 
-/// Checks a version against its parents: what it claims to know, and whether its author might make
-/// it.
-///
-/// Where a parent was given up for space, only its author's right to write is checked: a member
-/// with that right could then claim to know what it does not. It cannot claim that of this device,
-/// see [`disagreements`].
-///
-/// # Errors
-///
-/// [`Error::Rejected`], damage in the store.
-pub(crate) fn verify(manifest: &Manifest, vault: &Vault) -> Result<()> {
-    let author = manifest.device();
-    let mut parents = Vec::with_capacity(manifest.parents.len());
-    for id in &manifest.parents {
-        match vault.manifest(id)? {
-            Some(parent) => parents.push(parent),
-            None => return verify_alone(manifest),
-        }
-    }
-    let Some((first, others)) = parents.split_first() else {
-        return Err(rejected("a first version of a bucket that has one"));
-    };
-    let mut charter = first.charter.clone();
-    let mut before = first.vv.clone();
-    for parent in others {
-        charter.join(&parent.charter);
-        before.join(&parent.vv);
-    }
-    let vvs: Vec<&VersionVector> = parents.iter().map(|parent| &parent.vv).collect();
-    rules::knowledge(author, &manifest.vv, manifest.ops, &vvs)
-        .map_err(|reject| rejected(&reject.to_string()))?;
-    let is_new = |op: &OpId| {
-        op.device == author && op.lamport > before.get(&author) && manifest.vv.knows(op)
-    };
-    manifest.charter.follows(&charter, &manifest.author, is_new).map_err(rejected)
-}
-
-fn verify_alone(manifest: &Manifest) -> Result<()> {
-    match manifest.charter.role(&manifest.author) {
-        Some(Role::Writer | Role::Owner) => Ok(()),
-        _ => Err(rejected("its author may not write")),
-    }
-}
-
-/// Checks the first version that a device sees which was just invited: whoever invited it is
-/// believed.
-///
-/// # Errors
-///
-/// [`Error::Rejected`] if this device, named by `key`, has not been made a member.
-pub(crate) fn verify_first(manifest: &Manifest, key: &[u8; 32]) -> Result<()> {
-    match manifest.charter.role(key) {
-        Some(_) => Ok(()),
-        None => Err(rejected("this device is no member in it")),
-    }
-}
-
-/// The versions from `head` back that are here, each once, a version before those it follows from
-/// alone. Nothing is kept of them but their names.
+/// The versions from some heads back that are here, each once, a version before those it follows
+/// from alone. Nothing is kept of them but their names.
 pub(crate) struct Ancestry<'a> {
     vault: &'a Vault,
     todo: VecDeque<BlobId>,
     seen: HashSet<BlobId>,
     /// What is covered by this is left out, and what comes before it.
     until: Option<&'a VersionVector>,
-    head: BlobId,
+    /// How many heads come before all else in `todo`: they are not left out.
+    heads: usize,
 }
 
 impl<'a> Ancestry<'a> {
     pub(crate) fn of(head: BlobId, vault: &'a Vault) -> Self {
-        let (todo, seen) = (VecDeque::from([head]), HashSet::from([head]));
-        Self { vault, todo, seen, until: None, head }
+        Self::of_all(vec![head], None, vault)
     }
 
-    /// Only `head` and what of the rest is not covered by `known`.
-    pub(crate) fn beyond(head: BlobId, known: &'a VersionVector, vault: &'a Vault) -> Self {
-        Self { until: Some(known), ..Self::of(head, vault) }
+    /// Only `heads`, which are not named twice, and what of the rest is not covered by `known`.
+    pub(crate) fn beyond(heads: Vec<BlobId>, known: &'a VersionVector, vault: &'a Vault) -> Self {
+        Self::of_all(heads, Some(known), vault)
+    }
+
+    fn of_all(heads: Vec<BlobId>, until: Option<&'a VersionVector>, vault: &'a Vault) -> Self {
+        let (count, seen) = (heads.len(), heads.iter().copied().collect());
+        Self { vault, todo: heads.into(), seen, until, heads: count }
     }
 
     fn find_next(&mut self) -> Result<Option<(BlobId, Arc<Manifest>)>> {
         while let Some(id) = self.todo.pop_front() {
+            let is_head = self.heads > 0;
+            self.heads = self.heads.saturating_sub(1);
             let Some(manifest) = self.vault.manifest(&id)? else { continue };
             let is_covered = self.until.is_some_and(|known| known.dominates(&manifest.vv));
-            if is_covered && id != self.head {
+            if is_covered && !is_head {
                 continue;
             }
             let unseen = manifest.parents.iter().filter(|parent| self.seen.insert(**parent));
@@ -137,7 +87,7 @@ pub(crate) fn doubts(
 ) -> Result<Doubts> {
     let mut devices = BTreeSet::from([*me]);
     let mut forgotten = false;
-    for version in Ancestry::beyond(theirs, our_vv, vault) {
+    for version in Ancestry::beyond(vec![theirs], our_vv, vault) {
         let (_, manifest) = version?;
         devices.insert(manifest.device());
         for parent in &manifest.parents {

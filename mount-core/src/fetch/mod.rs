@@ -17,7 +17,7 @@
 //!    however often one before it was cut off; unless what it brought was given up meanwhile, which
 //!    [`Fetch::is_whole`] tells. What is here and cannot be read is fetched anew, and no fault of
 //!    the peer's.
-//! 3. Nothing is believed of a version before it was verified against its parents.
+//! 3. Nothing is believed of a version before it was verified (`verify.rs`).
 //! 4. Of versions that were missed only the names are held in memory. What they say lies in the
 //!    store, where nothing refers to it before the head is merged, and is read again from there.
 
@@ -48,7 +48,7 @@ use crate::{
     manifest::Manifest,
     shared::Shared,
     tree::BaseTree,
-    versions::{self, Ancestry},
+    verify::{Verifier, verify_first},
     writer::Command,
 };
 
@@ -420,7 +420,7 @@ impl Fetch {
     fn begin_tree(&mut self) -> Result<()> {
         let head = self.manifest().ok_or_else(|| rejected("there is no such version"))?;
         if self.is_first() {
-            versions::verify_first(&head, &self.shared.key)?;
+            verify_first(&head, &self.shared.key)?;
         } else {
             self.verify_versions()?;
         }
@@ -434,12 +434,10 @@ impl Fetch {
     fn verify_versions(&mut self) -> Result<()> {
         // Each was seen once; the walk below has a list of its own.
         self.versions = VersionQueue::default();
-        for version in Ancestry::beyond(self.head, &self.known, &self.shared.vault) {
-            self.check_wanted()?;
-            let (_, manifest) = version?;
-            versions::verify(&manifest, &self.shared.vault)?;
-        }
-        Ok(())
+        // The newest word on who may do what counts, also if it came while this was fetched.
+        let ours = self.shared.core.read().head.clone();
+        let verifier = Verifier::new(&ours, &self.shared.key, &self.shared.vault);
+        verifier.verify(self.head, || self.check_wanted())
     }
 }
 

@@ -143,7 +143,8 @@ impl Fetch {
         if manifest.bucket != self.shared.bucket {
             return Err(rejected("a version of another bucket"));
         }
-        // What is covered was verified when it came, and so was all before it.
+        // What is covered brings nothing new. What it says of members is relied on only if it is
+        // known here as well.
         if id != self.head && self.known.dominates(&manifest.vv) {
             return Ok(true);
         }

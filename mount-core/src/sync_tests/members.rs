@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{DIR, ME, Peer, keys, store_options, sync, two};
 use crate::{
-    Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId, manifest::Manifest, versions,
+    Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId, manifest::Manifest, verify,
 };
 
 #[test]
@@ -136,7 +136,7 @@ fn what_readers_publish_is_rejected() {
         ops: 0,
         ..shared.vault.manifest(&head).unwrap().unwrap().as_ref().clone()
     };
-    versions::verify(&by(&b), &shared.vault).unwrap();
-    let result = versions::verify(&by(&c), &shared.vault);
+    verify::follows(&by(&b), &shared.vault).unwrap();
+    let result = verify::follows(&by(&c), &shared.vault);
     assert!(matches!(result, Err(Error::Rejected { .. })), "{result:?}");
 }

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod cost;
+mod escalation;
 mod failing;
 mod fetching;
 mod forging;

@@ -192,7 +192,12 @@ impl Writer {
         let first = ours.vv.is_empty();
         let difference = if first { Difference::none() } else { difference(base, &their_tree)? };
         let index = if first { IndexEdits::default() } else { difference.verify(base)? };
+        let charter = versions::joined(&ours.charter, &theirs.charter);
         if step == MergeStep::FastForward {
+            // What is older there would count here from now on.
+            if charter != theirs.charter {
+                return Err(rejected("it lacks members or settings that it claims to know"));
+            }
             let head = HeadState {
                 manifest: their_blob,
                 vv: theirs.vv.clone(),
@@ -208,7 +213,6 @@ impl Writer {
             verify::no_new_cycle(&their_tree, &parents)?
                 .map_err(|reject| rejected(&reject.to_string()))?;
         }
-        let charter = versions::joined(&ours.charter, &theirs.charter);
         let joined = self.join(ours, theirs, base, &their_tree, difference, &charter)?;
         let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
         let edits = map_edits(&joined.layer, |long| sealer.put_node(long))?;

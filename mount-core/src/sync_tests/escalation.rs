@@ -1,0 +1,256 @@
+//! A version whose past is not here gives nobody a right that it has not by ours.
+
+use std::sync::Arc;
+
+use cairnfs_merge::OpId;
+use cairnfs_store::{Appender, BlobId, DeviceKey, Kind};
+
+use super::{Peer, two};
+use crate::{
+    Error, MergeStep, Role,
+    charter::Charter,
+    manifest::{Manifest, Member},
+};
+
+/// The name of a version that nobody has.
+const GONE: BlobId = BlobId([7; 32]);
+
+/// Makes `key` an owner in `version`, by a change of its author's.
+fn make_owner(version: &mut Manifest, key: [u8; 32]) {
+    let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
+    version.charter.set_member(key, "evil", Some(Role::Owner), at).unwrap();
+}
+
+/// As if what the version follows from had been given up for space.
+fn without_past(version: &mut Manifest) {
+    version.parents = vec![GONE];
+}
+
+/// That `victim` takes nothing of `hostile`'s, and for the right reason.
+#[track_caller]
+fn is_refused(victim: &Peer, hostile: &Peer, says: &str) {
+    let (members, tree) = (victim.mount().members(), victim.tree());
+    let pulled = victim.pull(hostile);
+    let told = |why: &str| why.contains(says);
+    assert!(matches!(&pulled, Err(Error::Rejected { why }) if told(why)), "{pulled:?}");
+    assert_eq!((victim.mount().members(), victim.tree()), (members, tree));
+}
+
+/// An owner, a writer and a reader, whose entry is later than those the bucket began with.
+fn with_reader() -> (Peer, Peer, Peer) {
+    let (a, b) = two();
+    let c = a.invite(Role::Reader);
+    b.pull(&a).unwrap();
+    (a, b, c)
+}
+
+impl Peer {
+    fn manifest(&self, id: [u8; 32]) -> Manifest {
+        let found = self.mount().shared().vault.manifest(&BlobId(id)).unwrap();
+        found.expect("it is here").as_ref().clone()
+    }
+
+    /// Has a version without a past say that once `other` was an owner.
+    fn lie_of(&self, other: &Self) -> impl Fn(&mut Manifest) + use<> {
+        let role = |it: &Member| if it.key == other.key.public() { Role::Owner } else { it.role };
+        let members = self.mount().members().into_iter();
+        let members: Vec<_> = members.map(|it| Member { role: role(&it), ..it }).collect();
+        move |version| {
+            without_past(version);
+            let at = OpId { lamport: 0, device: version.device() };
+            version.charter = Charter::of_members(members.clone(), at);
+        }
+    }
+}
+
+impl Manifest {
+    fn next_op(&self) -> OpId {
+        OpId { lamport: self.vv.max_lamport() + 1, device: self.device() }
+    }
+
+    /// Makes it one in which its author, as an owner by the charter of `first`, goes on from there.
+    fn follow(&mut self, first: &Self, author: &DeviceKey, appender: &mut Appender) {
+        let blob = appender.put(Kind::Manifest, &first.seal(author)).unwrap();
+        self.parents = vec![blob.id];
+        self.charter = first.charter.clone();
+        self.vv = first.vv.clone();
+        self.ops = 1;
+        self.vv.learn(&self.next_op());
+        make_owner(self, self.author);
+    }
+}
+
+#[test]
+fn nobody_becomes_an_owner_by_a_version_whose_past_is_gone() {
+    for (role, says) in [(Role::Reader, "may only read"), (Role::Writer, "may not change members")]
+    {
+        let (a, _) = two();
+        let mut c = a.invite(role);
+        c.forge(|_, version| {
+            without_past(version);
+            make_owner(version, version.author);
+        });
+        is_refused(&a, &c, says);
+    }
+}
+
+#[test]
+fn who_was_removed_does_not_come_back_by_a_version_whose_past_is_gone() {
+    for role in [Role::Writer, Role::Owner] {
+        let (a, _) = two();
+        let mut c = a.invite(role);
+        a.mount().set_member(c.key.public(), "", None).unwrap();
+        c.forge(|_, version| {
+            without_past(version);
+            make_owner(version, version.author);
+        });
+        is_refused(&a, &c, "is no member");
+    }
+}
+
+#[test]
+fn who_may_only_read_or_was_removed_does_not_write_by_a_version_whose_past_is_gone() {
+    let a = Peer::first();
+    let (mut c, mut d) = (a.invite(Role::Reader), a.invite(Role::Writer));
+    a.mount().set_member(d.key.public(), "", None).unwrap();
+    for (hostile, says) in [(&mut c, "may only read"), (&mut d, "is no member")] {
+        hostile.forge(|_, version| {
+            without_past(version);
+            let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
+            version.charter.set_member(version.author, "", Some(Role::Writer), at).unwrap();
+        });
+        is_refused(&a, hostile, says);
+    }
+}
+
+/// All its operations are known, so that it looks as if it had been verified long ago.
+#[test]
+fn a_version_that_knows_nothing_new_gives_no_right_to_those_that_follow_from_it() {
+    for (role, says) in [(Role::Reader, "may only read"), (Role::Writer, "may not change members")]
+    {
+        let (a, _) = two();
+        let mut c = a.invite(role);
+        let known = c.mount().shared().core.read().head.vv.clone();
+        c.forge(|_, version| {
+            make_owner(version, version.author);
+            (version.vv, version.ops) = (known, 0);
+        });
+        c.forge(|_, _| ());
+        is_refused(&a, &c, says);
+    }
+}
+
+/// What is older than what is known here changes nothing here; nor may it decide who writes.
+#[test]
+fn what_a_version_without_a_past_says_of_former_times_gives_no_right() {
+    let (a, mut b, mut c) = with_reader();
+    let (writer, lie) = (Arc::clone(&b.key), a.lie_of(&c));
+    c.forge(|appender, version| {
+        let mut first = version.clone();
+        first.author = writer.public();
+        lie(&mut first);
+        first.vv.learn(&first.next_op());
+        version.follow(&first, &writer, appender);
+    });
+    is_refused(&a, &c, "may only read");
+    // Nor is it taken over as it is by who has changed nothing since.
+    b.forge(|_, version| lie(version));
+    is_refused(&a, &b, "claims to know");
+}
+
+/// It was believed, as it changed nothing, and comes before our own version now.
+#[test]
+fn what_a_version_before_ours_says_of_former_times_gives_no_right_later() {
+    let (a, mut b, mut c) = with_reader();
+    let (writer, lie) = (Arc::clone(&b.key), a.lie_of(&c));
+    b.forge(|_, version| lie(version));
+    a.write("y", "2");
+    let members = a.mount().members();
+    assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
+    assert_eq!(a.mount().members(), members);
+    let first = a.manifest(b.mount().head().unwrap());
+    c.forge(|appender, version| version.follow(&first, &writer, appender));
+    is_refused(&a, &c, "may only read");
+}
+
+#[test]
+fn who_was_away_while_members_changed_is_merged_although_its_past_is_gone() {
+    let (a, mut b) = two();
+    let c = a.invite(Role::Owner);
+    a.mount().set_member(c.key.public(), "", Some(Role::Reader)).unwrap();
+    let d = a.invite(Role::Writer);
+    b.forge(|_, version| without_past(version));
+    let members = a.mount().members();
+    // One that has seen all of it, and one that joined afterwards and has no past itself.
+    for peer in [&a, &d] {
+        peer.write("here", "x");
+        assert_eq!(peer.pull(&b).unwrap(), MergeStep::Merged);
+        assert_eq!(peer.mount().members(), members);
+    }
+}
+
+#[test]
+fn who_an_owner_has_merged_is_believed_although_its_past_is_gone() {
+    let (a, b) = two();
+    let mut c = a.invite(Role::Writer);
+    c.forge(|_, version| without_past(version));
+    is_refused(&b, &c, "is no member");
+    a.write("here", "x");
+    assert_eq!(a.pull(&c).unwrap(), MergeStep::Merged);
+    a.mount().set_member(c.key.public(), "", Some(Role::Reader)).unwrap();
+    assert_eq!(b.pull(&a).unwrap(), MergeStep::FastForward);
+    assert_eq!(b.mount().members(), a.mount().members());
+}
+
+#[test]
+fn an_owner_changes_members_by_a_version_whose_past_is_gone() {
+    let (a, b) = two();
+    let mut c = a.invite(Role::Owner);
+    b.pull(&a).unwrap();
+    c.forge(|_, version| {
+        without_past(version);
+        make_owner(version, [9; 32]);
+    });
+    b.write("here", "x");
+    assert_eq!(b.pull(&c).unwrap(), MergeStep::Merged);
+    assert!(b.mount().members().iter().any(|it| it.key == [9; 32]));
+}
+
+/// Two merged the same apart: what the other's merge knows is known here, and it comes before
+/// nothing of ours.
+#[test]
+fn what_was_written_on_anothers_merge_of_the_same_before_it_learned_that_it_may_not_is_kept() {
+    let (a, b) = two();
+    for (peer, name) in [(&a, "x"), (&b, "y")] {
+        peer.write(name, "1");
+        peer.mount().publish().unwrap();
+    }
+    let heads = [&a, &b].map(|peer| peer.mount().head().unwrap());
+    let (of_a, _) = a.fetch(&b, heads[1]).unwrap();
+    let (of_b, _) = b.fetch(&a, heads[0]).unwrap();
+    a.mount().merge_from(of_a).unwrap();
+    b.mount().merge_from(of_b).unwrap();
+    assert_ne!(a.mount().head(), b.mount().head());
+    a.mount().set_member(b.key.public(), "b", Some(Role::Reader)).unwrap();
+    b.write("z", "2");
+    assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
+    assert_eq!(a.names("z"), ["z"]);
+}
+
+/// What two owners changed apart was put together by one who is no owner, and all stood on that.
+#[test]
+fn what_was_written_on_a_writers_merge_of_two_owners_changes_is_kept_as_well() {
+    let (a, b) = two();
+    let (c, d) = (a.invite(Role::Owner), a.invite(Role::Writer));
+    for (owner, key) in [(&a, [8; 32]), (&c, [9; 32])] {
+        owner.mount().set_member(key, "", Some(Role::Reader)).unwrap();
+        b.pull(owner).unwrap();
+    }
+    for peer in [&a, &d] {
+        assert_eq!(peer.pull(&b).unwrap(), MergeStep::FastForward);
+    }
+    a.mount().set_member(d.key.public(), "", Some(Role::Reader)).unwrap();
+    d.write("z", "2");
+    assert_eq!(a.pull(&d).unwrap(), MergeStep::Merged);
+    assert_eq!(a.names("z"), ["z"]);
+}
