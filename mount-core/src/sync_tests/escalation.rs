@@ -254,3 +254,23 @@ fn what_was_written_on_a_writers_merge_of_two_owners_changes_is_kept_as_well() {
     assert_eq!(a.pull(&d).unwrap(), MergeStep::Merged);
     assert_eq!(a.names("z"), ["z"]);
 }
+
+/// FIXME: it should stay removed. Two owners may change members without knowing of each other, and
+/// the later change counts; that one of them was removed by the other makes no difference yet.
+#[test]
+fn an_owner_who_was_removed_comes_back_by_going_on_from_where_it_was_one() {
+    let a = Peer::first();
+    let mut c = a.invite(Role::Owner);
+    let key = c.key.public();
+    a.mount().set_member(key, "", None).unwrap();
+    let is_member = |a: &Peer| a.mount().members().iter().any(|it| it.key == key);
+    assert!(!is_member(&a));
+    c.forge(|_, version| {
+        version.ops += 100;
+        let lamport = version.vv.max_lamport() + 100;
+        version.vv.learn(&OpId { lamport, device: version.device() });
+        make_owner(version, version.author);
+    });
+    assert_eq!(a.pull(&c).unwrap(), MergeStep::Merged);
+    assert!(is_member(&a));
+}
