@@ -5,6 +5,8 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,6 +22,9 @@ use crate::{
 pub(super) const HERE: &str = "home";
 /// The home of the second device.
 pub(super) const THERE: &str = "elsewhere";
+/// How often it is looked whether a daemon stands still, and the pause between.
+const STOP_LOOKS: u32 = 3_000;
+const STOP_LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A folder with homes of its own. Cleaned up when dropped, and when the demo is interrupted.
 pub(super) struct Sandbox {
@@ -80,6 +85,25 @@ impl Sandbox {
     pub(super) fn clean_up(&self) -> Result<()> {
         clean_up(&self.root)
     }
+}
+
+/// Waits until no thread of `pid` runs, which was told to stop: it goes on until one of them has
+/// noticed.
+pub(super) fn wait_until_stopped(pid: Pid) -> Result<()> {
+    let runs = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The state stands behind the name, which is in brackets.
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        state.starts_with(['R', 'S', 'D'])
+    };
+    for _ in 0..STOP_LOOKS {
+        let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
+        if !tasks.into_iter().flatten().flatten().any(runs) {
+            return Ok(());
+        }
+        thread::sleep(STOP_LOOK_PAUSE);
+    }
+    Err(Failure::new(Code::Failed, "the daemon does not stop"))
 }
 
 fn shell(root: &Path, command: &str) -> Result<Output> {

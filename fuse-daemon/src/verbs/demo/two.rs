@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, fs};
 
+use rustix::process::Pid;
+
 use super::{
-    sandbox::{HERE, THERE},
+    sandbox::{HERE, THERE, wait_until_stopped},
     script::{Script, check},
 };
 use crate::exit::{Failure, Result};
@@ -31,14 +33,14 @@ pub(super) fn follow(script: &mut Script<'_>) -> Result<String> {
 /// While one stands still the other goes on: they know nothing of each other.
 pub(super) fn apart(script: &mut Script<'_>) -> Result<String> {
     let (here, elsewhere) = (script.sandbox.daemon(HERE)?, script.sandbox.daemon(THERE)?);
-    let (here, elsewhere) = (here.as_raw_nonzero(), elsewhere.as_raw_nonzero());
-    script.run(&format!("kill -STOP {elsewhere}"))?;
+    stop(script, elsewhere)?;
     script
         .run(&format!("echo 'The ferry leaves at ten.' > photos/{NOTE}; cairnfs publish photos"))?;
-    script.run(&format!("kill -STOP {here}; kill -CONT {elsewhere}"))?;
+    stop(script, here)?;
+    go_on(script, elsewhere)?;
     script.run(&format!("echo 'No ferry on Sundays.' >> photos-there/{NOTE}"))?;
     script.run(&there("publish photos"))?;
-    script.run(&format!("kill -CONT {here}"))?;
+    go_on(script, here)?;
     until_equal(script)?;
     script.run(&format!("ls photos/{NOTE}* photos-there/{NOTE}*"))?;
     let versions = versions(script, "photos")?;
@@ -50,6 +52,15 @@ pub(super) fn apart(script: &mut Script<'_>) -> Result<String> {
     check(texts == expected, "one of the two edits is lost")?;
     script.expect("cairnfs conflicts photos", 10)?;
     Ok("both edits stand, under the same names on both devices".into())
+}
+
+fn stop(script: &mut Script<'_>, daemon: Pid) -> Result<()> {
+    script.run(&format!("kill -STOP {}", daemon.as_raw_nonzero()))?;
+    wait_until_stopped(daemon)
+}
+
+fn go_on(script: &mut Script<'_>, daemon: Pid) -> Result<()> {
+    script.run(&format!("kill -CONT {}", daemon.as_raw_nonzero())).map(drop)
 }
 
 pub(super) fn settle(script: &mut Script<'_>) -> Result<String> {
