@@ -9,7 +9,7 @@ use std::{
 };
 
 use cairnfs_tests::{
-    Home, Outcome, Peer, data, eventually, peer::BUCKET, process, run, tree::Tree,
+    Home, Outcome, Peer, Running, Strace, data, eventually, peer::BUCKET, process, run, tree::Tree,
 };
 use rustix::process::Signal;
 
@@ -228,20 +228,29 @@ fn folders_come_back_with_their_attributes_those_above_too() {
     assert_eq!((is("private"), is("private/within")), (0o750, 0o711));
 }
 
+/// Begins to bring `path` back and returns when a file of it has come to the folder `dir`, but has not
+/// taken its place: the disk is so slow, until the second of the two is dropped.
+fn begin(peer: &Peer, path: &str, dir: &str, version: &str) -> (Running, Strace) {
+    let slow = Strace::attach(peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=3000000"]);
+    let mut running = peer.home().start(&["restore", BUCKET, path, "--at", version]);
+    let fresh = peer.path(dir).join(format!(".cairnfs-restore-{}", running.pid()));
+    eventually("a file is being brought back", SOON, || {
+        assert!(!running.ended(), "it is over");
+        fresh.exists()
+    });
+    (running, slow)
+}
+
 #[test]
 fn what_is_saved_while_it_runs_is_in_a_version_too() {
     let peer = Peer::new();
     fs::create_dir(peer.path("folder")).unwrap();
-    peer.write("folder/a", data::bytes(1, 64 << 20));
+    peer.write("folder/a", data::bytes(1, 1 << 20));
     peer.write("folder/z", "first");
     let version = publish(&peer);
-    let mut running = peer.home().start(&["restore", BUCKET, "folder", "--at", &version]);
-    let fresh = format!("folder/.cairnfs-restore-{}", running.pid());
-    eventually("the first file is being written", SOON, || {
-        assert!(!running.ended(), "it was too quick");
-        peer.path(&fresh).exists()
-    });
+    let (running, slow) = begin(&peer, "folder", "folder", &version);
     process::stand_still(running.pid());
+    slow.detach();
     peer.write("folder/z", "edited meanwhile");
     running.signal(Signal::CONT);
     running.wait(SOON).ok();
@@ -259,17 +268,13 @@ fn what_is_saved_while_it_runs_is_in_a_version_too() {
 #[test]
 fn one_that_is_interrupted_leaves_no_part_of_a_file() {
     let peer = Peer::new();
-    peer.write("large", data::bytes(1, 64 << 20));
+    peer.write("large", data::bytes(1, 8 << 20));
     let version = publish(&peer);
     peer.write("large", "now");
-    let mut running = peer.home().start(&["restore", BUCKET, "large", "--at", &version]);
-    let fresh = format!(".cairnfs-restore-{}", running.pid());
-    eventually("the file is being written", SOON, || {
-        assert!(!running.ended(), "it was too quick");
-        peer.path(&fresh).exists()
-    });
+    let (running, slow) = begin(&peer, "large", "", &version);
     running.signal(Signal::INT);
     running.wait(SOON).exits(130);
+    slow.detach();
     assert_eq!(peer.names(""), ["large"]);
     assert_eq!(peer.read("large"), b"now");
 }
