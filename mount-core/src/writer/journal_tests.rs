@@ -6,7 +6,7 @@ use cairnfs_store::{DeviceKey, sim::SimDisk};
 
 use crate::{
     Ino, Kind, Limits, Mount, OpenFlags, Options,
-    random_load::{ME, Rng, bucket_on, fresh, read_back, save, write_all},
+    random_load::{ME, bucket_on, fresh, read_back, save, write_all},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,10 +16,6 @@ fn mount(disk: &SimDisk, device: &Arc<DeviceKey>, dirty_bytes: u64) -> Mount {
     let limits = Limits { dirty_bytes, ..Limits::default() };
     let options = Options { limits, publish_quiet: HOUR, publish_max: HOUR, ..Options::default() };
     Mount::start(bucket_on(Arc::new(disk.clone()), device).unwrap(), options).unwrap()
-}
-
-fn noise(rng: &mut Rng, len: usize) -> Vec<u8> {
-    (0..len.div_ceil(4)).flat_map(|_| rng.below(1 << 32).to_le_bytes()[..4].to_vec()).collect()
 }
 
 fn make(mount: &Mount) -> Ino {
@@ -49,11 +45,11 @@ fn a_save_of_scattered_bytes_writes_what_was_written() {
     let (disk, device, mut rng) = fresh(2);
     let mounted = mount(&disk, &device, 64 << 20);
     let file = make(&mounted);
-    let mut content = noise(&mut rng, 16 << 20);
+    let mut content = rng.bytes(16 << 20);
     write_all(&mounted, file, 0, &content).unwrap();
     mounted.publish().unwrap();
     for n in 0..PLACES {
-        let data = noise(&mut rng, 4096);
+        let data = rng.bytes(4096);
         content[n * 20_000..][..data.len()].copy_from_slice(&data);
         write_all(&mounted, file, n as u64 * 20_000, &data).unwrap();
     }

@@ -47,7 +47,7 @@ use cairnfs_merge::OpId;
 use cairnfs_store::{Appender, CheckedBlob, DeviceKey, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use self::{reclaim::Room, schedule::Schedule};
+use self::{reclaim::Reclaim, schedule::Schedule};
 use crate::{
     Done, Error, Fetch, Health, MergeOutcome, Result, bucket::KeyFile, charter::Charter,
     shared::Shared,
@@ -129,7 +129,7 @@ pub(crate) struct Writer {
     publishers: Vec<Sender<Result<[u8; 32]>>>,
     errands: VecDeque<Errand>,
     relieve: bool,
-    room: Room,
+    reclaim: Reclaim,
     /// Whether save records may have become redundant that were not looked at since.
     tidying: bool,
 }
@@ -154,7 +154,7 @@ impl Writer {
             publishers,
             errands: VecDeque::new(),
             relieve: false,
-            room: Room::default(),
+            reclaim: Reclaim::default(),
             tidying: false,
         }
     }
@@ -164,7 +164,7 @@ impl Writer {
         loop {
             self.schedule.hurry(self.shared.is_awaited());
             let deadline = self.sleeps_until();
-            let first = self.room.next_command(inbox, deadline);
+            let first = self.reclaim.next_command(inbox, deadline);
             self.heed_changes(self.shared.writer_wakes());
             let mut stop = None;
             match first {
@@ -205,7 +205,7 @@ impl Writer {
         let deadline = |this: &Self| {
             let ahead = this.appender.wants_ahead().then(|| Instant::now() + AHEAD_AFTER);
             let due = this.schedule.deadline(this.shared.last_change());
-            let room = this.room.due(this.shared.is_fetching());
+            let room = this.reclaim.due(this.shared.is_fetching());
             due.into_iter().chain(ahead).chain(this.tidy_at()).chain(room).min()
         };
         self.heed_changes(self.shared.writer_sleeps(deadline(self)));
@@ -226,7 +226,7 @@ impl Writer {
             Command::Dirty => (),
             Command::Save(done) => self.waiting.push(done),
             Command::Relieve => self.relieve = true,
-            Command::MakeRoom(reply) => self.room.refused(reply),
+            Command::MakeRoom(reply) => self.reclaim.refused(reply),
             Command::Publish(reply) => self.publishers.push(reply),
             Command::Keep(blobs, reply) => self.errands.push_back(Errand::Keep(blobs, reply)),
             Command::Heal(blobs, reply) => self.errands.push_back(Errand::Heal(blobs, reply)),
@@ -248,7 +248,7 @@ impl Writer {
         // What older versions alone hold can go only once a version without it is the newest.
         let wants_publish = !self.publishers.is_empty() || self.wants_room();
         // What is unsaved may take less than it could: much of it may be here already.
-        let wants_save = !self.waiting.is_empty() || self.room.is_refused() || wants_publish;
+        let wants_save = !self.waiting.is_empty() || self.reclaim.is_refused() || wants_publish;
         if wants_save || self.schedule.save_due(now) {
             let result = self.save();
             for done in self.waiting.drain(..) {
@@ -321,7 +321,7 @@ impl Writer {
                 }
                 Errand::Merge(fetch, reply) => {
                     let result = self.merge(&fetch);
-                    self.room.merged();
+                    self.reclaim.merged();
                     self.shared.note_rights(&self.shared.core.read());
                     reply.send(self.heed(result)).is_err()
                 }

@@ -35,7 +35,7 @@ const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// What the writer knows of the space on its disk.
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct Reclaim {
     /// The look that is under way, and what was kept when it began.
     search: Option<(Search, Kept)>,
     lookout: Lookout,
@@ -43,7 +43,7 @@ pub(super) struct Room {
     refused: Vec<Sender<Infallible>>,
 }
 
-impl Room {
+impl Reclaim {
     /// Somebody was refused space, and waits until `reply` is dropped.
     pub(super) fn refused(&mut self, reply: Sender<Infallible>) {
         self.refused.push(reply);
@@ -107,16 +107,16 @@ impl Room {
 impl Writer {
     /// Whether somebody was refused space, and a look for some may be of use.
     pub(super) fn wants_room(&self) -> bool {
-        self.room.is_refused() && self.may_look(Cause::Refused)
+        self.reclaim.is_refused() && self.may_look(Cause::Refused)
     }
 
     fn may_look(&self, cause: Cause) -> bool {
-        if self.room.search.is_some() || self.appender.poisoned() {
+        if self.reclaim.search.is_some() || self.appender.poisoned() {
             return false;
         }
         // What is not published yet may be what frees something.
         let kept = (!self.shared.has_unpublished()).then(|| self.kept());
-        self.room.lookout.may_look(Instant::now(), cause, kept)
+        self.reclaim.lookout.may_look(Instant::now(), cause, kept)
     }
 
     fn kept(&self) -> Kept {
@@ -139,11 +139,11 @@ impl Writer {
             Search::begin(begun.elapsed(), Arc::clone(&self.shared.vault), roots, packs)
         });
         match search {
-            Ok(search) => self.room.search = Some((search, kept)),
+            Ok(search) => self.reclaim.search = Some((search, kept)),
             Err(err) => {
                 log::warn!("search failed reason={err}");
                 self.appender.survey_ends();
-                self.room.lookout.looked(begun.elapsed(), Instant::now(), None);
+                self.reclaim.lookout.looked(begun.elapsed(), Instant::now(), None);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Writer {
             self.end_search(false);
         }
         let is_held = self.shared.is_fetching();
-        if let Some((search, _)) = &mut self.room.search {
+        if let Some((search, _)) = &mut self.reclaim.search {
             match search.step(is_held, || self.shared.roots()) {
                 Ok(Step::Wait) => (),
                 Ok(Step::Empty(pack, live)) => self.empty(pack, &live),
@@ -165,18 +165,19 @@ impl Writer {
                 }
             }
         }
-        let wait = self.room.search.as_ref().is_some_and(|(it, _)| it.begun.elapsed() < ROOM_WAIT);
+        let wait =
+            self.reclaim.search.as_ref().is_some_and(|(it, _)| it.begun.elapsed() < ROOM_WAIT);
         if !wait {
             // They look for space again once their channel is closed.
-            self.room.refused.clear();
+            self.reclaim.refused.clear();
         }
     }
 
     /// Ends the search, if there is one; unless it is `whole`, before it has seen everything.
     fn end_search(&mut self, whole: bool) {
-        let Some((search, kept)) = self.room.search.take() else { return };
+        let Some((search, kept)) = self.reclaim.search.take() else { return };
         self.appender.survey_ends();
-        self.room.lookout.looked(search.spent(), Instant::now(), whole.then_some(kept));
+        self.reclaim.lookout.looked(search.spent(), Instant::now(), whole.then_some(kept));
         if whole {
             self.shared.room.fed();
         }
@@ -207,7 +208,7 @@ impl Writer {
     pub(super) fn tidy_at(&self) -> Option<Instant> {
         let quiet = self.shared.options.publish_quiet;
         // The search must find the packs that it was told of.
-        let may = self.tidying && self.room.search.is_none() && !self.appender.poisoned();
+        let may = self.tidying && self.reclaim.search.is_none() && !self.appender.poisoned();
         may.then(|| self.shared.last_change() + quiet)
     }
 
