@@ -105,7 +105,8 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
     /// The entry shown as `name`.
     ///
     /// Costs one index read and the nodes that claim the name, of each a walk along its links. A name
-    /// that looks like that of a copy costs as much for each name whose copies may be called so: see [`Tree::once_copies`].
+    /// that looks like that of a copy costs as much for each name whose copies may be called so: see
+    /// [`Tree::once_copies`].
     ///
     /// # Errors
     ///

@@ -22,8 +22,8 @@ pub(super) fn run(context: &Context, args: &RejoinArgs) -> Result<()> {
     let name = &args.bucket;
     match (args.dry_run, loss.is_nothing()) {
         (true, true) => ui::result(format_args!(
-            "would bring bucket '{name}' anew, and nothing would be lost: other devices have every \
-             version that is here"
+            "would bring bucket '{name}' anew, and nothing would be lost: other devices have had \
+             every version that is here"
         )),
         (true, false) => ui::result(format_args!(
             "would bring bucket '{name}' anew, and lose {loss}, which no other device that can be \

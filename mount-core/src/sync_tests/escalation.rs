@@ -255,8 +255,9 @@ fn what_was_written_on_a_writers_merge_of_two_owners_changes_is_kept_as_well() {
     assert_eq!(a.names("z"), ["z"]);
 }
 
-/// It should stay removed, and does not yet. Two owners may change members without knowing of each other, and
-/// the later change counts; that one of them was removed by the other makes no difference yet.
+/// It should stay removed, and does not yet. Two owners may change members without knowing of each
+/// other, and the later change counts; that one of them was removed by the other makes no
+/// difference yet.
 #[test]
 fn an_owner_who_was_removed_comes_back_by_going_on_from_where_it_was_one() {
     let a = Peer::first();
