@@ -74,10 +74,12 @@ impl Daemon {
             let past = mount.past(which).map_err(failed)?.ok_or_else(|| no_version(bucket))?;
             let unread = |err| unreadable(bucket, &past, path, &err);
             if *in_place {
+                let above = past.above(path).map_err(unread)?;
+                past.walk(path, false, &mut |_| false).map_err(unread)?;
                 if *contents {
                     say(Event::Kept(mount.publish().map_err(failed)?));
                 }
-                for entry in past.above(path).map_err(unread)? {
+                for entry in above {
                     say(Event::Past(Box::new(entry)));
                 }
             }

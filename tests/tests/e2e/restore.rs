@@ -173,6 +173,7 @@ fn what_cannot_be_brought_back_is_said_in_one_line() {
     let outside = peer.scratch();
     symlink(&outside, peer.path("folder")).unwrap();
     at(&["folder"]).exits(1).says(&["in the way of a folder"]);
+    at(&["folder", "--dry-run"]).exits(1).says(&["in the way of a folder"]);
     at(&["folder/inside"]).exits(1).says(&["in the way of a folder"]);
     at(&[]).exits(1).says(&["in the way of a folder"]);
     assert!(!outside.join("inside").exists());
@@ -268,13 +269,24 @@ fn what_is_saved_while_it_runs_is_in_a_version_too() {
 #[test]
 fn one_that_is_interrupted_leaves_no_part_of_a_file() {
     let peer = Peer::new();
-    peer.write("large", data::bytes(1, 8 << 20));
+    let dir = peer.path("dir");
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, PermissionsExt::from_mode(0o751)).unwrap();
+    peer.write("dir/large", data::bytes(1, 8 << 20));
     let version = publish(&peer);
-    peer.write("large", "now");
-    let (running, slow) = begin(&peer, "large", "", &version);
-    running.signal(Signal::INT);
-    running.wait(SOON).exits(130);
-    slow.detach();
-    assert_eq!(peer.names(""), ["large"]);
-    assert_eq!(peer.read("large"), b"now");
+    peer.write("dir/large", "now");
+    let interrupt = || {
+        let (running, slow) = begin(&peer, "dir/large", "dir", &version);
+        running.signal(Signal::INT);
+        running.wait(SOON).exits(130);
+        slow.detach();
+    };
+    interrupt();
+    assert_eq!(peer.names("dir"), ["large"]);
+    assert_eq!(peer.read("dir/large"), b"now");
+    // A folder that it has made is as it was, and is not touched by who comes after it.
+    fs::remove_dir_all(&dir).unwrap();
+    interrupt();
+    assert_eq!(peer.names("dir"), [""; 0]);
+    assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o7777, 0o751);
 }

@@ -1,5 +1,6 @@
 //! `cairnfs restore`: brings back what an older version holds.
 
+mod keeping;
 mod putting;
 
 use std::{
@@ -47,7 +48,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
                 let before = hex(&before[..8]);
                 ui::note(format_args!("what was there before is in version {before}"));
             }
-            Event::Past(entry) if args.dry_run => foretell(&putting.target(&entry.path), &entry),
+            Event::Past(entry) if args.dry_run => foretell(&putting.target(&entry.path), &entry)?,
             Event::Past(entry) => putting.begin(*entry)?,
             Event::Bytes { offset, bytes } => {
                 putting.write(offset, &bytes)?;
@@ -106,12 +107,13 @@ fn mount_dir(context: &Context, args: &RestoreArgs) -> Result<PathBuf> {
     })
 }
 
-fn foretell(place: &Path, entry: &PastEntry) {
+fn foretell(place: &Path, entry: &PastEntry) -> Result<()> {
     if entry.kind.is_dir() {
-        return;
+        return putting::is_dir(place).map(drop);
     }
     let there = fs::symlink_metadata(place).is_ok();
     let fate = if there { "would replace what is there" } else { "would come back" };
     let name = ui::shown(place.as_os_str().as_bytes());
     ui::result(format_args!("{name} ({}): {fate}", Size(entry.len).about()));
+    Ok(())
 }

@@ -10,27 +10,23 @@ use std::{
     io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, symlink},
+        fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink},
     },
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
-use cairnfs_mount_core::{Kind, PastEntry, Time};
+use cairnfs_mount_core::{Kind, PastEntry};
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
     process::geteuid,
 };
 
+use super::keeping::Keeping;
 use crate::{
     exit::{Code, Failure, Result},
     interrupt::OnInterrupt,
     ui,
 };
-
-/// How often what is there is published at the most before something of it is replaced: whoever
-/// writes all the time is not to be waited for.
-const PUBLISH_TIMES_MAX: u32 = 10;
 
 /// Brings back one thing after the other.
 pub(super) struct Putting<'p> {
@@ -39,8 +35,8 @@ pub(super) struct Putting<'p> {
     from: Vec<u8>,
     /// What was asked for; above it nothing that is there is touched.
     asked: Vec<u8>,
-    /// In the mount: has what is there be a version, as it was when this was last done.
-    publish: Option<(&'p dyn Fn() -> Result<()>, SystemTime)>,
+    /// In the mount: what is there must not be lost.
+    keeping: Option<Keeping<'p>>,
     file: Option<Unfinished>,
     /// Folders from the outermost to the one that is being filled. They get their attributes last, as
     /// their times change with what is put into them.
@@ -74,20 +70,15 @@ impl<'p> Putting<'p> {
     /// What was at `path` goes back there, in the bucket that is mounted at `dir`; `publish` seals
     /// what is there now.
     pub(super) fn in_place(dir: PathBuf, path: &[u8], publish: &'p dyn Fn() -> Result<()>) -> Self {
-        Self::new(dir, b"", path, Some((publish, SystemTime::now())))
+        Self::new(dir, b"", path, Some(Keeping::new(publish)))
     }
 
-    fn new(
-        place: PathBuf,
-        from: &[u8],
-        asked: &[u8],
-        publish: Option<(&'p dyn Fn() -> Result<()>, SystemTime)>,
-    ) -> Self {
+    fn new(place: PathBuf, from: &[u8], asked: &[u8], keeping: Option<Keeping<'p>>) -> Self {
         Self {
             place,
             from: from.to_vec(),
             asked: asked.to_vec(),
-            publish,
+            keeping,
             file: None,
             dirs: Vec::new(),
             changed: BTreeSet::new(),
@@ -121,7 +112,7 @@ impl<'p> Putting<'p> {
         if entry.kind.is_dir() {
             return self.enter_dir(place, entry);
         }
-        if let (None, Some(parent)) = (&self.publish, place.parent()) {
+        if let (None, Some(parent)) = (&self.keeping, place.parent()) {
             fs::create_dir_all(parent).map_err(|err| failed(&err))?;
         }
         let fresh = Fresh::beside(&place);
@@ -168,20 +159,15 @@ impl<'p> Putting<'p> {
 
     /// What follows is in this folder, which is made if it is not there.
     fn enter_dir(&mut self, place: PathBuf, entry: PastEntry) -> Result<()> {
-        let made = match fs::symlink_metadata(&place) {
-            Ok(meta) if meta.is_dir() => false,
-            // A link is not followed: who knows where to.
-            Ok(_) => {
-                let message = format!("{}: in the way of a folder", place.display());
-                return Err(Failure::new(Code::Failed, message));
-            }
-            Err(_) => {
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
-                made.map_err(|err| Failure::file("bring back", &place, &err))?;
-                self.changed.extend(place.parent().map(Path::to_owned));
-                true
-            }
-        };
+        let made = !is_dir(&place)?;
+        if made {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+            // At once, in case this is interrupted; but for what would keep it from being filled.
+            let open = PastEntry { mode: entry.mode | 0o700, ..entry.clone() };
+            made.and_then(|()| describe(&open, &place))
+                .map_err(|err| Failure::file("bring back", &place, &err))?;
+            self.changed.extend(place.parent().map(Path::to_owned));
+        }
         if made || is_within(&entry.path, &self.asked) {
             self.dirs.push((place, entry));
         }
@@ -209,37 +195,26 @@ impl<'p> Putting<'p> {
     }
 
     fn put(&mut self, fresh: &Fresh, place: &Path) -> Result<()> {
-        self.keep(place)?;
+        if let Some(keeping) = &mut self.keeping {
+            keeping.keep(place)?;
+        }
         fs::rename(&fresh.path, place).map_err(|err| Failure::file("bring back", place, &err))?;
         self.changed.extend(place.parent().map(Path::to_owned));
         self.count += 1;
         Ok(())
     }
-
-    /// Sees to it that what is at `place` is in a version, if it was changed since the last one.
-    fn keep(&mut self, place: &Path) -> Result<()> {
-        let Some((publish, published)) = &mut self.publish else { return Ok(()) };
-        for _ in 0..PUBLISH_TIMES_MAX {
-            match fs::symlink_metadata(place) {
-                Ok(meta) if changed(&meta) >= *published => {
-                    *published = SystemTime::now();
-                    publish()?;
-                }
-                Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                    return Err(Failure::file("look at", place, &err));
-                }
-                _ => return Ok(()),
-            }
-        }
-        let message = format!("{}: left as it is, as it is being written to", place.display());
-        Err(Failure::new(Code::Failed, message))
-    }
 }
 
-/// When content or attributes were last changed.
-fn changed(meta: &fs::Metadata) -> SystemTime {
-    let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or(0);
-    Time { seconds: meta.ctime(), nanos }.into()
+/// Whether there is a folder at `place`. Fails if there is something else.
+pub(super) fn is_dir(place: &Path) -> Result<bool> {
+    match fs::symlink_metadata(place) {
+        // A link is not followed: who knows where to.
+        Ok(meta) if !meta.is_dir() => {
+            let message = format!("{}: in the way of a folder", place.display());
+            Err(Failure::new(Code::Failed, message))
+        }
+        found => Ok(found.is_ok()),
+    }
 }
 
 fn is_within(path: &[u8], dir: &[u8]) -> bool {
