@@ -137,6 +137,20 @@ pub(crate) struct Batch {
     pub(crate) files: Vec<Snapshot>,
 }
 
+impl Batch {
+    /// Whether there is anything that has lost its last name.
+    pub(crate) fn has_nameless(&self) -> bool {
+        self.files.iter().any(|snapshot| snapshot.id.is_none())
+    }
+
+    /// Leaves what has lost its last name unsaved.
+    pub(crate) fn leave_nameless(&mut self) {
+        for snapshot in self.files.extract_if(.., |snapshot| snapshot.id.is_none()) {
+            snapshot.file.lock().not_saved(&snapshot.content);
+        }
+    }
+}
+
 impl Shared {
     pub(crate) fn new(
         options: Options,

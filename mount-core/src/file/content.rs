@@ -28,8 +28,8 @@ pub(crate) struct Content {
     pub(super) base_unsaved: bool,
     /// What must happen before it is written to.
     pub(super) claim: Option<Claim>,
-    /// Whether this is a snapshot with nothing in it but what is to be journaled.
-    pub(super) partial: bool,
+    /// Whether this is a snapshot that a save carries as it is: it may lack what was saved before.
+    pub(super) to_record: bool,
 }
 
 /// How much memory a change took, to be told to the accounts (negative: freed).
@@ -55,7 +55,7 @@ impl Content {
             changed: false,
             base_unsaved: false,
             claim: None,
-            partial: false,
+            to_record: false,
         }
     }
 

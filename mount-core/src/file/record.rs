@@ -85,7 +85,7 @@ impl Content {
 
     /// The record that stands alone over the content in the tree: everything that is dirty.
     pub(crate) fn whole_record(&self) -> FileRecord {
-        assert!(!self.partial, "a record that stands alone needs a whole snapshot");
+        assert!(!self.to_record, "a record that stands alone needs a whole snapshot");
         let mut whole = self.clone();
         whole.base_unsaved = true;
         whole.record()

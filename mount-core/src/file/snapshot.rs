@@ -40,18 +40,18 @@ impl Content {
     /// As [`Content::snapshot`], but not to be folded: costs what was changed since the last one,
     /// not what was changed since the last version.
     pub(crate) fn snapshot_to_record(&mut self) -> Self {
-        if self.base_unsaved {
-            return self.snapshot();
-        }
-        let snapshot = Self {
-            base: self.base.clone(),
-            pieces: self.pieces.unsaved_part(),
-            partial: true,
-            claim: None,
-            ..*self
-        };
+        // Where the base is told anew, what lies over it is as well.
+        let pieces =
+            if self.base_unsaved { self.pieces.clone() } else { self.pieces.unsaved_part() };
+        let snapshot =
+            Self { base: self.base.clone(), pieces, to_record: true, claim: None, ..*self };
         self.taken();
         snapshot
+    }
+
+    /// Whether this is a snapshot to record.
+    pub(crate) fn is_to_record(&self) -> bool {
+        self.to_record
     }
 
     /// Everything is in a snapshot.
@@ -71,7 +71,7 @@ impl Content {
     ///
     /// If this is a snapshot to record: its view would lack what was saved before.
     pub(crate) fn fold(&self, vault: &Vault, sealer: &mut Sealer<'_>, tail: Tail) -> Result<Base> {
-        assert!(!self.partial, "only a whole snapshot is folded");
+        assert!(!self.to_record, "only a whole snapshot is folded");
         fold::fold(&self.view(vault), sealer, tail)
     }
 

@@ -55,11 +55,13 @@ impl Writer {
             self.schedule.unchanged();
             return Ok(());
         };
-        let fetched = self.appender.batch_bytes() > 0;
+        let is_alone = self.appender.batch_bytes() == 0 && !batch.has_nameless();
         let mut result = self.write_save(&mut batch);
-        if fetched && matches!(result, Err(Error::NoSpace)) {
-            // What others sent can come again, and must not take the room of what is saved here.
+        if !is_alone && matches!(result, Err(Error::NoSpace)) {
+            // What others sent can come again, and what has no name need not be saved: neither must
+            // take the room of what must.
             self.drop_batch();
+            batch.leave_nameless();
             result = self.write_save(&mut batch);
         }
         match &result {
@@ -98,11 +100,12 @@ impl Writer {
 
     /// Appends `batch` with one barrier; says how long its record was.
     fn write_save(&mut self, batch: &mut Batch) -> Result<usize> {
-        for snapshot in &mut batch.files {
-            match snapshot.id {
-                None => self.fold(snapshot, Tail::Seal)?,
-                Some(_) if snapshot.content.is_journaled() => (),
-                Some(_) => self.fold(snapshot, Tail::Keep)?,
+        for snapshot in batch.files.iter_mut().filter(|it| !it.content.is_to_record()) {
+            let tail = if snapshot.id.is_some() { Tail::Keep } else { Tail::Seal };
+            match self.fold(snapshot, tail) {
+                // Then it is journaled: one damaged file must not keep all others from being saved.
+                Err(err @ Error::Damaged { .. }) => log::warn!("cut failed reason={err}"),
+                result => result?,
             }
         }
         let record = SaveRecord {
