@@ -58,13 +58,14 @@ impl Mount {
         ));
         // Nobody has been told of a name yet.
         let _outdated = shared.follow(&mut shared.core.write(), parted);
+        let journaled = bucket.saves.iter().map(|save| save.len() as u64).sum();
         let (inbox, commands) = crossbeam_channel::bounded(INBOX_LEN);
         let writer = Writer::new(
             Arc::clone(&shared),
             bucket.appender,
             bucket.device,
             bucket.key_file,
-            unpublished,
+            unpublished.then_some(journaled),
         );
         let thread = thread::Builder::new()
             .name("writer".into())

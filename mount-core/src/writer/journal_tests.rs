@@ -1,6 +1,6 @@
 //! What the saves since the last version amount to.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use cairnfs_store::{DeviceKey, sim::SimDisk};
 
@@ -26,17 +26,25 @@ fn make(mount: &Mount) -> Ino {
 fn who_opens_after_a_crash_holds_a_bounded_journal() {
     const DIRTY: usize = 1 << 20;
     const SAVED: usize = 100_000;
-    let (disk, device, _) = fresh(1);
+    let (mut disk, device, _) = fresh(1);
     let mounted = mount(&disk, &device, DIRTY as u64);
-    let file = make(&mounted);
-    for n in 0..100_u8 {
-        write_all(&mounted, file, 0, &[n; SAVED]).unwrap();
-        save(&mounted).unwrap();
+    make(&mounted);
+    save(&mounted).unwrap();
+    disk = disk.kill();
+    // After a crash it does not begin anew.
+    for saves in [100, 8, 8] {
+        let mounted = mount(&disk, &device, DIRTY as u64);
+        let file = mounted.lookup(Ino::ROOT, b"file").unwrap().ino;
+        for n in 0..saves {
+            write_all(&mounted, file, 0, &[n; SAVED]).unwrap();
+            save(&mounted).unwrap();
+        }
+        disk = disk.kill();
+        let bucket = bucket_on(Arc::new(disk.kill()), &device).unwrap();
+        let journal: usize = bucket.saves.iter().map(Vec::len).sum();
+        assert!(journal > 0, "nothing is told");
+        assert!(journal <= DIRTY + 2 * SAVED, "{journal} bytes are to be replayed");
     }
-    let bucket = bucket_on(Arc::new(disk.kill()), &device).unwrap();
-    let journal: usize = bucket.saves.iter().map(Vec::len).sum();
-    assert!(journal > 0, "nothing is told");
-    assert!(journal <= DIRTY + 2 * SAVED, "10 MB saved, {journal} of them to be replayed");
 }
 
 #[test]
@@ -83,4 +91,29 @@ fn a_file_without_a_name_holds_no_writer_up() {
     let read = mounted.read(file, fh, 0, 1 << 20).unwrap();
     assert!(read.iter().enumerate().all(|(at, byte)| *byte == if at % 64 == 0 { 7 } else { 0 }));
     assert_eq!(read.len(), 9_999 * 64 + 1);
+}
+
+/// It need not be saved, and must not keep others from it.
+#[test]
+fn a_damaged_file_without_a_name_keeps_nothing_from_being_saved() {
+    let (disk, device, mut rng) = fresh(4);
+    let mounted = mount(&disk, &device, 256 << 10);
+    write_all(&mounted, make(&mounted), 0, &rng.bytes(2 << 20)).unwrap();
+    mounted.stop().unwrap();
+    drop(mounted);
+    let pack = Path::new("/bucket/packs/00000004.pack");
+    let bits = disk.content(pack).unwrap().len() as u64 * 8;
+    (1..8).for_each(|part| disk.flip_bit(pack, bits * part / 8));
+
+    let mounted = mount(&disk, &device, 256 << 10);
+    let file = mounted.lookup(Ino::ROOT, b"file").unwrap().ino;
+    let fh = mounted.open(file, OpenFlags { write: true, ..OpenFlags::default() }).unwrap();
+    mounted.unlink(Ino::ROOT, b"file").unwrap();
+    for n in 0..2_000 {
+        mounted.write(file, fh, n * 1_000, &[7; 100], false, Box::new(|_| ()));
+    }
+    assert!(mounted.read(file, fh, 0, 2 << 20).is_err(), "it is not damaged");
+    let other = mounted.mknod(ME, Ino::ROOT, b"other", Kind::File, 0o644, 0).unwrap().ino;
+    write_all(&mounted, other, 0, b"x").unwrap();
+    save(&mounted).unwrap();
 }

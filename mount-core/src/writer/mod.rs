@@ -140,9 +140,9 @@ impl Writer {
         appender: Appender,
         device: Arc<DeviceKey>,
         key_file: Option<KeyFile>,
-        unpublished: bool,
+        journaled: Option<u64>,
     ) -> Self {
-        let schedule = Schedule::new(&shared.options, unpublished, Instant::now());
+        let schedule = Schedule::new(&shared.options, journaled, Instant::now());
         let (waiting, publishers) = (Vec::new(), Vec::new());
         Self {
             shared,

@@ -29,16 +29,17 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    pub(crate) fn new(options: &Options, unpublished: bool, now: Instant) -> Self {
+    /// `journaled` are the bytes of the saves that no version holds yet, if there are any.
+    pub(crate) fn new(options: &Options, journaled: Option<u64>, now: Instant) -> Self {
         Self {
             save_after: options.policy.max_age(),
             publish_quiet: options.publish_quiet,
             hurry: false,
             publish_max: options.publish_max,
             journal_max: options.limits.dirty_bytes,
-            journaled: 0,
+            journaled: journaled.unwrap_or(0),
             unsaved_since: None,
-            unpublished_since: unpublished.then_some(now),
+            unpublished_since: journaled.map(|_| now),
             not_before: None,
             given_up: false,
         }
@@ -124,7 +125,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn schedule(policy: SavePolicy, now: Instant) -> Schedule {
-        Schedule::new(&Options { policy, ..Options::default() }, false, now)
+        Schedule::new(&Options { policy, ..Options::default() }, None, now)
     }
 
     #[test]
