@@ -45,8 +45,9 @@ use self::{
 };
 use crate::{
     Error, Result, VersionId,
+    charter::Charter,
     manifest::Manifest,
-    shared::Shared,
+    shared::{HeadState, Shared},
     tree::BaseTree,
     verify::{Verifier, verify_first},
     writer::Command,
@@ -86,6 +87,8 @@ pub struct Fetch {
     versions: VersionQueue,
     /// The head, once it is here.
     manifest: Option<Arc<Manifest>>,
+    /// What our version said of members when those that came were verified.
+    verified_by: Option<Charter>,
     /// What the writer has yet to put.
     keeping: Keeping,
     /// What is here and could not be read: what comes takes its place.
@@ -169,6 +172,7 @@ impl Fetch {
             lacking: HashMap::new(),
             versions: VersionQueue::of(BlobId(head)),
             manifest: None,
+            verified_by: None,
             keeping,
             rotten: HashSet::new(),
             walked: HashSet::new(),
@@ -434,10 +438,28 @@ impl Fetch {
     fn verify_versions(&mut self) -> Result<()> {
         // Each was seen once; the walk below has a list of its own.
         self.versions = VersionQueue::default();
-        // The newest word on who may do what counts, also if it came while this was fetched.
         let ours = self.shared.core.read().head.clone();
         let verifier = Verifier::new(&ours, &self.shared.key, &self.shared.vault);
-        verifier.verify(self.head, || self.check_wanted())
+        let verified = verifier.verify(self.head, || self.check_wanted());
+        if !self.is_whole() {
+            // What was given up here meanwhile is no fault of the peer's.
+            return Err(Error::Busy);
+        }
+        verified?;
+        self.verified_by = Some(ours.charter);
+        Ok(())
+    }
+
+    /// The newest word on who may do what counts, also if it came while the tree was fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`], damage in the store.
+    pub(crate) fn verify_again(&self, ours: &HeadState) -> Result<()> {
+        if self.verified_by.as_ref().is_none_or(|charter| *charter == ours.charter) {
+            return Ok(());
+        }
+        Verifier::new(ours, &self.shared.key, &self.shared.vault).verify(self.head, || Ok(()))
     }
 }
 

@@ -275,3 +275,15 @@ fn an_owner_who_was_removed_comes_back_by_going_on_from_where_it_was_one() {
     assert_eq!(a.pull(&c).unwrap(), MergeStep::Merged);
     assert!(is_member(&a));
 }
+
+/// What our own version says of members may change while a version is being fetched.
+#[test]
+fn who_is_removed_while_its_version_is_fetched_is_not_merged_if_its_past_is_gone() {
+    let (a, _) = two();
+    let mut c = a.invite(Role::Writer);
+    c.forge(|_, version| without_past(version));
+    let (fetch, _) = a.fetch(&c, c.mount().head().unwrap()).unwrap();
+    a.mount().set_member(c.key.public(), "", None).unwrap();
+    let merged = a.mount().merge_from(fetch);
+    assert!(matches!(&merged, Err(Error::Rejected { why }) if why.contains("is no member")));
+}

@@ -90,6 +90,7 @@ impl Writer {
             let core = shared.core.read();
             (core.head.clone(), core.tree.base().clone())
         };
+        fetched.verify_again(&ours)?;
         let (me, head) = (self.device_id(&ours), BlobId(fetched.head()));
         let Doubts { forgotten, disagreed } =
             versions::doubts(&me, (ours.manifest.id, &ours.vv), head, &shared.vault)?;
