@@ -24,7 +24,7 @@ pub(super) struct Roots {
 }
 
 /// What is alive.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Live {
     /// Nodes of maps. Everything below one of them is here too, and is not looked at again: so their
     /// names are whole, and a chunk of the same bytes is not among them.

@@ -20,7 +20,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError
 
 use super::{
     Command, Writer,
-    live::Live,
     lookout::{Cause, Kept, Lookout},
     record::SaveRecord,
     search::{Search, Step},
@@ -157,7 +156,7 @@ impl Writer {
         if let Some((search, _)) = &mut self.reclaim.search {
             match search.step(is_held, || self.shared.roots()) {
                 Ok(Step::Wait) => (),
-                Ok(Step::Empty(pack, live)) => self.empty(pack, &live),
+                Ok(Step::Empty(pack)) => self.empty(pack),
                 Ok(Step::Done) => self.end_search(true),
                 Err(err) => {
                     log::warn!("search failed reason={err}");
@@ -184,7 +183,9 @@ impl Writer {
     }
 
     /// Empties a pack and lets it go.
-    fn empty(&mut self, pack: u32, live: &Live) {
+    fn empty(&mut self, pack: u32) {
+        let Some((search, _)) = &self.reclaim.search else { return };
+        let live = search.live();
         let plan = self.appender.reclaim(&|id| live.contains(id), &[pack]).map_err(Into::into);
         let emptied = plan.and_then(|plan| {
             if plan.packs == 0 {

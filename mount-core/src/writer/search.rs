@@ -45,7 +45,7 @@ pub(super) struct Search {
 /// What is alive, and packs that are worth emptying of the rest, those first that cost least.
 #[derive(Default)]
 pub(super) struct Found {
-    live: Arc<Live>,
+    live: Live,
     packs: VecDeque<u32>,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Step {
     /// Nothing yet.
     Wait,
     /// This pack is worth emptying of all but what is alive.
-    Empty(u32, Arc<Live>),
+    Empty(u32),
     /// That was all.
     Done,
 }
@@ -77,7 +77,7 @@ impl Search {
             let mut live = Live::default();
             live.add(&reads, &roots, cancelled)?;
             let packs = mostly_dead(&reads, &live, packs, cancelled)?;
-            Ok(Found { live: Arc::new(live), packs })
+            Ok(Found { live, packs })
         })?;
         let (reader, found) = (Some(reader), Found::default());
         Ok(Self { begun: Instant::now(), vault, reader, found, is_outdated: false, spent })
@@ -115,7 +115,12 @@ impl Search {
             return Ok(Step::Wait);
         }
         let pack = self.found.packs.pop_front();
-        Ok(pack.map_or(Step::Done, |pack| Step::Empty(pack, Arc::clone(&self.found.live))))
+        Ok(pack.map_or(Step::Done, Step::Empty))
+    }
+
+    /// What is alive.
+    pub(super) fn live(&self) -> &Live {
+        &self.found.live
     }
 
     /// Adds to what is alive all that `roots` lead to.
@@ -123,8 +128,7 @@ impl Search {
         let mut found = std::mem::take(&mut self.found);
         let vault = Arc::clone(&self.vault);
         self.reader = Some(Reader::start(move |cancelled| {
-            // Nobody else has it while nothing is emptied: so this makes no copy.
-            Arc::make_mut(&mut found.live).add(&vault, &roots, cancelled)?;
+            found.live.add(&vault, &roots, cancelled)?;
             Ok(found)
         })?);
         self.is_outdated = false;
