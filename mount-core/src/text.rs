@@ -13,6 +13,7 @@ use crate::{
     shared::Shared,
     tree::BaseTree,
     vault::{Sealer, Vault},
+    versions::Ancestry,
 };
 
 /// Longest text that is merged, in bytes: all versions of it are held in memory at once.
@@ -97,14 +98,10 @@ fn find(
     mut wanted: Vec<(NodeId, ContentId)>,
 ) -> Result<BTreeMap<ContentId, Value<Data>>> {
     let mut found = BTreeMap::new();
-    let mut todo = std::collections::VecDeque::from([head]);
-    let mut seen = std::collections::HashSet::new();
-    while let Some(id) = todo.pop_front().filter(|_| !wanted.is_empty()) {
-        if !seen.insert(id) || seen.len() > VERSIONS_BACK_MAX {
-            continue;
-        }
-        let Some(manifest) = shared.vault.manifest(&id)? else { continue };
-        todo.extend(&manifest.parents);
+    let mut history = Ancestry::of(head, &shared.vault).take(VERSIONS_BACK_MAX);
+    while !wanted.is_empty() {
+        let Some(version) = history.next() else { break };
+        let (_, manifest) = version?;
         // The tree of a version that was only passed through need not be here.
         let Ok(tree) = BaseTree::open(Arc::clone(&shared.vault), manifest.root) else { continue };
         wanted.retain(|(node, content)| {

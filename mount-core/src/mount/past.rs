@@ -36,7 +36,8 @@ pub enum Which {
     By(SystemTime),
 }
 
-/// A version that can be read: what it holds is not given up for space meanwhile.
+/// A version that can be read: nothing of it is given up for space meanwhile, but for what is being
+/// given up at the very moment.
 #[derive(Debug)]
 pub struct Past {
     id: BlobId,
@@ -109,6 +110,8 @@ impl Mount {
     /// # Errors
     ///
     /// [`Error::Invalid`] if the ids of several begin with these digits, damage, [`Error::Io`].
+    ///
+    /// Costs a read of each version that is kept.
     pub fn past(&self, which: &Which) -> Result<Option<Past>> {
         let hold = Hold::new(self);
         let mut found = None;
@@ -175,12 +178,9 @@ impl Past {
     ///
     /// As [`Past::walk`].
     pub fn above(&self, path: &[u8]) -> Result<Vec<PastEntry>> {
-        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        let dirs = slashes.map(|(at, _)| {
-            let dir = self.find(&path[..at])?;
-            self.describe(&dir, &mut HashMap::new())
-        });
-        dirs.collect()
+        let mut way = self.way(path)?;
+        way.pop();
+        way.iter().map(|dir| self.describe(dir, &mut HashMap::new())).collect()
     }
 
     /// Hands what is at `path`, and everything below it, to `take` until that says enough by
@@ -228,17 +228,23 @@ impl Past {
     }
 
     fn find(&self, path: &[u8]) -> Result<Place> {
+        Ok(self.way(path)?.pop().unwrap_or_else(Place::root))
+    }
+
+    /// What is on the way from the root, which is not, to `path`, which is.
+    fn way(&self, path: &[u8]) -> Result<Vec<Place>> {
         let view = View::new(&self.tree);
-        let mut here = Place::root();
+        let (mut way, mut here) = (Vec::new(), &Place::root());
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             let name = Name::new(name).map_err(|_bad| Error::NotFound)?;
             if !here.kind.is_dir() {
                 return Err(Error::NotFound);
             }
             let entry = view.lookup(&here.ids, &name)?.ok_or(Error::NotFound)?;
-            here = Place::within(&here.path, entry);
+            way.push(Place::within(&here.path, entry));
+            here = way.last().expect("because it was just put there");
         }
-        Ok(here)
+        Ok(way)
     }
 
     /// `names` has the first name of each file that has several.
@@ -352,13 +358,11 @@ impl Listing {
                 if self.is_read {
                     return Ok(None);
                 }
-                // Each page would cost all contested names, and each of their copies, looked up.
-                let limit = if view.has_contested(&self.ids)? {
+                if self.last.is_none() {
                     self.contested = view.contested(&self.ids)?;
-                    usize::MAX
-                } else {
-                    PAGE
-                };
+                }
+                // Each page would cost all contested names, and each of their copies, looked up.
+                let limit = if self.contested.is_empty() { PAGE } else { usize::MAX };
                 let page = view.list(&self.ids, self.last.as_ref(), limit)?;
                 self.is_read = page.len() < limit;
                 self.names.extend(page.into_iter().map(|listed| listed.name));

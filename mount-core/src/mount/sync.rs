@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cairnfs_merge::VersionVector;
 use cairnfs_store::{BlobId, Secret};
 use crossbeam_channel::{Sender, bounded};
 use zeroize::Zeroizing;
@@ -10,6 +11,7 @@ use super::Mount;
 use crate::{
     BucketId, Error, Fetch, MergeOutcome, Observer, Result, Role, Settings, VersionId,
     manifest::Member,
+    versions::Ancestry,
     writer::{CharterChange, Command},
 };
 
@@ -75,30 +77,18 @@ impl Mount {
     ) -> Result<Vec<VersionId>> {
         let vault = &self.shared().vault;
         let head = BlobId(*head);
-        let mut known_there = cairnfs_merge::VersionVector::new();
+        let theirs = vault.manifest(&head)?.ok_or(Error::NotFound)?;
+        let mut known_there = VersionVector::new();
         for id in have {
             if let Some(manifest) = vault.manifest(&BlobId(*id))? {
                 known_there.join(&manifest.vv);
             }
         }
-        let mut found = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        let mut todo = std::collections::VecDeque::from([head]);
-        while let Some(id) = todo.pop_front().filter(|_| found.len() < max) {
-            if !seen.insert(id) {
-                continue;
-            }
-            match vault.manifest(&id)? {
-                Some(manifest) if known_there.dominates(&manifest.vv) => (),
-                Some(manifest) => {
-                    found.push(id.0);
-                    todo.extend(&manifest.parents);
-                }
-                None if id == head => return Err(Error::NotFound),
-                None => (),
-            }
+        if known_there.dominates(&theirs.vv) {
+            return Ok(Vec::new());
         }
-        Ok(found)
+        let missed = Ancestry::beyond(vec![head], &known_there, vault).take(max);
+        missed.map(|version| Ok(version?.0.0)).collect()
     }
 
     /// A blob as it is stored, to be given to a member; `None` if it is not here.
