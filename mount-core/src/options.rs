@@ -81,7 +81,8 @@ impl FromStr for SavePolicy {
 pub struct Limits {
     /// Decrypted chunks, decoded tree nodes and versions kept for reading.
     pub cache_bytes: u64,
-    /// Written data not yet cut into chunks; writers wait beyond it.
+    /// Memory for what was written and is not yet cut into chunks, saved or not; writers wait beyond
+    /// three quarters of it.
     pub dirty_bytes: u64,
 }
 

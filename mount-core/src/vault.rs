@@ -30,13 +30,13 @@ const MAP_CACHE_SHARE: u64 = 2;
 const NODE_CACHE_SHARE: u64 = 4;
 /// A decoded node takes about so many times the bytes of its encoding.
 const NODE_GROWTH: u64 = 3;
+/// Such nodes that the cache is laid out for.
+const NODES_USUAL: usize = 64;
 /// The part of the cache that holds manifests: one in so many.
 const MANIFEST_CACHE_SHARE: u64 = 8;
 /// A decoded manifest takes about so many times the bytes of its encoding, and so many besides.
 const MANIFEST_GROWTH: u64 = 2;
 const MANIFEST_BYTES: u64 = 2 << 10;
-/// Such nodes that the cache is laid out for.
-const NODES_USUAL: usize = 64;
 
 /// Everything that reads sealed bytes. Shared by all threads.
 #[derive(Debug)]

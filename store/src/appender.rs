@@ -270,7 +270,7 @@ impl Appender {
         self.trail.flush()
     }
 
-    /// Lets go what only large batches need: there is a pause.
+    /// Lets go what only large batches need, until one comes again.
     pub fn rest(&mut self) {
         self.sealers.rest();
     }

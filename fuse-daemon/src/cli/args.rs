@@ -67,7 +67,7 @@ pub(crate) struct MountArgs {
     /// Memory for what was read [env: CAIRNFS_CACHE] [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) cache: Option<Size>,
-    /// Memory for what is not saved yet; writers wait beyond it [env: CAIRNFS_DIRTY]
+    /// Memory for what no version holds yet; writers wait when it gets full [env: CAIRNFS_DIRTY]
     /// [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) dirty: Option<Size>,

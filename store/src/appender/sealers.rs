@@ -1,6 +1,6 @@
 //! The threads that hash and seal where one would take too long.
 //!
-//! They come with the first batch that is worth it and go when there is a pause. What a thread keeps
+//! They come with the first batch that is worth it and go with [`super::Appender::rest`]. What a thread keeps
 //! for itself, such as the tables of zstd, lies in the heap where there was room when it first
 //! worked, and all that is free below it stays with the process: idle threads kept 40 MiB and more
 //! that a large write had taken (2 cores, 2026-11).
