@@ -40,7 +40,7 @@ pub(super) struct Desk {
     /// Somebody waits for what is damaged here to be fetched.
     pub(super) mend: Vec<Sender<Mended>>,
     /// Somebody wants to know which of these blobs no peer has.
-    pub(super) find: Vec<Search>,
+    pub(super) find: Vec<Inquiry>,
     /// By peer: what failed here with what it has, and when that is tried again. Others go first.
     pub(super) troubles: BTreeMap<PeerKey, (Error, Instant)>,
     /// Whose version was looked at last; the next in order has its turn.
@@ -89,7 +89,7 @@ pub(super) struct Delivered {
 
 /// Blobs of which somebody wants to know which no peer has.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct Inquiry {
     pub(super) blobs: Vec<[u8; 32]>,
     pub(super) lacking: Sender<Vec<[u8; 32]>>,
 }
@@ -119,7 +119,7 @@ pub(super) enum Job {
     /// Fetch what is damaged here.
     Mend(Vec<Side>, Vec<Sender<Mended>>),
     /// See which of these blobs none of these peers has.
-    Find(Vec<Side>, Search),
+    Find(Vec<Side>, Inquiry),
     /// How many peers there are has changed between none and some.
     PeersWait(bool),
     Close,

@@ -10,15 +10,12 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{
     Net,
-    joining::not_shared,
+    joining::{interrupted, not_shared},
     meeting::{Search, TICK},
     report::SyncProgress,
     sharing::Offered,
 };
-use crate::{
-    exit::{Code, Failure, Result},
-    home::BucketName,
-};
+use crate::{exit::Result, home::BucketName};
 
 /// How long a peer that asks for nothing may take to say whether it has the newest version.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -38,7 +35,8 @@ impl Net {
     ///
     /// # Errors
     ///
-    /// [`Code::NoPeer`] if nobody can be reached; [`Code::NotFound`] if the bucket is not served.
+    /// [`Code::NoPeer`](crate::exit::Code::NoPeer) if nobody can be reached;
+    /// [`Code::NotFound`](crate::exit::Code::NotFound) if the bucket is not served.
     pub(crate) fn elsewhere(
         &self,
         bucket: &BucketName,
@@ -93,9 +91,5 @@ impl Net {
 }
 
 fn go_on(say: &mut dyn FnMut(SyncProgress) -> bool, progress: SyncProgress) -> Result<()> {
-    if say(progress) {
-        Ok(())
-    } else {
-        Err(Failure::new(Code::Interrupted, "nobody waits any more"))
-    }
+    if say(progress) { Ok(()) } else { Err(interrupted()) }
 }

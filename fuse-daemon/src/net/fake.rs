@@ -76,7 +76,7 @@ impl fmt::Debug for FakeBucket {
     }
 }
 
-fn name_of(blob: &[u8]) -> Id {
+pub(super) fn name_of(blob: &[u8]) -> Id {
     *blake3::hash(blob).as_bytes()
 }
 
@@ -269,6 +269,10 @@ impl Replica for FakeBucket {
             found.push(id);
         }
         Ok(found)
+    }
+
+    fn name_of(&self, sealed: &[u8]) -> Option<Id> {
+        Some(name_of(sealed))
     }
 
     fn sealed(&self, id: &Id) -> Result<Option<Vec<u8>>> {

@@ -171,7 +171,13 @@ impl Desk<'_> {
                 _ => return Err(senseless()),
             };
             let came = blobs.len() + missing.len();
-            let is_asked_for = missing.iter().all(|id| ids.contains(id));
+            let names: Option<Vec<_>> = self
+                .offered
+                .with(|replica| blobs.iter().map(|blob| replica.name_of(blob)).collect())
+                .ok_or(Unfetched::Closed)?;
+            // What it has it must show: the last copy may be dropped for it.
+            let names = names.ok_or_else(senseless)?;
+            let is_asked_for = names.iter().chain(&missing).all(|id| ids.contains(id));
             left = left.checked_sub(came).filter(|_| is_asked_for).ok_or_else(senseless)?;
             if (left == 0) == more || (more && came == 0) {
                 return Err(senseless());

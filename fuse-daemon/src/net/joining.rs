@@ -408,7 +408,8 @@ fn expired() -> Failure {
     Failure::new(Code::WrongKey, "this ticket has expired: ask for a new one")
 }
 
-fn interrupted() -> Failure {
+/// Whoever asked has gone.
+pub(super) fn interrupted() -> Failure {
     Failure::new(Code::Interrupted, "nobody waits any more")
 }
 

@@ -12,7 +12,7 @@ use crossbeam_channel::RecvTimeoutError;
 use super::{
     Net,
     desk::{Mended, Side, Standing},
-    joining::{not_served, not_shared},
+    joining::{interrupted, not_served, not_shared},
     report::{PeerReport, SyncOutcome, SyncProgress, Transfer},
     sharing::Offered,
     tls::PeerKey,
@@ -169,7 +169,7 @@ impl Net {
                 None => SyncProgress::Connecting,
             };
             if !say(progress) {
-                return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
+                return Err(interrupted());
             }
             self.await_news(TICK);
         }
@@ -202,7 +202,7 @@ impl Net {
             }
             let fetching = |(_, progress)| SyncProgress::Fetching(Transfer::new(bucket, progress));
             if !say(offered.transfer().map_or(SyncProgress::Connecting, fetching)) {
-                return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
+                return Err(interrupted());
             }
         }
     }

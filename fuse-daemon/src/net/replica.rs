@@ -23,6 +23,7 @@ pub(super) trait Replica: Send + Sync + Debug {
     fn covers(&self, id: &VersionId) -> Result<bool>;
     fn ancestry(&self, head: &VersionId, have: &[VersionId], max: usize) -> Result<Vec<VersionId>>;
     fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>>;
+    fn name_of(&self, sealed: &[u8]) -> Option<[u8; 32]>;
     fn fetch(&self, head: VersionId) -> Result<Box<dyn Fetching>>;
     fn mend(&self) -> Result<Box<dyn Fetching>>;
     fn awaits_first_version(&self) -> bool;
@@ -76,6 +77,10 @@ impl Replica for Mount {
 
     fn ancestry(&self, head: &VersionId, have: &[VersionId], max: usize) -> Result<Vec<VersionId>> {
         self.ancestry(head, have, max)
+    }
+
+    fn name_of(&self, sealed: &[u8]) -> Option<[u8; 32]> {
+        self.name_of(sealed)
     }
 
     fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>> {

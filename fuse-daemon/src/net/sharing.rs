@@ -20,7 +20,7 @@ use cairnfs_mount_core::{BucketId, Error, FetchProgress, Observer, VersionId};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{
-    desk::{Delivered, Desk, Job, Mended, NoAnswer, Search, Side, Standing},
+    desk::{Delivered, Desk, Inquiry, Job, Mended, NoAnswer, Side, Standing},
     message::{Answer, Unseen},
     replica::Replica,
     session::Session,
@@ -330,7 +330,14 @@ impl Offered {
             side.standing = Standing::Open;
         }
         for side in desk.sides.values_mut() {
-            side.unseen = side.unseen.filter(|(_, why)| !why.passes());
+            match side.unseen {
+                Some((_, Unseen::NotGiven)) => {
+                    // It may be all here by now: announced again, it is looked at again.
+                    (side.unseen, side.told) = (None, None);
+                }
+                Some((_, why)) if why.passes() => side.unseen = None,
+                _ => (),
+            }
         }
         drop(desk);
         self.bell.notify_all();
@@ -355,7 +362,7 @@ impl Offered {
         let (lacking, told) = bounded(1);
         let mut desk = self.desk.lock();
         if !desk.closed {
-            desk.find.push(Search { blobs, lacking });
+            desk.find.push(Inquiry { blobs, lacking });
         }
         drop(desk);
         self.bell.notify_all();

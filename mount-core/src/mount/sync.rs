@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairnfs_merge::VersionVector;
-use cairnfs_store::{BlobId, Secret};
+use cairnfs_store::{BlobId, SealedBlob, Secret};
 use crossbeam_channel::{Sender, bounded};
 use zeroize::Zeroizing;
 
@@ -105,12 +105,21 @@ impl Mount {
         Ok(Some(blobs.get_sealed(&id)?.into()))
     }
 
+    /// The name of a blob that a member gave; `None` if it is not what it claims to be.
+    #[must_use]
+    pub fn name_of(&self, sealed: &[u8]) -> Option<[u8; 32]> {
+        let sealed = SealedBlob::from_bytes(sealed.to_vec()).ok()?;
+        Some(self.shared().vault.blobs().check(sealed).ok()?.blob().id.0)
+    }
+
     /// Begins to fetch the version `head`; see [`Fetch`].
     ///
     /// # Errors
     ///
     /// [`Error::Stopped`].
     pub fn fetch(&self, head: VersionId) -> Result<Fetch> {
+        // What came for one that was cut off may wait for the writer yet, and need not come again.
+        self.ask(|reply| Command::Keep(Vec::new(), reply))?;
         Ok(Fetch::begin(Arc::clone(&self.inner.shared), self.inner.inbox.clone(), head))
     }
 

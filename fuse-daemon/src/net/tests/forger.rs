@@ -169,6 +169,10 @@ impl Replica for Forger {
         self.mount.ancestry(head, have, max)
     }
 
+    fn name_of(&self, sealed: &[u8]) -> Option<[u8; 32]> {
+        self.mount.name_of(sealed)
+    }
+
     fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>> {
         if let Some(forged) = self.forged.get(id) {
             return Ok(Some(forged.clone()));

@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::*;
-use crate::exit::Code;
+use crate::{exit::Code, net::fake::name_of};
 
 #[test]
 fn what_one_publishes_the_other_gets() {
@@ -206,6 +206,30 @@ fn what_a_peer_could_not_give_once_is_asked_for_again() {
     assert_eq!(peers[1].sync().unwrap().peers, 1);
     assert!(buckets[1].has(b"lost"));
     assert_eq!(peers[0].sync().unwrap().peers, 1);
+    // Also if it is the one that could not give it who asks.
+    buckets[0].set_lost(Some(b"again"));
+    buckets[0].add(b"again");
+    let failure = peers[0].net.sync(Some(&name()), None, &mut |_| true).unwrap_err();
+    assert!(failure.message.contains("it did not get all of"), "{}", failure.message);
+    buckets[0].set_lost(None);
+    assert_eq!(peers[0].sync().unwrap().peers, 1);
+    assert!(buckets[1].has(b"again"));
+}
+
+#[test]
+fn who_sends_something_else_than_a_blob_does_not_have_it() {
+    let (peers, buckets) = members(2);
+    buckets[0].add(b"both");
+    peers[0].knows(&peers[1]);
+    eventually("they meet", || peers[0].sync().is_ok_and(|met| met.peers == 1));
+    let (both, nobody) = (name_of(b"both"), [9; 32]);
+    let lacking = || {
+        let found = peers[0].net.elsewhere(&name(), vec![both, nobody], &mut |_| true);
+        found.unwrap().lacking
+    };
+    assert_eq!(lacking(), [nobody]);
+    buckets[1].set_lies(true);
+    assert_eq!(lacking(), [both, nobody]);
 }
 
 #[test]
