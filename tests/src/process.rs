@@ -73,14 +73,9 @@ pub fn signal(pid: u32, signal: Signal) {
 /// others go on, which takes long where many want to run.
 pub fn stand_still(pid: u32) {
     signal(pid, Signal::STOP);
-    let stands = |task: fs::DirEntry| {
-        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
-        !state.starts_with(['R', 'S', 'D'])
-    };
+    let runs = |task: &Task| ["R", "S", "D"].iter().any(|state| task.is_in_state(state));
     eventually("a stopped process stands still", Duration::from_secs(30), || {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-        tasks.into_iter().flatten().flatten().all(stands)
+        !tasks(pid).any(|task| runs(&task))
     });
 }
 
@@ -102,8 +97,7 @@ pub fn is_held_at_a_barrier(pid: u32, name: &str) -> bool {
     let held_since = || {
         let thread = thread_of(pid, name)?;
         let barriers = [libc::SYS_fdatasync, libc::SYS_fsync];
-        let is_held =
-            barriers.contains(thread.call().first()?) && thread.status.contains("State:\tt");
+        let is_held = barriers.contains(thread.call().first()?) && thread.is_in_state("t");
         let runs =
             thread.status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
         is_held.then(|| runs.to_owned())
@@ -125,6 +119,11 @@ impl Task {
         self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// Whether it is in a state of this letter, as proc(5) has them.
+    fn is_in_state(&self, letter: &str) -> bool {
+        self.status.contains(&format!("State:\t{letter}"))
+    }
+
     /// The number of the system call that it is in, and its arguments; nothing of one that runs.
     fn call(&self) -> Vec<i64> {
         let text = fs::read_to_string(self.dir.join("syscall")).unwrap_or_default();
@@ -138,13 +137,16 @@ impl Task {
 
 /// The thread of `pid` that is called `name`.
 pub(crate) fn thread_of(pid: u32, name: &str) -> Option<Task> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let tasks = tasks.flatten().map(|task| {
-        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        Task { dir: task.path(), status }
-    });
-    let is_it = |task: &Task| task.status.starts_with(&format!("Name:\t{name}\n"));
-    tasks.into_iter().find(is_it)
+    tasks(pid).find(|task| task.status.starts_with(&format!("Name:\t{name}\n")))
+}
+
+/// The threads of `pid`; none if it has ended.
+fn tasks(pid: u32) -> impl Iterator<Item = Task> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"));
+    entries.into_iter().flatten().flatten().map(|entry| {
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        Task { dir: entry.path(), status }
+    })
 }
 
 /// Whether `pid` runs (and is not only waiting to be reaped).
