@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cairnfs_merge::{AttrKey, AttrValue, LinkId, Name, Node, NodeEdits, NodeId, Place, Reg, Tree};
 use cairnfs_store::sim::SimDisk;
+use crossbeam_channel::bounded;
 
 use crate::{
     Caller, Error, Ino, Kind, Mount, SetXattr,
@@ -67,6 +68,26 @@ fn a_file_has_65000_names_and_no_more() {
         assert_eq!((attr.ino, attr.nlink), (file, 65_000));
     }
     assert!(matches!(mount.lookup(Ino::ROOT, b"000077"), Err(Error::NotFound)));
+    mount.stop().unwrap();
+}
+
+/// The operation goes on after a crash, and what it numbers must not begin anew.
+#[test]
+fn a_name_made_after_a_crash_replaces_none_made_before_it() {
+    let (disk, mount, file, again) = with_file();
+    mount.link(file, Ino::ROOT, b"before").unwrap();
+    let (tell, told) = bounded(1);
+    mount.save(Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap();
+    let crashed = disk.crash(7);
+    drop(mount);
+    let mount = again(&crashed);
+    let file = mount.lookup(Ino::ROOT, b"f").unwrap().ino;
+    mount.link(file, Ino::ROOT, b"after").unwrap();
+    for name in [b"f".as_slice(), b"before", b"after"] {
+        let attr = mount.lookup(Ino::ROOT, name).unwrap();
+        assert_eq!((attr.ino, attr.nlink), (file, 3));
+    }
     mount.stop().unwrap();
 }
 

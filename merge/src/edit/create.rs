@@ -85,7 +85,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     ///
     /// # Errors
     ///
-    /// [`EditError::IsADirectory`] for a directory; else as [`Self::create`].
+    /// [`EditError::IsADirectory`] for a directory, [`EditError::Exists`] for a `link` that is not
+    /// new; else as [`Self::create`].
     pub fn link(
         &mut self,
         entry: &Entry<B>,
@@ -108,6 +109,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             };
             edit.touch(&id)?;
             let node = edit.node(&id)?.ok_or(EditError::NotFound)?;
+            if node.places.get(&link).is_some() {
+                return Err(EditError::Exists);
+            }
             let mut node = Arc::unwrap_or_clone(node);
             node.places.insert(link, Reg::one(edit.op, Place::new(dir, name)));
             edit.put(id, node);

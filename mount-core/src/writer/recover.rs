@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use cairnfs_merge::{NodeId, Tree};
+use cairnfs_merge::{LinkId, NodeId, OpId, Tree};
 use cairnfs_store::BlobRef;
 
 use super::record::SaveRecord;
@@ -81,7 +81,7 @@ pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered
         }
     }
     core.files.retain(|shown, _| !gone.contains(shown));
-    core.next_n = next_n(&core);
+    core.next_n = next_n(&core)?;
     let unpublished = core.tree.changed_count() > 0 || !core.files.is_empty();
     let (inodes, published) = (Inodes::new(head.devices), manifest.time);
     Ok(Recovered { core, inodes, published, unpublished, parted })
@@ -146,11 +146,24 @@ fn replay(core: &mut Core, record: SaveRecord) -> Result<()> {
     Ok(())
 }
 
-/// The counter goes on behind what the current operation has created already.
-fn next_n(core: &Core) -> u32 {
-    let created = core.tree.changed_ids().filter_map(|id| match id {
-        NodeId::Born { op, n } if *op == core.op => Some(*n),
-        _ => None,
-    });
-    created.max().unwrap_or(0)
+/// The counter goes on behind what the current operation has created already: nodes, and further
+/// names of nodes.
+fn next_n(core: &Core) -> Result<u32> {
+    let mut last = 0;
+    let mut note = |op: OpId, n: u32| {
+        if op == core.op {
+            last = last.max(n);
+        }
+    };
+    for id in core.tree.changed_ids() {
+        if let NodeId::Born { op, n } = *id {
+            note(op, n);
+        }
+        for link in core.tree.node(id)?.iter().flat_map(|node| node.places.keys()) {
+            if let LinkId::Later { op, n } = *link {
+                note(op, n);
+            }
+        }
+    }
+    Ok(last)
 }
