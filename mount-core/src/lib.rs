@@ -45,6 +45,8 @@ mod slow_disk;
 #[cfg(test)]
 mod sync_tests;
 mod text;
+#[cfg(test)]
+mod times_tests;
 mod tree;
 mod types;
 mod vault;

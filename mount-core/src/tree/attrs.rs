@@ -140,6 +140,22 @@ pub(crate) fn set_written<T: Tree<Data, Error = Error>>(
     })
 }
 
+/// The content of the node `id` was last written to at `then`; other things may have changed since.
+///
+/// # Errors
+///
+/// As [`change_times`].
+pub(crate) fn set_last_written<T: Tree<Data, Error = Error>>(
+    edit: &mut Edit<'_, Data, T>,
+    id: &NodeId,
+    then: Time,
+) -> Result<()> {
+    change_times(edit, id, |times| {
+        times.mtime = then;
+        times.ctime = times.ctime.max(then);
+    })
+}
+
 /// Something about the node `id` other than its content has changed at `now`.
 ///
 /// # Errors

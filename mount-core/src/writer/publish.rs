@@ -294,7 +294,7 @@ impl Shared {
         let node = edit.write(&entry, value)?;
         // What the content says now: the time may have been set since it was sealed.
         if let Some(written) = snapshot.file.lock().written() {
-            attrs::set_written(edit, &node, written)?;
+            attrs::set_last_written(edit, &node, written)?;
         }
         Ok(())
     }
