@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cairnfs_merge::{Node, NodeId, Tree, verify};
+use cairnfs_merge::{Kind, Node, NodeId, Tree, verify};
 use cairnfs_store::{BlobId, BlobRef, Error as StoreError, map::MapNode, map::Root};
 
 use super::{Fetch, distrust, rejected};
@@ -11,7 +11,7 @@ use crate::{
     Result,
     file::{Data, FILE_BYTES_MAX},
     manifest::Manifest,
-    tree::{BaseTree, contents, keys},
+    tree::{BaseTree, contents, keys, limits::TARGET_BYTES_MAX},
     vault::parse_extent,
 };
 
@@ -213,6 +213,9 @@ impl Fetch {
             })
             .collect();
         for content in contents(node) {
+            if node.kind == Kind::Symlink && content.len > TARGET_BYTES_MAX {
+                return Err(rejected("a symbolic link that is too long"));
+            }
             match &content.body {
                 Data::Inline(bytes) if bytes.len() as u64 == content.len => (),
                 Data::Device(_) => (),

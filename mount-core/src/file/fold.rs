@@ -148,11 +148,17 @@ impl Recut<'_, '_, '_> {
                 break;
             }
             if extent.start >= from && self.edits.insert(extent.start, None).is_none() {
-                self.stored_bytes -= u64::from(extent.blob.len);
+                self.forget(extent.blob);
             }
             at = extent.end();
         }
         Ok(())
+    }
+
+    /// The sum that a peer claims for a file of its own may be any: then what comes of it is wrong
+    /// too, which is nothing but the number of blocks that `stat` shows.
+    fn forget(&mut self, chunk: BlobRef) {
+        self.stored_bytes = self.stored_bytes.saturating_sub(u64::from(chunk.len));
     }
 
     fn run(&mut self) -> Result<()> {
@@ -201,7 +207,7 @@ impl Recut<'_, '_, '_> {
                 break;
             }
             if extent.start >= from {
-                self.stored_bytes -= u64::from(extent.blob.len);
+                self.forget(extent.blob);
                 self.edits.entry(extent.start).or_insert(None);
             }
             at = extent.end();
@@ -297,7 +303,7 @@ impl Recut<'_, '_, '_> {
         }
         let mut start = at;
         for blob in self.sealer.put_chunks(&chunks)? {
-            self.stored_bytes += u64::from(blob.len);
+            self.stored_bytes = self.stored_bytes.saturating_add(u64::from(blob.len));
             self.edits.insert(start, Some(blob));
             start += u64::from(blob.len);
         }

@@ -15,13 +15,11 @@ use crate::{
     shared::Core,
     tree::{
         attrs::{self, Times},
-        limits::LINKS_MAX,
+        limits::{LINKS_MAX, TARGET_BYTES_MAX},
     },
 };
 
 const SET_GID: u32 = 0o2000;
-/// Longest target of a symbolic link in bytes (`PATH_MAX`, with its NUL).
-const TARGET_BYTES_MAX: usize = 4095;
 
 impl Mount {
     /// The entry `name` of the directory `parent`.
@@ -56,14 +54,13 @@ impl Mount {
             }
             _ => return Err(Error::Invalid("not a symbolic link")),
         };
-        match value.map(|value| value.body) {
-            Some(Data::Inline(target)) => Ok(target),
+        match value {
+            Some(Value { body: Data::Inline(target), .. }) => Ok(target),
             // Longer targets than fit a node are kept as any other content.
-            Some(data) => {
-                let len = data.stored_bytes();
-                self.read_sealed(&Base::new(data, len))
+            Some(Value { body, len, .. }) if len <= TARGET_BYTES_MAX => {
+                self.read_sealed(&Base::new(body, len))
             }
-            None => Err(Error::Damaged { what: "a symbolic link without a target".into() }),
+            _ => Err(Error::Damaged { what: "a symbolic link without a target".into() }),
         }
     }
 
@@ -103,7 +100,7 @@ impl Mount {
     ///
     /// As [`Mount::mknod`]; [`Error::NameTooLong`] for the target too.
     pub fn symlink(&self, caller: Caller, parent: Ino, name: &[u8], target: &[u8]) -> Result<Attr> {
-        if target.len() > TARGET_BYTES_MAX {
+        if target.len() as u64 > TARGET_BYTES_MAX {
             return Err(Error::NameTooLong);
         }
         let base = Base::new(Data::Inline(target.to_vec()), target.len() as u64);

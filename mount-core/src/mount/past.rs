@@ -17,6 +17,7 @@ use crate::{
     tree::{
         BaseTree,
         attrs::{Meta, is_xattr},
+        limits::TARGET_BYTES_MAX,
     },
 };
 
@@ -24,8 +25,6 @@ use crate::{
 const PAGE: usize = 256;
 /// Directories within each other are followed so far, so that no damage can loop.
 const DEPTH_MAX: usize = 1 << 12;
-/// Longest target of a symbolic link in bytes, as on Linux.
-const TARGET_BYTES_MAX: u64 = 4096;
 
 /// Which version is meant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

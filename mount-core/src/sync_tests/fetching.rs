@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use cairnfs_merge::{Content, Node, NodeId, Reg, Tree};
 use cairnfs_store::{Appender, BlobRef, Kind, map::Root, sim};
 
-use super::{Peer, sync, two};
-use crate::{Error, MergeStep};
+use super::{ME, Peer, sync, two};
+use crate::{Error, Ino, MergeStep, OpenFlags, file::Data};
 
 /// A map node as FORMAT.md has it, of keys of one byte; those of a leaf have no value.
 fn put_node(appender: &mut Appender, level: u8, entries: &[(u8, Option<BlobRef>)]) -> BlobRef {
@@ -123,4 +124,55 @@ fn what_a_failed_save_took_with_it_is_fetched_again() {
     assert!(matches!(merged, Err(Error::Busy)), "{merged:?}");
     sync(&a, &b);
     assert_eq!(a.names("new"), ["new"]);
+}
+
+/// Has the file `name` of `peer` be what `claim` makes of it.
+fn forge_content(peer: &Peer, name: &str, claim: impl FnOnce(&mut Content<Data>)) {
+    let mut core = peer.mount().shared().core.write();
+    let children = core.tree.children(&NodeId::Root, None, 9).unwrap();
+    let id = children.iter().find(|child| child.0.as_bytes() == name.as_bytes()).unwrap().1;
+    let mut node = Node::clone(&core.tree.node(&id).unwrap().unwrap());
+    let (&op, content) = node.content.last().unwrap();
+    let mut content = content.clone();
+    claim(&mut content);
+    node.content = Reg::one(op, content);
+    core.tree.replay([(id, Some(node.into()))].into()).unwrap();
+    core.unsaved.insert(id);
+}
+
+#[test]
+fn a_symbolic_link_that_claims_to_be_longer_than_any_is_not_read_and_not_believed() {
+    let (a, b) = two();
+    let link = b.mount().symlink(ME, Ino::ROOT, b"link", b"target").unwrap().ino;
+    forge_content(&b, "link", |content| {
+        content.len = 1 << 62;
+        content.body = Data::Map { root: Root::EMPTY, stored_bytes: 1 << 62 };
+    });
+    let read = b.mount().readlink(link);
+    assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
+    let pulled = a.pull(&b);
+    let is_it = |why: &str| why.contains("too long");
+    assert!(matches!(&pulled, Err(Error::Rejected { why }) if is_it(why)), "{pulled:?}");
+}
+
+#[test]
+fn a_file_that_claims_to_store_more_or_less_than_it_does_is_read_and_written() {
+    for claimed in [1, u64::MAX] {
+        let (a, b) = two();
+        let text = "0123456789".repeat(50_000);
+        b.write("file", &text);
+        b.mount().publish().unwrap();
+        forge_content(&b, "file", |content| {
+            let Data::Map { stored_bytes, .. } = &mut content.body else { panic!("it is short") };
+            *stored_bytes = claimed;
+        });
+        a.pull(&b).unwrap();
+        let (ino, fh) = a.open("file", OpenFlags { write: true, ..OpenFlags::default() });
+        a.write_to(ino, fh, 70_000, "changed").unwrap();
+        a.close(ino, fh);
+        a.mount().publish().unwrap();
+        let mut changed = text;
+        changed.replace_range(70_000..70_007, "changed");
+        assert!(a.tree().contains(&format!("file={changed}")));
+    }
 }

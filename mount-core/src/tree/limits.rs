@@ -13,6 +13,8 @@ use crate::tree::Data;
 
 /// As many names as other file systems allow a file.
 pub(crate) const LINKS_MAX: usize = 65_000;
+/// Longest target of a symbolic link in bytes (`PATH_MAX`, without its NUL).
+pub(crate) const TARGET_BYTES_MAX: u64 = 4095;
 /// As many attributes, those of every file included.
 const ATTRS_MAX: usize = 1_024;
 // Several devices may each have given a file as many, before they met.
