@@ -6,7 +6,7 @@ use std::{
 };
 
 use cairnfs_mount_core::Which;
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::{Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
 
 use crate::values::{BadValue, Span};
 
@@ -28,7 +28,7 @@ impl FromStr for Moment {
             return Ok(Self(Which::Id(digits)));
         }
         let ago = |span: Span| SystemTime::now().checked_sub(span.0);
-        let by = text.parse().ok().and_then(ago).or_else(|| parse_local(text));
+        let by = text.parse().ok().and_then(ago).or_else(|| parse(text));
         by.map(|by| Self(Which::By(by))).ok_or_else(|| {
             BadValue::new(
                 text,
@@ -39,12 +39,21 @@ impl FromStr for Moment {
     }
 }
 
-/// The last moment that [`local`] shows like this; a date alone is its beginning.
-fn parse_local(text: &str) -> Option<SystemTime> {
+/// A moment as [`rfc3339`] writes it, or the last one of the day, hour, minute or second that is
+/// named in the zone of the one who asks.
+fn parse(text: &str) -> Option<SystemTime> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(at.into());
+    }
     let at: DateTime = text.parse().ok()?;
-    let at = at.to_zoned(TimeZone::system()).ok()?;
-    let end = at.timestamp().checked_add(Duration::from_nanos(999_999_999)).ok()?;
-    Some(end.into())
+    let named = match text.matches(':').count() {
+        0 if text.contains([' ', 'T', 't']) => 1.hour(),
+        0 => 1.day(),
+        1 => 1.minute(),
+        _ => 1.second(),
+    };
+    let end = at.to_zoned(TimeZone::system()).ok()?.checked_add(named).ok()?;
+    Some(end.timestamp().checked_sub(1.nanosecond()).ok()?.into())
 }
 
 /// `2026-11-22 13:15:46`, in the zone of the one who reads.
@@ -86,7 +95,14 @@ mod tests {
         let shown = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_700);
         let Ok(Which::By(by)) = meant(&local(shown)) else { panic!("as it is shown") };
         assert!(by >= shown && since(shown) - since(by) < Duration::from_secs(1));
-        assert!(matches!(meant("2026-11-22"), Ok(Which::By(_))));
+        for (named, last) in [
+            ("2026-11-22", "2026-11-22 23:59:59"),
+            ("2026-11-22 14", "2026-11-22 14:59:59"),
+            ("2026-11-22 14:23", "2026-11-22 14:23:59"),
+        ] {
+            assert_eq!(meant(named), meant(last), "{named}");
+        }
+        assert_eq!(meant(&rfc3339(shown)), Ok(Which::By(shown)), "as scripts are told");
         for bad in ["", "yesterday", "015123g", "2026-13-01", "0123456", "-2h"] {
             assert!(meant(bad).is_err(), "{bad}");
         }

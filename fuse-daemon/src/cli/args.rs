@@ -177,7 +177,7 @@ pub(crate) struct RestoreArgs {
     /// everything
     pub(crate) path: Option<PathBuf>,
     /// The version: its id as `log` shows it, or the newest that there was by a time: 2h (ago),
-    /// 2026-11-22, '2026-11-22 14:23'
+    /// the end of 2026-11-22 or of '2026-11-22 14:23', or as `log --json` writes it
     #[arg(long, value_name = "VERSION|TIME")]
     pub(crate) at: Moment,
     /// Put it there, where nothing is yet, instead of where it was
