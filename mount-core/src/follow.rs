@@ -74,7 +74,7 @@ pub(crate) fn open_versions(
         if !is_touched(&shown.node, &spots) {
             continue;
         }
-        if let Some(value) = Mount::value(core, shown, &node)? {
+        if let Some(value) = places::content_of(&core.tree, shown, &node)? {
             let spot = spots.into_iter().next();
             open.push(OpenVersion { shown: *shown, content: value.id, spot, node });
         }

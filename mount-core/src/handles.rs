@@ -8,14 +8,18 @@ use std::{
     },
 };
 
-use cairnfs_merge::{Kind, Name, NodeId};
+use cairnfs_merge::{Kind, Listed, Name, NodeId, Tree, View};
 
 use crate::{
     Error, Fh, OpenFlags, Result,
-    file::File,
+    file::{Data, File},
     inodes::Shown,
     order::{self, Mutex, RwLock},
+    places,
 };
+
+/// Names read from the tree at once.
+const PAGE_NAMES: usize = 1024;
 
 /// All open handles of a mount.
 #[derive(Debug, Default)]
@@ -45,6 +49,33 @@ pub(crate) struct DirHandle {
 pub(crate) struct Listing {
     pub(crate) names: Vec<(Name, NodeId, Kind)>,
     pub(crate) complete: bool,
+}
+
+impl Listing {
+    /// Reads the next names of the directory `dir`; `false` if there are no more.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the tree.
+    pub(crate) fn read_page<T: Tree<Data, Error = Error>>(
+        &mut self,
+        tree: &T,
+        dir: &NodeId,
+    ) -> Result<bool> {
+        if self.complete {
+            return Ok(false);
+        }
+        let dirs = places::group(tree, dir)?;
+        let after = self.names.last().map(|(name, ..)| name.clone());
+        let view = View::new(tree);
+        // Each page would cost all contested names.
+        let limit = if view.has_contested(&dirs)? { usize::MAX } else { PAGE_NAMES };
+        let page = view.list(&dirs, after.as_ref(), limit)?;
+        self.complete = page.len() < limit;
+        let any = !page.is_empty();
+        self.names.extend(page.into_iter().map(|Listed { name, kind, id }| (name, id, kind)));
+        Ok(any)
+    }
 }
 
 impl Handles {

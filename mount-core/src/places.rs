@@ -1,8 +1,8 @@
 //! Finding one's way in the shown tree.
 
-use cairnfs_merge::{Entry, NodeId, Tree, View, hanging, united};
+use cairnfs_merge::{Content, Entry, Node, NodeId, Tree, View, hanging, spots, united};
 
-use crate::{Error, Result, file::Data};
+use crate::{Error, Result, file::Data, inodes::Shown};
 
 /// The directories that are shown as one with `dir`, itself included.
 ///
@@ -33,4 +33,40 @@ pub(crate) fn entry_of_node<T: Tree<Data, Error = Error>>(
         }
     }
     Ok(None)
+}
+
+/// The version of its content that `shown` shows of `node`; none of what has no content.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn content_of<T: Tree<Data, Error = Error>>(
+    tree: &T,
+    shown: &Shown,
+    node: &Node<Data>,
+) -> Result<Option<Content<Data>>> {
+    let contents = node.contents();
+    if let Some(copy) = shown.copy {
+        let found = contents.into_iter().find(|(_, content)| content.id == copy);
+        return Ok(found.map(|(_, content)| content.clone()));
+    }
+    if let [] | [_] = contents.as_slice() {
+        return Ok(contents.first().map(|(_, content)| (*content).clone()));
+    }
+    let entry = entry_of_node(tree, &shown.node)?;
+    Ok(entry.and_then(|entry| entry.content))
+}
+
+/// The directory that the node `id` is shown in; the first of them if it has several names.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn parent_of<T: Tree<Data, Error = Error>>(
+    tree: &T,
+    id: &NodeId,
+) -> Result<Option<NodeId>> {
+    let Some(node) = tree.node(id)? else { return Ok(None) };
+    let displaced = tree.displaced(id)?;
+    Ok(spots(&node, displaced.as_ref()).into_iter().next().map(|spot| spot.parent))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairnfs_merge::{Entry, Node, Tree};
+use cairnfs_merge::{Content as Value, Entry, Node, Tree};
 
 use super::{Mount, Target};
 use crate::{
@@ -155,19 +155,15 @@ impl Mount {
             for dir in places::group(&core.tree, &shown.node)? {
                 subdirs += core.tree.count_subdirs(&dir)?;
             }
-            attr.nlink = u32::try_from(subdirs).unwrap_or(u32::MAX - 2).saturating_add(2);
+            attr.nlink = dir_links(subdirs);
             return Ok(attr);
         }
         attr.nlink = u32::try_from(node.link_count()).unwrap_or(u32::MAX);
         match core.files.get(&shown) {
             Some(file) => add_content(&mut attr, &file.lock()),
             None => {
-                if let Some(value) = Self::value(core, &shown, node)? {
-                    attr.size = value.len;
-                    attr.blocks = value.body.stored_bytes().div_ceil(STAT_BLOCK_BYTES);
-                    if let Data::Device(rdev) = value.body {
-                        attr.rdev = rdev;
-                    }
+                if let Some(value) = places::content_of(&core.tree, &shown, node)? {
+                    add_sealed(&mut attr, &value);
                 }
             }
         }
@@ -248,8 +244,13 @@ fn resolve(time: TimeOrNow, now: Time) -> Time {
     }
 }
 
+/// The links of a directory: its name, its `.`, and the `..` of each directory in it.
+pub(super) fn dir_links(subdirs: u64) -> u32 {
+    u32::try_from(subdirs).unwrap_or(u32::MAX - 2).saturating_add(2)
+}
+
 /// What the node alone tells.
-fn plain_attr(ino: Ino, node: &Node<Data>) -> Attr {
+pub(super) fn plain_attr(ino: Ino, node: &Node<Data>) -> Attr {
     let Meta { mode, uid, gid, times } = Meta::of(node);
     Attr {
         ino,
@@ -266,6 +267,15 @@ fn plain_attr(ino: Ino, node: &Node<Data>) -> Attr {
         mtime: times.mtime,
         ctime: times.ctime,
         btime: times.btime,
+    }
+}
+
+/// What the tree tells of a content.
+pub(super) fn add_sealed(attr: &mut Attr, content: &Value<Data>) {
+    attr.size = content.len;
+    attr.blocks = content.body.stored_bytes().div_ceil(STAT_BLOCK_BYTES);
+    if let Data::Device(rdev) = content.body {
+        attr.rdev = rdev;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Directory listings.
 
-use cairnfs_merge::{Kind, Listed, Tree, View};
+use cairnfs_merge::{Kind, Tree, View};
 
 use super::{Mount, Target};
 use crate::{
@@ -8,13 +8,10 @@ use crate::{
     handles::{DirHandle, Listing},
     inodes::Shown,
     places,
-    shared::Core,
 };
 
-/// Names read from the tree at once.
-const PAGE_NAMES: usize = 1024;
 /// Positions of `.` and `..`; the name at index `i` is at `i + NAMES_AT`.
-const NAMES_AT: u64 = 2;
+pub(super) const NAMES_AT: u64 = 2;
 
 impl Mount {
     /// Opens a directory.
@@ -72,7 +69,7 @@ impl Mount {
         let first = usize::try_from(offset.saturating_sub(NAMES_AT)).unwrap_or(usize::MAX);
         for index in first.. {
             let core = self.shared().core.read();
-            if index >= listing.names.len() && !Self::read_page(&core, &handle, &mut listing)? {
+            if index >= listing.names.len() && !listing.read_page(&core.tree, &handle.shown.node)? {
                 break;
             }
             let Some((name, id, kind)) = listing.names.get(index).cloned() else { break };
@@ -109,29 +106,10 @@ impl Mount {
         Ok(())
     }
 
-    /// Reads the next names; `false` if there are no more.
-    fn read_page(core: &Core, handle: &DirHandle, listing: &mut Listing) -> Result<bool> {
-        if listing.complete {
-            return Ok(false);
-        }
-        let dirs = places::group(&core.tree, &handle.shown.node)?;
-        let after = listing.names.last().map(|(name, ..)| name.clone());
-        let view = View::new(&core.tree);
-        // Each page would cost all contested names.
-        let limit = if view.has_contested(&dirs)? { usize::MAX } else { PAGE_NAMES };
-        let page = view.list(&dirs, after.as_ref(), limit)?;
-        listing.complete = page.len() < limit;
-        let any = !page.is_empty();
-        listing.names.extend(page.into_iter().map(|Listed { name, kind, id }| (name, id, kind)));
-        Ok(any)
-    }
-
     fn parent_of(&self, handle: &DirHandle) -> Result<Option<Ino>> {
         let core = self.shared().core.read();
-        let Some(node) = core.tree.node(&handle.shown.node)? else { return Ok(None) };
-        let displaced = core.tree.displaced(&handle.shown.node)?;
-        let spot = cairnfs_merge::spots(&node, displaced.as_ref()).into_iter().next();
-        Ok(spot.map(|spot| self.shared().inodes.lock().number(Shown::node(spot.parent))))
+        let parent = places::parent_of(&core.tree, &handle.shown.node)?;
+        Ok(parent.map(|parent| self.shared().inodes.lock().number(Shown::node(parent))))
     }
 
     /// Closes a directory.

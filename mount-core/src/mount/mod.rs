@@ -16,7 +16,7 @@ mod xattrs;
 
 use std::{sync::Arc, thread::JoinHandle};
 
-use cairnfs_merge::{Content as Value, Edit, Entry, Name, Node, NodeId, Tree, View};
+use cairnfs_merge::{Edit, Entry, Name, Node, NodeId, Tree, View};
 use crossbeam_channel::Sender;
 
 pub use self::{
@@ -200,30 +200,12 @@ impl Mount {
         Shown { node: entry.id(), copy: copy.map(|content| content.id) }
     }
 
-    /// The version of `node` that `shown` shows.
-    pub(crate) fn value(
-        core: &Core,
-        shown: &Shown,
-        node: &Node<Data>,
-    ) -> Result<Option<Value<Data>>> {
-        let contents = node.contents();
-        if let Some(copy) = shown.copy {
-            let found = contents.into_iter().find(|(_, content)| content.id == copy);
-            return Ok(found.map(|(_, content)| content.clone()));
-        }
-        if let [] | [_] = contents.as_slice() {
-            return Ok(contents.first().map(|(_, content)| (*content).clone()));
-        }
-        let entry = places::entry_of_node(&core.tree, &shown.node)?;
-        Ok(entry.and_then(|entry| entry.content))
-    }
-
     /// The content of what is shown, loaded; the caller holds the lock of `core`.
     fn load(core: &mut Core, shown: Shown, node: &Node<Data>) -> Result<Arc<File>> {
         if let Some(file) = core.files.get(&shown) {
             return Ok(Arc::clone(file));
         }
-        let value = Self::value(core, &shown, node)?;
+        let value = places::content_of(&core.tree, &shown, node)?;
         let base = value.map_or_else(Base::empty, |value| Base::new(value.body, value.len));
         let file = core.files.load(shown, base);
         if node.content.len() > 1 {

@@ -47,7 +47,7 @@ impl Mount {
         let core = self.shared().core.read();
         let value = match self.target(&core, ino)? {
             Target::Named(shown, node) if node.kind == Kind::Symlink => {
-                Self::value(&core, &shown, &node)?
+                places::content_of(&core.tree, &shown, &node)?
             }
             Target::Nameless(orphan) if orphan.node.kind == Kind::Symlink => {
                 orphan.node.contents().first().map(|(_, value)| (*value).clone())

@@ -1,10 +1,12 @@
 //! Extended attributes.
 
-use cairnfs_merge::{AttrKey, AttrValue, Tree};
+use cairnfs_merge::{AttrKey, AttrValue, Node, Tree};
 
 use super::{Mount, Target};
 use crate::{
-    Error, Ino, Result, SetXattr, places,
+    Error, Ino, Result, SetXattr,
+    file::Data,
+    places,
     tree::attrs::{self, is_xattr},
 };
 
@@ -15,10 +17,8 @@ impl Mount {
     ///
     /// [`Error::NoXattr`], [`Error::Stale`], damage.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        let key = xattr_key(name)?;
         let core = self.shared().core.read();
-        let attrs = self.target(&core, ino)?.node().effective_attrs();
-        attrs.get(&key).map(|value| value.as_bytes().to_vec()).ok_or(Error::NoXattr)
+        value_of(self.target(&core, ino)?.node(), name)
     }
 
     /// Sets an extended attribute.
@@ -42,13 +42,7 @@ impl Mount {
     /// [`Error::Stale`], damage.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
         let core = self.shared().core.read();
-        let attrs = self.target(&core, ino)?.node().effective_attrs();
-        let mut names = Vec::new();
-        for key in attrs.keys().filter(|key| is_xattr(key)) {
-            names.extend_from_slice(key.as_bytes());
-            names.push(0);
-        }
-        Ok(names)
+        Ok(names_of(self.target(&core, ino)?.node()))
     }
 
     /// Removes an extended attribute.
@@ -96,6 +90,27 @@ impl Mount {
             Ok(())
         })
     }
+}
+
+/// The value of an extended attribute of `node`.
+///
+/// # Errors
+///
+/// [`Error::NoXattr`], [`Error::NotSupported`].
+pub(super) fn value_of(node: &Node<Data>, name: &[u8]) -> Result<Vec<u8>> {
+    let key = xattr_key(name)?;
+    let attrs = node.effective_attrs();
+    attrs.get(&key).map(|value| value.as_bytes().to_vec()).ok_or(Error::NoXattr)
+}
+
+/// The names of all extended attributes of `node`, each ended by a NUL.
+pub(super) fn names_of(node: &Node<Data>) -> Vec<u8> {
+    let mut names = Vec::new();
+    for key in node.effective_attrs().keys().filter(|key| is_xattr(key)) {
+        names.extend_from_slice(key.as_bytes());
+        names.push(0);
+    }
+    names
 }
 
 /// Extended attributes have a namespace before a dot, which tells them from built-in ones.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use cairnfs_merge::{IndexEdits, Kind, NodeId};
 
-use super::{LiveTree, keys};
+use super::{BaseTree, LiveTree, keys};
 use crate::{
     Result,
     order::{self, Mutex},
@@ -45,6 +45,20 @@ impl Subdirs {
     }
 }
 
+impl BaseTree {
+    /// How many directories lie in `dir`. Costs one read for each of them.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the map.
+    pub(crate) fn count_subdirs(&self, dir: &NodeId) -> Result<u64> {
+        let prefix = keys::subdirs(dir);
+        let end = keys::end(&prefix);
+        let mut entries = self.vault.scan(self.root, &prefix, &end);
+        entries.try_fold(0_u64, |count, entry| entry.map(|_| count + 1))
+    }
+}
+
 impl LiveTree {
     /// How many directories lie in `dir`.
     ///
@@ -64,13 +78,8 @@ impl LiveTree {
     }
 
     pub(super) fn recount_subdirs(&self, dir: &NodeId) -> Result<u64> {
-        let prefix = keys::subdirs(dir);
         let vault = &self.base.vault;
-        let mut count = 0_u64;
-        for entry in vault.scan(self.base.root, &prefix, &keys::end(&prefix)) {
-            entry?;
-            count += 1;
-        }
+        let mut count = self.base.count_subdirs(dir)?;
         // The layers say which children came and went since; a directory has one name.
         let mut changed = BTreeMap::new();
         for layer in self.frozen.as_deref().into_iter().chain([&self.live]) {
