@@ -33,6 +33,7 @@ mod mount;
 mod options;
 mod order;
 mod peers;
+mod pins;
 mod places;
 #[cfg(test)]
 mod random_load;

@@ -24,6 +24,7 @@ cairnfs_store::places! {
     Throttled = LAST, "the writes that wait";
     Report = LAST, "the report";
     Observers = LAST, "the observers";
+    Pins = LAST, "the versions that are read";
     Subdirs = LAST, "the counts of subdirectories";
     OnceCopies = LAST, "the names of what once were copies";
     FileHandles = LAST, "the handles of files";

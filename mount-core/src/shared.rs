@@ -30,6 +30,7 @@ use crate::{
     handles::Handles,
     inodes::Inodes,
     order::{self, Mutex, RwLock},
+    pins::Pins,
     room::Room,
     tree::LiveTree,
     vault::Vault,
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) handles: Handles,
     pub(crate) report: Mutex<Report, order::Report>,
     pub(crate) room: Room,
+    pub(crate) pins: Pins,
     flags: Flags,
     clock: Clock,
     observers: Mutex<Observers, order::Observers>,
@@ -114,7 +116,7 @@ pub(crate) struct Report {
     pub(crate) barriers: u64,
 }
 
-/// What calls, the writer and fetches tell each other. Each stands alone.
+/// What calls, the writer and fetches tell each other. But for `fetches` each stands alone.
 #[derive(Debug, Default)]
 struct Flags {
     stopped: AtomicBool,
@@ -182,6 +184,7 @@ impl Shared {
             }),
             room: Room::new(Arc::clone(&vault), options.limits.dirty_bytes, held),
             vault,
+            pins: Pins::default(),
             flags,
             clock: Clock::new(),
             observers: Mutex::default(),
@@ -253,14 +256,15 @@ impl Shared {
 
     /// Wakes the writer, whose inbox that is: it may have waited for the last one.
     pub(crate) fn fetch_ends(&self, inbox: &Sender<Command>) {
-        if self.flags.fetches.fetch_sub(1, Ordering::Relaxed) == 1 {
+        // Whoever sees that it has ended sees what it has pinned: this pairs with `is_fetching`.
+        if self.flags.fetches.fetch_sub(1, Ordering::Release) == 1 {
             // Where there is no room it is awake, and the writer itself must not wait for some.
             let _is_awake = inbox.try_send(Command::Wake).is_err();
         }
     }
 
     pub(crate) fn is_fetching(&self) -> bool {
-        self.flags.fetches.load(Ordering::Relaxed) > 0
+        self.flags.fetches.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn blobs_dropped(&self) {

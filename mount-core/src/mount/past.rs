@@ -14,6 +14,7 @@ use crate::{
     Error, Kind, Result, Time,
     file::{Base, Data},
     peers::hex,
+    pins::Pinned,
     tree::{
         BaseTree,
         attrs::{Meta, is_xattr},
@@ -36,13 +37,13 @@ pub enum Which {
 }
 
 /// A version that can be read: nothing of it is given up for space meanwhile, but for what is being
-/// given up at the very moment.
+/// given up at the very moment when it is found. What only other versions hold may go.
 #[derive(Debug)]
 pub struct Past {
     id: BlobId,
     time: SystemTime,
     tree: BaseTree,
-    _hold: Hold,
+    _pin: Pin,
 }
 
 /// Keeps blobs from being given up, as a fetch does for what it has found here.
@@ -59,6 +60,26 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.0.shared().fetch_ends(&self.0.inner.inbox);
+    }
+}
+
+/// Keeps what one version holds from being given up.
+#[derive(Debug)]
+struct Pin {
+    mount: Mount,
+    number: u64,
+}
+
+impl Pin {
+    fn new(mount: &Mount, id: BlobId, tree: &BaseTree) -> Self {
+        let number = mount.shared().pins.pin(Pinned { id, tree: tree.clone() });
+        Self { mount: mount.clone(), number }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.mount.shared().pins.let_go(self.number);
     }
 }
 
@@ -112,7 +133,8 @@ impl Mount {
     ///
     /// Costs a read of each version that is kept.
     pub fn past(&self, which: &Which) -> Result<Option<Past>> {
-        let hold = Hold::new(self);
+        // Until it is pinned.
+        let _hold = Hold::new(self);
         let mut found = None;
         for version in self.history() {
             let (id, manifest) = version?;
@@ -132,7 +154,8 @@ impl Mount {
         }
         let open = |(id, time, root)| {
             let tree = BaseTree::open(self.shared().vault.clone(), root)?;
-            Ok(Past { id, time, tree, _hold: hold })
+            let pin = Pin::new(self, id, &tree);
+            Ok(Past { id, time, tree, _pin: pin })
         };
         found.map(open).transpose()
     }

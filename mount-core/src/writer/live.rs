@@ -1,4 +1,5 @@
-//! What must stay of all that a bucket holds: the newest version, and what was changed since.
+//! What must stay of all that a bucket holds: the newest version, what was changed since, and older
+//! versions as long as somebody reads them.
 
 use std::{
     collections::HashSet,
@@ -10,6 +11,7 @@ use cairnfs_store::{BlobId, BlobRef};
 use crate::{
     Error, Result,
     file::Data,
+    pins::Pinned,
     shared::Shared,
     tree::{BaseTree, contents, keys},
     vault::{Vault, parse_extent},
@@ -21,6 +23,19 @@ pub(super) struct Roots {
     base: BaseTree,
     /// Changes that no version holds yet, and contents that are open or changed.
     unpublished: Vec<Data>,
+    /// Older versions that somebody reads.
+    pinned: Vec<Pinned>,
+    /// How many versions ever had been pinned then.
+    pub(super) pins: u64,
+}
+
+/// What a walk does where something is missing or damaged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lacking {
+    /// It fails: nothing may be taken for dead that was not reached because of it.
+    Fails,
+    /// It passes that by. A part of an older version may have been given up before.
+    Passes,
 }
 
 /// What is alive.
@@ -47,44 +62,54 @@ impl Live {
         roots: &Roots,
         cancelled: &AtomicBool,
     ) -> Result<()> {
-        self.add_blob(&roots.head);
+        self.add_blob(&roots.head.id);
+        let walk = Walk { vault, lacking: Lacking::Fails, cancelled };
         for content in &roots.unpublished {
-            self.add_content(vault, content, cancelled)?;
+            self.add_content(&walk, content)?;
         }
-        self.add_tree(&roots.base, cancelled)
+        self.add_tree(&walk, &roots.base)?;
+        let walk = Walk { vault, lacking: Lacking::Passes, cancelled };
+        for pinned in &roots.pinned {
+            self.add_blob(&pinned.id);
+            walk.pass(self.add_tree(&walk, &pinned.tree))?;
+        }
+        Ok(())
     }
 
     pub(super) fn contains(&self, id: &BlobId) -> bool {
         self.nodes.contains(id) || self.others.contains(&short(id))
     }
 
-    fn add_blob(&mut self, blob: &BlobRef) {
-        self.others.insert(short(&blob.id));
+    fn add_blob(&mut self, id: &BlobId) {
+        self.others.insert(short(id));
     }
 
     /// `true` if it was not there, and what is below it is to be looked at.
-    fn add_map_node(&mut self, blob: &BlobRef, cancelled: &AtomicBool) -> Result<bool> {
+    fn add_map_node(&mut self, walk: &Walk<'_>, blob: &BlobRef) -> Result<bool> {
         // Nothing else is ordered by it.
-        if cancelled.load(Ordering::Relaxed) {
+        if walk.cancelled.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
+        }
+        if walk.lacking == Lacking::Passes && !walk.vault.blobs().contains(&blob.id)? {
+            return Ok(false);
         }
         Ok(self.nodes.insert(blob.id))
     }
 
     /// Everything that a content lies in.
-    fn add_content(&mut self, vault: &Vault, data: &Data, cancelled: &AtomicBool) -> Result<()> {
+    fn add_content(&mut self, walk: &Walk<'_>, data: &Data) -> Result<()> {
         match data {
             Data::Inline(_) | Data::Device(_) => Ok(()),
             Data::Chunk(blob) => {
-                self.add_blob(blob);
+                self.add_blob(&blob.id);
                 Ok(())
             }
-            Data::Map { root, .. } => vault.maps().walk(
+            Data::Map { root, .. } => walk.vault.maps().walk(
                 root,
                 self,
-                |live, node| live.add_map_node(node, cancelled),
+                |live, node| live.add_map_node(walk, node),
                 |live, key, value| {
-                    live.add_blob(&parse_extent(key, value)?.blob);
+                    live.add_blob(&parse_extent(key, value)?.blob.id);
                     Ok(())
                 },
             ),
@@ -92,24 +117,46 @@ impl Live {
     }
 
     /// Everything that the tree of `base` holds.
-    fn add_tree(&mut self, base: &BaseTree, cancelled: &AtomicBool) -> Result<()> {
+    fn add_tree(&mut self, walk: &Walk<'_>, base: &BaseTree) -> Result<()> {
         let nodes = keys::all_nodes();
-        base.vault.maps().walk(
+        walk.vault.maps().walk(
             &base.root,
             self,
-            |live, node| live.add_map_node(node, cancelled),
+            |live, node| live.add_map_node(walk, node),
             |live, key, value| {
                 if !key.starts_with(&nodes) {
                     return Ok(());
                 }
-                if let Some(blob) = BaseTree::outside(value) {
-                    live.add_blob(&blob);
-                }
-                // All that it may be asked to show, now or once its registers are merged.
-                contents(&*base.decode(value)?)
-                    .try_for_each(|it| live.add_content(&base.vault, &it.body, cancelled))
+                walk.pass(live.add_node(walk, base, value))
             },
         )
+    }
+
+    /// Everything that a node, as it is stored in the tree of `base`, lies in.
+    fn add_node(&mut self, walk: &Walk<'_>, base: &BaseTree, value: &[u8]) -> Result<()> {
+        if let Some(blob) = BaseTree::outside(value) {
+            self.add_blob(&blob.id);
+        }
+        // All that it may be asked to show, now or once its registers are merged.
+        contents(&*base.decode(value)?)
+            .try_for_each(|it| walk.pass(self.add_content(walk, &it.body)))
+    }
+}
+
+/// How everything is gone through.
+struct Walk<'w> {
+    vault: &'w Vault,
+    lacking: Lacking,
+    cancelled: &'w AtomicBool,
+}
+
+impl Walk<'_> {
+    /// The end of a part: also if something in it is damaged, where that does not matter.
+    fn pass(&self, part: Result<()>) -> Result<()> {
+        match part {
+            Err(Error::Damaged { .. }) if self.lacking == Lacking::Passes => Ok(()),
+            part => part,
+        }
     }
 }
 
@@ -131,7 +178,9 @@ impl Shared {
         for file in core.files.values().cloned().chain(self.inodes.lock().orphans()) {
             unpublished.push(file.lock().sealed().clone());
         }
-        Roots { head: core.head.manifest, base: core.tree.base().clone(), unpublished }
+        let (pinned, pins) = self.pins.all();
+        let (head, base) = (core.head.manifest, core.tree.base().clone());
+        Roots { head, base, unpublished, pinned, pins }
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Kept {
     pub(super) head: BlobId,
     /// Open files that have lost their last name.
     pub(super) nameless: usize,
+    /// Older versions that were read, and no longer are.
+    pub(super) let_go: u64,
 }
 
 /// Why there is a look.
@@ -72,7 +74,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn kept(version: u8) -> Option<Kept> {
-        Some(Kept { head: BlobId([version; 32]), nameless: 0 })
+        Some(Kept { head: BlobId([version; 32]), nameless: 0, let_go: 0 })
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Every version is kept while the disk has room. When it runs low, what only older versions hold
 //! is given up: packs that are mostly dead are emptied and removed. What the newest version and
-//! everything saved since hold is never touched.
+//! everything saved since hold is never touched, nor what a version holds that somebody reads.
 //!
 //! A thread of its own finds the packs; the writer empties one in each round, so that whoever wants
 //! something of it waits for no more than that. While something is fetched none is emptied, as what
@@ -121,7 +121,7 @@ impl Writer {
     fn kept(&self) -> Kept {
         let core = self.shared.core.read();
         let nameless = self.shared.inodes.lock().orphans().len();
-        Kept { head: core.head.manifest.id, nameless }
+        Kept { head: core.head.manifest.id, nameless, let_go: self.shared.pins.ended() }
     }
 
     /// After a version, which was `begun` then: looks for what only older ones hold, if the disk is
@@ -154,7 +154,8 @@ impl Writer {
         }
         let is_held = self.shared.is_fetching();
         if let Some((search, _)) = &mut self.reclaim.search {
-            match search.step(is_held, || self.shared.roots()) {
+            let pins = self.shared.pins.made();
+            match search.step(is_held, pins, || self.shared.roots()) {
                 Ok(Step::Wait) => (),
                 Ok(Step::Empty(pack)) => self.empty(pack),
                 Ok(Step::Done) => self.end_search(true),

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! What is alive is known as of the moment when the [`Roots`] were taken. What was put since the
-//! appender remembers. What a merge refers to it may have found here without putting it: so after
-//! a merge nothing is emptied before what the tree refers to by then was added by another such
-//! thread, which reads only what is new.
+//! appender remembers. What a merge refers to it may have found here without putting it, and an
+//! older version that somebody begins to read is all there: so after either nothing is emptied before
+//! what is referred to by then was added by another such thread, which reads only what is new.
 //!
 //! A thread ends when it has told what it found. Whoever drops the [`Search`] waits for it: for no
 //! more than the reading of one blob.
@@ -38,6 +38,8 @@ pub(super) struct Search {
     found: Found,
     /// Whether a merge may refer to what `found` takes for dead.
     is_outdated: bool,
+    /// How many versions ever had been pinned when the roots were taken.
+    pins: u64,
     /// Time spent on it, but for that of the present reader.
     spent: Duration,
 }
@@ -72,7 +74,7 @@ impl Search {
         roots: Roots,
         packs: Vec<u32>,
     ) -> Result<Self> {
-        let reads = Arc::clone(&vault);
+        let (reads, pins) = (Arc::clone(&vault), roots.pins);
         let reader = Reader::start(move |cancelled| {
             let mut live = Live::default();
             live.add(&reads, &roots, cancelled)?;
@@ -80,7 +82,7 @@ impl Search {
             Ok(Found { live, packs })
         })?;
         let (reader, found) = (Some(reader), Found::default());
-        Ok(Self { begun: Instant::now(), vault, reader, found, is_outdated: false, spent })
+        Ok(Self { begun: Instant::now(), vault, reader, found, is_outdated: false, pins, spent })
     }
 
     /// A merge may have made alive what was dead.
@@ -88,13 +90,18 @@ impl Search {
         self.is_outdated = true;
     }
 
-    /// What there is to do now; nothing is to be emptied while `is_held`. `roots` says what is
-    /// referred to.
+    /// What there is to do now; nothing is to be emptied while `is_held`. So many `pins` were ever
+    /// made. `roots` says what is referred to.
     ///
     /// # Errors
     ///
     /// What the search failed with.
-    pub(super) fn step(&mut self, is_held: bool, roots: impl FnOnce() -> Roots) -> Result<Step> {
+    pub(super) fn step(
+        &mut self,
+        is_held: bool,
+        pins: u64,
+        roots: impl FnOnce() -> Roots,
+    ) -> Result<Step> {
         if let Some(reader) = &self.reader {
             let (took, found) = match reader.result.try_recv() {
                 Ok(told) => told,
@@ -110,7 +117,8 @@ impl Search {
         if is_held {
             return Ok(Step::Wait);
         }
-        if self.is_outdated && !self.found.packs.is_empty() {
+        let is_outdated = self.is_outdated || self.pins != pins;
+        if is_outdated && !self.found.packs.is_empty() {
             self.read_again(roots())?;
             return Ok(Step::Wait);
         }
@@ -127,6 +135,7 @@ impl Search {
     fn read_again(&mut self, roots: Roots) -> Result<()> {
         let mut found = std::mem::take(&mut self.found);
         let vault = Arc::clone(&self.vault);
+        self.pins = roots.pins;
         self.reader = Some(Reader::start(move |cancelled| {
             found.live.add(&vault, &roots, cancelled)?;
             Ok(found)
