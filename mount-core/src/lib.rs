@@ -32,6 +32,8 @@ mod models;
 mod mount;
 mod options;
 mod order;
+#[cfg(test)]
+mod past_tests;
 mod peers;
 mod pins;
 mod places;
@@ -59,7 +61,7 @@ pub use bucket::{Bucket, BucketId, Description, Protection, Unlock};
 pub use error::{Error, Result};
 pub use fetch::{Fetch, FetchProgress};
 pub use manifest::{Member, Role};
-pub use mount::{Mount, Past, PastEntry, PastItem, Version, Which};
+pub use mount::{Mount, Past, PastEntry, PastItem, PastView, Version, Which};
 pub use options::{Limits, Options, ParsePolicyError, SavePolicy};
 pub use peers::{
     ConflictInfo, ConflictSide, Keep, MergeOutcome, MergeStep, Observer, Outdated,

@@ -25,6 +25,7 @@ cairnfs_store::places! {
     Report = LAST, "the report";
     Observers = LAST, "the observers";
     Pins = LAST, "the versions that are read";
+    Past = LAST, "a version that is shown";
     Subdirs = LAST, "the counts of subdirectories";
     OnceCopies = LAST, "the names of what once were copies";
     FileHandles = LAST, "the handles of files";

@@ -11,6 +11,7 @@ mod history;
 mod names;
 mod past;
 mod sync;
+mod view;
 mod whole;
 mod xattrs;
 
@@ -21,6 +22,7 @@ use crossbeam_channel::Sender;
 
 pub use self::{
     past::{Past, PastEntry, PastItem, Which},
+    view::PastView,
     whole::Version,
 };
 use crate::{
@@ -98,6 +100,12 @@ impl Change<'_> {
 }
 
 impl Mount {
+    /// Whether both are the same served bucket.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
     }

@@ -42,8 +42,8 @@ pub enum Which {
 pub struct Past {
     id: BlobId,
     time: SystemTime,
-    tree: BaseTree,
-    _pin: Pin,
+    pub(super) tree: BaseTree,
+    pin: Pin,
 }
 
 /// Keeps blobs from being given up, as a fetch does for what it has found here.
@@ -155,7 +155,7 @@ impl Mount {
         let open = |(id, time, root)| {
             let tree = BaseTree::open(self.shared().vault.clone(), root)?;
             let pin = Pin::new(self, id, &tree);
-            Ok(Past { id, time, tree, _pin: pin })
+            Ok(Past { id, time, tree, pin })
         };
         found.map(open).transpose()
     }
@@ -194,6 +194,10 @@ impl Past {
         self.time
     }
 
+    pub(super) fn mount(&self) -> &Mount {
+        &self.pin.mount
+    }
+
     /// The directories above `path`, from the root down, but not the root.
     ///
     /// # Errors
@@ -229,7 +233,7 @@ impl Past {
                 return Ok(());
             }
             let is_read = contents && entry.kind == Kind::File && entry.same_as.is_none();
-            if is_read && !self.read(&here, take)? {
+            if is_read && !self.read(here.content.as_ref(), take)? {
                 return Ok(());
             }
             if here.kind.is_dir() {
@@ -283,13 +287,7 @@ impl Past {
         match here.content.as_ref().map(|content| &content.body) {
             Some(Data::Device(number)) => rdev = *number,
             Some(_) if here.kind == Kind::Symlink => {
-                self.read(here, &mut |item| match item {
-                    PastItem::Bytes { bytes, .. } => {
-                        target.extend_from_slice(bytes);
-                        target.len() as u64 <= TARGET_BYTES_MAX
-                    }
-                    PastItem::Entry(_) => true,
-                })?;
+                target = self.link_target(here.content.as_ref())?;
             }
             _ => (),
         }
@@ -313,9 +311,26 @@ impl Past {
         })
     }
 
-    /// Hands over the content, and says whether there was not enough of it yet.
-    fn read(&self, here: &Place, take: &mut dyn FnMut(PastItem<'_>) -> bool) -> Result<bool> {
-        let Some(content) = &here.content else { return Ok(true) };
+    /// Where a symbolic link of this content leads.
+    pub(super) fn link_target(&self, content: Option<&Content<Data>>) -> Result<Vec<u8>> {
+        let mut target = Vec::new();
+        self.read(content, &mut |item| match item {
+            PastItem::Bytes { bytes, .. } => {
+                target.extend_from_slice(bytes);
+                target.len() as u64 <= TARGET_BYTES_MAX
+            }
+            PastItem::Entry(_) => true,
+        })?;
+        Ok(target)
+    }
+
+    /// Hands over a content, and says whether there was not enough of it yet.
+    fn read(
+        &self,
+        content: Option<&Content<Data>>,
+        take: &mut dyn FnMut(PastItem<'_>) -> bool,
+    ) -> Result<bool> {
+        let Some(content) = content else { return Ok(true) };
         let base = Base::new(content.body.clone(), content.len);
         if let Some(bytes) = base.inline() {
             return Ok(take(PastItem::Bytes { offset: 0, bytes }));

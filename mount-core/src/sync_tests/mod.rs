@@ -12,6 +12,7 @@ mod merging;
 mod open_files;
 mod put_back;
 mod searching;
+mod showing;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

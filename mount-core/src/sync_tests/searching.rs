@@ -15,13 +15,13 @@ use cairnfs_store::{
 use super::{DIR, ME, Peer, WRITE, start_with, sync, two};
 use crate::{Error, Ino, MergeStep, Options, Result, random_load::Rng, slow_disk::SlowDisk};
 
-fn noise(rng: &mut Rng, bytes: u64) -> String {
+pub(super) fn noise(rng: &mut Rng, bytes: u64) -> String {
     rng.bytes(bytes).iter().map(|byte| char::from(b'!' + byte % 64)).collect()
 }
 
 /// Two devices. Only older versions hold what is in the first pack of the one that comes first,
 /// a file of this noise among that.
-fn two_with_a_past() -> (Peer, Peer, String) {
+pub(super) fn two_with_a_past() -> (Peer, Peer, String) {
     let mut rng = Rng(7);
     let (mut a, b) = two();
     // A disk that is asked at each write what it has left.
@@ -40,7 +40,7 @@ fn two_with_a_past() -> (Peer, Peer, String) {
 
 impl Peer {
     /// Has it look for space, as a write finds none; then there is enough. Says what came of that.
-    fn look_for_space(&self) -> Result<()> {
+    pub(super) fn look_for_space(&self) -> Result<()> {
         self.disk.set_capacity_bytes(self.disk.used_bytes() + (1 << 20));
         let (attr, fh) = self.mount().create(ME, Ino::ROOT, b"refused", 0o644, WRITE).unwrap();
         let written = self.write_to(attr.ino, fh, 0, &"x".repeat(1 << 20));
@@ -58,7 +58,7 @@ impl Peer {
 }
 
 /// Whether it is so within a minute.
-fn comes(is_so: impl Fn() -> bool) -> bool {
+pub(super) fn comes(is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while !is_so() && begun.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(5));
