@@ -2,7 +2,7 @@
 //!
 //! `op` is the name of the call, for the log.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::Duration};
 
 use cairnfs_mount_core::{Attr, DirEntry, Done, Fh, Ino, Kind, Result};
 use fuser::{
@@ -139,11 +139,12 @@ pub(super) fn add(reply: &mut ReplyDirectory, entry: &DirEntry) -> bool {
 
 /// As [`add`], with the attributes: for the kernel that is a lookup of the name as well.
 pub(super) fn add_plus(reply: &mut ReplyDirectoryPlus, entry: &DirEntry) -> bool {
-    // Only `.` and `..` come without attributes, and of these the kernel looks up nothing.
-    let (attr, generation) = match &entry.attr {
-        Some(attr) => (convert::file_attr(attr), attr.generation),
-        None => (convert::bare_attr(entry.ino, entry.kind), 0),
+    let (attr, generation, ttl) = match &entry.attr {
+        Some(attr) => (convert::file_attr(attr), attr.generation, TTL),
+        // Of `.` and `..` the kernel looks up nothing. Of what is damaged it must ask again, so that
+        // whoever looks at it hears of that.
+        None => (convert::bare_attr(entry.ino, entry.kind), 0, Duration::ZERO),
     };
     let name = OsStr::from_bytes(&entry.name);
-    !reply.add(INodeNo(entry.ino.0), entry.next, name, &TTL, &attr, Generation(generation))
+    !reply.add(INodeNo(entry.ino.0), entry.next, name, &ttl, &attr, Generation(generation))
 }

@@ -84,6 +84,33 @@ fn a_damaged_byte_is_eio_for_that_file_only_and_check_names_it() {
     assert!(peer.read("docs/victim") == data::bytes(1_001, 100_000));
 }
 
+/// Attributes that cannot be read are not made up for who lists the folder before it looks at the file.
+#[test]
+fn a_file_whose_attributes_are_damaged_is_eio_also_when_it_was_listed_first() {
+    let peer = Peer::new();
+    peer.write("before", "x");
+    peer.write("victim", "y");
+    // So long that the file's node is no part of the tree's own nodes.
+    let long: String = data::bytes(1, 3600).iter().map(|byte| format!("{byte:02x}")).collect();
+    let set = Command::new("setfattr")
+        .args(["-n", "user.long", "-v", &format!("0x{long}")])
+        .arg(peer.path("victim"))
+        .status();
+    assert!(set.unwrap().success());
+    peer.wait_safe();
+    let (pack, from) = end_of_packs(peer.home());
+    peer.home().cairnfs(&["publish", BUCKET]).ok();
+    assert!(end_of_packs(peer.home()).1 > from + 3600, "the node is not there");
+    peer.stop();
+    damage(&pack, from + 1500);
+    peer.mount();
+    // The kernel has the attributes listed too.
+    assert_eq!(fs::read_dir(peer.dir()).unwrap().count(), 2);
+    let victim = fs::symlink_metadata(peer.path("victim"));
+    assert_eq!(victim.unwrap_err().raw_os_error(), EIO);
+    assert_eq!(peer.read("before"), b"x");
+}
+
 /// `check` names the file `wanted`, and no other one.
 #[track_caller]
 fn names_only(outcome: &Outcome, wanted: &str) {
