@@ -27,6 +27,8 @@ pub(crate) struct Listed {
     pub(crate) dir: PathBuf,
     /// The bucket.
     pub(crate) bucket: String,
+    /// The version, if it is an older one.
+    pub(crate) version: Option<String>,
 }
 
 /// The path without symlinks, as far as it exists; a dead mount is taken as it is written.
@@ -146,12 +148,14 @@ pub(crate) fn parse(table: &[u8]) -> Vec<Listed> {
 fn parse_line(line: &[u8]) -> Option<Listed> {
     let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
     let dash = fields.iter().position(|field| *field == b"-")?;
-    let bucket = fields.get(dash + 2)?.strip_prefix(b"cairnfs:")?;
+    let name = fields.get(dash + 2)?.strip_prefix(b"cairnfs:")?;
     fields.get(dash + 1)?.starts_with(b"fuse").then_some(())?;
-    Some(Listed {
-        dir: PathBuf::from(unescape(fields.get(4)?)),
-        bucket: String::from_utf8_lossy(bucket).into_owned(),
-    })
+    let name = String::from_utf8_lossy(name).into_owned();
+    let (bucket, version) = match name.split_once('@') {
+        Some((bucket, version)) => (bucket.to_owned(), Some(version.to_owned())),
+        None => (name, None),
+    };
+    Some(Listed { dir: PathBuf::from(unescape(fields.get(4)?)), bucket, version })
 }
 
 #[cfg(test)]
@@ -162,9 +166,13 @@ mod tests {
     fn our_mounts_are_told_from_others() {
         let table = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
             40 36 0:45 / /mnt\\0402 rw shared:7 - fuse.cairnfs cairnfs:photos rw,user_id=0\n\
+            42 36 0:47 / /old ro - fuse.cairnfs cairnfs:photos@015123ebb9dfd241 ro,user_id=0\n\
             41 36 0:46 / /other rw - fuse.sshfs host:/ rw\n";
-        let listed = Listed { dir: "/mnt 2".into(), bucket: "photos".into() };
-        assert_eq!(parse(table), [listed]);
+        let bucket = || "photos".to_owned();
+        let live = Listed { dir: "/mnt 2".into(), bucket: bucket(), version: None };
+        let version = Some("015123ebb9dfd241".to_owned());
+        let old = Listed { dir: "/old".into(), bucket: bucket(), version };
+        assert_eq!(parse(table), [live, old]);
     }
 
     #[test]

@@ -54,6 +54,14 @@ pub(crate) struct MountArgs {
     pub(crate) bucket: BucketName,
     /// An empty directory
     pub(crate) dir: PathBuf,
+    /// Show an older version there, read-only: its id as 'log' shows it, or the newest that there was
+    /// by a time: 2h (ago), 2026-11-22, '2026-11-22 14:23'
+    #[arg(
+        long,
+        value_name = "VERSION|TIME",
+        conflicts_with_all = ["save", "dirty", "publish_quiet", "publish_max", "at_start"]
+    )]
+    pub(crate) at: Option<Moment>,
     /// When changes are made durable: flush (close waits), release (close does not wait) or
     /// interval:TIME [env: CAIRNFS_SAVE] [default: flush]
     #[arg(long, value_name = "POLICY")]
@@ -78,7 +86,7 @@ pub(crate) struct MountArgs {
     /// Publish at the latest so long after a change [env: CAIRNFS_PUBLISH_MAX] [default: 10s]
     #[arg(long, value_name = "TIME")]
     pub(crate) publish_max: Option<Span>,
-    /// Mount options as in fstab: ours (save=flush, cache=64MiB, ro, allow_other,
+    /// Mount options as in fstab: ours (save=flush, at=2h, cache=64MiB, ro, allow_other,
     /// passphrase_file=FILE, home=DIR) and those of FUSE
     #[arg(short = 'o', value_name = "OPT,...")]
     pub(crate) options: Vec<String>,

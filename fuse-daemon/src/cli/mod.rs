@@ -52,7 +52,12 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  cairnfs create photos")]
     Create(CreateArgs),
     /// Mount a bucket on a directory; returns when it is usable
-    #[command(after_help = "Example:\n  cairnfs mount photos ~/photos --save interval:10s")]
+    #[command(
+        after_help = "Example:\n  cairnfs mount photos ~/photos --save interval:10s\n  cairnfs \
+                            mount photos ~/then --at 2h\n\nAn older version is read-only. It stands \
+                            beside the bucket and other versions, and is unmounted with the bucket, or \
+                            by 'cairnfs umount ~/then'."
+    )]
     Mount(MountArgs),
     /// Wait for pending saves, publish, unmount
     #[command(after_help = "Example:\n  cairnfs umount ~/photos --timeout 30s")]

@@ -7,11 +7,14 @@ use cairnfs_mount_core::SavePolicy;
 use crate::{
     exit::{Failure, Result},
     values::{Size, Span},
+    when::Moment,
 };
 
 /// What a list of mount options says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct MountOptions {
+    /// `at=VERSION` or `at=TIME`
+    pub(crate) at: Option<Moment>,
     /// `save=POLICY`
     pub(crate) save: Option<SavePolicy>,
     /// `cache=SIZE`
@@ -46,11 +49,23 @@ impl MountOptions {
         Ok(options)
     }
 
+    /// One that makes no sense for an older version, if any is there.
+    pub(crate) fn only_live(&self) -> Option<&'static str> {
+        let given = [
+            ("save", self.save.is_some()),
+            ("dirty", self.dirty.is_some()),
+            ("publish_quiet", self.publish_quiet.is_some()),
+            ("publish_max", self.publish_max.is_some()),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
+
     fn take(&mut self, option: &str) -> Result<()> {
         let wrong = |err: &dyn std::fmt::Display| {
             Failure::usage(format_args!("mount option '{option}': {err}"))
         };
         match option.split_once('=') {
+            Some(("at", value)) => self.at = Some(value.parse().map_err(|err| wrong(&err))?),
             Some(("save", value)) => self.save = Some(value.parse().map_err(|err| wrong(&err))?),
             Some(("cache", value)) => self.cache = Some(value.parse().map_err(|err| wrong(&err))?),
             Some(("dirty", value)) => self.dirty = Some(value.parse().map_err(|err| wrong(&err))?),
@@ -82,11 +97,13 @@ mod tests {
     fn an_fstab_line_is_understood() {
         let options = MountOptions::parse(&[
             "rw,_netdev,save=release,noatime,allow_other".into(),
-            "cache=8MiB,home=/srv/c".into(),
+            "cache=8MiB,home=/srv/c,at=015123ebb9dfd241".into(),
         ])
         .unwrap();
         assert_eq!(options.save, Some(SavePolicy::Release));
         assert_eq!(options.cache, Some(Size(8 << 20)));
+        assert_eq!(options.at, "015123ebb9dfd241".parse().ok());
+        assert_eq!(options.only_live(), Some("save"));
         assert_eq!(options.home, Some("/srv/c".into()));
         assert!(options.allow_other && !options.read_only);
         assert_eq!(options.fuse, ["rw", "_netdev", "noatime"]);

@@ -20,6 +20,8 @@ use crate::{
     home::BucketName,
     net::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress},
     secret::Secret,
+    values::hex,
+    when,
 };
 
 /// What a verb asks of the daemon.
@@ -34,8 +36,10 @@ pub(crate) enum Request {
     },
     /// Mount a bucket.
     Mount(MountRequest),
-    /// Answer when the mount of this bucket has ended.
-    AwaitEnd(BucketName),
+    /// Mount an older version of a bucket.
+    View(ViewRequest),
+    /// Answer when what is mounted there has ended.
+    AwaitEnd(PathBuf),
     /// Unmount a directory.
     Unmount(UnmountRequest),
     /// The versions of a bucket.
@@ -88,6 +92,23 @@ pub(crate) struct MountRequest {
     pub(crate) dir: PathBuf,
     /// How it is to be served.
     pub(crate) how: How,
+}
+
+/// A version to mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ViewRequest {
+    /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+    /// The version.
+    pub(crate) which: Which,
+    /// Where; absolute.
+    pub(crate) dir: PathBuf,
+    /// Memory for what was read, if the bucket is not open already.
+    pub(crate) cache_bytes: u64,
+    /// Let other users in.
+    pub(crate) allow_other: bool,
+    /// Options for FUSE.
+    pub(crate) fuse: Vec<String>,
 }
 
 /// How a mount is to be served.
@@ -267,6 +288,8 @@ pub(crate) enum Answer {
     Published([u8; 32]),
     /// The version that was read: its id, and when it was published.
     Restored([u8; 32], SystemTime),
+    /// The version that is shown.
+    Viewed(ViewReport),
     /// What became of conflicts.
     Resolved(Resolved),
     /// How conflicts are treated.
@@ -290,10 +313,34 @@ pub(crate) enum Answer {
 pub(crate) struct StatusReport {
     /// By bucket.
     pub(crate) mounts: Vec<MountReport>,
+    /// Versions that are mounted.
+    pub(crate) views: Vec<ViewReport>,
     /// What is kept for other devices only.
     pub(crate) stored: Vec<StoredReport>,
     /// Connected or not.
     pub(crate) peers: Vec<PeerReport>,
+}
+
+/// A version that is mounted, as `status` and `list` show it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ViewReport {
+    /// The bucket.
+    pub(crate) bucket: BucketName,
+    /// Where.
+    pub(crate) dir: PathBuf,
+    /// Whether somebody took it out of the file tree, where it is still in use.
+    pub(crate) detached: bool,
+    /// The version's id.
+    pub(crate) version: [u8; 32],
+    /// When it was published.
+    pub(crate) time: SystemTime,
+}
+
+impl ViewReport {
+    /// `version 015123ebb9dfd241 (2026-11-22 14:23:56)`
+    pub(crate) fn version(&self) -> String {
+        format!("version {} ({})", hex(&self.version[..8]), when::local(self.time))
+    }
 }
 
 /// A mount as `status` and `list` show it.

@@ -21,7 +21,7 @@ pub(crate) use launch::{detach, tell_ready};
 pub(crate) use message::{
     Answer, CheckRequest, Event, How, KernelOptions, LogRequest, MountReport, MountRequest,
     Opening, Progress, Repair, Request, RestoreRequest, StatusReport, Trouble, UnmountRequest,
-    VersionReport,
+    VersionReport, ViewReport, ViewRequest,
 };
 pub(crate) use patience::Limit;
 pub(crate) use sharing::{

@@ -1,6 +1,7 @@
 //! From a mount to a directory again: save, publish, unmount, end.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,12 +11,12 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::{
     Daemon, Happening,
-    table::{Served, not_mounted},
+    table::{Served, Viewed, not_mounted},
 };
 use crate::{
     control::{Event, Progress, UnmountRequest},
     exit::{Code, Failure, Result},
-    fuse::UnmountError,
+    fuse::{Session, UnmountError},
     holders,
     home::BucketName,
     values::{Size, Span},
@@ -29,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What to do with what stands in the way.
 #[derive(Clone, Copy, Debug)]
-struct Terms {
+pub(super) struct Terms {
     deadline: Option<Instant>,
     /// Unsaved data that cannot be saved is no reason to stay.
     discard: bool,
@@ -37,6 +38,16 @@ struct Terms {
     detach_busy: bool,
     /// The process that wants it, which is no such user, wherever it was started.
     asking: Option<u32>,
+}
+
+impl Terms {
+    /// Nothing stands in the way.
+    const AT_ONCE: Self = Self { deadline: None, discard: true, detach_busy: true, asking: None };
+
+    /// The same for what is only read: nobody loses anything by it.
+    pub(super) fn at_once(self) -> Self {
+        Self { asking: self.asking, ..Self::AT_ONCE }
+    }
 }
 
 impl Daemon {
@@ -47,14 +58,17 @@ impl Daemon {
         asking: u32,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
-        let served = self.table.find_dir(&request.dir).ok_or_else(|| not_mounted(&request.dir))?;
-        self.table.leave(&served)?;
         let terms = Terms {
             deadline: request.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             discard: request.discard,
             detach_busy: request.detach_busy,
             asking: Some(asking),
         };
+        if let Some(viewed) = self.table.view_at(&request.dir) {
+            return self.unmount_view(&viewed, terms, say);
+        }
+        let served = self.table.find_dir(&request.dir).ok_or_else(|| not_mounted(&request.dir))?;
+        self.table.leave(&served)?;
         let ended = self.end_one(&served, terms, say);
         self.table.stay(&served);
         // The receiver goes only with the process.
@@ -65,7 +79,8 @@ impl Daemon {
     /// Ends everything, whatever stands in the way: what cannot be saved is lost, and said.
     pub(super) fn end_all(&self, say: &mut dyn FnMut(Event) -> bool) -> Result<()> {
         self.table.end();
-        let terms = Terms { deadline: None, discard: true, detach_busy: true, asking: None };
+        let terms = Terms::AT_ONCE;
+        self.end_views(|_| true, terms, say);
         let mut result = Ok(());
         for served in self.table.all() {
             // One that somebody else unmounts is waited for by `Table::end`.
@@ -78,9 +93,14 @@ impl Daemon {
 
     /// The mount was unmounted by somebody else, such as `umount`: nothing is lost by that.
     pub(super) fn session_ended(&self, serial: u64) {
+        if self.view_ended(serial) {
+            return;
+        }
         let Some(served) = self.table.leave_serial(serial) else { return };
         log::info!("unmounted serial={serial} by=others");
         self.net.withdraw(&served.bucket);
+        let is_of_it = |viewed: &Viewed| viewed.mount.is_same(&served.mount);
+        self.end_views(is_of_it, Terms::AT_ONCE, &mut logged);
         if let Err(err) = served.mount.stop() {
             log::error!("stop serial={serial} reason=\"{err}\"");
         }
@@ -108,31 +128,13 @@ impl Daemon {
         {
             say(Event::Note(format!("bucket '{}': not published yet: {err}", served.bucket)));
         }
-        match served.session.unmount() {
-            Ok(()) | Err(UnmountError::NotMounted(_)) => (),
-            Err(UnmountError::Busy(_)) if terms.detach_busy => {
-                let users = users(served, terms);
-                say(Event::Note(format!("{} is busy{users}", served.dir.display())));
-                if let Err(err) = served.session.detach() {
-                    say(Event::Note(err.to_string()));
-                }
-            }
-            Err(UnmountError::Busy(dir)) => {
-                let message = format!(
-                    "{} is busy{}: close what is open in it, then try again",
-                    dir.display(),
-                    users(served, terms)
-                );
-                return Err(Failure::new(Code::MountPoint, message));
-            }
-            Err(err @ UnmountError::Io { .. }) if !terms.detach_busy => {
-                return Err(Failure::new(Code::Failed, err));
-            }
-            Err(err @ UnmountError::Io { .. }) => {
-                say(Event::Note(err.to_string()));
-            }
-        }
+        let is_of_it = |viewed: &Viewed| viewed.mount.is_same(&served.mount);
+        // What is mounted within it would keep it busy.
+        let is_within = |viewed: &Viewed| viewed.dir.starts_with(&served.dir);
+        self.end_views(|viewed| is_of_it(viewed) && is_within(viewed), terms, say);
+        take_down(&served.session, terms, say)?;
         self.net.withdraw(&served.bucket);
+        self.end_views(is_of_it, terms, say);
         let stopped = served.mount.stop();
         self.table.gone(served);
         say(Event::Note(format!("unmounted {}", served.dir.display())));
@@ -144,9 +146,43 @@ impl Daemon {
     }
 }
 
+/// Takes a mount out of the file tree, or says why it stays.
+pub(super) fn take_down(
+    session: &Session,
+    terms: Terms,
+    say: &mut dyn FnMut(Event) -> bool,
+) -> Result<()> {
+    match session.unmount() {
+        Ok(()) | Err(UnmountError::NotMounted(_)) => Ok(()),
+        Err(UnmountError::Busy(dir)) if terms.detach_busy => {
+            let users = users(&dir, terms);
+            say(Event::Note(format!("{} is busy{users}", dir.display())));
+            if let Err(err) = session.detach() {
+                say(Event::Note(err.to_string()));
+            }
+            Ok(())
+        }
+        Err(UnmountError::Busy(dir)) => {
+            let message = format!(
+                "{} is busy{}: close what is open in it, then try again",
+                dir.display(),
+                users(&dir, terms)
+            );
+            Err(Failure::new(Code::MountPoint, message))
+        }
+        Err(err @ UnmountError::Io { .. }) if !terms.detach_busy => {
+            Err(Failure::new(Code::Failed, err))
+        }
+        Err(err @ UnmountError::Io { .. }) => {
+            say(Event::Note(err.to_string()));
+            Ok(())
+        }
+    }
+}
+
 /// ` (in use by process 12 (bash), ...)`, or nothing if it cannot be told.
-fn users(served: &Served, terms: Terms) -> String {
-    let found = holders::of(&served.dir, terms.asking);
+fn users(dir: &Path, terms: Terms) -> String {
+    let found = holders::of(dir, terms.asking);
     if found.is_empty() { String::new() } else { format!(", in use by {}", found.join(", ")) }
 }
 

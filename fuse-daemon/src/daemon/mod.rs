@@ -36,6 +36,7 @@ mod sharing;
 mod storing;
 mod supervisor;
 mod table;
+mod viewing;
 mod visiting;
 
 use std::{
@@ -56,7 +57,7 @@ use signal_hook::{
 
 use crate::{
     at_start,
-    control::{Answer, Event, Listener, MountRequest},
+    control::{Answer, Event, Listener, MountRequest, ViewReport, ViewRequest},
     exit::{Code, Failure, Result},
     home::{BucketName, Home},
     lock::{Holder, LockFile},
@@ -155,6 +156,11 @@ impl Running {
     /// Mounts one bucket.
     pub(crate) fn mount(&self, request: &MountRequest) -> Result<()> {
         self.shared.mount(request, &mut ending::logged)
+    }
+
+    /// Mounts an older version.
+    pub(crate) fn view(&self, request: &ViewRequest) -> Result<ViewReport> {
+        self.shared.view(request)
     }
 
     /// Mounts what is to be mounted at start, but not `except`. What fails is logged: the others

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     control::{Event, KernelOptions, MountRequest, Opening},
     exit::{Code, Failure, Result},
-    fuse::{MountError, MountSpec, Session},
+    fuse::{MountError, MountSpec, Session, Shows},
 };
 
 /// How long until a bucket is tried again that this process has not let go yet.
@@ -76,8 +76,8 @@ impl Daemon {
         let serial = self.table.next_serial();
         let happenings = self.happenings.clone();
         let spec = MountSpec {
-            mount: mount.clone(),
-            bucket: request.opening.bucket.to_string(),
+            shows: Shows::Live(mount.clone()),
+            name: request.opening.bucket.to_string(),
             dir: request.dir.clone(),
             read_only: kernel.read_only,
             allow_other: kernel.allow_other,
@@ -113,13 +113,16 @@ impl Daemon {
     }
 
     /// Directories that must not be mounted on, whatever is in them.
-    fn refuse_dir(&self, dir: &Path) -> Result<()> {
+    pub(super) fn refuse_dir(&self, dir: &Path) -> Result<()> {
         let refuse = |why: &str| {
             let message = format!("cannot mount on {}: {why}", dir.display());
             Err(Failure::new(Code::MountPoint, message))
         };
         if let Some(served) = self.table.find_dir(dir).filter(|it| it.session.is_mounted()) {
             return refuse(&format!("bucket '{}' is mounted there", served.bucket));
+        }
+        if let Some(viewed) = self.table.view_at(dir) {
+            return refuse(&format!("a version of bucket '{}' is mounted there", viewed.bucket));
         }
         let data = self.home.data_dir();
         let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
@@ -140,7 +143,7 @@ pub(super) fn give_up(mount: &Mount) {
     }
 }
 
-fn refused(err: &MountError) -> Failure {
+pub(super) fn refused(err: &MountError) -> Failure {
     let code = match err {
         MountError::NoFuse { .. } => Code::NoFuse,
         MountError::MissingDir(_)

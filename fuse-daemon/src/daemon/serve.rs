@@ -130,13 +130,15 @@ impl Daemon {
         match request {
             Request::Status { save } => {
                 let (mounts, peers) = (self.status(save), self.net.peers());
-                Ok(Answer::Status(StatusReport { mounts, stored: self.stored(), peers }))
+                let views = self.table.views().iter().map(|viewed| viewed.report()).collect();
+                Ok(Answer::Status(StatusReport { mounts, views, stored: self.stored(), peers }))
             }
             Request::Mount(request) => self.mount(&request, say).map(|()| Answer::Done),
-            Request::AwaitEnd(bucket) => {
-                if let Some(served) = self.table.find(&bucket) {
-                    let ended = served.ended.clone();
-                    drop(served);
+            Request::View(request) => self.view(&request).map(Answer::Viewed),
+            Request::AwaitEnd(dir) => {
+                let served = self.table.find_dir(&dir).map(|served| served.ended.clone());
+                let viewed = || self.table.view_at(&dir).map(|viewed| viewed.ended.clone());
+                if let Some(ended) = served.or_else(viewed) {
                     // Fails when the mount has ended, which is what is waited for.
                     ended.recv().ok();
                 }

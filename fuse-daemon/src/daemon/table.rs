@@ -2,10 +2,12 @@
 //!
 //! One lock, held only to look and to change; never while a bucket is opened, saved or unmounted.
 
+mod views;
+
 use std::{
-    collections::BTreeMap,
-    path::Path,
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,9 +22,9 @@ use crate::{
     order::{self, Condvar, Mutex},
 };
 
-use std::sync::Arc;
-
 use super::Happening;
+use views::Standing;
+pub(super) use views::Viewed;
 
 /// How long whoever needs a bucket's place waits for what is just beginning or ending there.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
@@ -65,6 +67,8 @@ enum Slot {
     Busy(&'static str),
     /// It is open for other devices, and gives way to whoever wants it here.
     Stored(Mount),
+    /// It is open for versions that are shown of it, with these numbers, and for nothing else.
+    Viewed(Mount, BTreeSet<u64>),
     Served(Arc<Served>),
     Leaving(Arc<Served>),
 }
@@ -74,6 +78,8 @@ struct State {
     ending: bool,
     serial: u64,
     slots: BTreeMap<BucketName, Slot>,
+    /// Versions that are shown, by their numbers.
+    views: BTreeMap<u64, Standing>,
 }
 
 /// See the module's doc.
@@ -97,7 +103,8 @@ pub(super) struct Claim<'a> {
 
 impl Table {
     /// Takes the place of `bucket` in order to do something, which `doing` names. Waits a while
-    /// for a mount that is just ending, and for a bucket that is just being opened for others.
+    /// for a mount that is just ending, and for a bucket that is just being opened for others. Nobody
+    /// gets it while a version is shown that is read through it.
     pub(super) fn claim(&self, bucket: &BucketName, doing: &'static str) -> Result<Claim<'_>> {
         let deadline = Instant::now() + SETTLE;
         let mut state = self.state.lock();
@@ -106,6 +113,10 @@ impl Table {
                 return Err(Failure::new(Code::Failed, "the daemon is ending"));
             }
             let refusal = match state.slots.get(bucket) {
+                Some(Slot::Viewed(..)) => return Err(state.refuse_viewed(bucket)),
+                Some(Slot::Stored(_)) if state.view_of(bucket).is_some() => {
+                    return Err(state.refuse_viewed(bucket));
+                }
                 None | Some(Slot::Stored(_)) => {
                     let before = state.slots.insert(bucket.clone(), Slot::Busy(doing));
                     let displaced = match before {
@@ -158,11 +169,20 @@ impl Table {
         }
     }
 
-    /// The file system of `bucket`, whoever it is open for.
+    /// The file system of `bucket`, whether it is mounted or open for other devices.
     pub(super) fn open(&self, bucket: &BucketName) -> Option<Mount> {
         match self.state.lock().slots.get(bucket) {
             Some(Slot::Served(served)) => Some(served.mount.clone()),
             Some(Slot::Stored(mount)) => Some(mount.clone()),
+            _ => None,
+        }
+    }
+
+    /// The file system of `bucket`, whoever it is open for.
+    pub(super) fn at_hand(&self, bucket: &BucketName) -> Option<Mount> {
+        match self.state.lock().slots.get(bucket) {
+            Some(Slot::Served(served)) => Some(served.mount.clone()),
+            Some(Slot::Stored(mount) | Slot::Viewed(mount, _)) => Some(mount.clone()),
             _ => None,
         }
     }
@@ -199,15 +219,16 @@ impl Table {
         let state = self.state.lock();
         let served = state.slots.values().filter_map(|slot| match slot {
             Slot::Served(served) | Slot::Leaving(served) => Some(Arc::clone(served)),
-            Slot::Busy(_) | Slot::Stored(_) => None,
+            Slot::Busy(_) | Slot::Stored(_) | Slot::Viewed(..) => None,
         });
         served.collect()
     }
 
-    /// How many buckets are mounted or in somebody's hands.
+    /// How many buckets are mounted or in somebody's hands, and how many versions are shown.
     pub(super) fn len(&self) -> usize {
         let state = self.state.lock();
-        state.slots.values().filter(|slot| !matches!(slot, Slot::Stored(_))).count()
+        let is_counted = |slot: &&Slot| !matches!(slot, Slot::Stored(_) | Slot::Viewed(..));
+        state.slots.values().filter(is_counted).count() + state.views.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -269,6 +290,7 @@ impl Table {
         self.freed.notify_all();
         let busy = |state: &mut State| {
             state.slots.values().any(|slot| matches!(slot, Slot::Busy(_) | Slot::Leaving(_)))
+                || state.views.values().any(|standing| standing.leaving)
         };
         if self.freed.wait_while_for(&mut state, busy, SETTLE).timed_out() {
             log::warn!("end waited_s={}", SETTLE.as_secs());
@@ -347,7 +369,7 @@ impl Drop for Claim<'_> {
 fn is(slot: &Slot, served: &Served) -> bool {
     match slot {
         Slot::Served(it) | Slot::Leaving(it) => it.serial == served.serial,
-        Slot::Busy(_) | Slot::Stored(_) => false,
+        Slot::Busy(_) | Slot::Stored(_) | Slot::Viewed(..) => false,
     }
 }
 

@@ -26,7 +26,7 @@ impl Daemon {
         options: Options,
         work: impl FnOnce(&Mount) -> Result<T>,
     ) -> Result<T> {
-        if let Some(mount) = self.table.open(&opening.bucket) {
+        if let Some(mount) = self.table.at_hand(&opening.bucket) {
             return work(&mount);
         }
         let _claim = self.claim(&opening.bucket, doing)?;
@@ -153,7 +153,7 @@ impl Daemon {
     }
 }
 
-fn no_version(bucket: &BucketName) -> Failure {
+pub(super) fn no_version(bucket: &BucketName) -> Failure {
     let message = format!(
         "bucket '{bucket}' has no such version ('cairnfs log {bucket}' lists those there are)"
     );

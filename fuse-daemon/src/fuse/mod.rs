@@ -16,11 +16,14 @@
 //! | `fuser-0` .. `fuser-3` | read requests, each through a device descriptor of its own | as above |
 //! | `notify` | tells the kernel what merges have changed ([`notify`]) | as above |
 //!
+//! A version that is shown ([`past`]) has `PastAdapter` and `mount_core::PastView` in their places, and
+//! no `notify`: nothing in it ever changes.
+//!
 //! # What the kernel may remember
 //!
 //! Names, absent names, attributes, link targets and pages, for [`negotiate::TTL`]: only this daemon
 //! changes a bucket. What the kernel changed itself it knows to look up again; what a merge changed
-//! it is told. It never remembers the list of a directory.
+//! it is told. It never remembers the list of a directory, but that of a version that is shown.
 //!
 //! # Around fuser 0.18
 //!
@@ -42,6 +45,7 @@ mod mountinfo;
 mod negotiate;
 mod notify;
 mod options;
+mod past;
 mod point;
 mod session;
 mod set_id;
@@ -49,4 +53,4 @@ mod xattr;
 
 pub(crate) use error::{MountError, UnmountError};
 pub(crate) use mountinfo::unescape;
-pub(crate) use session::{MountSpec, Session};
+pub(crate) use session::{MountSpec, Session, Shows};

@@ -4,7 +4,7 @@ use rustix::mount::MountFlags;
 
 use super::{MountError, MountSpec};
 
-/// How the source of every cairnfs mount begins; the bucket's name follows.
+/// How the source of every cairnfs mount begins; the name of what is mounted follows.
 pub(super) const SOURCE: &str = "cairnfs:";
 
 /// What may stand behind `-o`, for the message that refuses the rest.
@@ -26,7 +26,7 @@ impl Options {
     /// The options of `spec`. Set-id bits and devices count only where it asks for them.
     pub(super) fn of(spec: &MountSpec) -> Result<Self, MountError> {
         let mut options = Self {
-            source: source(&spec.bucket),
+            source: source(&spec.name),
             flags: MountFlags::NOSUID | MountFlags::NODEV,
             allow_other: spec.allow_other,
         };
@@ -110,9 +110,9 @@ impl Options {
 }
 
 /// Characters that the table of mounts escapes or that end an option become `_`.
-fn source(bucket: &str) -> String {
+fn source(name: &str) -> String {
     let safe = |c: char| if c.is_control() || " ,#\\".contains(c) { '_' } else { c };
-    SOURCE.chars().chain(bucket.chars().map(safe)).collect()
+    SOURCE.chars().chain(name.chars().map(safe)).collect()
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! One bucket, mounted at one place.
+//! One bucket, or one version of it, mounted at one place.
 
 use std::{
     fmt, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
 
-use cairnfs_mount_core::{Ino, Mount};
-use fuser::SessionACL;
+use cairnfs_mount_core::{Ino, Mount, PastView};
+use fuser::{Filesystem, SessionACL};
 
 use super::{
     MountError, UnmountError,
@@ -18,19 +19,35 @@ use super::{
     mountinfo::{self, Entry},
     notify::{self, Outbox},
     options::Options,
+    past::PastAdapter,
     point,
 };
 
 /// Threads that answer the kernel; each costs little more than its stack while it waits.
 const THREADS: usize = 4;
 
+/// All who get past the kernel; see the module's doc.
+const ACL: SessionACL = SessionACL::All;
+
+/// What a mount shows.
+#[derive(Clone, Debug)]
+pub(crate) enum Shows {
+    /// A bucket as it is.
+    Live(Mount),
+    /// A version of it, which is to be mounted read-only.
+    Past(PastView),
+}
+
+/// Called when the kernel's connection is over.
+type Ended = Box<dyn FnOnce() + Send>;
+
 /// What to mount, where and how.
 #[derive(Debug)]
 pub(crate) struct MountSpec {
     /// The file system to show.
-    pub(crate) mount: Mount,
-    /// The bucket's name, shown in the table of mounts.
-    pub(crate) bucket: String,
+    pub(crate) shows: Shows,
+    /// What it is called in the table of mounts: the bucket's name, with `@` and the id for a version.
+    pub(crate) name: String,
     /// Where to; absolute.
     pub(crate) dir: PathBuf,
     /// The kernel refuses every change.
@@ -41,7 +58,7 @@ pub(crate) struct MountSpec {
     pub(crate) options: Vec<String>,
 }
 
-/// A mounted bucket.
+/// A mounted bucket or version.
 ///
 /// Dropping it leaves the mount as it is: a daemon that dies must leave a mount point that answers
 /// with errors, not an empty directory that a backup would take for the truth.
@@ -62,34 +79,26 @@ impl Session {
     /// `ended` is called once, from a thread of the session, when the kernel's connection is over,
     /// whoever ended it; no request comes after that. Calls that the kernel waited for may then
     /// still be unanswered, and not every handle need have been released.
-    pub(crate) fn start(
-        spec: &MountSpec,
-        ended: Box<dyn FnOnce() + Send>,
-    ) -> Result<Self, MountError> {
+    pub(crate) fn start(spec: &MountSpec, ended: Ended) -> Result<Self, MountError> {
         let options = Options::of(spec)?;
         let dir = point::prepare(&spec.dir)?;
         let device = attach::attach(&dir, &options)?;
         let io = |doing, source| MountError::Io { doing, dir: dir.clone(), source };
         let entry = find(&dir, &options.source).map_err(|source| io("mount on", source))?;
 
-        // All who get past the kernel; see the module's doc.
-        let acl = SessionACL::All;
         let mut config = fuser::Config::default();
         config.n_threads = Some(THREADS);
         // Where only fusermount3 may open the device, the threads share the one descriptor.
         config.clone_fd = attach::can_open_device();
-        let (outbox, woken) = Outbox::new();
-        let adapter = Adapter::new(spec.mount.clone(), Arc::clone(&outbox));
-        let started = fuser::Session::from_fd(adapter, device, acl, config).and_then(|session| {
-            let (mount, notifier) = (spec.mount.clone(), session.notifier());
-            let is_alive = move |ino| has_name(&mount, ino);
-            notify::start(Arc::clone(&outbox), woken, notifier, is_alive)?;
-            // Before the kernel can have been answered anything.
-            spec.mount.observe(outbox.clone());
-            run(session, Arc::clone(&outbox), ended)
-        });
+        let started = match &spec.shows {
+            Shows::Live(mount) => serve_live(mount, device, config, ended),
+            Shows::Past(view) => {
+                let adapter = PastAdapter::new(view.clone());
+                fuser::Session::from_fd(adapter, device, ACL, config)
+                    .and_then(|session| run(session, ended))
+            }
+        };
         if let Err(source) = started {
-            outbox.close();
             // The device is closed by now, and a dead mount is left.
             if let Err(err) = detach::unmount(&entry, Mode::Lazy) {
                 log::warn!("detach id={} reason={err}", entry.id);
@@ -142,17 +151,40 @@ fn has_name(mount: &Mount, ino: Ino) -> bool {
     }
 }
 
-/// Serves the connection until it is over.
-fn run(
-    session: fuser::Session<Adapter>,
-    outbox: Arc<Outbox>,
-    ended: Box<dyn FnOnce() + Send>,
+/// Serves a file system of whose changes the kernel hears.
+fn serve_live(
+    mount: &Mount,
+    device: OwnedFd,
+    config: fuser::Config,
+    ended: Ended,
 ) -> io::Result<()> {
+    let (outbox, woken) = Outbox::new();
+    let adapter = Adapter::new(mount.clone(), Arc::clone(&outbox));
+    let started = fuser::Session::from_fd(adapter, device, ACL, config).and_then(|session| {
+        let (alive, notifier) = (mount.clone(), session.notifier());
+        let is_alive = move |ino| has_name(&alive, ino);
+        notify::start(Arc::clone(&outbox), woken, notifier, is_alive)?;
+        // Before the kernel can have been answered anything.
+        mount.observe(outbox.clone());
+        let closed = Arc::clone(&outbox);
+        let ended = move || {
+            closed.close();
+            ended();
+        };
+        run(session, Box::new(ended))
+    });
+    if started.is_err() {
+        outbox.close();
+    }
+    started
+}
+
+/// Serves the connection until it is over.
+fn run<F: Filesystem>(session: fuser::Session<F>, ended: Ended) -> io::Result<()> {
     let serve = move || {
         if let Err(err) = session.run() {
             log::error!("fuse session ended reason={err}");
         }
-        outbox.close();
         ended();
     };
     thread::Builder::new().name("fuse".to_owned()).spawn(serve)?;

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Context;
-use crate::{at_start, cli::JsonArgs, exit::Result, ui, values::Size, when};
+use super::{
+    Context,
+    views::{self, View},
+};
+use crate::{at_start, cli::JsonArgs, control::StatusReport, exit::Result, ui, values::Size, when};
 
 #[derive(Serialize)]
 struct List {
@@ -23,12 +26,14 @@ struct Listed {
     read_only: bool,
     at_start: Option<PathBuf>,
     stored_bytes: u64,
+    /// Versions of it that are mounted.
+    views: Vec<View>,
     /// Why it cannot be described, if it cannot.
     error: Option<String>,
 }
 
 pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
-    let mounts = context.mounts()?;
+    let StatusReport { mounts, views, .. } = context.status(false)?;
     let at_start = at_start::read(&context.home)?;
     let mut list = List { buckets: Vec::new() };
     for name in context.home.bucket_names()? {
@@ -50,6 +55,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
                 .find(|one| *one.bucket() == name)
                 .map(|one| one.dir().to_owned()),
             stored_bytes: context.stored_bytes(&name),
+            views: views::of(&name, &views),
             error,
         });
     }
@@ -71,6 +77,9 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
         };
         let size = Size(bucket.stored_bytes).about();
         ui::result(format_args!("{:<width$}  {size:>10}  {state}", bucket.name));
+        for view in bucket.views {
+            ui::result(format_args!("{:width$}  {:10}  {}", "", "", view.line()));
+        }
     }
     Ok(())
 }

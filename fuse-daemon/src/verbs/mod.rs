@@ -14,6 +14,7 @@ mod list;
 mod log;
 mod members;
 mod mount;
+mod mount_at;
 mod pages;
 mod peers;
 mod publish;
@@ -25,6 +26,7 @@ mod strategy;
 mod sync;
 mod target;
 mod umount;
+mod views;
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
@@ -142,13 +144,20 @@ impl Context {
         let secret = if !needs_passphrase {
             passphrase::note_unused(flags, bucket);
             None
-        } else if self.mounts()?.iter().any(|mount| mount.bucket == *bucket) {
+        } else if self.is_open(bucket)? {
             None
         } else {
             let source = Source::find(flags, &self.settings, Some(bucket))?;
             Some(passphrase::for_existing(source.as_ref(), bucket)?)
         };
         Ok(Opening { bucket: bucket.clone(), secret })
+    }
+
+    /// Whether the daemon has the bucket open for somebody who may use it here.
+    fn is_open(&self, bucket: &BucketName) -> Result<bool> {
+        let status = self.status(false)?;
+        Ok(status.mounts.iter().any(|mount| mount.bucket == *bucket)
+            || status.views.iter().any(|view| view.bucket == *bucket))
     }
 
     /// The mounts of the daemon; none if no daemon runs.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cairnfs_mount_core::{Bucket, Unlock};
 
-use super::{Context, peers::removal, show};
+use super::{Context, mount_at, peers::removal, show};
 use crate::{
     at_start::{self, Remembered},
     cli::{MountArgs, MountOptions, PassphraseArgs},
@@ -17,10 +17,14 @@ use crate::{
     place, ui,
     ui::ProgressLine,
     values::{Size, Span, Switch},
+    when::Moment,
 };
 
 pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     let options = MountOptions::parse(&args.options)?;
+    if let Some(Moment(which)) = args.at.clone().or_else(|| options.at.clone()) {
+        return mount_at::run(context, args, options, which);
+    }
     let description = context.describe(&args.bucket)?;
     let dir = place::resolve(&args.dir)?;
     place::examine(&dir)?;
@@ -79,7 +83,7 @@ fn plan(context: &Context, request: &MountRequest) -> Result<()> {
 }
 
 /// The flags win over the mount options, and both over the settings.
-fn passphrase_flags(args: &MountArgs, options: &MountOptions) -> PassphraseArgs {
+pub(super) fn passphrase_flags(args: &MountArgs, options: &MountOptions) -> PassphraseArgs {
     let flags = args.passphrase.clone();
     if flags.passphrase_file.is_some() || flags.passphrase_command.is_some() {
         return flags;
@@ -182,10 +186,13 @@ fn beside_a_daemon(
     keep(context, args, &request, source)?;
     request.opening.secret = None;
     let client = Client::connect_or_start(&context.home, None)?;
-    client.ask(&Request::AwaitEnd(args.bucket.clone()), &mut |_| ()).map(drop)
+    client.ask(&Request::AwaitEnd(request.dir), &mut |_| ()).map(drop)
 }
 
-fn unmounter(context: &Context, dir: PathBuf) -> impl FnOnce() -> Result<()> + Send + 'static {
+pub(super) fn unmounter(
+    context: &Context,
+    dir: PathBuf,
+) -> impl FnOnce() -> Result<()> + Send + 'static {
     let home = context.home.clone();
     move || {
         let Some(client) = Client::connect(&home)? else { return Ok(()) };

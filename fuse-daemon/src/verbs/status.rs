@@ -9,6 +9,7 @@ use super::{
     Context,
     members::word,
     peers::{called, removal},
+    views::{self, View},
 };
 use crate::{
     cli::StatusArgs,
@@ -72,6 +73,8 @@ struct Bucket {
     health_reason: Option<String>,
     barriers: Option<u64>,
     open_handles: Option<u64>,
+    /// Versions of it that are mounted.
+    views: Vec<View>,
 }
 
 /// A bucket of the home, and its mount if it has one.
@@ -81,6 +84,8 @@ struct Found {
     dead: Option<Listed>,
     /// How it is kept for other devices, if it is not mounted.
     stored: Option<StoredReport>,
+    /// Versions of it that are mounted: nothing of them can be unsaved.
+    views: Vec<View>,
     /// Other devices that have it, connected or not.
     peers: Vec<PeerReport>,
 }
@@ -99,7 +104,7 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
     if let Some(name) = &args.bucket {
         context.describe(name)?;
     }
-    let StatusReport { mut mounts, stored, peers } = context.status(args.wait_safe)?;
+    let StatusReport { mut mounts, views, stored, peers } = context.status(args.wait_safe)?;
     let mut all = Vec::new();
     for name in context.home.bucket_names()? {
         if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
@@ -107,10 +112,13 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
         }
         let mount = mounts.iter().position(|mount| mount.bucket == name);
         let mount = mount.map(|index| mounts.swap_remove(index));
-        let dead = place::dead_mounts(|dead| mount.is_none() && dead.bucket == name.as_str());
+        // Of a version nothing can be lost.
+        let is_lost = |dead: &Listed| dead.bucket == name.as_str() && dead.version.is_none();
+        let dead = place::dead_mounts(|dead| mount.is_none() && is_lost(dead));
         let peers = peers.iter().filter(|peer| peer.buckets.contains(&name)).cloned().collect();
         let stored = stored.iter().find(|stored| stored.bucket == name).cloned();
-        all.push(Found { name, dead: dead.into_iter().next(), mount, stored, peers });
+        let views = views::of(&name, &views);
+        all.push(Found { name, dead: dead.into_iter().next(), mount, stored, views, peers });
     }
     if args.json {
         ui::json(&document(context, &all))?;
@@ -175,6 +183,9 @@ fn print(context: &Context, all: &[Found]) {
                     ));
                 }
             }
+        }
+        for view in &one.views {
+            ui::result(format_args!("  {:<13} {}", "beside it", view.line()));
         }
     }
 }
@@ -303,6 +314,7 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         health_reason,
         barriers: mount.map(|it| it.barriers),
         open_handles: mount.map(|it| it.open_handles),
+        views: one.views.clone(),
     }
 }
 

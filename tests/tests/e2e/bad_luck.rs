@@ -17,7 +17,7 @@ use rustix::io::Errno;
 const EIO: Option<i32> = Some(Errno::IO.raw_os_error());
 
 /// Flips all bits of the byte at `offset`.
-fn damage(path: &Path, offset: u64) {
+pub(crate) fn damage(path: &Path, offset: u64) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
@@ -26,7 +26,7 @@ fn damage(path: &Path, offset: u64) {
 
 /// Where the newest bytes of the packs are: the last pack and where its bytes end. Its length may
 /// be more, where space was allocated ahead.
-fn end_of_packs(home: &Home) -> (std::path::PathBuf, u64) {
+pub(crate) fn end_of_packs(home: &Home) -> (std::path::PathBuf, u64) {
     let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
     let (path, _) = home.packs().into_iter().max_by_key(|(path, _)| modified(path)).unwrap();
     let bytes = fs::read(&path).unwrap();

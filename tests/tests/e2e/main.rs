@@ -27,6 +27,7 @@ mod mapped;
 mod memory;
 mod metadata;
 mod model;
+mod older_versions;
 mod others_get_wrong;
 mod power;
 mod put_back;

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn publish(peer: &Peer) -> String {
+pub(crate) fn publish(peer: &Peer) -> String {
     peer.home().cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned()
 }
 
@@ -24,7 +24,7 @@ fn restore(peer: &Peer, args: &[&str]) -> Outcome {
 }
 
 /// A tree with everything that a tree can hold.
-fn fill(dir: &Path) {
+pub(crate) fn fill(dir: &Path) {
     fs::create_dir_all(dir.join("sub/deep")).unwrap();
     fs::write(dir.join("sub/short"), "a few bytes").unwrap();
     fs::write(dir.join("sub/deep/long"), data::bytes(7, 3 << 20)).unwrap();

@@ -1,0 +1,111 @@
+//! `cairnfs mount --at`: has the daemon mount an older version, to be looked at beside the bucket.
+
+use cairnfs_mount_core::{Bucket, Unlock, Which};
+
+use super::{Context, mount::passphrase_flags};
+use crate::{
+    cli::{MountArgs, MountOptions},
+    control::{Answer, Client, Request, ViewReport, ViewRequest},
+    daemon::{Running, Until},
+    exit::{Code, Failure, Result},
+    interrupt::{self, OnInterrupt},
+    place, ui,
+    values::{Size, Switch},
+    when,
+};
+
+/// Mounts the version that `which` means.
+pub(super) fn run(
+    context: &Context,
+    args: &MountArgs,
+    options: MountOptions,
+    which: Which,
+) -> Result<()> {
+    if let Some(wrong) = options.only_live() {
+        let message = format!("mount option '{wrong}': an older version is only read ('at')");
+        return Err(Failure::usage(message));
+    }
+    let bucket = &args.bucket;
+    context.describe(bucket)?;
+    let dir = place::resolve(&args.dir)?;
+    place::examine(&dir)?;
+    let opening = context.opening(bucket, &passphrase_flags(args, &options))?;
+    let setting = context.settings.get("allow_other", Some(bucket));
+    let mut cache_bytes = context.settings.options(bucket).limits.cache_bytes;
+    if let Some(Size(bytes)) = args.cache.or(options.cache) {
+        cache_bytes = bytes;
+    }
+    let request = ViewRequest {
+        opening,
+        which,
+        dir,
+        cache_bytes,
+        allow_other: args.allow_other || options.allow_other || setting == Some(Switch(true)),
+        fuse: options.fuse,
+    };
+    if args.dry_run {
+        return plan(context, &request);
+    }
+    if args.foreground {
+        return in_foreground(context, request);
+    }
+    show(&ask(context, &request)?);
+    Ok(())
+}
+
+/// Says what would be done, after looking at what can be seen without doing it.
+fn plan(context: &Context, request: &ViewRequest) -> Result<()> {
+    let (bucket, dir) = (&request.opening.bucket, ui::shown_path(&request.dir));
+    let status = context.status(false)?;
+    let mounts = status.mounts.iter().map(|mount| (&mount.dir, mount.detached));
+    let views = status.views.iter().map(|view| (&view.dir, view.detached));
+    if mounts.chain(views).any(|(at, detached)| *at == request.dir && !detached) {
+        return Err(Failure::new(Code::MountPoint, format_args!("{dir} is mounted already")));
+    }
+    // Else it is open already.
+    if let Some(secret) = &request.opening.secret {
+        Bucket::try_key(&context.home.bucket_dir(bucket), Unlock::Passphrase(secret.expose()))
+            .map_err(|err| Failure::bucket(bucket, &err))?;
+    }
+    let version = match &request.which {
+        Which::Id(digits) => format!("version {digits}"),
+        Which::By(time) => format!("the newest version of {}", when::local(*time)),
+    };
+    ui::result(format_args!("would mount {version} of bucket '{bucket}' at {dir}, read-only"));
+    Ok(())
+}
+
+fn ask(context: &Context, request: &ViewRequest) -> Result<ViewReport> {
+    // At start the bucket itself is mounted as ever.
+    let client = Client::connect_or_start(&context.home, None)?;
+    match client.ask(&Request::View(request.clone()), &mut |_| ())? {
+        Answer::Viewed(report) => Ok(report),
+        _ => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+    }
+}
+
+fn show(report: &ViewReport) {
+    let (version, dir) = (report.version(), ui::shown_path(&report.dir));
+    ui::note(format_args!("{version} is at {dir}, read-only"));
+}
+
+/// Stays until it is unmounted or a signal ends it.
+fn in_foreground(context: &Context, mut request: ViewRequest) -> Result<()> {
+    let Ok(daemon) = Running::start(context.home.clone(), context.settings.net())? else {
+        let report = ask(context, &request)?;
+        show(&report);
+        request.opening.secret = None;
+        let _end = OnInterrupt::finish(super::mount::unmounter(context, report.dir.clone()));
+        let client = Client::connect_or_start(&context.home, None)?;
+        return client.ask(&Request::AwaitEnd(report.dir), &mut |_| ()).map(drop);
+    };
+    interrupt::hand_over();
+    daemon.mount_at_start(None);
+    match daemon.view(&request) {
+        Ok(report) => show(&report),
+        // What was mounted at start is not left without its daemon.
+        Err(failure) => return daemon.end().and(Err(failure)),
+    }
+    drop(request);
+    daemon.serve(Until::NothingMounted)
+}
