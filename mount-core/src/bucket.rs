@@ -220,6 +220,16 @@ impl Bucket {
         Ok(Self { id, device, appender, blobs, saves, key_file: Some(key_file) })
     }
 
+    /// Removes what a crash has left of a key file that was to replace the one of the bucket at
+    /// `dir`; says whether there was anything. Nobody may have the bucket open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn remove_leftover(dir: &Path) -> Result<bool> {
+        Ok(keyfile::remove_leftover(&RealDisk, &dir.join("key"))?)
+    }
+
     /// Sees whether `unlock` opens the key of the bucket at `dir`, and opens nothing else.
     ///
     /// # Errors

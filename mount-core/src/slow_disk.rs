@@ -95,6 +95,10 @@ impl Disk for SlowDisk {
         self.disk.rename(from, to)
     }
 
+    fn give_to_owner_of(&self, path: &Path, like: &Path) -> io::Result<()> {
+        self.disk.give_to_owner_of(path, like)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
     }

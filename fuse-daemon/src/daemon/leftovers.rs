@@ -1,6 +1,9 @@
-//! What a crash has left beside the buckets: one that was being made, brought anew, or dropped.
+//! What a crash has left: beside the buckets one that was being made, brought anew, or dropped; in
+//! them a key file that was to replace the one that is there.
 
 use std::{fs, io, path::PathBuf};
+
+use cairnfs_mount_core::Bucket;
 
 use crate::{
     exit::{Failure, Result},
@@ -10,11 +13,25 @@ use crate::{
 
 /// Removes it all. The caller holds the home, and has not begun with any bucket.
 pub(super) fn remove(home: &Home) -> Result<()> {
+    remove_in_buckets(home)?;
     // `create` needs no daemon, and what it is just making is not left.
     let Ok(_held) = LockFile::take(&home.create_lock())? else { return Ok(()) };
     for dir in find(home)? {
         fs::remove_dir_all(&dir).map_err(|err| Failure::file("remove", &dir, &err))?;
         log::info!("leftover removed={dir:?}");
+    }
+    Ok(())
+}
+
+fn remove_in_buckets(home: &Home) -> Result<()> {
+    for name in home.bucket_names()? {
+        let dir = home.bucket_dir(&name);
+        match Bucket::remove_leftover(&dir) {
+            Ok(false) => (),
+            Ok(true) => log::info!("leftover removed=\"key file\" of={dir:?}"),
+            // The others are worth it.
+            Err(err) => log::warn!("leftover of={dir:?} reason={err}"),
+        }
     }
     Ok(())
 }
@@ -40,6 +57,23 @@ fn is_leftover(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_file_that_was_to_replace_another_goes_from_every_bucket() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(dir.path())).unwrap();
+        home.prepare().unwrap();
+        // The first is no bucket.
+        fs::write(home.buckets_dir().join("a"), "").unwrap();
+        let bucket = home.buckets_dir().join("b");
+        fs::create_dir(&bucket).unwrap();
+        for name in ["key", "key.new"] {
+            fs::write(bucket.join(name), name).unwrap();
+        }
+        remove(&home).unwrap();
+        assert_eq!(fs::read(bucket.join("key")).unwrap(), b"key");
+        assert!(!bucket.join("key.new").exists());
+    }
 
     #[test]
     fn nothing_is_a_leftover_that_this_program_does_not_leave() {

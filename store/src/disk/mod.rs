@@ -4,6 +4,7 @@
 //! on, [`crate::sim::SimDisk`] loses, tears and refuses them.
 
 mod real;
+mod whole;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -12,9 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
-
-use crate::Result;
-use crate::error::IoContext;
+pub(crate) use whole::{remove_unfinished, replace_file, write_new_file};
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +76,13 @@ pub trait Disk: Send + Sync + Debug {
     ///
     /// What the system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Has the file at `path` belong to whom the file at `like` does, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn give_to_owner_of(&self, path: &Path, like: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
@@ -145,32 +151,4 @@ pub trait DiskFile: Send + Sync + Debug {
     /// What the system says. The writes before it are then lost or not, and asking again proves
     /// nothing (Rebello et al., ATC 2020).
     fn barrier(&self) -> io::Result<()>;
-}
-
-/// Writes a file that must not exist yet; durable when this returns.
-///
-/// The bytes come first under another name, so that a crash leaves no half file.
-pub(crate) fn write_new_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
-    match disk.open(path, Open::Existing) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => replace_file(disk, path, bytes),
-        Err(err) => Err(err).at("create", path),
-        Ok(_file) => Err(io::Error::from(io::ErrorKind::AlreadyExists)).at("create", path),
-    }
-}
-
-/// Writes a file in the place of what has the name: afterwards, and after a crash at any moment,
-/// there is the old content or the new. Durable when this returns.
-pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    let file = disk.open(&fresh, Open::OrCreate).at("create", &fresh)?;
-    file.set_len(0).at("cut", &fresh)?;
-    file.write_at(bytes, 0).at("write", &fresh)?;
-    file.barrier().at("sync", &fresh)?;
-    disk.rename(&fresh, path).at("rename", &fresh)?;
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => disk.sync_dir(dir).at("sync", dir),
-        _ => disk.sync_dir(Path::new(".")).at("sync", path),
-    }
 }

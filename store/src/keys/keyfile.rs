@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Secret, random};
 use crate::bytes::{Reader, len32};
-use crate::disk::{Disk, Open, replace_file, write_new_file};
+use crate::disk::{Disk, Open, remove_unfinished, replace_file, write_new_file};
 use crate::error::IoContext;
 use crate::{Error, check8};
 
@@ -278,13 +278,24 @@ pub fn create(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), KeyFileE
     Ok(write_new_file(disk, path, bytes)?)
 }
 
-/// Replaces a key file: after a crash there is the old one or the new one.
+/// Replaces a key file by one of mode 0600 and the same owner: after a crash there is the old one or
+/// the new one, and perhaps what [`remove_leftover`] removes.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if it cannot be written.
+/// [`Error::Io`] if it cannot be written; nothing is left beside it then.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     Ok(replace_file(disk, path, bytes)?)
+}
+
+/// Removes what a crash in [`replace`] has left beside the key file at `path`: it may hold the
+/// secrets under another passphrase than that, or under none. Says whether there was anything.
+///
+/// # Errors
+///
+/// [`Error::Io`] if it cannot be removed.
+pub fn remove_leftover(disk: &dyn Disk, path: &Path) -> Result<bool, KeyFileError> {
+    Ok(remove_unfinished(disk, path)?)
 }
 
 /// Reads a key file's content.
