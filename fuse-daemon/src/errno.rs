@@ -54,6 +54,7 @@ fn errno(err: &Error) -> Errno {
         | Error::Locked { .. }
         | Error::NoBucket(_)
         | Error::WrongPassphrase
+        | Error::KeyFileReplaced
         | Error::NeedsPassphrase
         | Error::Newer { .. } => Errno::EIO,
         // Errors to come.

@@ -149,6 +149,13 @@ impl Failure {
                      {epoch}): put the newest copy of it in place"
                 ),
             ),
+            CoreError::KeyFileReplaced => (
+                Code::Failed,
+                format!(
+                    "bucket '{name}': its key file was replaced meanwhile: try again, and unmount it \
+                     first if this comes again"
+                ),
+            ),
             CoreError::Locked { pid: 0 } => {
                 (Code::InUse, format!("bucket '{name}' is in use by another process"))
             }

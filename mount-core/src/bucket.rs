@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use crate::{
     Error, Result, Time,
     charter::Charter,
+    key_file::{KeyFile, Protection, Unlock},
     manifest::{Manifest, device_id},
     tree::{
         LiveTree,
@@ -58,42 +59,6 @@ impl fmt::Display for BucketId {
     }
 }
 
-/// What guards a new bucket's secret on this device.
-#[derive(Clone, Copy)]
-pub enum Protection<'a> {
-    /// A passphrase, stretched by Argon2id.
-    Passphrase(&'a [u8]),
-    /// Nothing but the mode 0600 of the key file.
-    KeyFile,
-}
-
-impl fmt::Debug for Protection<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Passphrase(_) => "Passphrase(..)",
-            Self::KeyFile => "KeyFile",
-        })
-    }
-}
-
-/// What opens a bucket's secret.
-#[derive(Clone, Copy)]
-pub enum Unlock<'a> {
-    /// The passphrase.
-    Passphrase(&'a [u8]),
-    /// The bucket is expected to have none.
-    KeyFile,
-}
-
-impl fmt::Debug for Unlock<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Passphrase(_) => "Passphrase(..)",
-            Self::KeyFile => "KeyFile",
-        })
-    }
-}
-
 /// What can be told of a bucket without its key.
 #[derive(Clone, Debug)]
 pub struct Description {
@@ -116,23 +81,6 @@ pub struct Bucket {
     pub(crate) saves: Vec<Vec<u8>>,
     /// Where new secrets go; none where the keys are in memory only.
     pub(crate) key_file: Option<KeyFile>,
-}
-
-/// A bucket's key file, to be made anew when there are more secrets.
-#[derive(Debug)]
-pub(crate) struct KeyFile {
-    path: PathBuf,
-    rewrap: keyfile::Rewrap,
-}
-
-impl KeyFile {
-    /// # Errors
-    ///
-    /// [`Error::Io`], [`Error::NoSpace`].
-    pub(crate) fn replace(&self, secrets: &[(u16, Secret)]) -> Result<()> {
-        let bytes = self.rewrap.protect(secrets)?;
-        Ok(keyfile::replace(&RealDisk, &self.path, &bytes)?)
-    }
 }
 
 impl Bucket {
@@ -184,7 +132,7 @@ impl Bucket {
     ///
     /// [`Error::NoBucket`] if there is none at `dir`, [`Error::Damaged`].
     pub fn describe(dir: &Path) -> Result<Description> {
-        let path = dir.join("key");
+        let path = KeyFile::path(dir);
         let created = fs::metadata(&path).and_then(|meta| meta.modified());
         let created = created.map_err(|err| match err.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -227,7 +175,7 @@ impl Bucket {
     ///
     /// [`Error::Io`].
     pub fn remove_leftover(dir: &Path) -> Result<bool> {
-        Ok(keyfile::remove_leftover(&RealDisk, &dir.join("key"))?)
+        Ok(keyfile::remove_leftover(&RealDisk, &KeyFile::path(dir))?)
     }
 
     /// Sees whether `unlock` opens the key of the bucket at `dir`, and opens nothing else.
@@ -239,21 +187,30 @@ impl Bucket {
         Self::unlock(dir, unlock).map(drop)
     }
 
+    /// Changes what protects the secrets of the bucket at `dir` on this device; of one that is open
+    /// its [`crate::Mount`] does that. Takes half a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bucket::open`], and nothing has changed; [`Error::NoSpace`], and nothing has either.
+    pub fn change_passphrase(dir: &Path, present: Unlock<'_>, new: Protection<'_>) -> Result<()> {
+        // Locking makes a file, where there is no bucket too.
+        Self::describe(dir)?;
+        // Who has it open writes the file under the passphrase that it was opened with.
+        let _lock = store::lock(&RealDisk, dir)?;
+        let (_, keys, mut key_file) = Self::unlock(dir, present)?;
+        key_file.rewrap(new.wrapping_key()?, &keys.secrets())
+    }
+
     fn unlock(dir: &Path, unlock: Unlock<'_>) -> Result<(BucketId, KeyRing, KeyFile)> {
         let Description { id, .. } = Self::describe(dir)?;
-        let path = dir.join("key");
-        let key = keyfile::read(&RealDisk, &path)?;
-        let passphrase = match unlock {
-            Unlock::Passphrase(passphrase) => Some(passphrase),
-            Unlock::KeyFile => None,
-        };
-        let (secrets, rewrap) = keyfile::unlock(&key, passphrase)?;
+        let (secrets, key_file) = KeyFile::open(dir, unlock)?;
         let keys = KeyRing::new(secrets)?;
         // Under another name, what it publishes would belong to no bucket.
         if id != id_of(&keys) {
             return Err(Error::Damaged { what: "the bucket's id file".into() });
         }
-        Ok((id, keys, KeyFile { path, rewrap }))
+        Ok((id, keys, key_file))
     }
 }
 
@@ -290,14 +247,8 @@ fn lay_out(
         .mode(0o700)
         .create(dir)
         .map_err(|err| io_error("create", dir, &err))?;
-    let protection = match protection {
-        Protection::Passphrase(passphrase) => {
-            keyfile::Protection::Passphrase { passphrase, cost: keyfile::Cost::for_this_machine() }
-        }
-        Protection::KeyFile => keyfile::Protection::None,
-    };
-    let key = keyfile::protect(&keys.secrets(), &protection)?;
-    keyfile::create(&RealDisk, &dir.join("key"), &key)?;
+    let key = protection.wrapping_key()?.protect(&keys.secrets())?;
+    keyfile::create(&RealDisk, &KeyFile::path(dir), &key)?;
     keyfile::create(&RealDisk, &dir.join("id"), format!("{id}\n").as_bytes())?;
     Ok(store::create(Arc::new(RealDisk), dir, keys, store_options(dir))?)
 }

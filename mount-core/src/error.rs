@@ -114,6 +114,10 @@ pub enum Error {
     /// The bucket is protected by a passphrase and none was given.
     #[error("the bucket needs its passphrase")]
     NeedsPassphrase,
+    /// The key file is not the one any more that the bucket was opened with, or that the present
+    /// passphrase was tried on.
+    #[error("its key file was replaced meanwhile")]
+    KeyFileReplaced,
     /// Written by a newer version of this program.
     #[error("written by a newer version of cairnfs (format {found}, this one reads up to {known})")]
     Newer {

@@ -24,6 +24,7 @@ mod full_tests;
 mod golden;
 mod handles;
 mod inodes;
+mod key_file;
 #[cfg(test)]
 mod links_tests;
 mod manifest;
@@ -57,9 +58,10 @@ mod verify;
 mod versions;
 mod writer;
 
-pub use bucket::{Bucket, BucketId, Description, Protection, Unlock};
+pub use bucket::{Bucket, BucketId, Description};
 pub use error::{Error, Result};
 pub use fetch::{Fetch, FetchProgress};
+pub use key_file::{Protection, Unlock};
 pub use manifest::{Member, Role};
 pub use mount::{Mount, Past, PastEntry, PastItem, PastView, Version, Which};
 pub use options::{Limits, Options, ParsePolicyError, SavePolicy};

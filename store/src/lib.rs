@@ -58,7 +58,7 @@ pub use check::{CheckReport, Damage, Progress, check, repair};
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobRef, Kind, Seq};
 pub use keys::{DeviceKey, KeyRing, Secret};
-pub use open::{Opened, Options, RecoveryReport, create, open};
+pub use open::{Opened, Options, RecoveryReport, create, lock, open};
 pub use seal::{BLOB_BYTES_MAX, Cipher};
 pub use sealed::{CheckedBlob, SealedBlob};
 

@@ -226,7 +226,12 @@ fn bound(pack_bytes: u64) -> u64 {
     pack_bytes.clamp(64 << 10, 1 << 30)
 }
 
-pub(crate) fn lock(disk: &dyn Disk, dir: &Path) -> Result<Lock> {
+/// Takes the store in `dir` from all others, as [`open`] does, without opening it.
+///
+/// # Errors
+///
+/// [`Error::Locked`] if somebody has it; [`Error::Io`].
+pub fn lock(disk: &dyn Disk, dir: &Path) -> Result<Lock> {
     let path = dir.join("lock");
     disk.lock(&path).map_err(|err| match err {
         LockError::Held(pid) => Error::Locked { pid },

@@ -1,6 +1,6 @@
-//! Calls of those who sync: versions to give, versions to fetch, merging, members and settings.
+//! Calls of those who sync: versions to give, versions to fetch, merging, members, settings and keys.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use cairnfs_merge::VersionVector;
 use cairnfs_store::{BlobId, SealedBlob, Secret};
@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 
 use super::Mount;
 use crate::{
-    BucketId, Error, Fetch, MergeOutcome, Observer, Result, Role, Settings, VersionId,
+    BucketId, Error, Fetch, MergeOutcome, Observer, Protection, Result, Role, Settings, Unlock,
+    VersionId,
+    key_file::Rewrap,
     manifest::Member,
     versions::Ancestry,
     writer::{CharterChange, Command},
@@ -208,6 +210,24 @@ impl Mount {
         let secrets = secrets.into_iter().map(|(epoch, secret)| (epoch, Secret::new(*secret)));
         let secrets = secrets.collect();
         self.ask(|reply| Command::Learn(secrets, reply))
+    }
+
+    /// Changes what protects the secrets on this device, in the key file of `dir`, where the bucket
+    /// lies. Durable when this returns. Takes half a second, in which saves go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongPassphrase`], [`Error::NeedsPassphrase`]; [`Error::KeyFileReplaced`] if that is
+    /// not the file that the bucket was opened with. [`Error::Io`], [`Error::NoSpace`],
+    /// [`Error::Stopped`].
+    pub fn change_passphrase(
+        &self,
+        dir: &Path,
+        present: Unlock<'_>,
+        new: Protection<'_>,
+    ) -> Result<()> {
+        let rewrap = Box::new(Rewrap::new(dir, present, new)?);
+        self.ask(|reply| Command::Rewrap(rewrap, reply))
     }
 
     /// How conflicts are treated.

@@ -49,7 +49,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use self::{reclaim::Reclaim, schedule::Schedule};
 use crate::{
-    Done, Error, Fetch, Health, MergeOutcome, Result, bucket::KeyFile, charter::Charter,
+    Done, Error, Fetch, Health, MergeOutcome, Result,
+    charter::Charter,
+    key_file::{KeyFile, Rewrap},
     shared::Shared,
 };
 
@@ -82,6 +84,8 @@ pub(crate) enum Command {
     Charter(CharterChange, Sender<Result<()>>),
     /// Keep secrets that another member gave.
     Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
+    /// Write the key file under another passphrase.
+    Rewrap(Box<Rewrap>, Sender<Result<()>>),
     /// Look at the clock again.
     Wake,
     /// Save, publish and end.
@@ -99,7 +103,8 @@ impl Command {
             Self::Keep(_, reply)
             | Self::Heal(_, reply)
             | Self::Charter(_, reply)
-            | Self::Learn(_, reply) => drop(reply.send(Err(Error::Stopped))),
+            | Self::Learn(_, reply)
+            | Self::Rewrap(_, reply) => drop(reply.send(Err(Error::Stopped))),
             Self::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
             Self::Stop(reply) => drop(reply.send(Ok(()))),
         }
@@ -116,6 +121,7 @@ enum Errand {
     Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
     Charter(CharterChange, Sender<Result<()>>),
     Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
+    Rewrap(Box<Rewrap>, Sender<Result<()>>),
 }
 
 /// The state that belongs to the writer thread alone.
@@ -235,6 +241,9 @@ impl Writer {
                 self.errands.push_back(Errand::Charter(change, reply));
             }
             Command::Learn(secrets, reply) => self.errands.push_back(Errand::Learn(secrets, reply)),
+            Command::Rewrap(rewrap, reply) => {
+                self.errands.push_back(Errand::Rewrap(rewrap, reply));
+            }
             Command::Wake => (),
             Command::Stop(reply) => return Some(reply),
         }
@@ -330,6 +339,7 @@ impl Writer {
                     reply.send(self.heed(result)).is_err()
                 }
                 Errand::Learn(secrets, reply) => reply.send(self.learn(secrets)).is_err(),
+                Errand::Rewrap(rewrap, reply) => reply.send(self.rewrap(*rewrap)).is_err(),
             };
             if others_wait() {
                 return;

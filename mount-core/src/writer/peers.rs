@@ -1,9 +1,9 @@
-//! What peers and members ask of the writer besides a merge.
+//! What peers, members and the owner of the key file ask of the writer besides a merge.
 
 use cairnfs_store::{CheckedBlob, KeyRing, Secret};
 
 use super::{CharterChange, Writer, record::SaveRecord};
-use crate::{Error, Result, Role};
+use crate::{Error, Result, Role, key_file::Rewrap};
 
 /// What was fetched is made durable when there is so much of it, so that a fetch that is cut off
 /// need not begin anew.
@@ -109,5 +109,21 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Writes the key file under another passphrase, with all secrets there are by now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyFileReplaced`] if the present one was tried on another file than is written here.
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub(super) fn rewrap(&mut self, rewrap: Rewrap) -> Result<()> {
+        let secrets = self.shared.vault.blobs().keys().secrets();
+        match &mut self.key_file {
+            Some(key_file) if key_file.is_under(&rewrap.present) => {
+                key_file.rewrap(rewrap.new, &secrets)
+            }
+            _ => Err(Error::KeyFileReplaced),
+        }
     }
 }

@@ -102,21 +102,16 @@ pub enum Protection<'a> {
 
 /// Makes the content of a key file.
 ///
-/// Costs what `cost` says.
+/// Costs what `protection` says.
 ///
 /// # Errors
 ///
-/// [`KeyFileError::Store`] if the system gives no random numbers, or if the cost is out of
-/// bounds.
+/// As [`WrappingKey::new`].
 pub fn protect(
     secrets: &[(u16, Secret)],
     protection: &Protection<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    let mut salt = [0; 16];
-    let mut nonce = [0; 12];
-    random(&mut salt)?;
-    random(&mut nonce)?;
-    seal_with(plain_of(secrets), protection, salt, nonce)
+    WrappingKey::new(protection)?.protect(secrets)
 }
 
 fn plain_of(secrets: &[(u16, Secret)]) -> Zeroizing<Vec<u8>> {
@@ -128,53 +123,14 @@ fn plain_of(secrets: &[(u16, Secret)]) -> Zeroizing<Vec<u8>> {
     plain
 }
 
+#[cfg(test)]
 pub(crate) fn seal_with(
     plain: Zeroizing<Vec<u8>>,
     protection: &Protection<'_>,
     salt: [u8; 16],
     nonce: [u8; 12],
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    match protection {
-        Protection::Passphrase { passphrase, cost } => {
-            let key = stretch(passphrase, &salt, *cost)?;
-            encode(plain, Some((&key, *cost)), salt, nonce)
-        }
-        Protection::None => encode(plain, None, salt, nonce),
-    }
-}
-
-fn encode(
-    mut plain: Zeroizing<Vec<u8>>,
-    key: Option<(&LessSafeKey, Cost)>,
-    salt: [u8; 16],
-    nonce: [u8; 12],
-) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    let (tag, cost, sealed_len) = match key {
-        Some((_, cost)) => (1, cost, plain.len().saturating_add(16)),
-        None => (0, Cost { memory_kib: 0, passes: 0, lanes: 0 }, plain.len()),
-    };
-    let mut out = Zeroizing::new(Vec::with_capacity(sealed_len.saturating_add(HEADER_BYTES)));
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.push(tag);
-    for field in [cost.memory_kib, cost.passes, cost.lanes] {
-        out.extend_from_slice(&field.to_le_bytes());
-    }
-    out.extend_from_slice(&salt);
-    out.extend_from_slice(&nonce);
-    out.extend_from_slice(&len32(sealed_len).to_le_bytes());
-    if let Some((key, _)) = key {
-        key.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(out.as_slice()),
-            &mut *plain,
-        )
-        .map_err(|ring::error::Unspecified| KeyFileError::Corrupt)?;
-    }
-    out.extend_from_slice(&plain);
-    let check = check8(&out);
-    out.extend_from_slice(&check);
-    Ok(out)
+    WrappingKey::salted(protection, salt)?.encode(plain, nonce)
 }
 
 /// Whether [`open`] will need a passphrase for these bytes.
@@ -195,7 +151,7 @@ pub fn open(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<Vec<(u16, Secret)
     unlock(bytes, passphrase).map(|(secrets, _)| secrets)
 }
 
-/// As [`open`], with what makes the file anew once there are more secrets.
+/// As [`open`], with what the file is sealed with, to make it anew once there are more secrets.
 ///
 /// # Errors
 ///
@@ -204,20 +160,18 @@ pub fn open(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<Vec<(u16, Secret)
 pub fn unlock(
     bytes: &[u8],
     passphrase: Option<&[u8]>,
-) -> Result<(Vec<(u16, Secret)>, Rewrap), KeyFileError> {
+) -> Result<(Vec<(u16, Secret)>, WrappingKey), KeyFileError> {
     let header = Header::decode(bytes)?;
     let mut sealed = Zeroizing::new(header.sealed.to_vec());
-    let rewrap = match header.cost {
-        None => Rewrap { salt: header.salt, key: None },
-        Some(cost) => {
-            let passphrase = passphrase.ok_or(KeyFileError::NeedsPassphrase)?;
-            Rewrap {
-                salt: header.salt,
-                key: Some((stretch(passphrase, &header.salt, cost)?, cost)),
-            }
-        }
+    let protection = match header.cost {
+        None => Protection::None,
+        Some(cost) => Protection::Passphrase {
+            passphrase: passphrase.ok_or(KeyFileError::NeedsPassphrase)?,
+            cost,
+        },
     };
-    let plain = match &rewrap.key {
+    let wrapping = WrappingKey::salted(&protection, header.salt)?;
+    let plain = match &wrapping.key {
         None => sealed.as_slice(),
         Some((key, _)) => key
             .open_in_place(
@@ -238,25 +192,55 @@ pub fn unlock(
         let secret = reader.array().ok_or(KeyFileError::Corrupt)?;
         secrets.push((epoch, Secret::new(secret)));
     }
-    Ok((secrets, rewrap))
+    Ok((secrets, wrapping))
 }
 
-/// Makes a key file anew under the passphrase it was opened with, which is not kept: only the key
-/// that was stretched from it.
-pub struct Rewrap {
+/// What a key file is sealed with: the key that was stretched from a passphrase, which is not kept
+/// itself; or nothing.
+pub struct WrappingKey {
     salt: [u8; 16],
     /// `None`: not protected.
     key: Option<(LessSafeKey, Cost)>,
 }
 
-impl std::fmt::Debug for Rewrap {
+impl std::fmt::Debug for WrappingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rewrap")
+        f.write_str("WrappingKey")
     }
 }
 
-impl Rewrap {
-    /// The content of the new key file.
+impl WrappingKey {
+    /// Stretches a new one, which is like no other though the passphrase may be.
+    ///
+    /// Costs what `protection` says.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError::Store`] if the system gives no random numbers, [`KeyFileError::Corrupt`] if
+    /// the cost is out of bounds.
+    pub fn new(protection: &Protection<'_>) -> Result<Self, KeyFileError> {
+        let mut salt = [0; 16];
+        random(&mut salt)?;
+        Self::salted(protection, salt)
+    }
+
+    fn salted(protection: &Protection<'_>, salt: [u8; 16]) -> Result<Self, KeyFileError> {
+        let key = match protection {
+            Protection::Passphrase { passphrase, cost } => {
+                Some((stretch(passphrase, &salt, *cost)?, *cost))
+            }
+            Protection::None => None,
+        };
+        Ok(Self { salt, key })
+    }
+
+    /// Whether files sealed with the one open with the other: both come from one [`Self::new`].
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.salt == other.salt
+    }
+
+    /// The content of a key file.
     ///
     /// # Errors
     ///
@@ -264,8 +248,40 @@ impl Rewrap {
     pub fn protect(&self, secrets: &[(u16, Secret)]) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
         let mut nonce = [0; 12];
         random(&mut nonce)?;
-        let key = self.key.as_ref().map(|(key, cost)| (key, *cost));
-        encode(plain_of(secrets), key, self.salt, nonce)
+        self.encode(plain_of(secrets), nonce)
+    }
+
+    fn encode(
+        &self,
+        mut plain: Zeroizing<Vec<u8>>,
+        nonce: [u8; 12],
+    ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+        let (tag, cost, sealed_len) = match &self.key {
+            Some((_, cost)) => (1, *cost, plain.len().saturating_add(16)),
+            None => (0, Cost { memory_kib: 0, passes: 0, lanes: 0 }, plain.len()),
+        };
+        let mut out = Zeroizing::new(Vec::with_capacity(sealed_len.saturating_add(HEADER_BYTES)));
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.push(tag);
+        for field in [cost.memory_kib, cost.passes, cost.lanes] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(&self.salt);
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(&len32(sealed_len).to_le_bytes());
+        if let Some((key, _)) = &self.key {
+            key.seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(out.as_slice()),
+                &mut *plain,
+            )
+            .map_err(|ring::error::Unspecified| KeyFileError::Corrupt)?;
+        }
+        out.extend_from_slice(&plain);
+        let check = check8(&out);
+        out.extend_from_slice(&check);
+        Ok(out)
     }
 }
 
@@ -400,15 +416,27 @@ mod tests {
     #[test]
     fn a_key_file_takes_in_another_secret_under_the_same_passphrase() {
         for bytes in [protected(b"word"), protect(&secrets(), &Protection::None).unwrap()] {
-            let (mut known, rewrap) = unlock(&bytes, Some(b"word")).unwrap();
+            let (mut known, wrapping) = unlock(&bytes, Some(b"word")).unwrap();
             known.push((4, Secret::new([3; 32])));
-            let anew = rewrap.protect(&known).unwrap();
+            let anew = wrapping.protect(&known).unwrap();
             assert_eq!(open(&anew, Some(b"word")).unwrap(), known);
             assert_eq!(needs_passphrase(&anew).unwrap(), needs_passphrase(&bytes).unwrap());
         }
         let anew = unlock(&protected(b"word"), Some(b"word")).unwrap().1.protect(&secrets());
         let wrong = open(&anew.unwrap(), Some(b"other"));
         assert!(matches!(wrong, Err(KeyFileError::WrongPassphrase)));
+    }
+
+    #[test]
+    fn a_wrapping_key_is_known_again_by_its_file_and_like_no_other_of_the_same_passphrase() {
+        let protection = Protection::Passphrase { passphrase: b"word", cost: CHEAP };
+        let wrapping = WrappingKey::new(&protection).unwrap();
+        let bytes = wrapping.protect(&secrets()).unwrap();
+        let (_, again) = unlock(&bytes, Some(b"word")).unwrap();
+        assert!(wrapping.is_same_as(&again));
+        assert!(!wrapping.is_same_as(&WrappingKey::new(&protection).unwrap()));
+        let [one, other] = [0, 1].map(|_| WrappingKey::new(&Protection::None).unwrap());
+        assert!(!one.is_same_as(&other));
     }
 
     #[test]
