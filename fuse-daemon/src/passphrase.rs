@@ -12,6 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use cairnfs_mount_core::{Protection, Unlock};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -194,6 +195,16 @@ fn accept(bytes: Vec<u8>, from: &dyn std::fmt::Display) -> Result<Secret> {
             Secret::MAX_BYTES
         ))),
     }
+}
+
+/// What opens a bucket that has this passphrase, or none.
+pub(crate) fn unlock(secret: Option<&Secret>) -> Unlock<'_> {
+    secret.map_or(Unlock::KeyFile, |secret| Unlock::Passphrase(secret.expose()))
+}
+
+/// What protects a bucket by this passphrase, or by none.
+pub(crate) fn protection(secret: Option<&Secret>) -> Protection<'_> {
+    secret.map_or(Protection::KeyFile, |secret| Protection::Passphrase(secret.expose()))
 }
 
 /// Says that a passphrase given by flag is not needed.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cairnfs_mount_core::{BucketId, Mount, Options, Protection, Role};
+use cairnfs_mount_core::{BucketId, Mount, Options, Role};
 
 use super::{Daemon, mounting::give_up, table::Claim};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     exit::{Code, Failure, Result},
     home::BucketName,
     net::{Invite, SyncOutcome},
+    passphrase,
 };
 
 /// How long `mount` waits for the first version of a bucket that was joined.
@@ -66,10 +67,7 @@ impl Daemon {
             (Some(name), Some(claim)) => (name.clone(), claim),
             _ => self.free_name(joining.suggested(), joining.bucket())?,
         };
-        let protection = match &request.secret {
-            Some(secret) => Protection::Passphrase(secret.expose()),
-            None => Protection::KeyFile,
-        };
+        let protection = passphrase::protection(request.secret.as_ref());
         let dir = self.home.bucket_dir(&name);
         let finished = self.net.finish_join(joining, (&name, &dir), protection, &mut |progress| {
             say(Event::Progress(Progress::Joining(progress)))

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_mount_core::{Bucket, Error as CoreError, Mount, Options, Unlock};
+use cairnfs_mount_core::{Bucket, Error as CoreError, Mount, Options};
 
 use super::{
     Daemon, Happening,
@@ -18,6 +18,7 @@ use crate::{
     control::{Event, KernelOptions, MountRequest, Opening},
     exit::{Code, Failure, Result},
     fuse::{MountError, MountSpec, Session, Shows},
+    passphrase,
 };
 
 /// How long until a bucket is tried again that this process has not let go yet.
@@ -93,23 +94,10 @@ impl Daemon {
     pub(super) fn open(&self, opening: &Opening, options: Options) -> Result<Mount> {
         let name = &opening.bucket;
         let failed = |err| Failure::bucket(name, &err);
-        let unlock = match &opening.secret {
-            Some(secret) => Unlock::Passphrase(secret.expose()),
-            None => Unlock::KeyFile,
-        };
+        let unlock = passphrase::unlock(opening.secret.as_ref());
         let dir = self.home.bucket_dir(name);
-        let deadline = Instant::now() + SETTLE;
-        loop {
-            match Bucket::open(&dir, Arc::clone(&self.device), unlock) {
-                // A mount of this very process, which the kernel has not quite let go.
-                Err(CoreError::Locked { pid })
-                    if pid == std::process::id() && Instant::now() < deadline =>
-                {
-                    thread::sleep(RETRY);
-                }
-                opened => return Mount::start(opened.map_err(failed)?, options).map_err(failed),
-            }
-        }
+        let opened = once_let_go(|| Bucket::open(&dir, Arc::clone(&self.device), unlock));
+        Mount::start(opened.map_err(failed)?, options).map_err(failed)
     }
 
     /// Directories that must not be mounted on, whatever is in them.
@@ -133,6 +121,24 @@ impl Daemon {
             return refuse("it is inside the folder in which the buckets lie");
         }
         Ok(())
+    }
+}
+
+/// Calls `take` until it gets a bucket that this process has not let go yet.
+pub(super) fn once_let_go<T>(
+    mut take: impl FnMut() -> Result<T, CoreError>,
+) -> Result<T, CoreError> {
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        match take() {
+            // By a mount of this very process, which the kernel has not quite let go.
+            Err(CoreError::Locked { pid })
+                if pid == std::process::id() && Instant::now() < deadline =>
+            {
+                thread::sleep(RETRY);
+            }
+            taken => return taken,
+        }
     }
 }
 

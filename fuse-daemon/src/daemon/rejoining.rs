@@ -7,7 +7,7 @@
 
 use std::{fs, io, path::Path};
 
-use cairnfs_mount_core::{Mount, Options, Protection};
+use cairnfs_mount_core::{Mount, Options};
 use cairnfs_store::disk::{Disk, RealDisk};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -17,6 +17,7 @@ use crate::{
     exit::{Code, Failure, Result},
     home::BucketName,
     net::Joining,
+    passphrase,
 };
 
 impl Daemon {
@@ -108,10 +109,7 @@ impl Daemon {
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
         let name = &request.opening.bucket;
-        let protection = match &request.opening.secret {
-            Some(secret) => Protection::Passphrase(secret.expose()),
-            None => Protection::KeyFile,
-        };
+        let protection = passphrase::protection(request.opening.secret.as_ref());
         let (dir, anew) = (self.home.bucket_dir(name), self.home.anew_dir(name));
         let mut say = |progress| say(Event::Progress(Progress::Joining(progress)));
         let brought = self.net.finish_join(joining, (name, &anew), protection, &mut say);

@@ -1,6 +1,6 @@
 //! `cairnfs create`: makes a bucket. Needs no daemon.
 
-use cairnfs_mount_core::{Bucket, Error as CoreError, Protection};
+use cairnfs_mount_core::{Bucket, Error as CoreError};
 
 use super::Context;
 use crate::{
@@ -26,10 +26,7 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let device = context.home.device_key()?;
     // A daemon that starts takes what is just being made for something that a crash has left.
     let _held = LockFile::wait(&context.home.create_lock())?;
-    let protection = match &secret {
-        Some(secret) => Protection::Passphrase(secret.expose()),
-        None => Protection::KeyFile,
-    };
+    let protection = passphrase::protection(secret.as_ref());
     let id = Bucket::create(&dir, &device, protection).map_err(|err| match err {
         CoreError::Exists => exists(),
         err => Failure::bucket(name, &err),

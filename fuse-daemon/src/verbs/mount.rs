@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cairnfs_mount_core::{Bucket, Unlock};
+use cairnfs_mount_core::Bucket;
 
 use super::{Context, mount_at, peers::removal, show};
 use crate::{
@@ -73,8 +73,7 @@ fn plan(context: &Context, request: &MountRequest) -> Result<()> {
             return Err(Failure::new(Code::MountPoint, message));
         }
     }
-    let unlock = secret.as_ref().map_or(Unlock::KeyFile, |it| Unlock::Passphrase(it.expose()));
-    Bucket::try_key(&context.home.bucket_dir(bucket), unlock)
+    Bucket::try_key(&context.home.bucket_dir(bucket), passphrase::unlock(secret.as_ref()))
         .map_err(|err| Failure::bucket(bucket, &err))?;
     let How { save, read_only, .. } = &request.how;
     let read_only = if *read_only { ", read-only" } else { "" };
