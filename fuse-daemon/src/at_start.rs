@@ -74,6 +74,11 @@ impl Remembered {
         &self.dir
     }
 
+    /// Where its passphrase comes from; none if it needed none.
+    pub(crate) fn passphrase(&self) -> Option<&Source> {
+        self.passphrase.as_ref()
+    }
+
     /// As the daemon is to mount it: gets the passphrase.
     pub(crate) fn request(&self) -> Result<MountRequest> {
         let size = |text: &str| text.parse().map(|Size(bytes)| bytes).map_err(Failure::usage);

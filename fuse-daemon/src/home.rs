@@ -159,6 +159,11 @@ impl Home {
         self.buckets_dir().join(name.as_str())
     }
 
+    /// Where the secrets of the bucket `name` lie, if it exists.
+    pub(crate) fn key_file(&self, name: &BucketName) -> PathBuf {
+        self.bucket_dir(name).join("key")
+    }
+
     /// Where the bucket `name` is put together that is to replace the one that is here.
     pub(crate) fn anew_dir(&self, name: &BucketName) -> PathBuf {
         self.buckets_dir().join(format!(".{name}.anew"))

@@ -5,7 +5,7 @@
 //! `..._COMMAND`, then the configuration; `$CREDENTIALS_DIRECTORY/passphrase`; a question.
 
 use std::{
-    env,
+    env, fmt,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -37,8 +37,10 @@ pub(crate) enum Source {
     PassphraseCommand(String),
 }
 
-const USE_WHAT: &str = "there is no terminal to ask on: use --passphrase-file FILE or \
-                        --passphrase-command COMMAND";
+/// The flags by which a passphrase is given.
+pub(crate) const FLAGS: &str = "--passphrase-file FILE or --passphrase-command COMMAND";
+
+const NO_TERMINAL: &str = "there is no terminal to ask on: use";
 
 impl Source {
     /// The place that flags and settings name, if any does.
@@ -47,28 +49,31 @@ impl Source {
         settings: &Settings,
         bucket: Option<&BucketName>,
     ) -> Result<Option<Self>> {
-        let file = |path: PathBuf| {
-            std::path::absolute(&path)
-                .map(Self::PassphraseFile)
-                .map_err(|err| Failure::file("find", &path, &err))
-        };
-        if let Some(path) = &flags.passphrase_file {
-            return file(path.clone()).map(Some);
-        }
-        if let Some(command) = &flags.passphrase_command {
-            return Ok(Some(Self::PassphraseCommand(command.clone())));
+        let flags =
+            Self::given(flags.passphrase_file.as_deref(), flags.passphrase_command.as_deref())?;
+        if flags.is_some() {
+            return Ok(flags);
         }
         let path = settings.get::<PathBuf>("passphrase_file", bucket);
-        if let Some(path) = path {
-            return file(path).map(Some);
-        }
-        if let Some(command) = settings.get("passphrase_command", bucket) {
-            return Ok(Some(Self::PassphraseCommand(command)));
+        let command = settings.get::<String>("passphrase_command", bucket);
+        let settings = Self::given(path.as_deref(), command.as_deref())?;
+        if settings.is_some() {
+            return Ok(settings);
         }
         let credential = env::var_os("CREDENTIALS_DIRECTORY")
             .map(|dir| Path::new(&dir).join("passphrase"))
             .filter(|path| path.exists());
-        credential.map(file).transpose()
+        Self::given(credential.as_deref(), None)
+    }
+
+    /// The file or the command, if one of them is given.
+    pub(crate) fn given(file: Option<&Path>, command: Option<&str>) -> Result<Option<Self>> {
+        if let Some(path) = file {
+            return std::path::absolute(path)
+                .map(|path| Some(Self::PassphraseFile(path)))
+                .map_err(|err| Failure::file("find", path, &err));
+        }
+        Ok(command.map(|command| Self::PassphraseCommand(command.to_owned())))
     }
 
     /// Gets the passphrase.
@@ -94,21 +99,31 @@ impl Source {
     }
 }
 
-/// The passphrase of a new bucket, whose name need not be known: typed ones are asked for twice.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PassphraseFile(path) => write!(f, "the file {}", ui::shown_path(path)),
+            Self::PassphraseCommand(command) => write!(f, "'{}'", ui::shown(command.as_bytes())),
+        }
+    }
+}
+
+/// The passphrase that is to protect a bucket, whose name need not be known: typed ones are asked
+/// for twice. `flags` are those that name a source.
 pub(crate) fn for_new(
-    flags: &PassphraseArgs,
-    settings: &Settings,
+    source: Option<&Source>,
     bucket: Option<&BucketName>,
+    flags: &str,
 ) -> Result<Secret> {
-    if let Some(source) = Source::find(flags, settings, bucket)? {
+    if let Some(source) = source {
         return source.read();
     }
-    let no_terminal = format!("{USE_WHAT}, or --no-passphrase for a key file only");
+    let no_terminal = format!("{NO_TERMINAL} {flags}, or --no-passphrase for a key file only");
     let whose = bucket.map_or_else(|| "the bucket".to_owned(), |name| format!("bucket '{name}'"));
     let first = ask(&format!("New passphrase for {whose}: "), &no_terminal)?;
     let second = ask("The same again: ", &no_terminal)?;
     if first != second {
-        return Err(Failure::usage("the two passphrases differ: nothing was made"));
+        return Err(Failure::usage("the two passphrases differ: nothing was done"));
     }
     Ok(first)
 }
@@ -118,7 +133,8 @@ pub(crate) fn for_existing(source: Option<&Source>, bucket: &BucketName) -> Resu
     match source {
         Some(source) => source.read(),
         None => {
-            let no_terminal = format!("bucket '{bucket}' needs its passphrase and {USE_WHAT}");
+            let no_terminal =
+                format!("bucket '{bucket}' needs its passphrase and {NO_TERMINAL} {FLAGS}");
             ask(&format!("Passphrase for bucket '{bucket}': "), &no_terminal)
         }
     }
@@ -171,7 +187,7 @@ enum LineError {
 }
 
 /// Reads up to the first line's end.
-fn first_line(input: impl Read, from: &dyn std::fmt::Display) -> Result<Secret, LineError> {
+fn first_line(input: impl Read, from: &dyn fmt::Display) -> Result<Secret, LineError> {
     let limit = Secret::MAX_BYTES + 2;
     // Room for all of it, so that no copy is left behind by growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
@@ -184,7 +200,7 @@ fn first_line(input: impl Read, from: &dyn std::fmt::Display) -> Result<Secret, 
     accept(line.to_vec(), from).map_err(LineError::Wrong)
 }
 
-fn accept(bytes: Vec<u8>, from: &dyn std::fmt::Display) -> Result<Secret> {
+fn accept(bytes: Vec<u8>, from: &dyn fmt::Display) -> Result<Secret> {
     let len = bytes.len();
     let secret = Secret::new(bytes);
     match len {

@@ -47,6 +47,7 @@ pub mod process;
 pub mod run;
 pub mod scenario;
 pub mod strace;
+pub mod terminal;
 pub mod tree;
 mod watchdog;
 

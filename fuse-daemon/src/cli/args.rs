@@ -6,23 +6,12 @@ use std::path::PathBuf;
 use cairnfs_mount_core::SavePolicy;
 use clap::{Args, value_parser};
 
+use super::PassphraseArgs;
 use crate::{
     home::BucketName,
     values::{Address, Size, Span},
     when::Moment,
 };
-
-/// Where a passphrase comes from.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct PassphraseArgs {
-    /// Read the passphrase from the first line of FILE [env: CAIRNFS_PASSPHRASE_FILE]
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_command")]
-    pub(crate) passphrase_file: Option<PathBuf>,
-    /// Take the first line that COMMAND prints as the passphrase
-    /// [env: CAIRNFS_PASSPHRASE_COMMAND]
-    #[arg(long, value_name = "COMMAND")]
-    pub(crate) passphrase_command: Option<String>,
-}
 
 /// A verb that only shows something.
 #[derive(Args, Debug)]

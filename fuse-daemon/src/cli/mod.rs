@@ -4,6 +4,7 @@ mod args;
 mod helper;
 mod joining;
 mod mount_options;
+mod passphrase;
 mod refusal;
 mod sharing;
 
@@ -13,10 +14,11 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use args::{
     CheckArgs, CompletionsArgs, ConfigArgs, CreateArgs, DaemonArgs, DemoArgs, JsonArgs, LogArgs,
-    ManArgs, MountArgs, PassphraseArgs, PublishArgs, RestoreArgs, StatusArgs, UmountArgs,
+    ManArgs, MountArgs, PublishArgs, RestoreArgs, StatusArgs, UmountArgs,
 };
 pub(crate) use joining::{InviteArgs, JoinArgs, RejoinArgs, SyncArgs};
 pub(crate) use mount_options::MountOptions;
+pub(crate) use passphrase::{ChangePassphraseArgs, PassphraseArgs};
 pub(crate) use sharing::{ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, StrategyArgs};
 
 use crate::exit::Failure;
@@ -91,6 +93,17 @@ pub(crate) enum Verb {
     /// Read and verify everything in a bucket
     #[command(after_help = "Example:\n  cairnfs check photos")]
     Check(CheckArgs),
+    /// Change the passphrase of a bucket on this device, mounted or not
+    #[command(after_help = "Example:\n  cairnfs passphrase photos\n  cairnfs passphrase photos \
+                            --passphrase-command 'pass photos' --new-passphrase-file new.txt\n\n\
+                            Asks for the present passphrase, which the settings and \
+                            --passphrase-file and --passphrase-command give as in all verbs, then \
+                            twice for the new one. It is the one of the bucket's key file on this \
+                            device: each device has a key file of its own, under a passphrase of \
+                            its own. A copy of the key file from before still opens the bucket \
+                            with the old passphrase. The key of the device itself, by which others \
+                            know it, is under no passphrase.")]
+    Passphrase(ChangePassphraseArgs),
     /// List what was changed on two devices in different ways; exits with 10 if there is any
     #[command(after_help = "Example:\n  cairnfs conflicts photos")]
     Conflicts(ConflictsArgs),

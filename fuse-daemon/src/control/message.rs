@@ -72,6 +72,8 @@ pub(crate) enum Request {
     Peers,
     /// Wait until what is here and there has met.
     Sync(SyncRequest),
+    /// Change a bucket's passphrase.
+    ChangePassphrase(ChangePassphraseRequest),
 }
 
 /// A bucket and what opens it, if it is not open.
@@ -81,6 +83,15 @@ pub(crate) struct Opening {
     pub(crate) bucket: BucketName,
     /// Its passphrase.
     pub(crate) secret: Option<Secret>,
+}
+
+/// A bucket whose passphrase is to change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ChangePassphraseRequest {
+    /// The bucket and its present passphrase, also if it is open.
+    pub(crate) opening: Opening,
+    /// The one that is to protect it; none for a key file only.
+    pub(crate) new: Option<Secret>,
 }
 
 /// A mount to make.

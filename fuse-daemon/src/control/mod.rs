@@ -19,9 +19,9 @@ mod wire;
 pub(crate) use client::{Client, stop_by_signal};
 pub(crate) use launch::{detach, tell_ready};
 pub(crate) use message::{
-    Answer, CheckRequest, Event, How, KernelOptions, LogRequest, MountReport, MountRequest,
-    Opening, Progress, Repair, Request, RestoreRequest, StatusReport, Trouble, UnmountRequest,
-    VersionReport, ViewReport, ViewRequest,
+    Answer, ChangePassphraseRequest, CheckRequest, Event, How, KernelOptions, LogRequest,
+    MountReport, MountRequest, Opening, Progress, Repair, Request, RestoreRequest, StatusReport,
+    Trouble, UnmountRequest, VersionReport, ViewReport, ViewRequest,
 };
 pub(crate) use patience::Limit;
 pub(crate) use sharing::{

@@ -29,6 +29,7 @@ mod ending;
 mod leftovers;
 mod meeting;
 mod mounting;
+mod protecting;
 mod rejoining;
 mod repairing;
 mod serve;

@@ -160,6 +160,9 @@ impl Daemon {
             Request::Rejoin(request) => self.rejoin(&request, say).map(Answer::Rejoined),
             Request::Peers => Ok(Answer::Peers(self.peers())),
             Request::Sync(request) => self.sync(&request, say).map(Answer::Synced),
+            Request::ChangePassphrase(request) => {
+                self.change_passphrase(&request).map(|()| Answer::Done)
+            }
             Request::Stop => unreachable!("answered by the main thread"),
         }
     }

@@ -7,7 +7,8 @@ use crate::{
     cli::CreateArgs,
     exit::{Failure, Result},
     lock::LockFile,
-    passphrase, ui,
+    passphrase::{self, Source},
+    ui,
 };
 
 pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
@@ -21,7 +22,8 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     let secret = if args.no_passphrase {
         None
     } else {
-        Some(passphrase::for_new(&args.passphrase, &context.settings, Some(name))?)
+        let source = Source::find(&args.passphrase, &context.settings, Some(name))?;
+        Some(passphrase::for_new(source.as_ref(), Some(name), passphrase::FLAGS)?)
     };
     let device = context.home.device_key()?;
     // A daemon that starts takes what is just being made for something that a crash has left.

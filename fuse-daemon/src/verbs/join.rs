@@ -10,7 +10,7 @@ use crate::{
     cli::JoinArgs,
     control::{Answer, Client, JoinRequest, Request},
     exit::{Code, Failure, Result},
-    passphrase,
+    passphrase::{self, Source},
     secret::Secret,
     ui,
     ui::ProgressLine,
@@ -28,7 +28,8 @@ pub(super) fn run(context: &Context, args: &JoinArgs) -> Result<()> {
         None
     } else {
         let name = args.name.as_ref();
-        Some(passphrase::for_new(&args.passphrase, &context.settings, name)?)
+        let source = Source::find(&args.passphrase, &context.settings, name)?;
+        Some(passphrase::for_new(source.as_ref(), name, passphrase::FLAGS)?)
     };
     let request = JoinRequest { ticket, name: args.name.clone(), secret };
     let client = Client::connect_or_start(&context.home, None)?;

@@ -16,6 +16,7 @@ mod members;
 mod mount;
 mod mount_at;
 mod pages;
+mod passphrase;
 mod peers;
 mod publish;
 mod rejoin;
@@ -41,7 +42,7 @@ use crate::{
     home::{BucketName, Home},
     interrupt, logger,
     net::{JoinProgress, SyncProgress},
-    passphrase::{self, Source},
+    passphrase::{Source, for_existing, note_unused},
     settings::Settings,
     ui::{self, ProgressLine},
     values::Size,
@@ -114,6 +115,7 @@ impl Context {
             Verb::Restore(args) => restore::run(self, &args),
             Verb::Publish(args) => publish::run(self, &args),
             Verb::Check(args) => check::run(self, &args),
+            Verb::Passphrase(args) => passphrase::run(self, &args),
             Verb::Conflicts(args) => conflicts::run(self, &args),
             Verb::Resolve(args) => resolve::run(self, &args),
             Verb::Strategy(args) => strategy::run(self, &args),
@@ -142,13 +144,13 @@ impl Context {
     fn opening(&self, bucket: &BucketName, flags: &PassphraseArgs) -> Result<Opening> {
         let needs_passphrase = self.describe(bucket)?.needs_passphrase;
         let secret = if !needs_passphrase {
-            passphrase::note_unused(flags, bucket);
+            note_unused(flags, bucket);
             None
         } else if self.is_open(bucket)? {
             None
         } else {
             let source = Source::find(flags, &self.settings, Some(bucket))?;
-            Some(passphrase::for_existing(source.as_ref(), bucket)?)
+            Some(for_existing(source.as_ref(), bucket)?)
         };
         Ok(Opening { bucket: bucket.clone(), secret })
     }

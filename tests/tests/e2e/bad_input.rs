@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process, run};
+use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process, run, terminal};
 
 /// One line, or a few of usage, that a person can act on; no panic, no backtrace.
 #[track_caller]
@@ -384,48 +384,16 @@ fn without_dev_fuse_mounting_says_what_is_missing() {
     outcome.says(&["fuse"]);
 }
 
-/// Types into a terminal: answers each prompt with the next line.
-const TERMINAL: &str = "
-import os, pty, sys, select, termios, time
-answers = sys.argv[1].split(',')
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp(sys.argv[2], sys.argv[2:])
-said = b''
-seen = 0
-deadline = time.time() + 60
-while time.time() < deadline:
-    try:
-        ready = select.select([fd], [], [], 1)[0]
-        if not ready: continue
-        part = os.read(fd, 1000)
-    except OSError:
-        break
-    if not part: break
-    said += part
-    while said.lower().count(b'passphrase') > 0 and said.rstrip(b' ').endswith(b':') and len(said) > seen and answers:
-        seen = len(said)
-        # As slow as a person: not before what is typed is hidden.
-        while termios.tcgetattr(fd)[3] & termios.ECHO and time.time() < deadline: time.sleep(0.01)
-        os.write(fd, answers.pop(0).encode() + b'\\n')
-sys.stdout.buffer.write(said)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if not answers else 99)
-";
-
 #[test]
 fn a_new_passphrase_is_asked_for_twice_and_an_old_one_once() {
     let home = Home::new();
     let dir = home.dir("mnt");
-    let typed = |answers: &str, args: &[&str]| {
-        let mut command = Command::new("python3");
-        command.args(["-c", TERMINAL, answers]).arg(cairnfs_tests::binary::path()).args(args);
-        run(home.settle(&mut command), Duration::from_secs(90))
-    };
-    let differ = typed("one secret,another", &["create", BUCKET]);
+    let typed = |answers: &[&str], args: &[&str]| terminal::typed(&home, answers, args);
+    let differ = typed(&["one secret", "another"], &["create", BUCKET]);
     assert!(!matches!(differ.code, Some(0 | 99)), "two different passphrases were taken: {differ}");
-    typed("one secret,one secret", &["create", BUCKET]).ok();
-    typed("wrong secret", &["mount", BUCKET, dir.to_str().unwrap()]).exits(4);
-    let mounted = typed("one secret", &["mount", BUCKET, dir.to_str().unwrap()]).ok();
+    typed(&["one secret", "one secret"], &["create", BUCKET]).ok();
+    typed(&["wrong secret"], &["mount", BUCKET, dir.to_str().unwrap()]).exits(4);
+    let mounted = typed(&["one secret"], &["mount", BUCKET, dir.to_str().unwrap()]).ok();
     assert!(!mounted.stdout.contains("one secret"), "the passphrase is shown: {mounted}");
     assert!(mounts::is_mounted(&dir));
 }

@@ -29,6 +29,7 @@ mod metadata;
 mod model;
 mod older_versions;
 mod others_get_wrong;
+mod passphrase;
 mod power;
 mod put_back;
 mod random_peers;

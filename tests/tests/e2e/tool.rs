@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, need, peer::BUCKET, process, run};
 
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 27] = [
     "create",
     "mount",
     "umount",
@@ -15,6 +15,7 @@ const VERBS: [&str; 26] = [
     "log",
     "publish",
     "check",
+    "passphrase",
     "conflicts",
     "resolve",
     "restore",
