@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::PassphraseArgs,
     exit::{Code, Failure, Result, plain},
-    home::BucketName,
+    home::{BucketName, Home},
     interrupt::OnInterrupt,
     secret::Secret,
     settings::Settings,
@@ -221,6 +221,23 @@ pub(crate) fn unlock(secret: Option<&Secret>) -> Unlock<'_> {
 /// What protects a bucket by this passphrase, or by none.
 pub(crate) fn protection(secret: Option<&Secret>) -> Protection<'_> {
     secret.map_or(Protection::KeyFile, |secret| Protection::Passphrase(secret.expose()))
+}
+
+/// Says what opens a bucket that has just come here, and what that is worth.
+pub(crate) fn say_what_opens(home: &Home, bucket: &BucketName, has_passphrase: bool) {
+    let key_file = home.key_file(bucket);
+    let key_file = ui::shown_path(&key_file);
+    ui::note(if has_passphrase {
+        format!(
+            "Only its passphrase and its key file together open it here. Without either, all that is \
+             here is lost: remember the one, and keep a copy of the other elsewhere, {key_file}."
+        )
+    } else {
+        format!(
+            "Only its key file opens it here, and opens it to whoever has it. Without it, all that is \
+             here is lost: keep a copy elsewhere that nobody else can read, of {key_file}."
+        )
+    });
 }
 
 /// Says that a passphrase given by flag is not needed.

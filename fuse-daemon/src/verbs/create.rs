@@ -35,8 +35,6 @@ pub(super) fn run(context: &Context, args: &CreateArgs) -> Result<()> {
     })?;
     log::info!("create bucket={id}");
     ui::note(format_args!("made bucket '{name}'; mount it with: cairnfs mount {name} DIR"));
-    if secret.is_some() {
-        ui::note("Nobody can read it without the passphrase: if you forget it, all is lost.");
-    }
+    passphrase::say_what_opens(&context.home, name, secret.is_some());
     Ok(())
 }

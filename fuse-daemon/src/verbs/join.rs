@@ -31,6 +31,7 @@ pub(super) fn run(context: &Context, args: &JoinArgs) -> Result<()> {
         let source = Source::find(&args.passphrase, &context.settings, name)?;
         Some(passphrase::for_new(source.as_ref(), name, passphrase::FLAGS)?)
     };
+    let has_passphrase = secret.is_some();
     let request = JoinRequest { ticket, name: args.name.clone(), secret };
     let client = Client::connect_or_start(&context.home, None)?;
     let mut line = ProgressLine::new();
@@ -41,6 +42,7 @@ pub(super) fn run(context: &Context, args: &JoinArgs) -> Result<()> {
     };
     ui::result(&name);
     ui::note(format_args!("joined bucket '{name}'; mount it with: cairnfs mount {name} DIR"));
+    passphrase::say_what_opens(&context.home, &name, has_passphrase);
     Ok(())
 }
 

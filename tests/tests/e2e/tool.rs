@@ -75,6 +75,19 @@ fn version_id_config_completions_and_man_work_without_a_bucket() {
     assert!(pages.iter().any(|page| page == "cairnfs.1"), "{pages:?}");
 }
 
+/// Who makes a bucket hears what must not be lost, and where it lies.
+#[test]
+fn create_says_what_opens_the_bucket() {
+    let home = Home::new();
+    let key_file = |name: &str| home.path().join("buckets").join(name).join("key");
+    let passphrase = ["--passphrase-command", "echo word"];
+    for (name, flags) in [("one", &passphrase[..]), ("two", &["--no-passphrase"])] {
+        let outcome = home.cairnfs(&[&["create", name][..], flags].concat()).ok();
+        assert!(key_file(name).exists());
+        outcome.says(&["is lost", "keep a copy", key_file(name).to_str().unwrap()]);
+    }
+}
+
 #[test]
 fn doctor_looks_at_what_this_machine_has() {
     let home = Home::new();
