@@ -1,29 +1,52 @@
 //! What all devices agree on besides the tree: who has the bucket, and how conflicts are treated.
 //!
-//! A part of every version. Each entry bears the operation that wrote it; of two the later counts,
-//! so that joining charters is commutative, associative and idempotent, as joining trees is. The
-//! entry of a removed device stays: a merge must not bring the device back.
+//! A part of every version: all changes of members and settings that its author knew of, each with
+//! what *its* author knew of. Joining two charters is joining two sets, so that it is commutative,
+//! associative and idempotent; what follows from a set (`standing.rs`) is the same on every device.
+//!
+//! **The rule.** Of two changes that concern one device or the settings, the one that had seen the
+//! other counts. Of such as had not seen each other, the one counts that leaves a device the least,
+//! so that who was removed stays removed until an owner who knows of it invites it again; else the
+//! later. Whoever is no owner any more, by a change that counts, loses besides what it changed
+//! without having seen that, and so does who got a right from that: invitations, removals and
+//! settings alike, as nobody can tell good faith from a device in wrong hands. Changes that would
+//! thus undo each other, as when two owners remove each other, count all: those whom they are about
+//! are out. In a bucket that no owner is left in, whoever may write may do what an owner may.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod rules;
+mod standing;
 
-use cairnfs_merge::{DeviceId, OpId, PathRules};
-use serde::{Deserialize, Serialize};
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
+
+use cairnfs_merge::{DeviceId, OpId, VersionVector};
+use serde::{Deserialize, Serialize, Serializer};
+
+pub(crate) use self::rules::resolver;
+use self::{rules::check, standing::Standing};
 use crate::{
-    Error, Result, Settings, Strategy,
+    Error, Result, Settings,
     manifest::{Member, Role, device_id},
 };
 
 /// More devices than anybody has, removed ones included.
 pub(crate) const MEMBERS_MAX: usize = 256;
-/// More rules than anybody writes.
-const RULES_MAX: usize = 256;
-/// Longest name of a device, and longest glob, in bytes.
+/// How often members and settings can be changed; from then on devices can be removed only.
+const GRANTS_MAX: usize = 512;
+/// As many changes as there can be.
+const CHANGES_MAX: usize = GRANTS_MAX + MEMBERS_MAX;
+/// Longest name of a device, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// How often a device can begin anew and still be known as the author of what it wrote.
 const INCARNATIONS_KNOWN: u32 = 16;
+/// Before all operations.
+const NEVER: OpId = OpId { lamport: 0, device: DeviceId([0; 16]) };
 
-/// A device's entry.
+/// A device's entry in [`Base`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// The operation that wrote it. First, so that the later of two entries is the greater.
@@ -34,95 +57,165 @@ pub(crate) struct Entry {
     pub(crate) name: String,
 }
 
-/// See the module's doc.
+/// What a bucket began with. In formats that did not keep changes, what became of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Charter {
+pub(crate) struct Base {
     /// By public key.
     members: BTreeMap<[u8; 32], Entry>,
     settings: (OpId, Settings),
 }
 
+/// A change of members or settings.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+struct Change {
+    /// The public key of the device that made it.
+    by: [u8; 32],
+    /// The change by which that device may; none if it could from the beginning.
+    right: Option<OpId>,
+    /// The changes that it had seen.
+    seen: VersionVector,
+    what: What,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+enum What {
+    Member {
+        key: [u8; 32],
+        /// What it may do from now on; `None` if it is removed.
+        role: Option<Role>,
+        name: String,
+    },
+    Settings(Settings),
+}
+
+/// See the module's doc.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "(Base, BTreeMap<OpId, Change>)")]
+pub(crate) struct Charter {
+    base: Base,
+    /// By the operation that made each.
+    changes: BTreeMap<OpId, Change>,
+    /// What follows from both.
+    standing: Standing,
+}
+
+impl Serialize for Charter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.base, &self.changes).serialize(serializer)
+    }
+}
+
+impl TryFrom<(Base, BTreeMap<OpId, Change>)> for Charter {
+    type Error = &'static str;
+
+    fn try_from((base, changes): (Base, BTreeMap<OpId, Change>)) -> Result<Self, Self::Error> {
+        // Before anything is made of it: that takes time.
+        if !is_sound(&base, &changes) {
+            return Err("members or settings out of bounds");
+        }
+        Ok(Self::of(base, changes))
+    }
+}
+
+impl From<Base> for Charter {
+    fn from(base: Base) -> Self {
+        Self::of(base, BTreeMap::new())
+    }
+}
+
+impl From<Vec<Member>> for Charter {
+    fn from(members: Vec<Member>) -> Self {
+        Self::of_members(members, NEVER)
+    }
+}
+
 impl Charter {
+    fn of(base: Base, changes: BTreeMap<OpId, Change>) -> Self {
+        let standing = Standing::of(&base, &changes);
+        Self { base, changes, standing }
+    }
+
     /// That of a new bucket: one owner.
     pub(crate) fn begin(owner: [u8; 32], at: OpId) -> Self {
-        let entry = Entry { at, role: Some(Role::Owner), name: String::new() };
-        Self { members: [(owner, entry)].into(), settings: (at, Settings::default()) }
+        Self::of_members(vec![Member { key: owner, role: Role::Owner, name: String::new() }], at)
     }
 
     /// That of a device that has joined and not seen a version yet.
     pub(crate) fn unknown() -> Self {
-        let never = OpId { lamport: 0, device: DeviceId([0; 16]) };
-        Self { members: BTreeMap::new(), settings: (never, Settings::default()) }
+        Self::of_members(Vec::new(), NEVER)
     }
 
-    /// That of a version whose format knew members only.
+    /// That of a bucket that began with these members.
     pub(crate) fn of_members(members: Vec<Member>, at: OpId) -> Self {
         let entry =
             |member: Member| (member.key, Entry { at, role: Some(member.role), name: member.name });
-        Self {
-            members: members.into_iter().map(entry).collect(),
-            settings: (at, Settings::default()),
-        }
+        let members = members.into_iter().map(entry).collect();
+        Self::of(Base { members, settings: (at, Settings::default()) }, BTreeMap::new())
     }
 
     pub(crate) fn join(&mut self, other: &Self) {
-        for (key, theirs) in &other.members {
-            match self.members.get_mut(key) {
-                Some(ours) if *ours < *theirs => *ours = theirs.clone(),
-                Some(_) => (),
-                None => drop(self.members.insert(*key, theirs.clone())),
-            }
+        if self == other {
+            return;
         }
-        if self.settings < other.settings {
-            self.settings = other.settings.clone();
+        for (key, theirs) in &other.base.members {
+            keep_greater(&mut self.base.members, key, theirs);
         }
+        if self.base.settings < other.base.settings {
+            self.base.settings = other.base.settings.clone();
+        }
+        for (at, theirs) in &other.changes {
+            keep_greater(&mut self.changes, at, theirs);
+        }
+        self.standing = Standing::of(&self.base, &self.changes);
     }
 
-    /// The same with other names for the operations that wrote it.
+    /// The same with other names for the operations that changed it.
     pub(crate) fn retagged(&self, rename: &impl Fn(OpId) -> OpId) -> Self {
-        let entry = |(key, entry): (&[u8; 32], &Entry)| {
-            (*key, Entry { at: rename(entry.at), ..entry.clone() })
+        let seen = |change: &Change| {
+            let seen = self.changes.keys().filter(|at| change.seen.knows(at));
+            knowing(seen.map(|at| rename(*at)))
         };
-        Self {
-            members: self.members.iter().map(entry).collect(),
-            settings: (rename(self.settings.0), self.settings.1.clone()),
-        }
+        let changes = self.changes.iter().map(|(at, change)| {
+            let right = change.right.map(rename);
+            (rename(*at), Change { right, seen: seen(change), ..change.clone() })
+        });
+        Self::of(self.base.clone(), changes.collect())
     }
 
     /// What the device `key` may do.
     pub(crate) fn role(&self, key: &[u8; 32]) -> Option<Role> {
-        self.members.get(key)?.role
+        self.standing.seats.get(key)?.role
     }
 
     /// Whether the device `key` had the bucket once and was removed.
     pub(crate) fn was_removed(&self, key: &[u8; 32]) -> bool {
-        self.members.get(key).is_some_and(|entry| entry.role.is_none())
+        self.standing.seats.get(key).is_some_and(|seat| seat.role.is_none())
     }
 
     /// The devices that have the bucket.
     pub(crate) fn members(&self) -> Vec<Member> {
-        let entries = self.members.iter().filter_map(|(key, entry)| {
-            Some(Member { key: *key, role: entry.role?, name: entry.name.clone() })
+        let members = self.standing.seats.iter().filter_map(|(key, seat)| {
+            Some(Member { key: *key, role: seat.role?, name: seat.name.clone() })
         });
-        entries.collect()
+        members.collect()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        &self.settings.1
+        &self.standing.settings
     }
 
     /// Who wrote under each device id, removed devices included: key and name.
     pub(crate) fn authors(&self) -> BTreeMap<DeviceId, ([u8; 32], String)> {
         let mut authors = BTreeMap::new();
-        for (key, entry) in &self.members {
+        for (key, seat) in &self.standing.seats {
             for incarnation in 0..INCARNATIONS_KNOWN {
-                authors.insert(device_id(key, incarnation), (*key, entry.name.clone()));
+                authors.insert(device_id(key, incarnation), (*key, seat.name.clone()));
             }
         }
         authors
     }
 
-    /// Adds, changes or removes a device.
+    /// Has the device `by`, with its operation `at`, add, change or remove a device.
     ///
     /// # Errors
     ///
@@ -130,36 +223,64 @@ impl Charter {
     /// owner would be left; [`Error::Invalid`].
     pub(crate) fn set_member(
         &mut self,
+        (by, at): ([u8; 32], OpId),
         key: [u8; 32],
         name: &str,
         role: Option<Role>,
-        at: OpId,
     ) -> Result<()> {
         if name.len() > NAME_BYTES_MAX {
             return Err(Error::Invalid("the name of a device has at most 255 bytes"));
         }
-        let known = self.members.get(&key).filter(|entry| entry.role.is_some());
-        if known.is_none() && role.is_none() {
+        if self.role(&key).is_none() && role.is_none() {
             return Err(Error::NotFound);
         }
-        if !self.members.contains_key(&key) && self.members.len() >= MEMBERS_MAX {
+        let seats = &self.standing.seats;
+        if !seats.contains_key(&key) && seats.len() >= MEMBERS_MAX {
             return Err(Error::Invalid("a bucket has at most 256 devices, removed ones included"));
         }
-        let mut owners = self.members.iter().filter(|(_, entry)| entry.role == Some(Role::Owner));
+        let mut owners = seats.iter().filter(|(_, seat)| seat.role == Some(Role::Owner));
         if role != Some(Role::Owner) && owners.all(|(owner, _)| *owner == key) {
             return Err(Error::NotPermitted);
         }
-        self.members.insert(key, Entry { at, role, name: name.to_owned() });
-        Ok(())
+        let room = if role.is_some() { GRANTS_MAX } else { CHANGES_MAX };
+        self.change((by, at), What::Member { key, role, name: name.to_owned() }, room)
     }
 
+    /// Has the device `by`, with its operation `at`, change the settings.
+    ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for a glob that is none.
-    pub(crate) fn set_settings(&mut self, settings: Settings, at: OpId) -> Result<()> {
+    pub(crate) fn set_settings(
+        &mut self,
+        author: ([u8; 32], OpId),
+        settings: Settings,
+    ) -> Result<()> {
         check(&settings)?;
-        self.settings = (at, settings);
+        if settings == *self.settings() {
+            return Ok(());
+        }
+        self.change(author, What::Settings(settings), GRANTS_MAX)
+    }
+
+    fn change(&mut self, (by, at): ([u8; 32], OpId), what: What, room: usize) -> Result<()> {
+        if self.changes.len() >= room {
+            return Err(Error::Invalid("its members and settings were changed too often"));
+        }
+        let change = Change { by, right: self.right(&by), seen: self.seen(), what };
+        self.changes.insert(at, change);
+        self.standing = Standing::of(&self.base, &self.changes);
         Ok(())
+    }
+
+    /// The change by which the device `key` may do what it may.
+    fn right(&self, key: &[u8; 32]) -> Option<OpId> {
+        self.standing.seats.get(key)?.by
+    }
+
+    /// What knows all changes and nothing else.
+    fn seen(&self) -> VersionVector {
+        knowing(self.changes.keys().copied())
     }
 
     /// Whether `author`, whose new operations are `is_new`, may have made this charter of what it
@@ -175,22 +296,32 @@ impl Charter {
         is_new: impl Fn(&OpId) -> bool,
     ) -> Result<(), &'static str> {
         known.lets_write(author, self != known)?;
-        let keys: BTreeSet<_> = self.members.keys().chain(known.members.keys()).collect();
-        for key in keys {
-            match (self.members.get(key), known.members.get(key)) {
-                (Some(now), before) if Some(now) == before => (),
-                (Some(now), _) if is_new(&now.at) => (),
-                _ => return Err("a member was changed by nobody"),
-            }
+        let is_kept = known.changes.iter().all(|(at, change)| self.changes.get(at) == Some(change));
+        if self.base != known.base || !is_kept {
+            return Err("a member or the settings were changed by nobody");
         }
-        if self.settings != known.settings && !is_new(&self.settings.0) {
-            return Err("the settings were changed by nobody");
+        let new: BTreeMap<_, _> =
+            self.changes.iter().filter(|(at, _)| !known.changes.contains_key(at)).collect();
+        let (seen, right) = (known.seen(), known.right(author));
+        for (at, change) in &new {
+            if change.by != *author || !is_new(at) {
+                return Err("a member or the settings were changed by nobody");
+            }
+            let is_own = |device, lamport| device == at.device && lamport < at.lamport;
+            let may_see = |device, lamport| seen.get(device) >= lamport || is_own(*device, lamport);
+            if !change.seen.iter().all(|(device, lamport)| may_see(device, lamport)) {
+                return Err("a change of members or settings claims to have seen others");
+            }
+            if change.right != right && !change.right.is_some_and(|right| new.contains_key(&right))
+            {
+                return Err("a change of members or settings claims another right");
+            }
         }
         Ok(())
     }
 
     /// Whether `author` may have made this charter of one that is not here, by the present one,
-    /// `known`. What is older than in `known` is let pass: joined with that it changes nothing.
+    /// `known`. That it lacks some of `known` is let pass: joined with that it changes nothing.
     ///
     /// # Errors
     ///
@@ -218,107 +349,41 @@ impl Charter {
         *blake3::hash(&bytes).as_bytes()
     }
 
-    /// Whether it is within bounds.
+    /// Whether it is within bounds: of two that are, what is joined need not be.
     pub(crate) fn is_sound(&self) -> bool {
-        self.members.len() <= MEMBERS_MAX
-            && self.members.values().all(|entry| entry.name.len() <= NAME_BYTES_MAX)
-            && check(&self.settings.1).is_ok()
+        is_sound(&self.base, &self.changes)
     }
 }
 
-fn check(settings: &Settings) -> Result<()> {
-    if settings.rules.len() > RULES_MAX {
-        return Err(Error::Invalid("more than 256 rules"));
-    }
-    if settings.rules.iter().any(|(glob, _)| glob.len() > NAME_BYTES_MAX) {
-        return Err(Error::Invalid("a glob has at most 255 bytes"));
-    }
-    resolver(settings).map(drop)
-}
-
-/// What answers conflicts under `settings`.
-///
-/// # Errors
-///
-/// [`Error::Invalid`] for a glob that is none.
-pub(crate) fn resolver(settings: &Settings) -> Result<PathRules> {
-    let mut rules = PathRules::new(settings.strategy.into());
-    for (glob, strategy) in &settings.rules {
-        rules = rules
-            .rule(glob, (*strategy).into())
-            .map_err(|_source| Error::Invalid("a rule's glob cannot be read"))?;
-    }
-    Ok(rules)
-}
-
-impl From<Strategy> for cairnfs_merge::Strategy {
-    fn from(strategy: Strategy) -> Self {
-        match strategy {
-            Strategy::ConflictFile => Self::ConflictFile,
-            Strategy::LastWriteWins => Self::LastWriteWins,
-            Strategy::BaseWins => Self::BaseWins,
-            Strategy::Fork => Self::ForkOnConflict,
-            Strategy::MergeText => Self::MergeText,
-        }
+fn keep_greater<K: Ord + Copy, V: Ord + Clone>(ours: &mut BTreeMap<K, V>, key: &K, theirs: &V) {
+    match ours.get_mut(key) {
+        Some(one) if *one < *theirs => *one = theirs.clone(),
+        Some(_) => (),
+        None => drop(ours.insert(*key, theirs.clone())),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn knowing(ops: impl Iterator<Item = OpId>) -> VersionVector {
+    let mut seen = VersionVector::new();
+    ops.for_each(|op| seen.learn(&op));
+    seen
+}
 
-    const A: [u8; 32] = [1; 32];
-    const B: [u8; 32] = [2; 32];
-
-    fn op(lamport: u64, key: &[u8; 32]) -> OpId {
-        OpId { lamport, device: device_id(key, 0) }
-    }
-
-    fn two() -> Charter {
-        let mut charter = Charter::begin(A, op(1, &A));
-        charter.set_member(B, "b", Some(Role::Writer), op(2, &A)).unwrap();
-        charter
-    }
-
-    #[test]
-    fn the_later_change_counts_whoever_joins() {
-        let (mut a, mut b) = (two(), two());
-        a.set_member(B, "b", None, op(4, &A)).unwrap();
-        b.set_member(B, "renamed", Some(Role::Reader), op(3, &A)).unwrap();
-        let (mut ab, mut ba) = (a.clone(), b.clone());
-        ab.join(&b);
-        ba.join(&a);
-        assert_eq!(ab, ba);
-        assert_eq!(ab.role(&B), None, "removed, and not brought back");
-    }
-
-    #[test]
-    fn only_an_owner_changes_members_and_only_by_operations_of_its_own() {
-        let known = two();
-        let mut changed = known.clone();
-        changed.set_member(B, "b", Some(Role::Owner), op(5, &B)).unwrap();
-        let by = |key: [u8; 32]| move |at: &OpId| at.device == device_id(&key, 0) && at.lamport > 2;
-        assert!(changed.follows(&known, &B, by(B)).is_err(), "a writer");
-        assert!(changed.follows(&known, &A, by(A)).is_err(), "another's operation");
-        assert!(changed.follows(&known, &[9; 32], by(B)).is_err(), "a stranger");
-        let mut changed = known.clone();
-        changed.set_member(B, "b", Some(Role::Owner), op(5, &A)).unwrap();
-        assert!(changed.follows(&known, &A, by(A)).is_ok());
-        assert!(known.follows(&known, &B, by(B)).is_ok(), "a writer who changes nothing");
-    }
-
-    #[test]
-    fn somebody_stays_who_may_invite() {
-        let mut charter = two();
-        assert!(matches!(charter.set_member(A, "", None, op(3, &A)), Err(Error::NotPermitted)));
-        let demoted = charter.set_member(A, "", Some(Role::Reader), op(3, &A));
-        assert!(matches!(demoted, Err(Error::NotPermitted)));
-        assert!(matches!(charter.set_member([7; 32], "", None, op(3, &A)), Err(Error::NotFound)));
-    }
-
-    #[test]
-    fn a_glob_that_is_none_is_refused() {
-        let settings = Settings { rules: vec![("a[".into(), Strategy::Fork)], ..two().settings.1 };
-        assert!(two().set_settings(settings, op(3, &A)).is_err());
-    }
+fn is_sound(base: &Base, changes: &BTreeMap<OpId, Change>) -> bool {
+    let is_right = |change: &Change, right: &OpId| {
+        let given = changes.get(right).map(|change| &change.what);
+        matches!(given, Some(What::Member { key, role: Some(_), .. }) if *key == change.by)
+    };
+    base.members.len() <= MEMBERS_MAX
+        && base.members.values().all(|entry| entry.name.len() <= NAME_BYTES_MAX)
+        && check(&base.settings.1).is_ok()
+        && changes.len() <= CHANGES_MAX
+        && changes.iter().all(|(at, change)| {
+            let is_within = match &change.what {
+                What::Member { name, .. } => name.len() <= NAME_BYTES_MAX,
+                What::Settings(settings) => check(settings).is_ok(),
+            };
+            let is_rightful = change.right.is_none_or(|it| it < *at && is_right(change, &it));
+            is_within && is_rightful && change.seen.len() <= CHANGES_MAX
+        })
 }

@@ -13,7 +13,7 @@ use crate::{
     BucketId, Kind, Settings, Strategy, Time,
     charter::Charter,
     file::{Base, Data, File},
-    manifest::{Manifest, Role, device_id},
+    manifest::{Manifest, Member, Role, device_id},
     writer::record::{Head, SaveRecord},
 };
 
@@ -39,11 +39,12 @@ fn reg<T: Ord + Clone>(lamport: u64, value: T) -> Reg<T> {
 /// A version with something in every field.
 pub(crate) fn manifest() -> Manifest {
     let mut charter = Charter::begin(key().public(), op(1));
-    charter.set_member([7; 32], "laptop", Some(Role::Writer), op(2)).unwrap();
-    charter.set_member([8; 32], "phone", Some(Role::Reader), op(3)).unwrap();
-    charter.set_member([8; 32], "phone", None, op(4)).unwrap();
+    let me = key().public();
+    charter.set_member((me, op(2)), me, "desk", Some(Role::Owner)).unwrap();
+    charter.set_member((me, op(3)), [8; 32], "phone", Some(Role::Reader)).unwrap();
+    charter.set_member((me, op(4)), [8; 32], "phone", None).unwrap();
     let rules = vec![("*.txt".into(), Strategy::MergeText)];
-    charter.set_settings(Settings { strategy: Strategy::Fork, rules }, op(5)).unwrap();
+    charter.set_settings((me, op(5)), Settings { strategy: Strategy::Fork, rules }).unwrap();
     Manifest {
         bucket: BucketId([1; 16]),
         author: key().public(),
@@ -108,7 +109,7 @@ fn golden(name: &str) -> PathBuf {
 fn what_is_written_is_the_golden_bytes() {
     let bless = std::env::var_os("CAIRNFS_BLESS").is_some();
     for (name, bytes) in
-        [("manifest_2.bin", manifest().seal(&key())), ("save_2.bin", save_record().encode())]
+        [("manifest_3.bin", manifest().seal(&key())), ("save_2.bin", save_record().encode())]
     {
         if bless {
             std::fs::write(golden(name), &bytes).unwrap();
@@ -120,10 +121,26 @@ fn what_is_written_is_the_golden_bytes() {
 
 #[test]
 fn the_golden_bytes_are_read_back() {
-    let manifest_2 = std::fs::read(golden("manifest_2.bin")).unwrap();
-    assert_eq!(Manifest::open(&manifest_2).unwrap(), manifest());
+    let manifest_3 = std::fs::read(golden("manifest_3.bin")).unwrap();
+    assert_eq!(Manifest::open(&manifest_3).unwrap(), manifest());
     let save_2 = std::fs::read(golden("save_2.bin")).unwrap();
     assert_eq!(SaveRecord::decode(&save_2).unwrap().encode(), save_record().encode());
+}
+
+/// Nothing writes it any more. Of each member it has the last change only.
+#[test]
+fn a_manifest_of_format_2_is_read() {
+    let manifest_2 = std::fs::read(golden("manifest_2.bin")).unwrap();
+    let Manifest { charter, .. } = Manifest::open(&manifest_2).unwrap();
+    let mut expected = vec![
+        Member { key: [7; 32], role: Role::Writer, name: "laptop".into() },
+        Member { key: key().public(), role: Role::Owner, name: String::new() },
+    ];
+    expected.sort_by_key(|member| member.key);
+    assert_eq!(charter.members(), expected);
+    assert!(charter.was_removed(&[8; 32]));
+    assert_eq!(charter.settings(), manifest().charter.settings());
+    assert_eq!(Manifest { charter, ..manifest() }, Manifest::open(&manifest_2).unwrap());
 }
 
 /// Nothing writes it any more.

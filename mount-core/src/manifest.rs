@@ -5,15 +5,20 @@
 //! 1. A manifest is announced only after the barrier that made it durable.
 //! 2. It is believed only after its signature and its bounds were checked.
 
-use cairnfs_merge::{DeviceId, OpId, VersionVector};
+use cairnfs_merge::{DeviceId, VersionVector};
 use cairnfs_store::{BlobId, DeviceKey, keys, map::Root};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::{BucketId, Error, Result, Time, charter::Charter};
+use crate::{
+    BucketId, Error, Result, Time,
+    charter::{Base, Charter},
+};
 
 /// The format that this program writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
+/// The format of the versions that knew of each member the last change only, which is read still.
+const FORMAT_LAST: u32 = 2;
 /// The format of the versions that knew members but no settings, which is read still.
 const FORMAT_MEMBERS: u32 = 1;
 /// More parents than any merge has.
@@ -65,9 +70,9 @@ pub(crate) struct Manifest {
     pub(crate) charter: Charter,
 }
 
-/// The body of [`FORMAT_MEMBERS`].
+/// The body of an older format, with what it has for a charter.
 #[derive(Deserialize)]
-struct WithMembers {
+struct Older<C> {
     bucket: BucketId,
     author: [u8; 32],
     incarnation: u32,
@@ -76,7 +81,7 @@ struct WithMembers {
     root: Root,
     ops: u64,
     time: Time,
-    members: Vec<Member>,
+    charter: C,
 }
 
 /// A manifest as it is stored and sent.
@@ -119,12 +124,12 @@ impl Manifest {
         let signed: Signed = postcard::from_bytes(bytes).map_err(|err| bad(&err.to_string()))?;
         let body = &signed.body;
         let manifest = match signed.format {
-            FORMAT => postcard::from_bytes(body).map_err(|err| bad(&err.to_string()))?,
-            FORMAT_MEMBERS => Self::from(
-                postcard::from_bytes::<WithMembers>(body).map_err(|err| bad(&err.to_string()))?,
-            ),
+            FORMAT => postcard::from_bytes(body),
+            FORMAT_LAST => postcard::from_bytes::<Older<Base>>(body).map(Self::from),
+            FORMAT_MEMBERS => postcard::from_bytes::<Older<Vec<Member>>>(body).map(Self::from),
             found => return Err(Error::Newer { found, known: FORMAT }),
         };
+        let manifest = manifest.map_err(|err| bad(&err.to_string()))?;
         let within = manifest.parents.len() <= PARENTS_MAX
             && manifest.vv.len() <= DEVICES_MAX
             && manifest.vv.max_lamport() <= LAMPORT_MAX
@@ -145,9 +150,8 @@ impl Manifest {
     }
 }
 
-impl From<WithMembers> for Manifest {
-    fn from(old: WithMembers) -> Self {
-        let at = OpId { lamport: 0, device: DeviceId([0; 16]) };
+impl<C: Into<Charter>> From<Older<C>> for Manifest {
+    fn from(old: Older<C>) -> Self {
         Self {
             bucket: old.bucket,
             author: old.author,
@@ -157,7 +161,7 @@ impl From<WithMembers> for Manifest {
             root: old.root,
             ops: old.ops,
             time: old.time,
-            charter: Charter::of_members(old.members, at),
+            charter: old.charter.into(),
         }
     }
 }
@@ -169,6 +173,7 @@ fn signed_bytes(format: u32, body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use cairnfs_merge::OpId;
     use cairnfs_store::{BlobRef, Secret};
 
     use super::*;
@@ -229,7 +234,6 @@ mod tests {
         let found = Manifest::open(FORMAT_1).unwrap();
         assert_eq!(found.charter.members(), std::slice::from_ref(&member));
         assert_eq!(*found.charter.settings(), Settings::default());
-        let never = OpId { lamport: 0, device: DeviceId([0; 16]) };
         let expected = Manifest {
             bucket: BucketId([1; 16]),
             author,
@@ -239,7 +243,7 @@ mod tests {
             root: Root(Some(BlobRef { id: BlobId([4; 32]), len: 1000 })),
             ops: 1,
             time: Time { seconds: 1_764_000_000, nanos: 5 },
-            charter: Charter::of_members(vec![member], never),
+            charter: vec![member].into(),
         };
         assert_eq!(found, expected);
     }

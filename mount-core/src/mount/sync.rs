@@ -180,9 +180,9 @@ impl Mount {
     /// [`Error::NotPermitted`] unless this device is an owner, and for the last owner;
     /// [`Error::NotFound`] if who is to be removed is no member; as [`Mount::publish`].
     pub fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
-        let name = name.to_owned();
+        let (me, name) = (self.shared().key, name.to_owned());
         let change: CharterChange =
-            Box::new(move |charter, op| charter.set_member(key, &name, role, op));
+            Box::new(move |charter, op| charter.set_member((me, op), key, &name, role));
         self.ask(|reply| Command::Charter(change, reply))
     }
 
@@ -244,8 +244,9 @@ impl Mount {
     /// [`Error::NotPermitted`] unless this device is an owner; [`Error::Invalid`] for a glob that
     /// is none; as [`Mount::publish`].
     pub fn set_settings(&self, settings: Settings) -> Result<()> {
+        let me = self.shared().key;
         let change: CharterChange =
-            Box::new(move |charter, op| charter.set_settings(settings.clone(), op));
+            Box::new(move |charter, op| charter.set_settings((me, op), settings.clone()));
         self.ask(|reply| Command::Charter(change, reply))
     }
 

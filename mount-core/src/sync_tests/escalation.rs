@@ -18,7 +18,8 @@ const GONE: BlobId = BlobId([7; 32]);
 /// Makes `key` an owner in `version`, by a change of its author's.
 fn make_owner(version: &mut Manifest, key: [u8; 32]) {
     let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
-    version.charter.set_member(key, "evil", Some(Role::Owner), at).unwrap();
+    let author = (version.author, at);
+    version.charter.set_member(author, key, "evil", Some(Role::Owner)).unwrap();
 }
 
 /// As if what the version follows from had been given up for space.
@@ -36,30 +37,29 @@ fn is_refused(victim: &Peer, hostile: &Peer, says: &str) {
     assert_eq!((victim.mount().members(), victim.tree()), (members, tree));
 }
 
-/// An owner, a writer and a reader, whose entry is later than those the bucket began with.
-fn with_reader() -> (Peer, Peer, Peer) {
+/// An owner, a writer, and a reader who was an owner; and a charter that was never, in which it is
+/// one still.
+fn with_former_owner() -> (Peer, Peer, Peer, Charter) {
     let (a, b) = two();
-    let c = a.invite(Role::Reader);
+    let c = a.invite(Role::Owner);
+    a.mount().set_member(c.key.public(), "", Some(Role::Reader)).unwrap();
+    a.mount().set_member([8; 32], "", Some(Role::Reader)).unwrap();
     b.pull(&a).unwrap();
-    (a, b, c)
+    c.pull(&a).unwrap();
+    let lie = a.mount().shared().core.read().head.charter.forgetting(&c.key.public());
+    (a, b, c, lie)
+}
+
+/// Has a version say something else of members, and nothing of where it knows that from.
+fn lie_in(version: &mut Manifest, lie: &Charter) {
+    without_past(version);
+    version.charter = lie.clone();
 }
 
 impl Peer {
     fn manifest(&self, id: [u8; 32]) -> Manifest {
         let found = self.mount().shared().vault.manifest(&BlobId(id)).unwrap();
         found.expect("it is here").as_ref().clone()
-    }
-
-    /// Has a version without a past say that once `other` was an owner.
-    fn lie_of(&self, other: &Self) -> impl Fn(&mut Manifest) + use<> {
-        let role = |it: &Member| if it.key == other.key.public() { Role::Owner } else { it.role };
-        let members = self.mount().members().into_iter();
-        let members: Vec<_> = members.map(|it| Member { role: role(&it), ..it }).collect();
-        move |version| {
-            without_past(version);
-            let at = OpId { lamport: 0, device: version.device() };
-            version.charter = Charter::of_members(members.clone(), at);
-        }
     }
 }
 
@@ -117,7 +117,8 @@ fn who_may_only_read_or_was_removed_does_not_write_by_a_version_whose_past_is_go
         hostile.forge(|_, version| {
             without_past(version);
             let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
-            version.charter.set_member(version.author, "", Some(Role::Writer), at).unwrap();
+            let (author, change) = (version.author, (version.author, at));
+            version.charter.set_member(change, author, "", Some(Role::Writer)).unwrap();
         });
         is_refused(&a, hostile, says);
     }
@@ -143,27 +144,27 @@ fn a_version_that_knows_nothing_new_gives_no_right_to_those_that_follow_from_it(
 /// What is older than what is known here changes nothing here; nor may it decide who writes.
 #[test]
 fn what_a_version_without_a_past_says_of_former_times_gives_no_right() {
-    let (a, mut b, mut c) = with_reader();
-    let (writer, lie) = (Arc::clone(&b.key), a.lie_of(&c));
+    let (a, mut b, mut c, lie) = with_former_owner();
+    let writer = Arc::clone(&b.key);
     c.forge(|appender, version| {
         let mut first = version.clone();
         first.author = writer.public();
-        lie(&mut first);
+        lie_in(&mut first, &lie);
         first.vv.learn(&first.next_op());
         version.follow(&first, &writer, appender);
     });
     is_refused(&a, &c, "may only read");
     // Nor is it taken over as it is by who has changed nothing since.
-    b.forge(|_, version| lie(version));
+    b.forge(|_, version| lie_in(version, &lie));
     is_refused(&a, &b, "claims to know");
 }
 
 /// It was believed, as it changed nothing, and comes before our own version now.
 #[test]
 fn what_a_version_before_ours_says_of_former_times_gives_no_right_later() {
-    let (a, mut b, mut c) = with_reader();
-    let (writer, lie) = (Arc::clone(&b.key), a.lie_of(&c));
-    b.forge(|_, version| lie(version));
+    let (a, mut b, mut c, lie) = with_former_owner();
+    let writer = Arc::clone(&b.key);
+    b.forge(|_, version| lie_in(version, &lie));
     a.write("y", "2");
     let members = a.mount().members();
     assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
@@ -171,6 +172,24 @@ fn what_a_version_before_ours_says_of_former_times_gives_no_right_later() {
     let first = a.manifest(b.mount().head().unwrap());
     c.forge(|appender, version| version.follow(&first, &writer, appender));
     is_refused(&a, &c, "may only read");
+}
+
+/// Of what a writer makes up of the beginning, too, nothing is believed.
+#[test]
+fn nobody_says_anew_with_whom_a_bucket_began() {
+    let (a, mut b) = two();
+    b.forge(|_, version| {
+        without_past(version);
+        let me = Member { key: version.author, role: Role::Owner, name: String::new() };
+        version.charter = Charter::of_members(vec![me], version.next_op());
+    });
+    is_refused(&a, &b, "may not change members");
+    let mut c = a.invite(Role::Owner);
+    c.forge(|_, version| {
+        let me = Member { key: version.author, role: Role::Owner, name: String::new() };
+        version.charter.join(&Charter::of_members(vec![me], version.next_op()));
+    });
+    is_refused(&a, &c, "changed by nobody");
 }
 
 #[test]
@@ -255,25 +274,50 @@ fn what_was_written_on_a_writers_merge_of_two_owners_changes_is_kept_as_well() {
     assert_eq!(a.names("z"), ["z"]);
 }
 
-/// It should stay removed, and does not yet. Two owners may change members without knowing of each
-/// other, and the later change counts; that one of them was removed by the other makes no
-/// difference yet.
+impl Peer {
+    /// Goes on from where it is an owner, as if it knew of nothing else: much later makes these
+    /// devices owners.
+    fn go_on_as_owner(&mut self, keys: &[[u8; 32]]) {
+        self.forge(|_, version| {
+            for key in keys {
+                version.ops += 100;
+                let lamport = version.vv.max_lamport() + 100;
+                version.vv.learn(&OpId { lamport, device: version.device() });
+                make_owner(version, *key);
+            }
+        });
+    }
+}
+
 #[test]
-fn an_owner_who_was_removed_comes_back_by_going_on_from_where_it_was_one() {
+fn an_owner_who_was_removed_stays_so_if_it_goes_on_from_where_it_was_one() {
     let a = Peer::first();
     let mut c = a.invite(Role::Owner);
     let key = c.key.public();
     a.mount().set_member(key, "", None).unwrap();
-    let is_member = |a: &Peer| a.mount().members().iter().any(|it| it.key == key);
-    assert!(!is_member(&a));
-    c.forge(|_, version| {
-        version.ops += 100;
-        let lamport = version.vv.max_lamport() + 100;
-        version.vv.learn(&OpId { lamport, device: version.device() });
-        make_owner(version, version.author);
-    });
+    let members = a.mount().members();
+    c.go_on_as_owner(&[key, [9; 32]]);
     assert_eq!(a.pull(&c).unwrap(), MergeStep::Merged);
-    assert!(is_member(&a));
+    assert_eq!(a.mount().members(), members);
+    a.mount().set_member(key, "", Some(Role::Writer)).unwrap();
+    assert_eq!(a.mount().members().len(), 2, "an owner who knows of it may invite it again");
+}
+
+#[test]
+fn an_owner_who_was_removed_stays_so_also_if_a_member_passes_on_what_it_did() {
+    let (a, b) = two();
+    let mut c = a.invite(Role::Owner);
+    let key = c.key.public();
+    a.mount().set_member(key, "", None).unwrap();
+    c.go_on_as_owner(&[key, [9; 32]]);
+    b.pull(&c).unwrap();
+    assert!(b.mount().members().iter().any(|it| it.key == [9; 32]), "it does not know yet");
+    let members = a.mount().members();
+    assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
+    assert_eq!(a.mount().members(), members);
+    b.mount().learn_secrets(a.mount().secrets(&b.mount().epochs())).unwrap();
+    assert_eq!(b.pull(&a).unwrap(), MergeStep::FastForward);
+    assert_eq!(b.mount().members(), members);
 }
 
 /// What our own version says of members may change while a version is being fetched.

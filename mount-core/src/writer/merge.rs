@@ -194,6 +194,9 @@ impl Writer {
         let difference = if first { Difference::none() } else { difference(base, &their_tree)? };
         let index = if first { IndexEdits::default() } else { difference.verify(base)? };
         let charter = versions::joined(&ours.charter, &theirs.charter);
+        if !charter.is_sound() {
+            return Err(rejected("together there would be too many members, or changes of them"));
+        }
         if step == MergeStep::FastForward {
             // What is older there would count here from now on.
             if charter != theirs.charter {
