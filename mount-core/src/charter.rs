@@ -200,6 +200,11 @@ impl Charter {
         members.collect()
     }
 
+    /// Whether some who had the bucket by `before` do not any more.
+    pub(crate) fn has_lost_some_of(&self, before: &Self) -> bool {
+        before.members().iter().any(|member| self.role(&member.key).is_none())
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.standing.settings
     }

@@ -96,6 +96,54 @@ fn two_who_began_an_epoch_of_one_number_apart_go_on_together() {
     sync(&a, &b);
 }
 
+/// The members' secrets go from the one to the other, as when they meet.
+fn tell_secrets(from: &Peer, to: &Peer) {
+    to.mount().learn_secrets(from.mount().secrets(&[])).unwrap();
+}
+
+#[test]
+fn what_is_new_after_two_removed_others_apart_can_be_read_by_neither_of_those() {
+    let (a, removed_by_a) = two();
+    let [b, removed_by_b, writer] =
+        [Role::Owner, Role::Writer, Role::Writer].map(|role| a.invite(role));
+    b.pull(&a).unwrap();
+    let known = a.mount().epochs().len();
+    a.mount().set_member(removed_by_a.key.public(), "", None).unwrap();
+    b.mount().set_member(removed_by_b.key.public(), "", None).unwrap();
+    // Each was a member for the other one still, and got the secret that was new there.
+    tell_secrets(&a, &removed_by_b);
+    tell_secrets(&b, &removed_by_a);
+    for owner in [&a, &b] {
+        tell_secrets(owner, &writer);
+    }
+    assert_eq!(writer.pull(&a).unwrap(), MergeStep::FastForward);
+    assert_eq!(writer.mount().epochs().len(), known + 2);
+    assert_eq!(writer.pull(&b).unwrap(), MergeStep::Merged);
+    assert_eq!(writer.mount().epochs().len(), known + 3);
+    for removed in [&removed_by_a, &removed_by_b] {
+        let fetched = removed.fetch(&writer, writer.mount().head().unwrap());
+        assert!(matches!(fetched, Err(Error::MissingSecret { .. })), "{:?}", fetched.err());
+    }
+    // Once is enough.
+    for owner in [&a, &b] {
+        tell_secrets(&writer, owner);
+        assert_eq!(owner.pull(&writer).unwrap(), MergeStep::FastForward);
+        assert_eq!(owner.mount().epochs().len(), known + 3);
+    }
+}
+
+#[test]
+fn a_merge_of_one_removal_leaves_the_secret_as_it_is() {
+    let (a, b) = two();
+    let c = a.invite(Role::Writer);
+    a.mount().set_member(b.key.public(), "", None).unwrap();
+    tell_secrets(&a, &c);
+    let known = a.mount().epochs();
+    c.write("x", "1");
+    assert_eq!(c.pull(&a).unwrap(), MergeStep::Merged);
+    assert_eq!(c.mount().epochs(), known);
+}
+
 #[test]
 fn keys_that_lack_the_newest_secret_are_no_damage() {
     let (mut a, b) = two();

@@ -118,6 +118,10 @@ impl Writer {
             // Somebody who may write will merge the two.
             return shared.outcome(MergeStep::Nothing);
         }
+        let lost = |side| charter.has_lost_some_of(side);
+        if step == MergeStep::Merged && lost(&ours.charter) && lost(&theirs.charter) {
+            self.rotate_for(head)?;
+        }
         let result = self.join_and_write(fetched, &theirs, &ours, &base, step);
         if result.is_err() {
             self.drop_batch();

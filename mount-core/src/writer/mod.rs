@@ -44,7 +44,7 @@ use std::{
 };
 
 use cairnfs_merge::OpId;
-use cairnfs_store::{Appender, CheckedBlob, DeviceKey, Secret};
+use cairnfs_store::{Appender, BlobId, CheckedBlob, DeviceKey, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use self::{reclaim::Reclaim, schedule::Schedule};
@@ -138,6 +138,8 @@ pub(crate) struct Writer {
     reclaim: Reclaim,
     /// Whether save records may have become redundant that were not looked at since.
     tidying: bool,
+    /// The version for the merge of which the secret was changed last.
+    rotated_for: Option<BlobId>,
 }
 
 impl Writer {
@@ -162,6 +164,7 @@ impl Writer {
             relieve: false,
             reclaim: Reclaim::default(),
             tidying: false,
+            rotated_for: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What peers, members and the owner of the key file ask of the writer besides a merge.
 
-use cairnfs_store::{CheckedBlob, KeyRing, Secret};
+use cairnfs_store::{BlobId, CheckedBlob, KeyRing, Secret};
 
 use super::{CharterChange, Writer, record::SaveRecord};
 use crate::{Error, Result, Role, key_file::Rewrap};
@@ -64,13 +64,27 @@ impl Writer {
         }
         let before = charter.clone();
         change(&mut charter, op)?;
-        let lost = before.members().iter().any(|member| charter.role(&member.key).is_none());
-        if lost {
+        if charter.has_lost_some_of(&before) {
             self.rotate()?;
         }
         self.save()?;
         self.publish_with(Some(change))?;
         self.shared.note_rights(&self.shared.core.read());
+        Ok(())
+    }
+
+    /// Before the version `theirs` is merged that removes other devices than ours does: each of them
+    /// may have the secret that was begun without the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::learn`].
+    pub(super) fn rotate_for(&mut self, theirs: BlobId) -> Result<()> {
+        // There are not many numbers for secrets, and a merge may fail again and again.
+        if self.rotated_for != Some(theirs) {
+            self.rotate()?;
+            self.rotated_for = Some(theirs);
+        }
         Ok(())
     }
 
