@@ -53,7 +53,8 @@ struct State {
     lost: Option<Id>,
     /// Gives nothing more until it is told to.
     held: bool,
-    no_space: bool,
+    /// How whatever is sent to it fails.
+    fails: Option<Error>,
     /// An item for which there is no space.
     too_large: Option<Id>,
     panics: bool,
@@ -196,8 +197,9 @@ impl FakeBucket {
         self.state.lock().lost = item.map(name_of);
     }
 
-    pub(super) fn set_no_space(&self, no_space: bool) {
-        self.state.lock().no_space = no_space;
+    /// Cannot take what it is sent, or can again.
+    pub(super) fn set_fails(&self, fails: Option<Error>) {
+        self.state.lock().fails = fails;
     }
 
     /// Has no space for this item.
@@ -413,8 +415,8 @@ impl Fetching for FakeFetch {
     }
 
     fn supply(&mut self, blobs: Vec<Vec<u8>>) -> Result<()> {
-        if self.bucket.state.lock().no_space {
-            return Err(Error::NoSpace);
+        if let Some(err) = self.bucket.state.lock().fails.clone() {
+            return Err(err);
         }
         for blob in blobs {
             let id = name_of(&blob);

@@ -23,7 +23,7 @@ fn a_device_that_becomes_a_member_after_it_was_told_of_is_met() {
     peers[1].knows(&peers[0]);
     eventually("the first two meet", || peers[1].is_connected_to(&peers[0]));
     // It learns only later that there is a third one, and is not to be found by that.
-    buckets[1].set_no_space(true);
+    buckets[1].set_fails(Some(CoreError::NoSpace));
     peers[1].net.listener.stop();
     let third = Peer::new();
     buckets[0].set_member(third.key(), "third", Some(Role::Writer)).unwrap();
@@ -31,7 +31,7 @@ fn a_device_that_becomes_a_member_after_it_was_told_of_is_met() {
     third.knows(&peers[0]);
     eventually("it is told of", || peers[1].is_told_of(&third));
     assert!(peers[1].net.addresses.of(&third.key()).is_empty(), "it is nobody yet");
-    buckets[1].set_no_space(false);
+    buckets[1].set_fails(None);
     eventually("they meet", || peers[1].is_connected_to(&third));
 }
 

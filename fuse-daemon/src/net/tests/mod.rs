@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_mount_core::Role;
+use cairnfs_mount_core::{Error as CoreError, Role};
 use cairnfs_store::DeviceKey;
 use tempfile::TempDir;
 

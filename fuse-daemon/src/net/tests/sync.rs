@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::*;
-use crate::{exit::Code, net::fake::name_of};
+use crate::{exit::Code, net::fake::name_of, values::hex};
 
 #[test]
 fn what_one_publishes_the_other_gets() {
@@ -152,19 +152,19 @@ fn an_answer_may_be_long_though_it_is_the_first_thing_that_comes() {
 #[test]
 fn a_full_disk_is_said_and_tried_again() {
     let (peers, buckets) = members(2);
-    buckets[1].set_no_space(true);
+    buckets[1].set_fails(Some(CoreError::NoSpace));
     buckets[0].add(b"no room for this");
     peers[0].knows(&peers[1]);
     eventually("connected", || peers[1].is_connected());
     eventually("it is said", || peers[1].sync().is_err_and(|err| err.code == Code::NoSpace));
-    buckets[1].set_no_space(false);
+    buckets[1].set_fails(None);
     eventually("it arrives", || buckets[1].has(b"no room for this"));
 }
 
 #[test]
 fn sync_ends_when_a_peer_says_that_it_cannot_store_what_it_is_sent() {
     let (peers, buckets) = members(3);
-    buckets[1].set_no_space(true);
+    buckets[1].set_fails(Some(CoreError::NoSpace));
     buckets[0].add(b"no room for this");
     peers[0].knows(&peers[1]);
     eventually("connected", || peers[0].is_connected());
@@ -185,9 +185,35 @@ fn sync_ends_when_a_peer_says_that_it_cannot_store_what_it_is_sent() {
     assert_eq!(stopped.unwrap_err().code, Code::Interrupted);
     assert!(said.unwrap().contains("no space left"));
     buckets[2].set_endless(false);
-    buckets[1].set_no_space(false);
+    buckets[1].set_fails(None);
     eventually("all have it", || peers[0].sync().is_ok_and(|met| met.peers == 2));
     assert!(buckets[1].has(b"no room for this"));
+}
+
+/// Who waits hears why it waits in vain, in one line.
+#[test]
+fn who_publishes_hears_why_a_peer_does_not_take_it() {
+    let rejected = || CoreError::Rejected { why: "as a test wants it".into() };
+    let damaged = || CoreError::Damaged { what: "as a test wants it".into() };
+    for (err, says) in [
+        (rejected(), "it does not believe what was published here"),
+        (CoreError::ReadOnly { reason: "as a test wants it" }, "it is read-only there"),
+        (damaged(), "it cannot store what was published here"),
+    ] {
+        let (peers, buckets) = members(2);
+        buckets[1].set_fails(Some(err));
+        buckets[0].add(b"not taken");
+        peers[0].knows(&peers[1]);
+        eventually("connected", || peers[0].is_connected());
+        let failure = peers[0].net.sync(Some(&name()), None, &mut |_| true).unwrap_err();
+        assert_eq!(failure.code, Code::Failed);
+        assert!(failure.message.contains(says), "{}", failure.message);
+        assert!(failure.message.contains(&hex(&peers[1].key()[..4])), "{}", failure.message);
+        // The next one is another matter.
+        buckets[1].set_fails(None);
+        buckets[0].add(b"taken");
+        eventually("it arrives", || buckets[1].has(b"taken"));
+    }
 }
 
 #[test]
