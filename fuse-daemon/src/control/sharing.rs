@@ -97,13 +97,13 @@ pub(crate) struct JoinRequest {
 pub(crate) struct RejoinRequest {
     /// The bucket and what opens it.
     pub(crate) opening: Opening,
-    /// Also if something is lost.
+    /// Also if something may be lost.
     pub(crate) force: bool,
-    /// Find out whether something is lost, and change nothing.
+    /// Find out whether something may be lost, and change nothing.
     pub(crate) dry_run: bool,
 }
 
-/// What no other device has, of those that can be reached.
+/// What no other device is known to have, of those that can be reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Loss {
     /// Changes that no version holds yet.

@@ -21,8 +21,8 @@ use crate::{
 };
 
 impl Daemon {
-    /// Brings a bucket anew from other devices. What only this one has is lost, which `force` allows;
-    /// says what that is.
+    /// Brings a bucket anew from other devices. What only this one is known to have is dropped,
+    /// which `force` allows; says what that is.
     pub(super) fn rejoin(
         &self,
         request: &RejoinRequest,
@@ -46,8 +46,8 @@ impl Daemon {
         let (joining, loss) = looked?;
         if !request.force && !loss.is_nothing() {
             let message = format!(
-                "bringing bucket '{name}' anew would lose {loss}, which no other device that can be \
-                 reached has (--force does it all the same)"
+                "bringing bucket '{name}' anew would drop {loss}, which no other device that can be \
+                 reached is known to have (--force does it all the same)"
             );
             return Err(Failure::new(Code::Unsaved, message));
         }
@@ -80,7 +80,7 @@ impl Daemon {
         })
     }
 
-    /// What nobody else has who can be reached.
+    /// What nobody else is known to have who can be reached.
     fn loss(
         &self,
         name: &BucketName,

@@ -23,7 +23,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// What those have of a bucket who can be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Elsewhere {
-    /// Whether one of them has everything that is in the newest version.
+    /// Whether one of them is known to have everything that is in the newest version.
     pub(crate) newest: bool,
     /// The blobs that none of them has.
     pub(crate) lacking: Vec<[u8; 32]>,
@@ -55,8 +55,9 @@ impl Net {
         }
     }
 
-    /// Waits until somebody has the newest version, or nobody is going to: all have been tried, and
-    /// none asks for anything. In the meantime others fetch what they lack.
+    /// Waits until somebody has the newest version, or nobody seems to be going to: all have been
+    /// tried, and none has asked for anything for a while. In the meantime others fetch what they
+    /// lack; who is busy with it, or with something else, may still come to have it.
     fn await_newest(
         &self,
         offered: &Arc<Offered>,

@@ -26,15 +26,15 @@ pub(super) fn run(context: &Context, args: &RejoinArgs) -> Result<()> {
              every version that is here"
         )),
         (true, false) => ui::result(format_args!(
-            "would bring bucket '{name}' anew, and lose {loss}, which no other device that can be \
-             reached has"
+            "would bring bucket '{name}' anew, and drop {loss}, which no other device that can be \
+             reached is known to have"
         )),
         (false, nothing_lost) => {
             if nothing_lost {
                 ui::note("nothing was lost: other devices have had every version that was here");
             } else {
                 ui::note(format_args!(
-                    "lost {loss}, which no other device that could be reached had"
+                    "dropped {loss}, which no other device that could be reached was known to have"
                 ));
             }
             ui::note(format_args!(

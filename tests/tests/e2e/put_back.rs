@@ -60,7 +60,7 @@ fn who_cannot_go_on_after_a_put_back_is_told_so_and_comes_anew() {
 
     home.cairnfs(&["rejoin", BUCKET, "--force"]).exits(5).says(&["unmount it first"]);
     one.umount();
-    home.cairnfs(&["rejoin", BUCKET]).exits(9).says(&["would lose", "--force"]);
+    home.cairnfs(&["rejoin", BUCKET]).exits(9).says(&["would drop", "is known to have", "--force"]);
     home.cairnfs(&["rejoin", BUCKET, "--force", "--dry-run"]).ok();
     one.mount();
     assert_eq!(one.names(""), ["second", "third"], "what was refused changed something");
@@ -122,13 +122,13 @@ fn older_versions_that_only_this_device_has_are_not_dropped_unasked() {
     let rejoin = |args: &[&str]| one.home().cairnfs(&[&["rejoin", BUCKET][..], args].concat());
     let before = log();
     for args in [&[][..], &["--dry-run"]] {
-        rejoin(args).exits(9).says(&["would lose 3 older versions", "--force"]);
+        rejoin(args).exits(9).says(&["would drop 3 older versions", "--force"]);
     }
     let outcome = rejoin(&["--force", "--dry-run"]).ok();
-    assert!(outcome.stdout.contains("lose 3 older versions"), "{outcome}");
+    assert!(outcome.stdout.contains("drop 3 older versions"), "{outcome}");
     assert_eq!(log(), before, "what was refused changed something");
 
-    rejoin(&["--force"]).ok().says(&["lost 3 older versions"]);
+    rejoin(&["--force"]).ok().says(&["dropped 3 older versions"]);
     assert_eq!(
         log().lines().filter(|line| line.starts_with(|c: char| !c.is_whitespace())).count(),
         1
