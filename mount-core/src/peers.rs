@@ -85,6 +85,23 @@ pub enum MergeStep {
     FastForward,
     /// Both sides had changes.
     Merged,
+    /// Both sides have changes, and this device may not write: nothing was merged. One that may
+    /// write has to merge the two.
+    NotPermitted,
+    /// Their version is of a device that was put back to an older state: nothing was merged. It
+    /// will see that when it merges ours, and go on under another name.
+    Forgotten,
+}
+
+impl MergeStep {
+    /// Whether all that their version knows is known here now.
+    #[must_use]
+    pub fn knows_theirs(self) -> bool {
+        match self {
+            Self::Nothing | Self::FastForward | Self::Merged => true,
+            Self::NotPermitted | Self::Forgotten => false,
+        }
+    }
 }
 
 /// One version that takes part in a conflict.

@@ -74,6 +74,8 @@ pub(super) enum Standing {
     Open,
     /// Everything in it is here.
     Covered,
+    /// It cannot be merged here, only elsewhere: what comes of that is waited for.
+    Apart,
     /// It is not believed.
     Rejected,
     /// It cannot be had: the peer does not give it, or nothing can be stored here.

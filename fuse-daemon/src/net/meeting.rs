@@ -277,7 +277,11 @@ impl Meeting {
             return Some(Failure::bucket(&self.bucket, trouble));
         }
         let peer = hex(&side.session.key[..4]);
-        if matches!(side.standing, Standing::Open | Standing::Covered) {
+        if side.standing == Standing::Open && side.head.is_some() {
+            // What comes of it may be a version that the peer takes.
+            return None;
+        }
+        if matches!(side.standing, Standing::Open | Standing::Covered | Standing::Apart) {
             let why = side.refuses(self.head)?;
             let message = format!("bucket '{}', device {peer}: {why}", self.bucket);
             return Some(Failure::new(Code::Failed, message));

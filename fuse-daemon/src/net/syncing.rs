@@ -58,16 +58,23 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
 /// Fetches what is lacking of a peer's version, if anything is.
 fn look(net: &Net, offered: &Arc<Offered>, side: &Side, version: VersionId) {
     let covered = match offered.with(|replica| replica.covers(&version)) {
-        Some(Ok(true)) => Ok(()),
+        Some(Ok(true)) => Ok(MergeStep::Nothing),
         Some(Ok(false)) => fetch(net, offered, side, version),
         Some(Err(err)) => Err(Unfetched::Failed(err)),
         None => return,
     };
     let (bucket, peer) = (offered.short_id(), hex(&side.session.key[..4]));
     match covered {
-        Ok(()) => {
+        Ok(step) if step.knows_theirs() => {
             offered.settle(side, version, Standing::Covered);
             side.say_seen(version);
+        }
+        Ok(step) => {
+            offered.settle(side, version, Standing::Apart);
+            // Who was put back sees that by itself.
+            if step == MergeStep::NotPermitted {
+                side.say_unseen(version, Unseen::ReadOnly);
+            }
         }
         Err(Unfetched::Rejected(why)) => {
             log::warn!("rejected bucket={bucket} peer={peer} reason={why:?}");
@@ -161,7 +168,7 @@ fn fetch(
     offered: &Arc<Offered>,
     side: &Side,
     version: VersionId,
-) -> Result<(), Unfetched> {
+) -> Result<MergeStep, Unfetched> {
     let fetching = fetching::fetch(net, offered, side, version)?;
     let progress = fetching.progress();
     let outcome = fetching.merge().map_err(|err| match err {
@@ -173,6 +180,8 @@ fn fetch(
         MergeStep::Nothing => "nothing",
         MergeStep::FastForward => "fast-forward",
         MergeStep::Merged => "merged",
+        MergeStep::NotPermitted => "not-permitted",
+        MergeStep::Forgotten => "forgotten",
     };
     log::info!(
         "sync bucket={} peer={} step={step} blobs={} bytes={} conflicts={}",
@@ -182,5 +191,5 @@ fn fetch(
         progress.bytes,
         outcome.conflicts,
     );
-    Ok(())
+    Ok(outcome.step)
 }

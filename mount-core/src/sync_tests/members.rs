@@ -45,7 +45,7 @@ fn what_a_writer_changed_before_it_knew_that_it_is_one_no_longer_is_kept() {
     let (fetch, _) = b.fetch(&a, head).unwrap();
     b.mount().observe(Arc::clone(&changes) as Arc<dyn Observer>);
     let step = b.mount().merge_from(fetch).unwrap().step;
-    assert_eq!(step, MergeStep::Nothing, "it may not make a version of both");
+    assert_eq!(step, MergeStep::NotPermitted, "it may not make a version of both");
     let made = changes.1.lock().take();
     let is_refused = matches!(made, Some(Err(Error::ReadOnly { .. })));
     assert!(is_refused, "it could not be published: {made:?}");

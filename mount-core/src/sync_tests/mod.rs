@@ -110,7 +110,7 @@ impl Peer {
         }
         let (fetch, _) = self.fetch(other, head)?;
         let outcome = self.mount().merge_from(fetch)?;
-        assert!(self.mount().covers(&head)? || outcome.step == MergeStep::Nothing);
+        assert_eq!(self.mount().covers(&head)?, outcome.step.knows_theirs());
         Ok(outcome.step)
     }
 

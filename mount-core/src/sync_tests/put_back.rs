@@ -40,6 +40,27 @@ fn who_merged_others_changes_since_the_backup_is_refused_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_was_done_on_top_of_what_was_forgotten_is_not_taken_for_known() {
+    let (mut a, b) = two();
+    let c = a.invite(Role::Writer);
+    sync(&a, &b);
+    let backup = a.backup();
+    a.write("first", "1");
+    sync(&a, &b);
+    a.put_back(backup);
+    // Its next operation is later than all that it has forgotten.
+    for n in 0..4 {
+        c.write("third", &n.to_string());
+        c.mount().publish().unwrap();
+    }
+    sync(&a, &c);
+    a.write("second", "2");
+    let at_b = b.tree();
+    assert_eq!(b.pull(&a).unwrap(), MergeStep::Forgotten);
+    assert_eq!(b.tree(), at_b);
+}
+
+#[test]
 fn who_has_given_up_the_version_where_it_and_the_others_parted_is_refused() {
     let (a, mut b) = two();
     b.write("one", "1");

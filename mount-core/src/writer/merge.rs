@@ -99,9 +99,8 @@ impl Writer {
             return self.merge(fetched);
         }
         if forgotten {
-            // It will see that when it fetches from here, and go on under another name.
             log::warn!("forgot version={}", hex8(&fetched.head()));
-            return shared.outcome(MergeStep::Nothing);
+            return shared.outcome(MergeStep::Forgotten);
         }
         let step = match Relation::of(&ours.vv, &theirs.vv) {
             Relation::Same if theirs.root != base.root => {
@@ -115,8 +114,7 @@ impl Writer {
             return Err(rejected(versions::WRITTEN_TWICE));
         }
         if step == MergeStep::Merged && !may_write {
-            // Somebody who may write will merge the two.
-            return shared.outcome(MergeStep::Nothing);
+            return shared.outcome(MergeStep::NotPermitted);
         }
         let lost = |side| charter.has_lost_some_of(side);
         if step == MergeStep::Merged && lost(&ours.charter) && lost(&theirs.charter) {

@@ -3,6 +3,7 @@
 mod forged;
 mod forger;
 mod hostile;
+mod in_step;
 mod introducing;
 mod members;
 mod mounts;
