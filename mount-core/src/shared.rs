@@ -94,6 +94,16 @@ impl Core {
         let contents = self.files.values().filter(|file| file.lock().is_unsaved()).count();
         (self.unsaved.len() + contents + self.in_flight) as u64
     }
+
+    /// Whether all that was changed is in the version we stand on.
+    pub(crate) fn is_published(&self) -> bool {
+        self.tree.is_published() && !self.has_changed_contents()
+    }
+
+    /// Whether any content is not the one that the tree holds.
+    pub(crate) fn has_changed_contents(&self) -> bool {
+        self.files.values().any(|file| file.lock().is_changed())
+    }
 }
 
 /// The version that the tree's base is.
@@ -112,7 +122,6 @@ pub(crate) struct Report {
     pub(crate) unsaved_since: Option<SystemTime>,
     pub(crate) last_save: Option<SystemTime>,
     pub(crate) last_publish: Option<SystemTime>,
-    pub(crate) unpublished: bool,
     pub(crate) barriers: u64,
 }
 
@@ -161,7 +170,6 @@ impl Shared {
         core: Core,
         inodes: Inodes,
         last_publish: SystemTime,
-        unpublished: bool,
     ) -> Self {
         let held = core.files.values().map(|file| file.lock().held_bytes()).sum();
         let flags = Flags::default();
@@ -179,7 +187,6 @@ impl Shared {
                 unsaved_since: None,
                 last_save: None,
                 last_publish: Some(last_publish),
-                unpublished,
                 barriers: 0,
             }),
             room: Room::new(Arc::clone(&vault), options.limits.dirty_bytes, held),
@@ -384,7 +391,6 @@ impl Shared {
         if durable {
             report.barriers += 1;
             report.last_save = Some(SystemTime::now());
-            report.unpublished = true;
             // A change after the snapshot has been noted again.
             if self.clock.dirty_since().is_none() {
                 report.unsaved_since = None;
@@ -395,9 +401,7 @@ impl Shared {
     }
 
     pub(crate) fn note_publish(&self, time: Time) {
-        let mut report = self.report.lock();
-        report.last_publish = Some(time.into());
-        report.unpublished = false;
+        self.report.lock().last_publish = Some(time.into());
     }
 
     pub(crate) fn set_health(&self, health: Health) {

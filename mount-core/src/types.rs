@@ -276,7 +276,7 @@ pub struct Status {
     pub last_publish: Option<SystemTime>,
     /// The newest version's id.
     pub head: [u8; 32],
-    /// Whether there are saved changes that no version holds yet.
+    /// Whether there are changes, saved or not, that no version holds yet.
     pub unpublished: bool,
     /// How changes are saved.
     pub policy: crate::SavePolicy,

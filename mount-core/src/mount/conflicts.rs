@@ -75,7 +75,7 @@ impl Mount {
     /// [`Error::ReadOnly`], damage.
     pub fn resolve(&self, path: &[u8], keep: &Keep) -> Result<()> {
         // What is written but not published is part of what is decided on.
-        if self.shared().has_changed_contents() {
+        if self.shared().core.read().has_changed_contents() {
             self.publish()?;
         }
         let authors = self.shared().core.read().head.charter.authors();

@@ -54,7 +54,6 @@ impl Mount {
             core,
             inodes,
             published.into(),
-            unpublished,
         ));
         // Nobody has been told of a name yet.
         let _outdated = shared.follow(&mut shared.core.write(), parted);
@@ -97,10 +96,11 @@ impl Mount {
     #[must_use]
     pub fn status(&self) -> Status {
         let shared = self.shared();
-        let (head, unsaved_changes, conflicts) = {
+        let (head, unpublished, unsaved_changes, conflicts) = {
             let core = shared.core.read();
             let conflicts = conflicts(&View::new(&core.tree)).map_or(0, |found| found.len() as u64);
-            (core.head.manifest.id.0, core.unsaved_changes(), conflicts)
+            let unpublished = !core.is_published();
+            (core.head.manifest.id.0, unpublished, core.unsaved_changes(), conflicts)
         };
         let stored_bytes = shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes);
         let open_handles = shared.handles.count();
@@ -115,7 +115,7 @@ impl Mount {
             last_save: report.last_save,
             last_publish: report.last_publish,
             head,
-            unpublished: report.unpublished || unsaved,
+            unpublished,
             policy: shared.options.policy,
             conflicts,
             stored_bytes,

@@ -171,6 +171,18 @@ fn changes_made_while_others_merge_are_kept() {
 }
 
 #[test]
+fn what_was_changed_is_known_to_be_in_no_version_until_it_is_published() {
+    let (a, _b) = two();
+    let unpublished = || a.mount().status().unpublished;
+    a.mount().publish().unwrap();
+    assert!(!unpublished());
+    a.write("f", "1");
+    assert!(unpublished());
+    a.mount().publish().unwrap();
+    assert!(!unpublished());
+}
+
+#[test]
 fn a_device_put_back_to_an_older_state_loses_nothing() {
     let (a, mut b) = two();
     b.write("one", "1");

@@ -139,6 +139,11 @@ impl LiveTree {
         self.live.nodes.len()
     }
 
+    /// Whether nothing has changed since the last version.
+    pub(crate) fn is_published(&self) -> bool {
+        self.frozen.is_none() && self.live.nodes.is_empty()
+    }
+
     /// Takes the changes so far out of the way of further ones; see [`LiveTree::settle`].
     ///
     /// # Panics

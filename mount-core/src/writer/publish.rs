@@ -208,13 +208,7 @@ fn carried_record(snapshot: &Snapshot) -> Option<(NodeId, FileRecord)> {
 
 impl Shared {
     pub(super) fn has_unpublished(&self) -> bool {
-        let is_tree_changed = self.core.read().tree.changed_count() > 0;
-        is_tree_changed || self.has_changed_contents()
-    }
-
-    /// Whether any content is not the one that the tree holds.
-    pub(crate) fn has_changed_contents(&self) -> bool {
-        self.core.read().files.values().any(|file| file.lock().is_changed())
+        !self.core.read().is_published()
     }
 
     /// The contents that the tree does not hold and that are not sealed as they are now.
