@@ -22,7 +22,7 @@ use cairnfs_store::BlobRef;
 use crossbeam_channel::Sender;
 
 use crate::{
-    BucketId, Error, Health, Observer, Options, Outdated, Result, Role, Time,
+    BucketId, Error, Health, Observer, Options, Outdated, Result, Role, Time, VersionId,
     charter::Charter,
     clock::{Clock, NEVER, Noted},
     file::Data,
@@ -93,6 +93,11 @@ impl Core {
     pub(crate) fn unsaved_changes(&self) -> u64 {
         let contents = self.files.values().filter(|file| file.lock().is_unsaved()).count();
         (self.unsaved.len() + contents + self.in_flight) as u64
+    }
+
+    /// The version we stand on; `None` before the first one of a device that has joined.
+    pub(crate) fn version(&self) -> Option<VersionId> {
+        (!self.head.vv.is_empty()).then_some(self.head.manifest.id.0)
     }
 
     /// Whether all that was changed is in the version we stand on.

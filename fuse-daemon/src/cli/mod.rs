@@ -134,7 +134,7 @@ pub(crate) enum Verb {
                             code 9)."
     )]
     Rejoin(RejoinArgs),
-    /// Show which devices are connected
+    /// Show which devices are connected, and what each of them has
     #[command(after_help = "Example:\n  cairnfs peers")]
     Peers(JsonArgs),
     /// Wait until everything published here and on the devices that can be reached has met

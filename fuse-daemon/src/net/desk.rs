@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use cairnfs_mount_core::{Error, FetchProgress, VersionId};
@@ -15,6 +15,7 @@ use crossbeam_channel::Sender;
 
 use super::{
     message::{Answer, Say, Unseen, Whereabouts},
+    said::{Said, Standing},
     session::Session,
     tls::PeerKey,
 };
@@ -30,6 +31,9 @@ pub(super) struct Desk {
     pub(super) gives_only: bool,
     pub(super) head_changed: bool,
     pub(super) sides: BTreeMap<PeerKey, Side>,
+    /// What those have said last with whom the bucket is not shared now, and when they were last
+    /// heard.
+    pub(super) remembered: BTreeMap<PeerKey, (Said, SystemTime)>,
     /// The connection whose answers are waited for.
     pub(super) receiving: Option<Arc<Session>>,
     pub(super) answers: VecDeque<Delivered>,
@@ -53,33 +57,12 @@ pub(super) struct Side {
     pub(super) session: Arc<Session>,
     /// What this side calls the bucket on that connection.
     pub(super) number: u32,
-    /// The version it stands on, as it says.
-    pub(super) head: Option<VersionId>,
-    /// How that compares with what is here.
-    pub(super) standing: Standing,
-    /// The newest version of ours of which it has everything.
-    pub(super) seen: Option<VersionId>,
-    /// A version of ours that it does not take, and why.
-    pub(super) unseen: Option<(VersionId, Unseen)>,
+    /// What it has said of what it has, and what is here of that.
+    pub(super) said: Said,
     /// The version that was announced to it last.
     pub(super) told: Option<VersionId>,
     /// Whether it was told where the others are, and they where it is.
     pub(super) introduced: bool,
-}
-
-/// A peer's version, seen from here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Standing {
-    /// To be looked at, or being fetched.
-    Open,
-    /// Everything in it is here.
-    Covered,
-    /// It cannot be merged here, only elsewhere: what comes of that is waited for.
-    Apart,
-    /// It is not believed.
-    Rejected,
-    /// It cannot be had: the peer does not give it, or nothing can be stored here.
-    Refused,
 }
 
 /// An answer that came.
@@ -157,17 +140,6 @@ impl Side {
             self.session.say(Say::Where { bucket: self.number, others });
         }
     }
-
-    /// Why the peer does not take the version that this device stands on, if it has said so.
-    pub(super) fn refuses(&self, head: Option<VersionId>) -> Option<Unseen> {
-        let (version, why) = self.unseen?;
-        (Some(version) == head).then_some(why)
-    }
-
-    /// Whether each has what the other one published.
-    pub(super) fn has_met(&self, head: Option<VersionId>) -> bool {
-        self.standing == Standing::Covered && (head.is_none() || self.seen == head)
-    }
 }
 
 impl Desk {
@@ -230,7 +202,7 @@ impl Desk {
             .collect();
         ready.sort_by_key(|(key, _)| (Some(**key) <= self.looked_at, **key));
         let (_, side) = ready.first()?;
-        Some(((*side).clone(), side.head?))
+        Some(((*side).clone(), side.said.head?))
     }
 
     /// When something is to be tried again that failed here.
@@ -245,8 +217,8 @@ impl Desk {
     fn open(&self) -> impl Iterator<Item = (&PeerKey, &Side)> {
         let fetches = !self.gives_only;
         let is_open =
-            move |side: &Side| fetches && side.standing == Standing::Open && side.head.is_some();
-        self.sides.iter().filter(move |(_, side)| is_open(side))
+            move |said: &Said| fetches && said.standing == Standing::Open && said.head.is_some();
+        self.sides.iter().filter(move |(_, side)| is_open(&side.said))
     }
 }
 

@@ -70,12 +70,12 @@ impl Net {
             let sides = offered.sides();
             let linked: Vec<_> = sides.iter().map(|side| side.session.key).collect();
             let head = offered.with(|replica| replica.head()).flatten();
-            let has_newest = head.is_none() || sides.iter().any(|side| side.seen == head);
+            let has_newest = head.is_none() || sides.iter().any(|side| side.said.seen == head);
             if !search.goes_on(self, &linked) {
                 if sides.is_empty() {
                     return Err(self.nobody());
                 }
-                let all_refuse = sides.iter().all(|side| side.refuses(head).is_some());
+                let all_refuse = sides.iter().all(|side| side.said.refuses(head).is_some());
                 if has_newest || all_refuse || moved.0.elapsed() > ANSWER_WAIT {
                     return Ok(has_newest);
                 }

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use cairnfs_mount_core::{
@@ -237,6 +237,14 @@ impl Replica for FakeBucket {
 
     fn head(&self) -> Option<VersionId> {
         self.state.lock().head
+    }
+
+    fn published(&self) -> (Option<VersionId>, bool) {
+        (self.head(), true)
+    }
+
+    fn time_of(&self, _id: &VersionId) -> Result<Option<SystemTime>> {
+        Ok(None)
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {

@@ -11,9 +11,10 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{
     Net,
-    desk::{Mended, Side, Standing},
+    desk::{Mended, Side},
     joining::{interrupted, not_served, not_shared},
-    report::{PeerReport, SyncOutcome, SyncProgress, Transfer},
+    report::{PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
+    said::Standing,
     sharing::Offered,
     tls::PeerKey,
 };
@@ -58,15 +59,14 @@ impl Net {
             .into_iter()
             .map(|offered| {
                 let removed_by = self.addresses.removed_by(offered.id);
-                (offered.name.clone(), offered.others(), offered.transfer(), removed_by)
+                (offered.name.clone(), steps(&offered), offered.transfer(), removed_by)
             })
             .collect();
         let roster = self.roster.lock();
         let now = Instant::now();
         let peers = roster.contacts.iter().map(|(key, contact)| {
             let session = roster.sessions.get(key);
-            let buckets =
-                shared.iter().filter(|(_, others, ..)| others.iter().any(|it| it.0 == *key));
+            let buckets = shared.iter().filter_map(|(_, steps, ..)| steps.get(key));
             let removed = shared.iter().filter(|(.., removed_by)| removed_by.contains(key));
             let transfer = shared.iter().find_map(|(name, _, transfer, _)| {
                 let (_, progress) = transfer.filter(|(from, _)| from == key)?;
@@ -78,7 +78,7 @@ impl Net {
                 address: session.map(|session| session.address).or(contact.last_address),
                 connected: session.map(|session| session.since),
                 dialled: session.is_some_and(|session| session.dialled),
-                buckets: buckets.map(|(name, ..)| name.clone()).collect(),
+                buckets: buckets.cloned().collect(),
                 removed_from: removed.map(|(name, ..)| name.clone()).collect(),
                 transfer,
                 sent_bytes: session.map_or(0, |session| session.sent_bytes()),
@@ -252,7 +252,7 @@ impl Meeting {
         Self {
             bucket: offered.name.clone(),
             head,
-            behind: sides.iter().filter(|side| !side.has_met(head)).cloned().collect(),
+            behind: sides.iter().filter(|side| !side.said.has_met(head)).cloned().collect(),
             sides,
             transfer: offered
                 .transfer()
@@ -277,12 +277,13 @@ impl Meeting {
             return Some(Failure::bucket(&self.bucket, trouble));
         }
         let peer = hex(&side.session.key[..4]);
-        if side.standing == Standing::Open && side.head.is_some() {
+        let said = &side.said;
+        if said.standing == Standing::Open && said.head.is_some() {
             // What comes of it may be a version that the peer takes.
             return None;
         }
-        if matches!(side.standing, Standing::Open | Standing::Covered | Standing::Apart) {
-            let why = side.refuses(self.head)?;
+        if matches!(said.standing, Standing::Open | Standing::Covered | Standing::Apart) {
+            let why = said.refuses(self.head)?;
             let message = format!("bucket '{}', device {peer}: {why}", self.bucket);
             return Some(Failure::new(Code::Failed, message));
         }
@@ -292,6 +293,34 @@ impl Meeting {
         let message = format!("bucket '{}', device {peer}: {why}", self.bucket);
         Some(Failure::new(Code::Failed, message))
     }
+}
+
+/// How far each other device that has the bucket has met this one there.
+fn steps(offered: &Offered) -> BTreeMap<PeerKey, Step> {
+    let others = offered.others().into_iter();
+    let said = others.map(|(key, _)| (key, offered.last_said(&key))).collect::<Vec<_>>();
+    // After what they have said: nobody can have said anything of a newer one.
+    let published = offered.with(|replica| replica.published());
+    let Some((head, is_published)) = published else { return BTreeMap::new() };
+    let steps = said.into_iter().map(|(key, (known, said))| {
+        let all_there = said.all_there(head);
+        let up_to = said.seen.filter(|_| all_there == Some(false)).map(|version| {
+            // A version that was given up has no time any more.
+            let time = offered.with(|replica| replica.time_of(&version).ok().flatten());
+            (version, time.flatten())
+        });
+        let step = Step {
+            bucket: offered.name.clone(),
+            known,
+            all_there,
+            up_to,
+            why: said.refuses(head).map(|why| why.to_string()),
+            all_here: said.all_here(head),
+            unpublished: !is_published,
+        };
+        (key, step)
+    });
+    steps.collect()
 }
 
 /// A try to reach everybody who is away.

@@ -11,7 +11,7 @@
 //! | `tls`, `link`, `frame`, `message` | what goes over a socket |
 //! | `opening`, `listen`, `dial`, `discover` | from a socket or an address to a connection |
 //! | `session`, `outbox`, `answering` | one connection |
-//! | `sharing`, `syncing`, `fetching`, `introducing`, `replica` | one bucket |
+//! | `sharing`, `desk`, `said`, `syncing`, `fetching`, `introducing`, `replica` | one bucket |
 //! | `roster`, `addresses` | who there is, and where |
 //! | `ticket`, `invites`, `joining` | letting a device in, and being let in |
 //! | `removal` | telling a device that it was removed, and hearing that |
@@ -51,6 +51,7 @@ mod removal;
 mod replica;
 mod report;
 mod roster;
+mod said;
 mod session;
 mod sharing;
 mod syncing;
@@ -87,7 +88,7 @@ pub(crate) use self::{
     desk::Mended,
     joining::Joining,
     removal::said as said_removed,
-    report::{Invite, JoinProgress, PeerReport, SyncOutcome, SyncProgress, Transfer},
+    report::{Invite, JoinProgress, Known, PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
 };
 use crate::{
     exit::{Code, Failure, Result},

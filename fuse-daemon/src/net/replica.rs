@@ -3,6 +3,7 @@
 use std::{
     fmt::Debug,
     sync::{Arc, atomic::AtomicBool},
+    time::SystemTime,
 };
 
 use cairnfs_mount_core::{
@@ -18,6 +19,8 @@ pub(super) trait Replica: Send + Sync + Debug {
     fn bucket_id(&self) -> BucketId;
     fn recognise(&self, challenge: &[u8]) -> [u8; 32];
     fn head(&self) -> Option<VersionId>;
+    fn published(&self) -> (Option<VersionId>, bool);
+    fn time_of(&self, id: &VersionId) -> Result<Option<SystemTime>>;
     fn observe(&self, observer: Arc<dyn Observer>);
     fn peers_wait(&self, waiting: bool);
     fn covers(&self, id: &VersionId) -> Result<bool>;
@@ -61,6 +64,14 @@ impl Replica for Mount {
 
     fn head(&self) -> Option<VersionId> {
         self.head()
+    }
+
+    fn published(&self) -> (Option<VersionId>, bool) {
+        self.published()
+    }
+
+    fn time_of(&self, id: &VersionId) -> Result<Option<SystemTime>> {
+        self.time_of(id)
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {

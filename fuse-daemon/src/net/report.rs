@@ -67,6 +67,50 @@ pub(crate) struct SyncOutcome {
     pub(crate) unreached: Vec<String>,
 }
 
+/// How far a device and this one have met in one bucket, as far as is known here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// The bucket.
+    pub(crate) bucket: BucketName,
+    /// When what follows is or was known.
+    pub(crate) known: Known,
+    /// Whether it has all that was published here; none if it has not said.
+    pub(crate) all_there: Option<bool>,
+    /// The version of here up to which it has everything, if it lacks something newer, and when that
+    /// one was published.
+    pub(crate) up_to: Option<([u8; 32], Option<SystemTime>)>,
+    /// Why it does not take what is newer, if it says so.
+    pub(crate) why: Option<String>,
+    /// Whether all that it published is here; none if it has not said what that is.
+    pub(crate) all_here: Option<bool>,
+    /// Whether something was changed here that no version holds yet: no other device has it.
+    pub(crate) unpublished: bool,
+}
+
+/// When something is known of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Known {
+    /// Now: the bucket is shared with it on a connection.
+    Now,
+    /// When it was last heard of this bucket.
+    Then(SystemTime),
+    /// It has not been heard of this bucket since that was opened here.
+    Never,
+}
+
+impl Step {
+    /// Whether each has what the other one published.
+    pub(crate) fn has_met(&self) -> bool {
+        let is_all = self.all_there == Some(true) && self.all_here == Some(true);
+        self.known == Known::Now && is_all
+    }
+
+    /// As [`Step::has_met`], and everything that was changed here is published.
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.has_met() && !self.unpublished
+    }
+}
+
 /// A device that shares a bucket with this one, or tries to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct PeerReport {
@@ -80,8 +124,8 @@ pub(crate) struct PeerReport {
     pub(crate) connected: Option<SystemTime>,
     /// Whether this device made the connection.
     pub(crate) dialled: bool,
-    /// Buckets served here that it has too.
-    pub(crate) buckets: Vec<BucketName>,
+    /// Buckets served here that it has too, and how far it has met this device in each.
+    pub(crate) buckets: Vec<Step>,
     /// Those of them from which this device was removed, as it says.
     pub(crate) removed_from: Vec<BucketName>,
     /// What is being fetched from it.
@@ -96,4 +140,11 @@ pub(crate) struct PeerReport {
     pub(crate) last_seen: Option<SystemTime>,
     /// In how long it is tried again, if that is planned.
     pub(crate) next_try: Option<Duration>,
+}
+
+impl PeerReport {
+    /// How far it has met this device in `bucket`, if it has that.
+    pub(crate) fn step(&self, bucket: &BucketName) -> Option<&Step> {
+        self.buckets.iter().find(|step| step.bucket == *bucket)
+    }
 }

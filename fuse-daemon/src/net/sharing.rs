@@ -20,9 +20,11 @@ use cairnfs_mount_core::{BucketId, Error, FetchProgress, Observer, VersionId};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{
-    desk::{Delivered, Desk, Inquiry, Job, Mended, NoAnswer, Side, Standing},
+    desk::{Delivered, Desk, Inquiry, Job, Mended, NoAnswer, Side},
     message::{Answer, Unseen},
     replica::Replica,
+    report::Known,
+    said::{Said, Standing},
     session::Session,
     tls::PeerKey,
 };
@@ -163,10 +165,7 @@ impl Offered {
         let side = Side {
             session: Arc::clone(session),
             number,
-            head: None,
-            standing: Standing::Open,
-            seen: None,
-            unseen: None,
+            said: Said::default(),
             told: None,
             introduced: false,
         };
@@ -182,12 +181,18 @@ impl Offered {
 
     /// The bucket is no longer shared on this connection.
     pub(super) fn unlink(&self, session: &Session) {
-        let mut desk = self.desk.lock();
-        if desk.side(session).is_some() {
-            desk.sides.remove(&session.key);
+        let mut guard = self.desk.lock();
+        let desk = &mut *guard;
+        if desk.side(session).is_some()
+            && let Some(side) = desk.sides.remove(&session.key)
+        {
             desk.troubles.remove(&session.key);
+            // What was known before is not refuted by a connection on which nothing was said.
+            if side.said.is_something() {
+                desk.remembered.insert(session.key, (side.said, session.last_heard()));
+            }
         }
-        drop(desk);
+        drop(guard);
         self.bell.notify_all();
         self.room.notify_all();
     }
@@ -198,8 +203,8 @@ impl Offered {
         let rejected = desk.rejected.get(&session.key).is_some_and(|list| list.contains(&version));
         let mut side = desk.side(session);
         if let Some(side) = &mut side {
-            side.head = Some(version);
-            side.standing = if rejected { Standing::Rejected } else { Standing::Open };
+            side.said.head = Some(version);
+            side.said.standing = if rejected { Standing::Rejected } else { Standing::Open };
         }
         let side = side.filter(|_| rejected).cloned();
         drop(desk);
@@ -213,8 +218,8 @@ impl Offered {
     /// A peer has everything that is in this version.
     pub(super) fn seen(&self, session: &Session, version: VersionId) {
         if let Some(side) = self.desk.lock().side(session) {
-            side.seen = Some(version);
-            side.unseen = None;
+            side.said.seen = Some(version);
+            side.said.unseen = None;
         }
         self.bell.notify_all();
     }
@@ -222,7 +227,7 @@ impl Offered {
     /// A peer does not take this version.
     pub(super) fn unseen(&self, session: &Session, version: VersionId, why: Unseen) {
         if let Some(side) = self.desk.lock().side(session) {
-            side.unseen = Some((version, why));
+            side.said.unseen = Some((version, why));
         }
     }
 
@@ -310,9 +315,9 @@ impl Offered {
             desk.reject(side.session.key, version);
         }
         if let Some(it) = desk.side(&side.session)
-            && it.head == Some(version)
+            && it.said.head == Some(version)
         {
-            it.standing = standing;
+            it.said.standing = standing;
         }
     }
 
@@ -326,16 +331,16 @@ impl Offered {
     pub(super) fn retry_now(&self) {
         let mut desk = self.desk.lock();
         desk.troubles.clear();
-        for side in desk.sides.values_mut().filter(|side| side.standing == Standing::Refused) {
-            side.standing = Standing::Open;
-        }
         for side in desk.sides.values_mut() {
-            match side.unseen {
+            if side.said.standing == Standing::Refused {
+                side.said.standing = Standing::Open;
+            }
+            match side.said.unseen {
                 Some((_, Unseen::NotGiven)) => {
                     // It may be all here by now: announced again, it is looked at again.
-                    (side.unseen, side.told) = (None, None);
+                    (side.said.unseen, side.told) = (None, None);
                 }
-                Some((_, why)) if why.passes() => side.unseen = None,
+                Some((_, why)) if why.passes() => side.said.unseen = None,
                 _ => (),
             }
         }
@@ -383,6 +388,16 @@ impl Offered {
     /// What is known of the peers now.
     pub(super) fn sides(&self) -> Vec<Side> {
         self.desk.lock().sides.values().cloned().collect()
+    }
+
+    /// What a device has said last of the bucket, and when.
+    pub(super) fn last_said(&self, peer: &PeerKey) -> (Known, Said) {
+        let desk = self.desk.lock();
+        match (desk.sides.get(peer), desk.remembered.get(peer)) {
+            (Some(side), _) => (Known::Now, side.said.clone()),
+            (None, Some((said, at))) => (Known::Then(*at), said.clone()),
+            (None, None) => (Known::Never, Said::default()),
+        }
     }
 
     pub(super) fn transfer(&self) -> Option<(PeerKey, FetchProgress)> {

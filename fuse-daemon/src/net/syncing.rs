@@ -7,10 +7,11 @@ use cairnfs_mount_core::{Error, MergeStep, VersionId};
 
 use super::{
     Net,
-    desk::{Job, Mended, Side, Standing},
+    desk::{Job, Mended, Side},
     fetching::{self, Unfetched},
     introducing,
     message::Unseen,
+    said::Standing,
     session::Ended,
     sharing::Offered,
 };

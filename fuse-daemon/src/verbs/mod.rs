@@ -8,6 +8,7 @@ mod daemon;
 mod demo;
 mod doctor;
 mod id;
+mod in_step;
 mod invite;
 mod join;
 mod list;

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::Context;
+use super::{
+    Context,
+    in_step::{self, Met},
+};
 use crate::{
     cli::JsonArgs,
     control::{Answer, Client, Limit, PeersReport, Request},
@@ -32,6 +35,8 @@ struct Peer {
     address: Option<String>,
     last_seen: Option<String>,
     buckets: Vec<String>,
+    /// How far it has met this device in each of them.
+    met: Vec<Met>,
     /// Those of them from which this device was removed.
     removed_from: Vec<String>,
     fetching: Option<Fetching>,
@@ -110,9 +115,8 @@ fn print(peer: &PeerReport) {
         (None, None) => "not connected yet".to_owned(),
     };
     ui::result(format_args!("{} ({}): {state}", called(peer), hex(&peer.key[..4])));
-    if !peer.buckets.is_empty() {
-        let names: Vec<_> = peer.buckets.iter().map(ToString::to_string).collect();
-        row("buckets", names.join(", "));
+    for step in &peer.buckets {
+        row(step.bucket.as_str(), in_step::of_device(peer, step));
     }
     for bucket in &peer.removed_from {
         row("removed", said_removed(bucket));
@@ -141,7 +145,8 @@ fn document(report: &PeersReport) -> Peers {
         dialled: peer.dialled,
         address: peer.address.map(|address| address.to_string()),
         last_seen: peer.last_seen.map(when::rfc3339),
-        buckets: peer.buckets.iter().map(ToString::to_string).collect(),
+        buckets: peer.buckets.iter().map(|step| step.bucket.to_string()).collect(),
+        met: peer.buckets.iter().map(Met::new).collect(),
         removed_from: peer.removed_from.iter().map(ToString::to_string).collect(),
         fetching: peer.transfer.as_ref().map(|transfer| Fetching {
             bucket: transfer.bucket.to_string(),

@@ -6,7 +6,7 @@ use cairnfs_mount_core::Role;
 use serde::Serialize;
 
 use super::{
-    Context,
+    Context, in_step,
     members::word,
     peers::{called, removal},
     views::{self, View},
@@ -16,7 +16,7 @@ use crate::{
     control::{MountReport, StatusReport, StoredReport, Trouble},
     exit::{Code, Failure, Result},
     home::BucketName,
-    net::PeerReport,
+    net::{PeerReport, Step},
     place::{self, Listed},
     ui,
     values::{Size, Span, hex},
@@ -63,6 +63,10 @@ struct Bucket {
     members: Option<u32>,
     /// Names of devices that are connected.
     peers_connected: Vec<String>,
+    /// Names of devices that are connected and in step with this one.
+    in_step_with: Vec<String>,
+    /// Whether these are all that have it; null if no other device does.
+    in_step: Option<bool>,
     last_contact: Option<String>,
     /// Whether this device was removed from it, as far as it was told.
     removed: bool,
@@ -115,7 +119,7 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
         // Of a version nothing can be lost.
         let is_lost = |dead: &Listed| dead.bucket == name.as_str() && dead.version.is_none();
         let dead = place::dead_mounts(|dead| mount.is_none() && is_lost(dead));
-        let peers = peers.iter().filter(|peer| peer.buckets.contains(&name)).cloned().collect();
+        let peers = peers.iter().filter(|peer| peer.step(&name).is_some()).cloned().collect();
         let stored = stored.iter().find(|stored| stored.bucket == name).cloned();
         let views = views::of(&name, &views);
         all.push(Found { name, dead: dead.into_iter().next(), mount, stored, views, peers });
@@ -200,7 +204,7 @@ fn print_mount(context: &Context, mount: &MountReport, peers: &[PeerReport]) {
     let more = if mount.unpublished { "; later changes are saved, not published yet" } else { "" };
     row("last publish", format!("{}, version {head}{more}", when::ago(mount.last_publish)));
     row("policy", format!("{}{}", mount.policy, read_only(mount)));
-    row("peers", who_is_there(mount, peers));
+    row("peers", who_has_it(&mount.bucket, Some(mount.members), peers));
     if let Some(removal) = removal(&mount.bucket, peers) {
         row("removed", format!("{removal}: what is changed here stays here"));
     }
@@ -224,9 +228,7 @@ fn print_stored(stored: &StoredReport, peers: &[PeerReport]) {
         |head| format!("{}, {}", hex(&head[..8]), when::ago(stored.last_publish)),
     );
     row("version", version);
-    let connected = peers.iter().filter(|peer| peer.connected.is_some()).map(called);
-    let connected: Vec<_> = connected.collect();
-    row("peers", if connected.is_empty() { "none connected".into() } else { connected.join(", ") });
+    row("peers", who_has_it(&stored.bucket, None, peers));
     if let Some(removal) = removal(&stored.bucket, peers) {
         row("removed", removal);
     }
@@ -244,17 +246,12 @@ fn read_only(mount: &MountReport) -> &'static str {
     }
 }
 
-/// `2 connected (laptop, nas)`, or since when there is nobody.
-fn who_is_there(mount: &MountReport, peers: &[PeerReport]) -> String {
-    let connected: Vec<_> =
-        peers.iter().filter(|peer| peer.connected.is_some()).map(called).collect();
-    if !connected.is_empty() {
-        return format!("{} connected ({})", connected.len(), connected.join(", "));
-    }
-    match (mount.members, last_contact(peers)) {
-        (0 | 1, _) => "none: no other device has this bucket".to_owned(),
-        (_, None) => "none connected".to_owned(),
-        (_, last) => format!("none connected, last contact {}", when::ago(last)),
+/// `in step with 2 devices: laptop, nas`, and what others lack.
+fn who_has_it(bucket: &BucketName, members: Option<u32>, peers: &[PeerReport]) -> String {
+    match members {
+        _ if !peers.is_empty() => in_step::of_bucket(bucket, peers),
+        Some(0 | 1) => "none: no other device has this bucket".to_owned(),
+        _ => "none connected".to_owned(),
     }
 }
 
@@ -306,6 +303,8 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         role: mount.and_then(|it| it.role).map(word),
         members: mount.map(|it| it.members),
         peers_connected: one.peers.iter().filter(|it| it.connected.is_some()).map(called).collect(),
+        in_step_with: in_step_with(one).into_iter().map(called).collect(),
+        in_step: (!one.peers.is_empty()).then(|| in_step_with(one).len() == one.peers.len()),
         last_contact: last_contact(&one.peers).map(when::rfc3339),
         removed: removal(&one.name, &one.peers).is_some(),
         stored_bytes: context.stored_bytes(&one.name),
@@ -316,6 +315,11 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         open_handles: mount.map(|it| it.open_handles),
         views: one.views.clone(),
     }
+}
+
+fn in_step_with(one: &Found) -> Vec<&PeerReport> {
+    let is_in_step = |peer: &&PeerReport| peer.step(&one.name).is_some_and(Step::is_in_step);
+    one.peers.iter().filter(is_in_step).collect()
 }
 
 /// Free bytes of the disk that the bucket lies on.

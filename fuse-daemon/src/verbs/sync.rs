@@ -31,8 +31,8 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<()> {
         return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
     };
     let met = match outcome.peers {
-        1 => "in sync with 1 device".to_owned(),
-        many => format!("in sync with {many} devices"),
+        1 => "in step with 1 device".to_owned(),
+        many => format!("in step with {many} devices"),
     };
     ui::note(if outcome.unreached.is_empty() {
         met

@@ -1,6 +1,6 @@
 //! Calls of those who sync: versions to give, versions to fetch, merging, members, settings and keys.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use cairnfs_merge::VersionVector;
 use cairnfs_store::{BlobId, SealedBlob, Secret};
@@ -35,8 +35,25 @@ impl Mount {
     /// merged its first version: there is nothing to announce.
     #[must_use]
     pub fn head(&self) -> Option<VersionId> {
+        self.shared().core.read().version()
+    }
+
+    /// As [`Mount::head`], and whether all that was changed here until now is in it: both at one
+    /// moment.
+    #[must_use]
+    pub fn published(&self) -> (Option<VersionId>, bool) {
         let core = self.shared().core.read();
-        (!core.head.vv.is_empty()).then_some(core.head.manifest.id.0)
+        (core.version(), core.is_published())
+    }
+
+    /// When a version was published, by the clock of the device that did; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// Damage, [`Error::Io`].
+    pub fn time_of(&self, id: &VersionId) -> Result<Option<SystemTime>> {
+        let manifest = self.shared().vault.manifest(&BlobId(*id))?;
+        Ok(manifest.map(|manifest| manifest.time.into()))
     }
 
     /// Tells `observer` what happens from now on.

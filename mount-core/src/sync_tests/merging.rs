@@ -173,13 +173,15 @@ fn changes_made_while_others_merge_are_kept() {
 #[test]
 fn what_was_changed_is_known_to_be_in_no_version_until_it_is_published() {
     let (a, _b) = two();
-    let unpublished = || a.mount().status().unpublished;
+    let is_published = || a.mount().published().1;
     a.mount().publish().unwrap();
-    assert!(!unpublished());
+    assert!(is_published() && !a.mount().status().unpublished);
     a.write("f", "1");
-    assert!(unpublished());
-    a.mount().publish().unwrap();
-    assert!(!unpublished());
+    assert!(!is_published() && a.mount().status().unpublished);
+    let head = a.mount().publish().unwrap();
+    assert_eq!(a.mount().published(), (Some(head), true));
+    assert!(a.mount().time_of(&head).unwrap().is_some());
+    assert_eq!(a.mount().time_of(&[7; 32]).unwrap(), None);
 }
 
 #[test]

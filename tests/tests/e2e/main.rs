@@ -18,6 +18,7 @@ mod files;
 mod full_disk;
 mod harness;
 mod holes;
+mod in_step;
 mod kill;
 mod links;
 mod load;

@@ -402,7 +402,7 @@ fn sync_names_those_that_were_not_reached() {
     cairnfs_tests::run(&mut join, ARRIVE).ok();
     kitchen.cairnfs(&["stop"]).ok();
     let outcome = pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "30s"]).ok();
-    assert_eq!(outcome.stderr, "in sync with 1 device; not reached: kitchen\n");
+    assert_eq!(outcome.stderr, "in step with 1 device; not reached: kitchen\n");
 }
 
 #[test]

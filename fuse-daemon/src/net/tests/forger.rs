@@ -1,7 +1,7 @@
 //! A member that has the bucket's secrets and its own key, keeps to the protocol, and lies in what it
 //! publishes: FORMAT.md says how, and no program of ours writes it.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, time::SystemTime};
 
 use cairnfs_merge::{DeviceId, OpId, VersionVector};
 use cairnfs_mount_core::{BucketId, Member, Mount, Observer, Result, Time, VersionId};
@@ -148,6 +148,14 @@ impl Replica for Forger {
 
     fn head(&self) -> Option<VersionId> {
         Some(self.head)
+    }
+
+    fn published(&self) -> (Option<VersionId>, bool) {
+        (self.head(), true)
+    }
+
+    fn time_of(&self, id: &VersionId) -> Result<Option<SystemTime>> {
+        self.mount.time_of(id)
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {

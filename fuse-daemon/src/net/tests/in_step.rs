@@ -1,6 +1,59 @@
 //! What is known of how far devices have met.
 
 use super::{mounts::Device, *};
+use crate::net::{Known, Step};
+
+/// What `of` knows of `other`.
+#[track_caller]
+fn step(of: &Device, other: &Device) -> Step {
+    let peers = of.peer.net.peers();
+    let report = peers.iter().find(|report| report.key == other.peer.key()).unwrap();
+    report.step(&name()).unwrap().clone()
+}
+
+#[test]
+fn what_a_device_had_is_remembered_while_it_is_away() {
+    let one = Device::owner();
+    let other = Device::invited_by(&one, Role::Writer);
+    one.write("first", b"1");
+    for (it, its_peer) in [(&one, &other), (&other, &one)] {
+        eventually("they are in step", || step(it, its_peer).is_in_step());
+    }
+    let head = one.mount.head().unwrap();
+    other.peer.net.withdraw(&name());
+    eventually("it is away", || matches!(step(&one, &other).known, Known::Then(_)));
+    let away = step(&one, &other);
+    assert_eq!((away.all_there, away.all_here), (Some(true), Some(true)));
+    assert!(!away.has_met());
+
+    one.write("second", b"2");
+    other.write("third", b"3");
+    eventually("something is new here", || step(&one, &other).all_there == Some(false));
+    let (version, time) = step(&one, &other).up_to.unwrap();
+    assert!(version == head && time.is_some());
+
+    other.peer.net.serve(&name(), &other.mount);
+    for (it, its_peer) in [(&one, &other), (&other, &one)] {
+        eventually("they are in step again", || step(it, its_peer).is_in_step());
+    }
+    assert_eq!(step(&one, &other).up_to, None);
+}
+
+#[test]
+fn a_device_that_takes_nothing_is_not_in_step_and_says_why() {
+    let (peers, buckets) = members(2);
+    peers[0].knows(&peers[1]);
+    let step = || peers[0].net.peers()[0].step(&name()).cloned().unwrap();
+    eventually("they are in step", || step().is_in_step());
+    let head = buckets[0].head().unwrap();
+    buckets[1].set_fails(Some(CoreError::NoSpace));
+    buckets[0].add(b"no room for this");
+    eventually("it says so", || step().why.is_some());
+    let refused = step();
+    assert!(refused.why.unwrap().contains("no space left"));
+    assert_eq!((refused.all_there, refused.up_to), (Some(false), Some((head, None))));
+    assert_eq!((refused.known, refused.all_here), (Known::Now, Some(true)));
+}
 
 #[test]
 fn who_may_not_merge_what_it_was_sent_does_not_say_that_it_has_it() {
@@ -17,11 +70,13 @@ fn who_may_not_merge_what_it_was_sent_does_not_say_that_it_has_it() {
     owner.peer.net.withdraw(&name());
     writer.peer.net.serve(&name(), &writer.mount);
     writer.peer.knows(&reader.peer);
-    for device in [&writer, &reader] {
+    for (device, other) in [(&writer, &reader), (&reader, &writer)] {
         let says_so = |failure: crate::exit::Failure| failure.message.contains("read-only there");
         eventually("neither has the other's", || device.peer.sync().is_err_and(says_so));
         let found = device.peer.net.elsewhere(&name(), Vec::new(), &mut |_| true).unwrap();
         assert!(!found.newest);
+        let step = step(device, other);
+        assert_eq!((step.all_there, step.all_here), (Some(false), Some(false)));
     }
     // Who may write merges the two.
     owner.peer.net.serve(&name(), &owner.mount);
