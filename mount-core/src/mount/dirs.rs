@@ -1,13 +1,14 @@
 //! Directory listings.
 
-use cairnfs_merge::{Kind, Tree, View};
+use cairnfs_merge::{Kind, Name, NodeId, Tree, View, hanging};
 
 use super::{Mount, Target};
 use crate::{
-    DirEntry, Done, Error, Fh, Ino, Result,
+    Attr, DirEntry, Done, Error, Fh, Ino, Result,
     handles::{DirHandle, Listing},
     inodes::Shown,
     places,
+    shared::Core,
 };
 
 /// Positions of `.` and `..`; the name at index `i` is at `i + NAMES_AT`.
@@ -78,11 +79,7 @@ impl Mount {
                 DirEntry { name: name.as_bytes().to_vec(), ino: Ino(0), kind, next, attr: None };
             let mut shown = Shown::node(id);
             if with_attrs || !core.tree.is_at_peace()? {
-                let dirs = places::group(&core.tree, &handle.shown.node)?;
-                let found = View::new(&core.tree).lookup(&dirs, &name).map(|found| {
-                    found.map(|found| (Self::shown(&found), self.attr_of_entry(&core, &found)))
-                });
-                match found {
+                match self.find_listed(&core, &handle.shown.node, &name, id) {
                     // It has gone since the page was read.
                     Ok(None) => continue,
                     Ok(Some((known, attr))) => {
@@ -104,6 +101,28 @@ impl Mount {
             }
         }
         Ok(())
+    }
+
+    /// What is called `name` in the directory `dir` now, which was `id` when the page was read; `None`
+    /// if nothing is.
+    fn find_listed(
+        &self,
+        core: &Core,
+        dir: &NodeId,
+        name: &Name,
+        id: NodeId,
+    ) -> Result<Option<(Shown, Result<Attr>)>> {
+        // In peace nobody else can have the name as long as it has.
+        if core.tree.is_at_peace()?
+            && let Some(node) = core.tree.node(&id)?
+            && hanging(&node, None).any(|(_, parent, at)| parent == *dir && at == name)
+        {
+            let shown = Shown::node(id);
+            return Ok(Some((shown, self.attr_of_node(core, shown, &node))));
+        }
+        let dirs = places::group(&core.tree, dir)?;
+        let found = View::new(&core.tree).lookup(&dirs, name)?;
+        Ok(found.map(|found| (Self::shown(&found), self.attr_of_entry(core, &found))))
     }
 
     fn parent_of(&self, handle: &DirHandle) -> Result<Option<Ino>> {
