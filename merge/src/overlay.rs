@@ -69,12 +69,12 @@ impl<B, T: Tree<B>> Tree<B> for Overlay<'_, B, T> {
     }
 
     fn named(&self, dir: &NodeId, name: &Name) -> Result<Vec<(NodeId, Kind)>, T::Error> {
-        let mut found: BTreeMap<NodeId, Kind> = self.base.named(dir, name)?.into_iter().collect();
         let low = (*dir, name.clone(), NodeId::Root);
-        for ((parent, other, id), kind) in self.index.children.range(low..) {
-            if (parent, other) != (dir, name) {
-                break;
-            }
+        let edits = self.index.children.range(low..);
+        let mut edits = edits.take_while(|((parent, other, _), _)| (parent, other) == (dir, name));
+        let Some(first) = edits.next() else { return self.base.named(dir, name) };
+        let mut found: BTreeMap<NodeId, Kind> = self.base.named(dir, name)?.into_iter().collect();
+        for ((.., id), kind) in std::iter::once(first).chain(edits) {
             match kind {
                 Some(kind) => drop(found.insert(*id, *kind)),
                 None => drop(found.remove(id)),

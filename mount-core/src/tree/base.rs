@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use cairnfs_merge::{Child, Displaced, Kind, Name, Node, NodeId, Tree};
 use cairnfs_store::{BlobRef, map::Root};
+use quick_cache::sync::Cache;
 
 use super::{Data, keys};
 use crate::{Error, Result, vault::Vault};
 
 /// Longest node kept as a value of the map, in bytes; a longer one is a blob of its own.
 const NODE_BYTES_MAX: usize = 3072;
+
+/// So many decoded nodes are kept: a call looks at the same few again and again.
+const RECENT_NODES: usize = 128;
 
 const IN_PLACE: u8 = 0;
 const BLOB: u8 = 1;
@@ -22,11 +26,13 @@ pub(crate) struct BaseTree {
     /// Whether any name is contested or any node displaced: in peace this saves a look-up in each
     /// directory.
     disturbed: bool,
+    recent: Arc<Cache<NodeId, Arc<Node<Data>>>>,
 }
 
 impl BaseTree {
     pub(crate) fn open(vault: Arc<Vault>, root: Root) -> Result<Self> {
-        let mut tree = Self { vault, root, disturbed: true };
+        let recent = Arc::new(Cache::new(RECENT_NODES));
+        let mut tree = Self { vault, root, disturbed: true, recent };
         let contested = keys::all_contested();
         tree.disturbed = tree
             .vault
@@ -97,10 +103,16 @@ impl Tree<Data> for BaseTree {
     type Error = Error;
 
     fn node(&self, id: &NodeId) -> Result<Option<Arc<Node<Data>>>> {
-        match self.vault.get(self.root, &keys::node(id))? {
-            Some(value) => self.decode(&value).map(Some),
-            None => Ok(None),
+        if let Some(node) = self.recent.get(id) {
+            return Ok(Some(node));
         }
+        let Some(value) = self.vault.get(self.root, &keys::node(id))? else { return Ok(None) };
+        let node = self.decode(&value)?;
+        // Long ones are kept by the vault, which knows how much they take.
+        if value.first() == Some(&IN_PLACE) {
+            self.recent.insert(*id, Arc::clone(&node));
+        }
+        Ok(Some(node))
     }
 
     fn named(&self, dir: &NodeId, name: &Name) -> Result<Vec<(NodeId, Kind)>> {
