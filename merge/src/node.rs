@@ -243,6 +243,15 @@ impl<B> Node<B> {
         attrs
     }
 
+    /// The value of `key` among [`Self::effective_attrs`], without a copy of them all.
+    #[must_use]
+    pub fn effective_attr(&self, key: &AttrKey) -> Option<&AttrValue> {
+        match self.attrs.get(key).and_then(Reg::last) {
+            Some((_, value)) => value.as_ref(),
+            None => self.carried()?.1.attrs.get(key),
+        }
+    }
+
     /// Whether a link was moved to different places by peers that did not know of each other.
     #[must_use]
     pub fn has_rival_places(&self) -> bool {

@@ -69,8 +69,7 @@ impl Mount {
         };
         self.change(|change| {
             let node = change.edit.tree().node(&shown.node)?;
-            let exists =
-                node.as_ref().is_some_and(|node| node.effective_attrs().get(key).is_some());
+            let exists = node.as_ref().is_some_and(|node| node.effective_attr(key).is_some());
             match mode {
                 SetXattr::Create if exists => return Err(Error::Exists),
                 SetXattr::Replace if !exists => return Err(Error::NoXattr),

@@ -7,6 +7,8 @@
 //! | `~times` | times that follow from use | the latest wins, in silence |
 //! | any name with a dot | an extended attribute | the latest wins, and is reported |
 
+use std::sync::LazyLock;
+
 use cairnfs_merge::{AttrKey, AttrValue, Edit, Node, NodeId, Reg, Tree};
 use serde::{Deserialize, Serialize};
 
@@ -40,50 +42,55 @@ pub(crate) struct Meta {
 impl Meta {
     /// What `node` shows; values of a foreign device that make no sense read as absent.
     pub(crate) fn of(node: &Node<Data>) -> Self {
-        let attrs = node.effective_attrs();
         let number = |key: &AttrKey| {
-            let bytes = attrs.get(key)?.as_bytes().try_into().ok()?;
+            let bytes = node.effective_attr(key)?.as_bytes().try_into().ok()?;
             Some(u32::from_le_bytes(bytes))
         };
-        let mut times = attrs
-            .get(&times_key())
+        let mut times = node
+            .effective_attr(&TIMES)
             .and_then(|value| postcard::from_bytes::<Times>(value.as_bytes()).ok())
             .unwrap_or_else(|| Times::born(Time::default()));
-        if let Some(set) = attrs.get(&mtime_key()) {
+        if let Some(set) = node.effective_attr(&MTIME) {
             times.mtime = postcard::from_bytes(set.as_bytes()).unwrap_or(times.mtime);
         }
         let default_mode = if node.kind == Kind::Dir { 0o755 } else { 0o644 };
         Self {
-            mode: number(&mode_key()).unwrap_or(default_mode) & 0o7777,
-            uid: number(&uid_key()).unwrap_or(0),
-            gid: number(&gid_key()).unwrap_or(0),
+            mode: number(&MODE).unwrap_or(default_mode) & 0o7777,
+            uid: number(&UID).unwrap_or(0),
+            gid: number(&GID).unwrap_or(0),
             times,
         }
     }
 }
+
+static MODE: LazyLock<AttrKey> = LazyLock::new(|| key(b"mode"));
+static UID: LazyLock<AttrKey> = LazyLock::new(|| key(b"uid"));
+static GID: LazyLock<AttrKey> = LazyLock::new(|| key(b"gid"));
+static MTIME: LazyLock<AttrKey> = LazyLock::new(|| key(b"mtime"));
+static TIMES: LazyLock<AttrKey> = LazyLock::new(|| key(b"~times"));
 
 fn key(name: &[u8]) -> AttrKey {
     AttrKey::new(name).expect("because the built-in keys are short and not empty")
 }
 
 pub(crate) fn mode_key() -> AttrKey {
-    key(b"mode")
+    MODE.clone()
 }
 
 pub(crate) fn uid_key() -> AttrKey {
-    key(b"uid")
+    UID.clone()
 }
 
 pub(crate) fn gid_key() -> AttrKey {
-    key(b"gid")
+    GID.clone()
 }
 
 pub(crate) fn mtime_key() -> AttrKey {
-    key(b"mtime")
+    MTIME.clone()
 }
 
 pub(crate) fn times_key() -> AttrKey {
-    key(b"~times")
+    TIMES.clone()
 }
 
 /// Whether a key is an extended attribute's name.
@@ -112,7 +119,7 @@ pub(crate) fn change_times<T: Tree<Data, Error = Error>>(
 ) -> Result<()> {
     let node = edit.tree().node(id)?;
     let (mut times, was_set) = match &node {
-        Some(node) => (Meta::of(node).times, node.effective_attrs().get(&mtime_key()).is_some()),
+        Some(node) => (Meta::of(node).times, node.effective_attr(&MTIME).is_some()),
         None => (Times::born(Time::default()), false),
     };
     let before = times.mtime;
