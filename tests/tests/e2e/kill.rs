@@ -46,7 +46,7 @@ fn kill_again_and_again(save: Save) {
     let mut rng = Rng::new(seed);
     let limit = Duration::from_secs(120 + kills * 5);
     let peer = Peer::within(limit, &["--save", &save.text()]);
-    let writers = load::writers(&peer, &mut rng, WRITERS);
+    let writers = load::writers(&peer, &mut rng, 0..WRITERS);
     let mut changes = 0;
     for round in 0..kills.div_ceil(3) {
         changes +=

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -116,12 +117,12 @@ impl Writer {
     }
 }
 
-/// Writers in `count` directories of `peer`, `w0` and so on, which are there from now on whatever
-/// happens. All note in one file beside the mount.
-pub(crate) fn writers(peer: &Peer, rng: &mut Rng, count: u64) -> Vec<Mutex<Writer>> {
+/// Writers with these numbers, in directories `w0` and so on of `peer`, which are there from now on
+/// whatever happens. All note in one file beside the mount.
+pub(crate) fn writers(peer: &Peer, rng: &mut Rng, numbers: Range<u64>) -> Vec<Mutex<Writer>> {
     let record = peer.scratch().join("acknowledged");
     let record = OpenOptions::new().append(true).create(true).open(record).unwrap();
-    let writers = (0..count)
+    let writers = numbers
         .map(|n| {
             let dir = peer.path(format!("w{n}"));
             Mutex::new(Writer::new(dir, rng.next_u64(), record.try_clone().unwrap()))

@@ -44,7 +44,7 @@ fn cut_again_and_again(save: Save) {
     let limit = Duration::from_secs(180 + cuts * 20);
     let home = Home::on_within(Image::ext4_with_power(DISK_MIB), limit);
     let peer = Peer::on(home, &["--save", &save.text()]);
-    let writers = load::writers(&peer, &mut rng, WRITERS);
+    let writers = load::writers(&peer, &mut rng, 0..WRITERS);
     let ending = AtomicBool::new(false);
     thread::scope(|scope| {
         // A cut that fails must not leave the writers writing.

@@ -1,8 +1,18 @@
-//! Many workers at once: a short sample of what `make stress` does for long.
+//! Many workers at once: a short sample of what `make stress` does for long, and the same on two
+//! devices that meanwhile merge what the other one writes.
+//!
+//! `CAIRNFS_TEST_BUSY_SECONDS` has the two devices write for longer.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
-use cairnfs_tests::{Peer, Save, need, run};
+use cairnfs_tests::{Pair, Peer, Rng, Save, data, need, run};
+
+use crate::load;
 
 const SECONDS: &str = "6";
 
@@ -67,4 +77,42 @@ fn blocks_written_by_many_workers_come_back_as_they_were() {
         .args(["--name=direct", "--rw=randwrite", "--bs=16k", "--ioengine=libaio", "--iodepth=8"])
         .arg("--direct=1");
     run(&mut command, Duration::from_secs(180)).ok();
+}
+
+#[test]
+fn what_many_write_on_two_devices_at_once_is_found_on_both() {
+    let seconds = data::number_from_env("CAIRNFS_TEST_BUSY_SECONDS").unwrap_or(5);
+    let seed = Rng::seed_from_env();
+    eprintln!("{seconds} s, CAIRNFS_TEST_SEED={seed}");
+    let mut rng = Rng::new(seed);
+    let saves = [Save::Release, Save::Flush];
+    let options = saves.map(Save::text);
+    let pair = Pair::with(&["--save", &options[0]], &["--save", &options[1]]);
+    let [ours, theirs] =
+        [load::writers(&pair.one, &mut rng, 0..3), load::writers(&pair.other, &mut rng, 3..6)];
+    let end = Instant::now() + Duration::from_secs(seconds);
+    thread::scope(|scope| {
+        for (writers, save) in [&ours, &theirs].into_iter().zip(saves) {
+            for writer in writers {
+                scope.spawn(move || {
+                    while Instant::now() < end {
+                        load::step(writer, save).unwrap();
+                    }
+                });
+            }
+        }
+    });
+    pair.meet();
+    for (n, writer) in ours.iter().chain(&theirs).enumerate() {
+        let mut writer = writer.lock();
+        // It is judged by what the devices show: all that was acknowledged, saved or not.
+        writer.everything_is_durable();
+        for peer in pair.both() {
+            let dir = peer.path(format!("w{n}"));
+            load::judge(&dir, &writer.files, end, &format!("seed {seed}"));
+        }
+    }
+    for peer in pair.both() {
+        peer.check().ok();
+    }
 }
