@@ -45,15 +45,22 @@ pub(crate) struct Room {
     /// Bytes of the write that was refused last, unless one since was not.
     refused: AtomicI64,
     throttled: Mutex<Throttled, order::Throttled>,
+    /// Whether the writer was asked for memory and has not begun to free any.
+    asked: AtomicBool,
 }
 
-/// Writes of so many bytes that wait for memory.
+/// Writes that wait for memory.
 #[derive(Default)]
-struct Throttled(Vec<(u32, Done<u32>)>);
+struct Throttled {
+    /// Each with its length in bytes.
+    writes: Vec<(u32, Done<u32>)>,
+    /// The writer has ended: nobody frees any more.
+    closed: bool,
+}
 
 impl fmt::Debug for Throttled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Throttled({})", self.0.len())
+        write!(f, "Throttled({}, closed={})", self.writes.len(), self.closed)
     }
 }
 
@@ -69,6 +76,7 @@ impl Room {
             starved: AtomicBool::default(),
             refused: AtomicI64::default(),
             throttled: Mutex::default(),
+            asked: AtomicBool::default(),
         }
     }
 
@@ -102,23 +110,52 @@ impl Room {
         self.held_bytes() > self.limit_bytes * FULL.0 / FULL.1
     }
 
-    /// Answers a write of `len` bytes now, or when there is room for more.
-    pub(crate) fn answer_write(&self, len: u32, done: Done<u32>) {
-        if self.is_full() {
-            self.throttled.lock().0.push((len, done));
-        } else {
-            done(Ok(len));
+    /// Answers a write of `len` bytes now, or when there is room for more. Afterwards the writer is to
+    /// be asked for memory if this is so.
+    #[must_use = "who waits is let go on by the writer alone"]
+    pub(crate) fn answer_write(&self, len: u32, done: Done<u32>) -> bool {
+        let mut throttled = self.throttled.lock();
+        if throttled.closed {
+            drop(throttled);
+            done(Err(Error::Stopped));
+            return false;
         }
+        // Under the lock: the writer frees memory before it lets go on who waits.
+        if self.is_full() {
+            throttled.writes.push((len, done));
+            drop(throttled);
+            return !self.asked.swap(true, Ordering::AcqRel);
+        }
+        drop(throttled);
+        done(Ok(len));
+        self.wants_relief()
+    }
+
+    /// Whether the writer is to be asked for memory: it should free some, and has not been asked
+    /// since it last began to.
+    pub(crate) fn wants_relief(&self) -> bool {
+        self.is_pressed() && !self.asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// The writer begins to free memory: who waits from here on asks again.
+    pub(crate) fn relief_begins(&self) {
+        self.asked.swap(false, Ordering::AcqRel);
     }
 
     /// Lets the writers go on that wait for room, once all has been made that can be: what is still
     /// held then was written meanwhile, or cannot be cut as a part of its file is damaged. If none
     /// could be made, they hear why, although what they wrote is kept.
     pub(crate) fn release_throttled(&self, relieved: &Result<()>) {
-        let throttled = std::mem::take(&mut self.throttled.lock().0);
+        let throttled = std::mem::take(&mut self.throttled.lock().writes);
         for (len, done) in throttled {
             done(relieved.clone().map(|()| len));
         }
+    }
+
+    /// The writer has ended.
+    pub(crate) fn close(&self) {
+        self.throttled.lock().closed = true;
+        self.release_throttled(&Err(Error::Stopped));
     }
 
     /// Makes sure that `bytes` more can be saved.
@@ -165,6 +202,52 @@ impl Room {
     /// Space was looked for.
     pub(crate) fn fed(&self) {
         self.starved.store(false, Ordering::Relaxed);
+        self.look_again();
+    }
+
+    /// What was known of the space is no longer so: the next write asks the disk.
+    pub(crate) fn look_again(&self) {
         self.space.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::{TryRecvError, bounded};
+
+    use super::*;
+    use crate::random_load::{fresh, mount_publishing};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_writer_is_asked_for_memory_once_until_it_begins_and_forgets_nobody() {
+        let (disk, device, _) = fresh(1);
+        let mounted = mount_publishing(&disk, &device, HOUR, HOUR).unwrap();
+        let room = Room::new(Arc::clone(&mounted.shared().vault), 100, 0);
+        let (tell, told) = bounded(8);
+        let write = |len| {
+            let tell = tell.clone();
+            room.answer_write(len, Box::new(move |result| drop(tell.send(result.ok()))))
+        };
+        assert!(!write(1), "there is room");
+        assert_eq!(told.try_recv(), Ok(Some(1)));
+        room.account(Growth { held: 60, unsaved: 0 });
+        assert!(write(2), "the writer is to begin");
+        assert!(!write(3), "it was asked");
+        assert_eq!((told.try_recv(), told.try_recv()), (Ok(Some(2)), Ok(Some(3))));
+        room.account(Growth { held: 30, unsaved: 0 });
+        assert!(!write(4), "it will free some, and let this one go on");
+        room.relief_begins();
+        assert!(write(5), "it may have looked already");
+        assert_eq!(told.try_recv(), Err(TryRecvError::Empty), "both wait");
+        room.release_throttled(&Ok(()));
+        assert_eq!((told.try_recv(), told.try_recv()), (Ok(Some(4)), Ok(Some(5))));
+        room.close();
+        assert!(!write(6), "nobody would hear it");
+        assert_eq!(told.try_recv(), Ok(None));
+        mounted.stop().unwrap();
     }
 }

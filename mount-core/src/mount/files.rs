@@ -107,13 +107,15 @@ impl Mount {
         match self.take(ino, fh, offset, data, cached) {
             Ok((len, sync)) => {
                 self.changed();
-                if self.shared().room.is_pressed() {
-                    self.send(Command::Relieve);
-                }
-                if sync {
+                let room = &self.shared().room;
+                let asks = if sync {
                     self.save_then(Box::new(move |saved| done(saved.map(|()| len))));
+                    room.wants_relief()
                 } else {
-                    self.shared().room.answer_write(len, done);
+                    room.answer_write(len, done)
+                };
+                if asks {
+                    self.send(Command::Relieve);
                 }
             }
             Err(err) => done(Err(err)),

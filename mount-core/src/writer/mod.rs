@@ -292,6 +292,7 @@ impl Writer {
 
     /// Frees memory until writers may go on, and lets them.
     fn relieve(&mut self) {
+        self.shared.room.relief_begins();
         // A save folds what is large; what is small is freed only by a version that holds it.
         let mut result = Ok(());
         if self.shared.room.is_pressed() {
@@ -364,7 +365,7 @@ impl Writer {
     fn refuse_rest(&self, inbox: &Receiver<Command>) {
         self.shared.stopped();
         inbox.try_iter().for_each(Command::refuse);
-        self.shared.room.release_throttled(&Err(Error::Stopped));
+        self.shared.room.close();
     }
 
     /// Takes note of how an attempt to write ended.
@@ -373,6 +374,7 @@ impl Writer {
             Ok(()) => self.shared.set_health(Health::Good),
             Err(Error::NoSpace) => {
                 self.shared.set_health(Health::NoSpace);
+                self.shared.room.look_again();
                 self.schedule.retry(Instant::now() + Duration::from_secs(5));
             }
             Err(err) if self.appender.poisoned() => {
