@@ -2,12 +2,7 @@
 //! was saved is lost, and it goes on by itself once there is room. Whoever wants something else of
 //! a full disk does not wait while space is looked for.
 
-use std::{
-    io::ErrorKind,
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{io::ErrorKind, sync::mpsc, thread, time::Duration};
 
 use cairnfs_store::sim::{Call, Fault};
 
@@ -108,21 +103,21 @@ fn fill(mount: &Mount, rng: &mut Rng) -> u64 {
 #[test]
 fn deletes_are_saved_and_writes_refused_while_space_is_looked_for() {
     let (disk, device, mut rng) = fresh(1);
-    let slow = SlowDisk::new(&disk);
+    let (slow, gate) = SlowDisk::for_search(&disk);
     let long = Duration::from_secs(3600);
-    let mounted = mount_on(Arc::new(slow.clone()), &device, long, long).unwrap();
+    let mounted = mount_on(slow, &device, long, long).unwrap();
     disk.set_capacity_bytes(disk.used_bytes() + (8 << 20));
-    let held = slow.hold();
+    let held = gate.hold();
     let mount = mounted.clone();
     let filled = promptly(move || fill(&mount, &mut rng));
     assert!(filled > 10, "{filled}");
-    assert!(slow.is_waited_for(), "no space is looked for");
+    assert!(gate.is_waited_for(), "no space is looked for");
     let mount = mounted.clone();
     let refused = promptly(move || create(&mount, b"more", &[1; 200_000]));
     assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
     let mount = mounted.clone();
     promptly(move || mount.unlink(Ino::ROOT, b"0").and_then(|()| save(&mount))).unwrap();
-    assert!(slow.is_waited_for(), "the search is over");
+    assert!(gate.is_waited_for(), "the search is over");
     drop(held);
     // What was deleted gives its space back, without a remount.
     for n in 1..filled {

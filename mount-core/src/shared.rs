@@ -75,7 +75,7 @@ pub(crate) struct Core {
     pub(crate) files: Files,
     /// Nodes changed since the last save was begun.
     pub(crate) unsaved: BTreeSet<NodeId>,
-    /// Whether a save was begun and has not ended.
+    /// Whether a save, version or merge may hold changes that no barrier covers yet.
     pub(crate) saving: bool,
     /// Changes that a save or version under way has taken, and that no barrier covers yet.
     pub(crate) in_flight: usize,
@@ -108,6 +108,12 @@ impl Core {
     /// Whether any content is not the one that the tree holds.
     pub(crate) fn has_changed_contents(&self) -> bool {
         self.files.values().any(|file| file.lock().is_changed())
+    }
+
+    /// What a save or version under way has taken is durable, or given back under the same lock.
+    pub(crate) fn saving_ends(&mut self) {
+        self.saving = false;
+        self.in_flight = 0;
     }
 }
 
@@ -374,9 +380,18 @@ impl Shared {
     /// Settles what [`Shared::begin_save`] took: durable, or as unsaved as it was.
     pub(crate) fn end_save(&self, batch: Batch, durable: bool) {
         let mut core = self.core.write();
-        core.saving = false;
-        core.in_flight = 0;
-        for Snapshot { file, content, base, .. } in batch.files {
+        core.saving_ends();
+        self.settle(batch.files, durable);
+        if !durable {
+            core.unsaved.extend(batch.nodes.into_iter().map(|(id, _)| id));
+        }
+        drop(core);
+        self.note_save(durable);
+    }
+
+    /// Settles what was taken of contents: durable, or as unsaved as it was.
+    pub(crate) fn settle(&self, taken: impl IntoIterator<Item = Snapshot>, durable: bool) {
+        for Snapshot { file, content, base, .. } in taken {
             let mut live = file.lock();
             if durable {
                 self.room.account(live.saved(&content, base));
@@ -384,11 +399,6 @@ impl Shared {
                 live.not_saved(&content);
             }
         }
-        if !durable {
-            core.unsaved.extend(batch.nodes.into_iter().map(|(id, _)| id));
-        }
-        drop(core);
-        self.note_save(durable);
     }
 
     fn note_save(&self, durable: bool) {

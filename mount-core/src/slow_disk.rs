@@ -1,7 +1,7 @@
-//! A simulated disk that lets the search for space wait.
+//! A simulated disk before whose calls a thread is stopped, or something else is done.
 
 use std::{
-    io,
+    fmt, io,
     path::Path,
     sync::{
         Arc,
@@ -12,51 +12,90 @@ use std::{
 
 use cairnfs_store::{
     disk::{Disk, DiskFile, Lock, LockError, Open, Space},
-    sim::SimDisk,
+    sim::{Call, SimDisk},
 };
 use parking_lot::{RwLock, RwLockWriteGuard};
 
-/// A disk; clones are the same disk.
-#[derive(Clone, Debug)]
-pub(crate) struct SlowDisk {
-    disk: SimDisk,
-    gate: Arc<Gate>,
-}
-
+/// Where threads wait.
 #[derive(Debug, Default)]
-struct Gate {
+pub(crate) struct Gate {
     lock: RwLock<()>,
     waiting: AtomicUsize,
 }
 
-impl SlowDisk {
-    pub(crate) fn new(disk: &SimDisk) -> Self {
-        Self { disk: disk.clone(), gate: Arc::default() }
-    }
-
-    /// Lets the thread `search` read nothing until what this gives is dropped.
+impl Gate {
+    /// Lets nobody pass until what this gives is dropped.
     pub(crate) fn hold(&self) -> RwLockWriteGuard<'_, ()> {
-        self.gate.lock.write()
+        self.lock.write()
     }
 
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.gate.waiting.load(Ordering::SeqCst) > 0
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    pub(crate) fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _pass = self.lock.read();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What is done before which calls of which thread.
+struct Before {
+    thread: &'static str,
+    call: Call,
+    act: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Before {
+    fn call(&self, call: Call) {
+        if call == self.call && thread::current().name() == Some(self.thread) {
+            (self.act)();
+        }
+    }
+}
+
+impl fmt::Debug for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Before({:?} of {})", self.call, self.thread)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SlowDisk {
+    disk: SimDisk,
+    before: Arc<Before>,
+}
+
+impl SlowDisk {
+    /// Does `act` before each read or barrier of a file, whichever `call` is, by the thread `thread`.
+    pub(crate) fn new(
+        disk: &SimDisk,
+        thread: &'static str,
+        call: Call,
+        act: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let before = Arc::new(Before { thread, call, act: Box::new(act) });
+        Arc::new(Self { disk: disk.clone(), before })
+    }
+
+    /// Lets the search for space read nothing while the gate is held.
+    pub(crate) fn for_search(disk: &SimDisk) -> (Arc<Self>, Arc<Gate>) {
+        let gate = Arc::new(Gate::default());
+        let at = Arc::clone(&gate);
+        (Self::new(disk, "search", Call::Read, move || at.pass()), gate)
     }
 }
 
 #[derive(Debug)]
 struct SlowFile {
     file: Arc<dyn DiskFile>,
-    gate: Arc<Gate>,
+    before: Arc<Before>,
 }
 
 impl DiskFile for SlowFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        if thread::current().name() == Some("search") {
-            self.gate.waiting.fetch_add(1, Ordering::SeqCst);
-            let _pass = self.gate.lock.read();
-            self.gate.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
+        self.before.call(Call::Read);
         self.file.read_at(buf, offset)
     }
 
@@ -73,6 +112,7 @@ impl DiskFile for SlowFile {
     }
 
     fn barrier(&self) -> io::Result<()> {
+        self.before.call(Call::Barrier);
         self.file.barrier()
     }
 }
@@ -80,7 +120,7 @@ impl DiskFile for SlowFile {
 impl Disk for SlowDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, how)?;
-        Ok(Arc::new(SlowFile { file, gate: Arc::clone(&self.gate) }))
+        Ok(Arc::new(SlowFile { file, before: Arc::clone(&self.before) }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -171,16 +171,14 @@ impl Mount {
         if self.shared().options.policy != SavePolicy::Flush || !handle.flags.write {
             return false;
         }
-        if handle.file.lock().is_unsaved() {
-            return true;
-        }
+        // All under one lock: a save that fails gives back what it took as it ends.
         let core = self.shared().core.read();
-        let unsaved = match self.target(&core, ino) {
+        let is_node_unsaved = || match self.target(&core, ino) {
             Ok(Target::Named(shown, _)) => core.unsaved.contains(&shown.node),
             Ok(Target::Nameless(_) | Target::RemovedDir(..)) | Err(_) => false,
         };
         // A save under way may hold it: only the writer can tell when that is durable.
-        unsaved || core.saving
+        core.saving || handle.file.lock().is_unsaved() || is_node_unsaved()
     }
 
     /// Waits for the barrier under every policy.

@@ -1,12 +1,9 @@
 //! What a merge makes of two trees, also while others write and when the power goes.
 
-use std::sync::Arc;
-
 use cairnfs_store::sim;
-use parking_lot::Mutex;
 
-use super::{ME, WRITE, sync, two};
-use crate::{Fh, Ino, MergeStep, Mount, Observer, Role, Settings, Strategy, VersionId};
+use super::{ME, Peer, WRITE, sync, two};
+use crate::{Fh, Ino, MergeStep, Role, Settings, Strategy};
 
 #[test]
 fn two_files_of_one_name_both_stand_and_survive_restarts() {
@@ -108,10 +105,9 @@ fn what_is_open_on_a_device_put_back_to_an_older_state_goes_on() {
     a.mount().publish().unwrap();
     // Neither in a version nor saved when the names change.
     let (tell, told) = crossbeam_channel::bounded(1);
-    let mount = Mutex::new(Some((a.mount().clone(), ino, fh)));
     a.write("more", "3");
     let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
-    a.mount().observe(Arc::new(WritesInMerge { mount }));
+    write_in_merge(&a, ino, fh);
     a.mount().save(Box::new(move |result| tell.send(result).unwrap()));
     told.recv().unwrap().unwrap();
     assert_eq!(a.mount().merge_from(fetch).unwrap().step, MergeStep::Merged);
@@ -244,18 +240,11 @@ fn a_power_cut_in_a_merge_loses_nothing_and_the_next_merge_completes() {
     assert!(cut_in_merges >= 3, "{cut_in_merges} merges were cut");
 }
 
-/// Writes through an open handle as soon as there is a new version: between the first step of a
-/// merge and the third.
-struct WritesInMerge {
-    mount: Mutex<Option<(Mount, Ino, Fh)>>,
-}
-
-impl Observer for WritesInMerge {
-    fn head_changed(&self, _head: VersionId) {
-        if let Some((mount, ino, fh)) = self.mount.lock().take() {
-            mount.write(ino, fh, 1, b" and more", false, Box::new(|_| ()));
-        }
-    }
+/// Writes through an open handle in a merge, between its first step and the third.
+fn write_in_merge(peer: &Peer, ino: Ino, fh: Fh) {
+    peer.once_published(move |mount| {
+        mount.write(ino, fh, 1, b" and more", false, Box::new(|_| ()));
+    });
 }
 
 #[test]
@@ -270,8 +259,7 @@ fn a_power_cut_leaves_what_was_written_in_a_merge_beside_what_it_brought() {
         b.write("old", "changed there");
         b.mount().publish().unwrap();
         let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
-        let mount = Mutex::new(Some((a.mount().clone(), ino, fh)));
-        a.mount().observe(Arc::new(WritesInMerge { mount }));
+        write_in_merge(&a, ino, fh);
         a.disk.inject(sim::Fault::PowerOff { after_calls: calls });
         let merged = a.mount().merge_from(fetch).is_ok();
         let after = a.mount().mkdir(ME, Ino::ROOT, b"after", 0o755);

@@ -11,18 +11,25 @@ mod mending;
 mod merging;
 mod open_files;
 mod put_back;
+mod saving;
 mod searching;
 mod showing;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use cairnfs_store::{
     Appender, DeviceKey, KeyRing, Options as StoreOptions, Secret, create, disk::Disk, open, sim,
 };
+use parking_lot::Mutex;
 
 use crate::{
-    Bucket, BucketId, Caller, Fh, Ino, Kind, Limits, MergeStep, Mount, OpenFlags, Options,
-    RenameMode, Result, Role,
+    Bucket, BucketId, Caller, Fh, Ino, Kind, Limits, MergeStep, Mount, Observer, OpenFlags,
+    Options, RenameMode, Result, Role, VersionId,
     bucket::{begin, begin_unknown},
     writer::record::SaveRecord,
 };
@@ -32,6 +39,30 @@ const ME: Caller = Caller { uid: 0, gid: 0 };
 const READ: OpenFlags =
     OpenFlags { append: false, sync: false, truncate: false, write: false, exclusive: false };
 const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
+/// So little memory that whatever is needed is read.
+const NO_CACHE: Limits = Limits { cache_bytes: 0, dirty_bytes: 32 << 20 };
+
+type Once = Box<dyn FnOnce(&Mount) + Send>;
+
+/// See [`Peer::once_published`].
+struct OncePublished(Mutex<Option<(Mount, Once)>>);
+
+impl Observer for OncePublished {
+    fn head_changed(&self, _head: VersionId) {
+        if let Some((mount, what)) = self.0.lock().take() {
+            what(&mount);
+        }
+    }
+}
+
+/// Whether it is so within a minute.
+fn comes(is_so: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_so() && begun.elapsed() < Duration::from_secs(60) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    is_so()
+}
 
 /// A device with its disk.
 struct Peer {
@@ -53,10 +84,10 @@ fn store_options() -> StoreOptions {
 }
 
 fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Result<Mount> {
-    start_with(Arc::new(disk.clone()), key, Options::default())
+    start_with(Arc::new(disk.clone()), key, Limits::default())
 }
 
-fn start_with(disk: Arc<dyn Disk>, key: &Arc<DeviceKey>, options: Options) -> Result<Mount> {
+fn start_with(disk: Arc<dyn Disk>, key: &Arc<DeviceKey>, limits: Limits) -> Result<Mount> {
     let opened = open(disk, Path::new(DIR), keys(), store_options())?;
     let bucket = Bucket {
         id: bucket_id(),
@@ -68,7 +99,7 @@ fn start_with(disk: Arc<dyn Disk>, key: &Arc<DeviceKey>, options: Options) -> Re
     };
     // Versions are made when the test says so.
     let hour = Duration::from_secs(3600);
-    let options = Options { publish_quiet: hour, publish_max: hour, ..options };
+    let options = Options { limits, publish_quiet: hour, publish_max: hour, ..Options::default() };
     Mount::start(bucket, options)
 }
 
@@ -178,11 +209,22 @@ impl Peer {
 
     /// As if it were started again, with so little memory that whatever it needs is read.
     fn restart_without_cache(&mut self) {
+        self.restart_with(Arc::new(self.disk.clone()), NO_CACHE);
+    }
+
+    /// As if it were started again; `disk` is its own, with something before its calls.
+    fn restart_with(&mut self, disk: Arc<dyn Disk>, limits: Limits) {
         self.mount().stop().unwrap();
         self.mount = None;
-        let limits = Limits { cache_bytes: 0, ..Limits::default() };
-        let options = Options { limits, ..Options::default() };
-        self.mount = Some(start_with(Arc::new(self.disk.clone()), &self.key, options).unwrap());
+        self.mount = Some(start_with(disk, &self.key, limits).unwrap());
+    }
+
+    /// Does `what` once, as soon as it stands on a new version: in a merge before which something
+    /// is to be published, this is between its first step and the third.
+    fn once_published(&self, what: impl FnOnce(&Mount) + Send + 'static) {
+        let what: Once = Box::new(what);
+        let waits = Mutex::new(Some((self.mount().clone(), what)));
+        self.mount().observe(Arc::new(OncePublished(waits)));
     }
 
     fn start_on(&mut self, disk: sim::SimDisk) {

@@ -1,19 +1,14 @@
 //! Space is looked for while others are fetched from.
 
-use std::{
-    io::ErrorKind,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io::ErrorKind, path::Path};
 
 use cairnfs_store::{
     disk::Disk,
     sim::{Call, Fault},
 };
 
-use super::{DIR, ME, Peer, WRITE, start_with, sync, two};
-use crate::{Error, Ino, MergeStep, Options, Result, random_load::Rng, slow_disk::SlowDisk};
+use super::{DIR, ME, Peer, WRITE, comes, sync, two};
+use crate::{Error, Ino, Limits, MergeStep, Result, random_load::Rng, slow_disk::SlowDisk};
 
 pub(super) fn noise(rng: &mut Rng, bytes: u64) -> String {
     rng.bytes(bytes).iter().map(|byte| char::from(b'!' + byte % 64)).collect()
@@ -57,32 +52,21 @@ impl Peer {
     }
 }
 
-/// Whether it is so within a minute.
-pub(super) fn comes(is_so: impl Fn() -> bool) -> bool {
-    let begun = Instant::now();
-    while !is_so() && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    is_so()
-}
-
 #[test]
 fn a_merge_during_a_search_may_bring_back_what_only_an_old_version_holds() {
     let (mut a, b, lost) = two_with_a_past();
-    a.mount().stop().unwrap();
-    a.mount = None;
-    let slow = SlowDisk::new(&a.disk);
-    a.mount = Some(start_with(Arc::new(slow.clone()), &a.key, Options::default()).unwrap());
-    let held = slow.hold();
+    let (slow, gate) = SlowDisk::for_search(&a.disk);
+    a.restart_with(slow, Limits::default());
+    let held = gate.hold();
     assert!(matches!(a.look_for_space(), Err(Error::NoSpace)));
-    assert!(slow.is_waited_for(), "no space is looked for");
+    assert!(gate.is_waited_for(), "no space is looked for");
     b.write("found", &lost);
     b.mount().publish().unwrap();
     let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
     let came = fetch.progress().bytes;
     assert!(came < 50_000, "{came} bytes came, although the content is here");
     assert_eq!(a.mount().merge_from(fetch).unwrap().step, MergeStep::Merged);
-    assert!(slow.is_waited_for(), "the search is over");
+    assert!(gate.is_waited_for(), "the search is over");
     drop(held);
     assert!(comes(|| !a.has_first_pack()), "it is not given up");
     a.restart_without_cache();

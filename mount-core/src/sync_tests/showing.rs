@@ -1,14 +1,12 @@
 //! Older versions that are shown: their names, and what space may be taken from them.
 
-use std::sync::Arc;
-
 use super::{
-    Peer,
-    searching::{comes, noise, two_with_a_past},
-    start_with, sync, two,
+    Peer, comes,
+    searching::{noise, two_with_a_past},
+    sync, two,
 };
 use crate::{
-    Attr, Error, Ino, Kind, Limits, Options, PastView, Result, Which, peers::hex, random_load::Rng,
+    Attr, Error, Ino, Kind, Limits, PastView, Result, Which, peers::hex, random_load::Rng,
     slow_disk::SlowDisk,
 };
 
@@ -136,18 +134,14 @@ fn what_a_shown_version_holds_stays_and_what_only_others_hold_is_given_up() {
 #[test]
 fn a_version_that_is_shown_while_space_is_looked_for_stays() {
     let (mut a, _b, lost) = two_with_a_past();
-    a.mount().stop().unwrap();
-    a.mount = None;
-    let slow = SlowDisk::new(&a.disk);
-    let limits = Limits { cache_bytes: 0, ..Limits::default() };
-    let options = Options { limits, ..Options::default() };
-    a.mount = Some(start_with(Arc::new(slow.clone()), &a.key, options).unwrap());
-    let held = slow.hold();
+    let (slow, gate) = SlowDisk::for_search(&a.disk);
+    a.restart_with(slow, Limits { cache_bytes: 0, ..Limits::default() });
+    let held = gate.hold();
     assert!(matches!(a.look_for_space(), Err(Error::NoSpace)));
-    assert!(slow.is_waited_for(), "no space is looked for");
+    assert!(gate.is_waited_for(), "no space is looked for");
     let before = a.disk.used_bytes();
     let view = a.with_lost();
-    assert!(slow.is_waited_for(), "the search is over");
+    assert!(gate.is_waited_for(), "the search is over");
     drop(held);
     assert!(comes(|| a.disk.used_bytes() + (1 << 20) < before), "nothing is given up");
     assert_eq!(read(&view, "lost").unwrap(), lost);

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Instant};
 use cairnfs_merge::{DeviceId, NodeEdits, NodeId, OpId, derive};
 use cairnfs_store::{BlobId, Kind as BlobKind};
 
-use super::{Writer, merge::difference, save::Snapshot};
+use super::{Writer, merge::difference};
 use crate::{
     Result, Time,
     fetch::{Fetch, rejected},
@@ -63,16 +63,14 @@ impl Writer {
         if result.is_err() {
             self.drop_batch();
         }
-        let (renamed, carried) = result?;
-        self.shared.carried(carried);
-        let renamed = self.shared.rename(renamed);
+        let renamed = self.shared.rename(result?);
         renamed.inspect_err(|err| self.part_from_disk(err))?;
         let incarnation = self.shared.core.read().head.incarnation;
         log::warn!("anew incarnation={incarnation} us={}", started.elapsed().as_micros());
         Ok(())
     }
 
-    fn write_anew(&mut self, fetched: &Fetch) -> Result<(Renamed, Vec<Snapshot>)> {
+    fn write_anew(&mut self, fetched: &Fetch) -> Result<Renamed> {
         let shared = Arc::clone(&self.shared);
         let (ours, base) = {
             let core = shared.core.read();
@@ -116,9 +114,9 @@ impl Writer {
         let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
         let head = HeadState { manifest: blob, vv, charter, incarnation };
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
-        let carried = self.write_head(&head, Some(&renaming))?;
+        self.write_head(&head, Some(&renaming))?;
         let nodes = layer.nodes.into_keys().collect();
-        Ok((Renamed { head, base, renaming, nodes }, carried))
+        Ok(Renamed { head, base, renaming, nodes })
     }
 }
 

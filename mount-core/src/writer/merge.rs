@@ -18,7 +18,7 @@ use cairnfs_merge::{
     Context, DeviceId, IndexEdits, NodeEdits, OpId, Policy, Relation, Side, VersionVector, View,
     conflicts, derive, merge, resolve, verify,
 };
-use cairnfs_store::{BlobId, Kind as BlobKind};
+use cairnfs_store::{BlobId, BlobRef, Kind as BlobKind};
 
 use super::{
     Writer,
@@ -31,7 +31,7 @@ use crate::{
     Error, MergeOutcome, MergeStep, Result, Role, Strategy, Time,
     charter::resolver,
     fetch::{Fetch, distrust, rejected},
-    file::{Data, FileRecord},
+    file::Data,
     manifest::{Manifest, device_id},
     shared::{HeadState, Shared},
     text::Texts,
@@ -50,6 +50,16 @@ pub(super) struct Difference {
     pub(super) nodes: Vec<cairnfs_merge::Differing<Data>>,
     /// The entries of the indexes.
     others: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+/// What the record that begins a merged version says of what is in no version.
+struct Carried {
+    /// The version that the contents lie on, if that is not the merged one.
+    before: Option<BlobRef>,
+    /// The operation that changes are made under.
+    op: OpId,
+    /// Contents that are changed.
+    contents: Vec<Snapshot>,
 }
 
 /// What a merge comes to, before it is written.
@@ -124,9 +134,7 @@ impl Writer {
         if result.is_err() {
             self.drop_batch();
         }
-        let (landing, carried) = result?;
-        shared.carried(carried);
-        let landed = shared.land(landing, self.device_id(&ours));
+        let landed = shared.land(result?, self.device_id(&ours));
         landed.inspect_err(|err| self.part_from_disk(err))?;
         shared.note_publish(theirs.time.max(ours_time(&shared)));
         if shared.has_unpublished() {
@@ -187,7 +195,7 @@ impl Writer {
         ours: &HeadState,
         base: &BaseTree,
         step: MergeStep,
-    ) -> Result<(Landing, Vec<Snapshot>)> {
+    ) -> Result<Landing> {
         let shared = Arc::clone(&self.shared);
         let their_tree = BaseTree::open(Arc::clone(&shared.vault), theirs.root)?;
         let (_, their_blob) = shared.vault.blobs().describe(&BlobId(fetched.head()))?;
@@ -210,10 +218,9 @@ impl Writer {
                 charter: theirs.charter.clone(),
                 incarnation: ours.incarnation,
             };
-            let carried = self.write_head(&head, None)?;
+            self.write_head(&head, None)?;
             let nodes = difference.edits();
-            let landing = Landing { head, base: their_tree, nodes, index, first };
-            return Ok((landing, carried));
+            return Ok(Landing { head, base: their_tree, nodes, index, first });
         }
         if let Some(parents) = versions::known_to_parents(theirs, &shared.vault)? {
             verify::no_new_cycle(&their_tree, &parents)?
@@ -241,9 +248,9 @@ impl Writer {
         let head =
             HeadState { manifest: blob, vv: joined.vv, charter, incarnation: ours.incarnation };
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
-        let carried = self.write_head(&head, None)?;
+        self.write_head(&head, None)?;
         let Layer { nodes, index } = joined.layer;
-        Ok((Landing { head, base, nodes, index, first }, carried))
+        Ok(Landing { head, base, nodes, index, first })
     }
 
     /// The join, and what the resolver makes of its conflicts.
@@ -301,9 +308,8 @@ impl Writer {
         self.note(&Err(err.clone()));
     }
 
-    /// Step 3: from the next opening on, the bucket stands on `head`. What is changed but in no
-    /// version is carried over, under its new names if there are some, and comes back to be
-    /// accounted for.
+    /// Step 3: from the next opening on, the bucket stands on `head`. Contents that are changed but
+    /// in no version are carried over, under their new names if there are some.
     ///
     /// Whatever can fail comes before it: once it has returned, what is live must land on `head` or
     /// [part from the disk](Self::part_from_disk).
@@ -311,23 +317,9 @@ impl Writer {
         &mut self,
         head: &HeadState,
         renaming: Option<&Renaming>,
-    ) -> Result<Vec<Snapshot>> {
+    ) -> Result<()> {
         let shared = Arc::clone(&self.shared);
-        let (before, op, carried) = {
-            let core = shared.core.read();
-            let changed = core.files.iter().filter(|(_, file)| file.lock().is_changed());
-            let carried = changed.map(|(shown, file)| Snapshot {
-                id: Some(renaming.map_or(shown.node, |renaming| renaming.of_node(shown.node))),
-                content: file.lock().snapshot(),
-                file: Arc::clone(file),
-                base: None,
-            });
-            let op = renaming.map_or(core.op, |renaming| renaming.of(core.op));
-            // Under new names they lie on `head` itself.
-            let before = renaming.is_none().then_some(core.head.manifest);
-            (before, op, carried.collect::<Vec<_>>())
-        };
-        let files = carried.iter().filter_map(|it| Some((it.id?, it.content.whole_record())));
+        let Carried { before, op, contents } = shared.begin_carrying(renaming);
         let record = SaveRecord {
             head: Some(Head {
                 manifest: head.manifest,
@@ -337,16 +329,12 @@ impl Writer {
             }),
             op,
             nodes: Vec::new(),
-            files: files.collect::<Vec<(_, FileRecord)>>(),
+            files: contents.iter().filter_map(Snapshot::whole_record).collect(),
         };
         let result = self.append(&record, true).map(drop);
+        shared.end_carrying(contents, result.is_ok());
         self.note(&result);
-        if result.is_err() {
-            for Snapshot { file, content, .. } in &carried {
-                file.lock().not_saved(content);
-            }
-        }
-        result.map(|()| carried)
+        result
     }
 }
 
@@ -437,12 +425,32 @@ impl Shared {
         }
     }
 
-    /// What was carried over is durable.
-    pub(super) fn carried(&self, carried: Vec<Snapshot>) {
-        for Snapshot { file, content, .. } in carried {
-            let growth = file.lock().saved(&content, None);
-            self.room.account(growth);
-        }
+    /// Takes what the record that begins the merged version carries.
+    fn begin_carrying(&self, renaming: Option<&Renaming>) -> Carried {
+        let mut core = self.core.write();
+        let changed = core.files.iter().filter_map(|(shown, file)| {
+            let mut content = file.lock();
+            let id = renaming.map_or(shown.node, |renaming| renaming.of_node(shown.node));
+            content.is_changed().then(|| Snapshot {
+                id: Some(id),
+                file: Arc::clone(file),
+                content: content.snapshot(),
+                base: None,
+            })
+        });
+        let contents: Vec<_> = changed.collect();
+        core.saving = true;
+        core.in_flight = contents.iter().filter(|it| it.content.is_unsaved()).count();
+        let op = renaming.map_or(core.op, |renaming| renaming.of(core.op));
+        // Under new names they lie on the new version itself.
+        let before = renaming.is_none().then_some(core.head.manifest);
+        Carried { before, op, contents }
+    }
+
+    fn end_carrying(&self, contents: Vec<Snapshot>, durable: bool) {
+        let mut core = self.core.write();
+        core.saving_ends();
+        self.settle(contents, durable);
     }
 
     fn outcome(&self, step: MergeStep) -> Result<MergeOutcome> {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Error, Result, Time,
-    file::{Base, Data, File, FileRecord, Tail},
+    file::{Base, Data, File, Tail},
     inodes::Shown,
     manifest::Manifest,
     places,
@@ -191,7 +191,7 @@ impl Writer {
             }),
             op: frozen.next_op,
             nodes: Vec::new(),
-            files: frozen.carried.iter().filter_map(carried_record).collect(),
+            files: frozen.carried.iter().filter_map(Snapshot::whole_record).collect(),
         };
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
         // Nothing fails after the barrier: what is live would go on from the version before.
@@ -200,10 +200,6 @@ impl Writer {
         let incarnation = frozen.parent.incarnation;
         Ok((HeadState { manifest: blob, vv, charter, incarnation }, base))
     }
-}
-
-fn carried_record(snapshot: &Snapshot) -> Option<(NodeId, FileRecord)> {
-    Some((snapshot.id?, snapshot.content.whole_record()))
 }
 
 impl Shared {
@@ -298,8 +294,7 @@ impl Shared {
         let mut core = self.core.write();
         core.tree.settle(base);
         core.head = head;
-        core.saving = false;
-        core.in_flight = 0;
+        core.saving_ends();
         for Snapshot { file, content, base, .. } in sealed.into_values() {
             let mut live = file.lock();
             self.room.account(live.saved(&content, base));
@@ -315,14 +310,7 @@ impl Shared {
             core.tree.thaw();
             core.unsaved.extend(frozen.layer.nodes.keys());
         }
-        for Snapshot { file, content, .. } in frozen.carried {
-            let mut live = file.lock();
-            if durable {
-                self.room.account(live.saved(&content, None));
-            } else {
-                live.not_saved(&content);
-            }
-        }
+        self.settle(frozen.carried, durable);
     }
 
     /// The version failed: what was sealed for it is gone with its batch, so that the tree must
@@ -337,11 +325,8 @@ impl Shared {
                 core.tree.untell(&shown.node, &told.sealed, &before);
             }
         }
-        for snapshot in sealed.into_values() {
-            snapshot.file.lock().not_saved(&snapshot.content);
-        }
-        core.saving = false;
-        core.in_flight = 0;
+        self.settle(sealed.into_values(), false);
+        core.saving_ends();
         drop(guard);
         self.changed();
     }

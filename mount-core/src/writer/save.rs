@@ -35,6 +35,11 @@ impl Snapshot {
         Some(Self { id: None, file, content, base: None })
     }
 
+    /// The record that stands alone over the content in the tree, for what is recorded at all.
+    pub(super) fn whole_record(&self) -> Option<(NodeId, FileRecord)> {
+        Some((self.id?, self.content.whole_record()))
+    }
+
     fn record(&self) -> FileRecord {
         match &self.base {
             Some(base) => self.content.with_base(base.clone()).record(),
