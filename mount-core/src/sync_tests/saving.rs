@@ -1,6 +1,7 @@
 //! What is written while a merge is made, and while a version is: it is saved, and published later.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,12 +10,22 @@ use std::{
 };
 
 use cairnfs_store::sim::Call;
+use parking_lot::Mutex;
 
-use super::{WRITE, comes, sync, two};
+use super::{NO_CACHE, Peer, WRITE, comes, sync, two};
 use crate::{
-    Limits,
+    Fh, Ino, Limits, Mount,
     slow_disk::{Gate, SlowDisk},
 };
+
+impl Peer {
+    /// Whether what is changed here gets published though nobody asks for it.
+    fn publishes_by_itself(&self) -> bool {
+        // Versions are hours apart unless a peer waits for them.
+        self.mount().peers_wait(true);
+        comes(|| !self.mount().shared().core.read().has_changed_contents())
+    }
+}
 
 #[test]
 fn close_of_what_was_written_in_a_merge_waits_for_the_barrier_of_the_merge() {
@@ -50,4 +61,68 @@ fn close_of_what_was_written_in_a_merge_waits_for_the_barrier_of_the_merge() {
     a.restart(false);
     sync(&a, &b);
     assert_eq!(b.tree(), ["mine=published before the merge", "old=in the merge", "theirs=merged"]);
+}
+
+#[test]
+fn what_was_written_in_a_merge_is_published_by_itself() {
+    let (a, b) = two();
+    let (ino, fh) = a.open("old", WRITE);
+    a.write("mine", "published before the merge");
+    b.write("theirs", "merged");
+    b.mount().publish().unwrap();
+    let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+    a.once_published(move |mount| {
+        mount.write(ino, fh, 0, b"in the merge", false, Box::new(|_| ()));
+    });
+    a.mount().merge_from(fetch).unwrap();
+    assert!(a.mount().status().unpublished, "others cannot have it");
+    assert!(a.publishes_by_itself(), "it is not published");
+    assert!(!a.mount().status().unpublished);
+    let (fetch, _) = b.fetch(&a, a.mount().head().unwrap()).unwrap();
+    b.mount().merge_from(fetch).unwrap();
+    assert!(b.tree().contains(&"old=in the merge".to_owned()), "{:?}", b.tree());
+}
+
+/// Files that are open, to be written to one after the other.
+type Open = Arc<Mutex<Option<(Mount, VecDeque<(Ino, Fh)>)>>>;
+
+/// Once the writer has taken what was written to the first of them, writes to the next.
+fn write_next(open: &Open) {
+    let mut open = open.lock();
+    let Some((mount, files)) = &mut *open else { return };
+    let is_taken = |fh| !mount.shared().handles.file(fh).unwrap().file.lock().is_unsaved();
+    if files.front().is_some_and(|(_, fh)| is_taken(*fh)) {
+        files.pop_front();
+        if let Some((ino, fh)) = files.front() {
+            mount.write(*ino, *fh, 0, b"late", false, Box::new(|_| ()));
+        }
+    }
+}
+
+#[test]
+fn what_was_written_too_late_for_a_version_is_published_by_the_next() {
+    let (mut a, b) = two();
+    // Long enough that the writer must read the rest of one to seal what was written to it.
+    let names = ["first", "second", "third", "fourth"];
+    names.iter().for_each(|name| a.write(name, &"soon ".repeat(5_000)));
+    a.mount().publish().unwrap();
+    let open = Open::default();
+    let at_read = Arc::clone(&open);
+    let read = move || write_next(&at_read);
+    a.restart_with(SlowDisk::new(&a.disk, "writer", Call::Read, read), NO_CACHE);
+    let files: VecDeque<_> = names.iter().map(|name| a.open(name, WRITE)).collect();
+    let (ino, fh) = files[0];
+    a.write_to(ino, fh, 0, "late").unwrap();
+    *open.lock() = Some((a.mount().clone(), files));
+    // Contents are sealed in three rounds, and each time the next one is written to.
+    a.mount().publish().unwrap();
+    let (_, left) = open.lock().take().unwrap();
+    assert!(left.is_empty(), "{left:?} was not written to");
+    assert!(a.mount().shared().core.read().has_changed_contents(), "the version holds all");
+    assert!(a.mount().status().unpublished, "others cannot have it");
+    assert!(a.publishes_by_itself(), "it is not published");
+    let (fetch, _) = b.fetch(&a, a.mount().head().unwrap()).unwrap();
+    b.mount().merge_from(fetch).unwrap();
+    let is_late = |line: &String| line.ends_with("soon ") && line.contains("=late soon ");
+    assert_eq!(b.tree().iter().filter(|line| is_late(line)).count(), 4);
 }

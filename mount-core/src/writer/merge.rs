@@ -331,8 +331,14 @@ impl Writer {
             nodes: Vec::new(),
             files: contents.iter().filter_map(Snapshot::whole_record).collect(),
         };
-        let result = self.append(&record, true).map(drop);
+        let result = self.append(&record, true);
+        // What was saved before and carried nevertheless is due already, or damaged.
+        let is_late = contents.iter().any(|it| it.content.is_unsaved());
         shared.end_carrying(contents, result.is_ok());
+        if is_late && let Ok(bytes) = result {
+            self.schedule.carried(Instant::now(), bytes as u64);
+        }
+        let result = result.map(drop);
         self.note(&result);
         result
     }

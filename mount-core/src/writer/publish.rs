@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Step 1 is repeated for what changed meanwhile, so that a version is a consistent snapshot unless
-//! files are written to without a pause while it is made; then it holds their last sealed state.
+//! files are written to without a pause while it is made; then it holds their last sealed state. What
+//! comes too late for the tree to be told of is saved with the version, and another one is due.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -56,8 +57,11 @@ const SEAL_ROUNDS_MAX: usize = 3;
 /// What step 2 hands to step 3.
 struct Frozen {
     layer: Arc<Layer>,
-    /// Contents that could not be sealed: the record that begins the new version carries them.
+    /// Contents that the version does not hold: the record that begins it carries them.
     carried: Vec<Snapshot>,
+    /// Whether the next version can hold any of them: they came too late for this one, and may be
+    /// sealed by then. What is damaged may not.
+    is_late: bool,
     parent: HeadState,
     op: OpId,
     next_op: OpId,
@@ -104,7 +108,6 @@ impl Writer {
                 let id = head.manifest.id;
                 shared.stand_on(head, base, sealed);
                 shared.tell_head();
-                self.schedule.published();
                 self.note(&Ok(()));
                 log::debug!("publish version={id} us={}", started.elapsed().as_micros());
                 Ok(id.0)
@@ -195,8 +198,12 @@ impl Writer {
         };
         let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
         // Nothing fails after the barrier: what is live would go on from the version before.
-        self.append(&record, true)?;
+        let bytes = self.append(&record, true)?;
         shared.note_publish(manifest.time);
+        self.schedule.published();
+        if frozen.is_late {
+            self.schedule.carried(Instant::now(), bytes as u64);
+        }
         let incarnation = frozen.parent.incarnation;
         Ok((HeadState { manifest: blob, vv, charter, incarnation }, base))
     }
@@ -227,7 +234,7 @@ impl Shared {
         }
         let mut guard = self.core.write();
         let core = &mut *guard;
-        let mut carried = Vec::new();
+        let (mut carried, mut is_late) = (Vec::new(), false);
         let known: HashSet<*const File> = told.iter().map(|told| told.file).collect();
         for (shown, file) in core.files.iter() {
             let key = Arc::as_ptr(file);
@@ -235,9 +242,11 @@ impl Shared {
                 continue;
             }
             let mut content = file.lock().snapshot();
+            is_late |= content.is_unsaved();
             // Sealed, but renamed before the tree was told: it must not be taken for published.
             if let Some(older) = sealed.remove(&key) {
                 content.not_saved(&older.content);
+                is_late = true;
             }
             let file = Arc::clone(file);
             carried.push(Snapshot { id: Some(shown.node), file, content, base: None });
@@ -249,7 +258,7 @@ impl Shared {
         core.unsaved.clear();
         self.inodes.lock().grown_up();
         let (parent, next_op) = (core.head.clone(), core.op);
-        Ok(Frozen { layer: core.tree.freeze(), carried, parent, op, next_op })
+        Ok(Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op })
     }
 
     /// Writes the sealed contents of the nodes `ids` into the tree.

@@ -64,11 +64,16 @@ impl Schedule {
     /// Everything that was changed before the save began is durable, by a record of so many bytes.
     pub(crate) fn saved(&mut self, now: Instant, bytes: u64) {
         self.unchanged();
+        self.carried(now, bytes);
+    }
+
+    /// A record of so many bytes has made something durable that the newest version lacks.
+    pub(crate) fn carried(&mut self, now: Instant, bytes: u64) {
         self.journaled += bytes;
         self.unpublished_since.get_or_insert(now);
     }
 
-    /// A version holds everything that was saved.
+    /// A version holds everything that was saved and that can be published.
     pub(crate) fn published(&mut self) {
         self.unpublished_since = None;
         self.not_before = None;
