@@ -83,11 +83,20 @@ pub(crate) fn open_versions(
 }
 
 impl Shared {
-    /// Has the contents `open` follow their bytes in the tree as it is now. What of them is dirty
-    /// and not shown as a file of its own is made one at once.
+    /// Has the contents `open` follow their bytes in the tree as it is now, and adds to `outdated`
+    /// what the kernel must no longer believe. What of them is dirty and not shown as a file of its
+    /// own is made one at once.
     ///
-    /// Damage met on the way is logged; the handles keep their bytes.
-    pub(crate) fn follow(&self, core: &mut Core, open: Vec<OpenVersion>) -> Vec<Outdated> {
+    /// # Errors
+    ///
+    /// The first reason why something dirty could not be made a file: it is in no save to come. All
+    /// others have followed. Other damage met on the way is logged; the handles keep their bytes.
+    pub(crate) fn follow(
+        &self,
+        core: &mut Core,
+        open: Vec<OpenVersion>,
+        outdated: &mut Vec<Outdated>,
+    ) -> Result<()> {
         // All are taken out first: one may take the place of another.
         let mut taken = Vec::new();
         for version in open {
@@ -121,14 +130,22 @@ impl Shared {
                 }
             }
         }
-        let mut outdated = self.parted(&core.tree, &parted);
+        // What was open under these names has kept its inode number, so that what they show now has
+        // another, which the kernel must look up.
+        for Spot { parent, name, .. } in &parted {
+            outdated.extend(self.names_outdated(&core.tree, parent, name));
+        }
+        let mut result = Ok(());
         for (ino, file) in unclaimed {
             match self.claim(core, ino, &file) {
                 Ok(names) => outdated.extend(names),
-                Err(err) => log::error!("claim ino={} reason={err}", ino.0),
+                Err(err) => {
+                    log::error!("claim ino={} reason={err}", ino.0);
+                    result = result.and(Err(err));
+                }
             }
         }
-        outdated
+        result
     }
 
     fn now_shown(&self, tree: &LiveTree, version: &OpenVersion) -> Option<Shown> {
@@ -159,21 +176,6 @@ impl Shared {
         let ino = inodes.number(shown);
         inodes.orphan(shown, Orphan { node, file: Arc::clone(&file) });
         is_changed.then_some((ino, file))
-    }
-
-    /// The names at `spots`: what was open under them has kept its inode number, so that what they
-    /// show now has another, which the kernel must look up.
-    fn parted(&self, tree: &LiveTree, spots: &[Spot]) -> Vec<Outdated> {
-        let mut outdated = Vec::new();
-        for spot in spots {
-            let names = places::group(tree, &spot.parent)
-                .and_then(|dirs| self.names_outdated(tree, &dirs, &spot.name));
-            match names {
-                Ok(names) => outdated.extend(names),
-                Err(err) => log::warn!("parted dir={} reason={err}", spot.parent),
-            }
-        }
-        outdated
     }
 
     /// Makes the content behind `ino` one that may be written to; says what the kernel must no
@@ -253,8 +255,9 @@ impl Shared {
         }
         core.files.put(shown, Arc::clone(&orphan.file));
         self.inodes.lock().adopt(ino, shown);
-        let mut outdated = self.follow(core, others);
-        outdated.extend(self.names_outdated(&core.tree, &dirs, name)?);
+        let mut outdated = Vec::new();
+        self.follow(core, others, &mut outdated)?;
+        outdated.extend(self.names_outdated(&core.tree, &parent, name));
         Ok(outdated)
     }
 
@@ -288,20 +291,33 @@ impl Shared {
         Ok(pinned)
     }
 
-    /// The name `name` in `dirs` and those of its copies.
+    /// The name `name` in `dir` and those of its copies; damage met on the way is logged.
     pub(crate) fn names_outdated(
         &self,
         tree: &LiveTree,
-        dirs: &[NodeId],
+        dir: &NodeId,
+        name: &Name,
+    ) -> Vec<Outdated> {
+        self.find_names_outdated(tree, dir, name).unwrap_or_else(|err| {
+            log::warn!("outdated dir={dir} reason={err}");
+            Vec::new()
+        })
+    }
+
+    fn find_names_outdated(
+        &self,
+        tree: &LiveTree,
+        dir: &NodeId,
         name: &Name,
     ) -> Result<Vec<Outdated>> {
-        let copies = View::new(tree).copies(dirs, name)?;
+        let dirs = places::group(tree, dir)?;
+        let copies = View::new(tree).copies(&dirs, name)?;
         let names: Vec<Name> =
             copies.into_iter().map(|copy| copy.name).chain([name.clone()]).collect();
         let mut inodes = self.inodes.lock();
         let mut outdated = Vec::new();
         for dir in dirs {
-            let dir = inodes.number(Shown::node(*dir));
+            let dir = inodes.number(Shown::node(dir));
             outdated.extend(
                 names.iter().map(|name| Outdated::Name { dir, name: name.as_bytes().to_vec() }),
             );

@@ -42,7 +42,8 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if what was saved makes no sense, [`Error::Newer`], [`Error::Io`].
+    /// [`Error::Damaged`] if what was saved makes no sense or cannot be given its place,
+    /// [`Error::Newer`], [`Error::Io`].
     pub fn start(bucket: Bucket, options: Options) -> Result<Self> {
         let vault = Arc::new(Vault::new(bucket.blobs, options.limits.cache_bytes));
         let Recovered { core, inodes, published, unpublished, parted } =
@@ -56,7 +57,7 @@ impl Mount {
             published.into(),
         ));
         // Nobody has been told of a name yet.
-        let _outdated = shared.follow(&mut shared.core.write(), parted);
+        shared.follow(&mut shared.core.write(), parted, &mut Vec::new())?;
         let journaled = bucket.saves.iter().map(|save| save.len() as u64).sum();
         let (inbox, commands) = crossbeam_channel::bounded(INBOX_LEN);
         let writer = Writer::new(

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use cairnfs_store::sim::{Call, Fault};
 
-use super::{Peer, sync, two};
+use super::{ME, Peer, WRITE, sync, two};
 use crate::{Error, Health, Ino, random_load::save};
 
 /// Three megabytes that do not get smaller.
@@ -52,6 +52,43 @@ fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
         }
     }
     assert!(failed > 10, "{failed} merges failed");
+}
+
+/// Closed by then, and under a name that shows another content: it has to be made a file anew.
+#[test]
+fn a_read_that_fails_in_a_merge_takes_nothing_that_was_written_in_it() {
+    let mut parted = 0;
+    for nth in 1..60 {
+        let (mut a, b) = two();
+        a.restart_without_cache();
+        let (ino, fh) = a.open("old", WRITE);
+        a.write("mine", "published before the merge");
+        b.write("old", "changed there");
+        b.mount().publish().unwrap();
+        let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+        let disk = a.disk.clone();
+        a.once_published(move |mount| {
+            mount.write(ino, fh, 0, b"in the merge", false, Box::new(|_| ()));
+            mount.release(ino, fh, Box::new(|_| ()));
+            disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
+        });
+        let merged = a.mount().merge_from(fetch);
+        if matches!(a.mount().status().health, Health::Poisoned { .. }) {
+            assert!(merged.is_err(), "read {nth} failed, and nobody is told");
+            parted += 1;
+        } else {
+            // A save that lacks it would be the end of it.
+            a.mount().mkdir(ME, Ino::ROOT, b"after", 0o755).ok();
+            save(a.mount()).unwrap();
+        }
+        a.restart(false);
+        sync(&a, &b);
+        let tree = b.tree();
+        for end in ["=in the merge", "=changed there"] {
+            assert!(tree.iter().any(|line| line.ends_with(end)), "read {nth} failed: {tree:?}");
+        }
+    }
+    assert!(parted > 0, "it could be put everywhere");
 }
 
 #[test]

@@ -37,7 +37,8 @@ impl Shared {
     /// # Errors
     ///
     /// Damage in the trees: the live state stands on the old version then, as it did, while the disk
-    /// stands on the new one.
+    /// stands on the new one. Or changed contents could not be made files on the new one: the record
+    /// that began it has them, and the next save would have them dropped.
     pub(super) fn land(&self, landing: Landing, me: DeviceId) -> Result<()> {
         let mut guard = self.core.write();
         let core = &mut *guard;
@@ -54,16 +55,16 @@ impl Shared {
         } else {
             self.outdated(core, &next, &landing.nodes, &landing.index)?
         };
-        // Nothing fails from here on.
+        // Whatever fails from here on, all of it is done.
         core.tree = next;
         core.head = landing.head;
         core.op = op;
         core.unsaved = changed.into_iter().collect();
-        outdated.extend(self.follow(core, open));
+        let followed = self.follow(core, open, &mut outdated);
         self.note_rights(core);
         // Whoever opens something once the lock is let go must find that said.
         self.tell_outdated(&outdated);
-        Ok(())
+        followed
     }
 
     /// What the kernel may believe that is no longer so.
