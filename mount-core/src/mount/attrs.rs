@@ -188,13 +188,14 @@ impl Mount {
         ino: Ino,
         change: impl FnOnce(&mut Content) -> R,
     ) -> Result<R> {
-        let mut core = self.shared().core.write();
-        self.shared().writable()?;
-        let file = self.load_for_writing(&mut core, ino)?;
-        let outdated = self.shared().claim(&mut core, ino, &file)?;
-        let result = change(&mut file.lock());
-        self.shared().tell_outdated(&outdated);
-        Ok(result)
+        self.with_core(|core| {
+            self.shared().writable()?;
+            let file = self.load_for_writing(core, ino)?;
+            let outdated = self.shared().claim(core, ino, &file)?;
+            let result = change(&mut file.lock());
+            self.shared().tell_outdated(&outdated);
+            Ok(result)
+        })
     }
 
     /// Changes the open content `file`, known as `ino`; what a merge has parted from its name
@@ -211,16 +212,17 @@ impl Mount {
                 return Ok(change(&mut content));
             }
             drop(content);
-            let mut core = self.shared().core.write();
-            self.shared().writable()?;
-            let outdated = self.shared().claim(&mut core, ino, file)?;
-            self.shared().tell_outdated(&outdated);
-            drop(core);
-            self.changed();
+            self.with_core(|core| {
+                self.shared().writable()?;
+                let outdated = self.shared().claim(core, ino, file)?;
+                self.shared().tell_outdated(&outdated);
+                Ok(())
+            })?;
         }
     }
 
-    /// The content behind `ino`, to be changed before `core` is let go.
+    /// The content behind `ino`, to be changed before `core` is let go. A conflict copy becomes a file
+    /// of its own, which changes the tree.
     pub(super) fn load_for_writing(&self, core: &mut Core, ino: Ino) -> Result<Arc<File>> {
         match self.target(core, ino)? {
             Target::Named(_, node) if node.kind.is_dir() => Err(Error::IsDir),

@@ -26,17 +26,16 @@ impl Mount {
         if flags.write {
             self.shared().writable()?;
         }
-        let file = {
-            let mut core = self.shared().core.write();
+        let file = self.with_core(|core| {
             let file = if flags.write {
-                self.load_for_writing(&mut core, ino)?
+                self.load_for_writing(core, ino)?
             } else {
-                self.load_for_reading(&mut core, ino)?
+                self.load_for_reading(core, ino)?
             };
             // Under the same lock, so that the content is not dropped from the table meanwhile.
             file.handles.fetch_add(1, Ordering::Relaxed);
-            file
-        };
+            Ok(file)
+        })?;
         let fh = self.shared().handles.open_file(Arc::clone(&file), flags);
         if flags.truncate
             && let Err(err) = self.empty(ino, &file)

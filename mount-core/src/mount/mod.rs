@@ -124,6 +124,24 @@ impl Mount {
         }
     }
 
+    /// Does `work` under the lock of `core`, and takes note if it has changed the tree.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, which may have changed the tree before it failed.
+    fn with_core<R>(&self, work: impl FnOnce(&mut Core) -> Result<R>) -> Result<R> {
+        let mut core = self.shared().core.write();
+        let before = core.unsaved.len();
+        let result = work(&mut core);
+        // Of what was unsaved before, whoever changed it takes note.
+        let is_changed = core.unsaved.len() > before;
+        drop(core);
+        if is_changed {
+            self.changed();
+        }
+        result
+    }
+
     /// Makes sure that `bytes` more can be saved, if need be by giving up older versions.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Conflicts, settled by hand and by strategies.
 
-use super::{sync, two};
+use super::{WRITE, comes, sync, two};
 use crate::{Error, Keep, MergeStep, Settings, Strategy};
 
 #[test]
@@ -82,6 +82,23 @@ fn keeping_both_makes_two_files_of_a_conflict() {
     assert_eq!(b.names("x"), names);
     assert!(b.mount().conflicts(None).unwrap().is_empty());
     assert!(matches!(a.mount().resolve(b"x", &Keep::Both), Err(Error::NotFound)));
+}
+
+#[test]
+fn a_copy_that_is_opened_for_writing_is_saved_and_published_as_a_file_of_its_own() {
+    let (a, b) = two();
+    a.write("x", "a");
+    b.write("x", "b");
+    sync(&a, &b);
+    let [_, copy] = a.names("x").try_into().unwrap();
+    let before = a.mount().head();
+    a.open(&copy, WRITE);
+    assert!(comes(|| a.mount().status().unsaved_changes == 0), "it is not saved");
+    a.mount().peers_wait(true);
+    assert!(comes(|| a.mount().head() != before), "it is not published");
+    let (fetch, _) = b.fetch(&a, a.mount().head().unwrap()).unwrap();
+    b.mount().merge_from(fetch).unwrap();
+    assert!(b.mount().conflicts(None).unwrap().is_empty());
 }
 
 #[test]
