@@ -7,7 +7,11 @@ use cairnfs_merge::{
 };
 
 use super::{Change, Mount};
-use crate::{ConflictInfo, ConflictSide, Error, Keep, Result, file::Data, tree::attrs::Meta};
+use crate::{
+    ConflictInfo, ConflictSide, Error, Keep, Result,
+    file::Data,
+    tree::{LiveTree, attrs::Meta},
+};
 
 /// Who wrote under each device id.
 type Authors = BTreeMap<DeviceId, ([u8; 32], String)>;
@@ -19,14 +23,32 @@ impl Mount {
     ///
     /// Damage, [`Error::Io`].
     pub fn conflicts(&self, path: Option<&[u8]>) -> Result<Vec<ConflictInfo>> {
-        let core = self.shared().core.read();
-        let authors = core.head.charter.authors();
-        let found = conflicts(&View::new(&core.tree))?;
-        let wanted = found.into_iter().filter(|conflict| match path {
-            Some(path) => is_at_or_below(conflict, path),
-            None => true,
+        let listed = self.if_disputed(|tree| {
+            let authors = self.shared().core.read().head.charter.authors();
+            let wanted = conflicts(&View::new(tree))?.into_iter().filter(|conflict| match path {
+                Some(path) => is_at_or_below(conflict, path),
+                None => true,
+            });
+            wanted.map(|conflict| self.info(tree, &conflict, &authors)).collect::<Result<_>>()
         });
-        wanted.map(|conflict| self.info(&core.tree, &conflict, &authors)).collect()
+        Ok(listed?.unwrap_or_default())
+    }
+
+    /// What `list` makes of the tree as it is now, unless nothing conflicts there. Without the lock of
+    /// `core`: there may be many conflicts, and whoever opens something must not wait for that.
+    pub(super) fn if_disputed<R>(
+        &self,
+        list: impl Fn(&LiveTree) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let look = || {
+            let disputed = self.shared().core.read().tree.disputed()?;
+            disputed.as_ref().map(&list).transpose()
+        };
+        match look() {
+            // The version may have been replaced and given up for space meanwhile.
+            Err(Error::Damaged { .. }) => look(),
+            result => result,
+        }
     }
 
     /// What is told of a conflict; its sides are the versions, in their order.

@@ -97,12 +97,12 @@ impl Mount {
     #[must_use]
     pub fn status(&self) -> Status {
         let shared = self.shared();
-        let (head, unpublished, unsaved_changes, conflicts) = {
+        let (head, unpublished, unsaved_changes) = {
             let core = shared.core.read();
-            let conflicts = conflicts(&View::new(&core.tree)).map_or(0, |found| found.len() as u64);
-            let unpublished = !core.is_published();
-            (core.head.manifest.id.0, unpublished, core.unsaved_changes(), conflicts)
+            (core.head.manifest.id.0, !core.is_published(), core.unsaved_changes())
         };
+        let found = self.if_disputed(|tree| Ok(conflicts(&View::new(tree))?.len() as u64));
+        let conflicts = found.ok().flatten().unwrap_or_default();
         let stored_bytes = shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes);
         let open_handles = shared.handles.count();
         let health = shared.health();

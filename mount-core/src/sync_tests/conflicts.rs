@@ -1,7 +1,20 @@
 //! Conflicts, settled by hand and by strategies.
 
-use super::{WRITE, comes, sync, two};
-use crate::{Error, Keep, MergeStep, Settings, Strategy};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use cairnfs_store::sim::Call;
+
+use super::{NO_CACHE, WRITE, comes, sync, two};
+use crate::{
+    Error, Keep, MergeStep, Settings, Strategy,
+    slow_disk::{Gate, SlowDisk},
+};
 
 #[test]
 fn conflicts_are_settled_on_all_devices() {
@@ -67,6 +80,36 @@ fn conflicts_are_listed_by_the_folder_that_they_are_in_and_not_by_one_beside_it(
         ("notes/a/b", false),
     ] {
         assert_eq!(at(path).len(), usize::from(listed), "{path}");
+    }
+}
+
+#[test]
+fn who_opens_something_does_not_wait_while_conflicts_are_listed() {
+    let (mut a, b) = two();
+    a.write("x", "a");
+    b.write("x", "b");
+    sync(&a, &b);
+    let gate = Arc::new(Gate::default());
+    let at = Arc::clone(&gate);
+    a.restart_with(SlowDisk::new(&a.disk, "lister", Call::Read, move || at.pass()), NO_CACHE);
+    let (mount, old) = (a.mount(), a.walk("old").unwrap());
+    let listed: [&(dyn Fn() -> u64 + Sync); 2] =
+        [&|| mount.conflicts(None).unwrap().len() as u64, &|| mount.status().conflicts];
+    for list in listed {
+        let is_open = AtomicBool::default();
+        thread::scope(|scope| {
+            let held = gate.hold();
+            let lister = thread::Builder::new().name("lister".into()).spawn_scoped(scope, list);
+            assert!(comes(|| gate.is_waited_for()), "nothing is read");
+            scope.spawn(|| {
+                mount.open(old, WRITE).unwrap();
+                is_open.store(true, Ordering::SeqCst);
+            });
+            let is_free = comes(|| is_open.load(Ordering::SeqCst));
+            drop(held);
+            assert_eq!(lister.unwrap().join().unwrap(), 1);
+            assert!(is_free, "whoever opens something waits for the disk");
+        });
     }
 }
 

@@ -162,6 +162,20 @@ impl LiveTree {
         Self { base, frozen: None, live, subdirs, once_copies }
     }
 
+    /// The tree as it is now, to list its conflicts without a lock; `None` if there are none. Costs a
+    /// copy of the changes since the last version.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the map.
+    pub(crate) fn disputed(&self) -> Result<Option<Self>> {
+        if self.is_at_peace()? {
+            return Ok(None);
+        }
+        let now = Self::over(self.base.clone(), self.live.clone());
+        Ok(Some(Self { frozen: self.frozen.clone(), ..now }))
+    }
+
     /// The changes since the last version was begun.
     pub(crate) fn live(&self) -> &Layer {
         &self.live
