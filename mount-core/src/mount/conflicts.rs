@@ -138,6 +138,9 @@ fn settle(
         }
     }
     let winner = &conflict.versions.first().ok_or(Error::NotFound)?.entry;
+    if *keep == Keep::Both && winner.kind.is_dir() {
+        return Ok(());
+    }
     match &kept.entry.content {
         Some(content) if winner.content.is_some() => {
             let mut content = content.clone();

@@ -145,6 +145,25 @@ fn a_copy_that_is_opened_for_writing_is_saved_and_published_as_a_file_of_its_own
 }
 
 #[test]
+fn keeping_both_of_a_file_and_a_folder_keeps_both() {
+    let (a, b) = two();
+    a.mkdir("m");
+    a.write("m/notes", "0");
+    sync(&a, &b);
+    a.write("m/notes", "edit");
+    b.unlink("m/notes");
+    b.mkdir("m/notes");
+    b.write("m/notes/a", "n");
+    sync(&a, &b);
+    let tree = a.tree();
+    assert!(tree.contains(&"m/notes/a=n".to_owned()), "{tree:?}");
+    a.mount().resolve(b"m/notes", &Keep::Both).unwrap();
+    sync(&a, &b);
+    assert_eq!(b.tree(), tree);
+    assert!(b.mount().conflicts(None).unwrap().is_empty());
+}
+
+#[test]
 fn the_strategy_travels_and_decides() {
     let (a, b) = two();
     let rules = vec![("*.txt".to_owned(), Strategy::MergeText)];
