@@ -164,7 +164,7 @@ mod view;
 
 pub use conflict::{Conflict, ConflictVersion, at_name, conflicts, in_directory};
 pub use derive::derive;
-pub use edit::{Edit, EditError, EditResult, Edited};
+pub use edit::{Decision, Edit, EditError, EditResult, Edited};
 pub use entry::{ConflictKind, Entry, Listed, Role};
 pub use groups::united;
 pub use ids::{ClockExhausted, ContentId, DeviceId, LinkId, NodeId, OpId, VersionVector};

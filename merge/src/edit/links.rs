@@ -89,7 +89,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
 
     /// The names of node `id`, if it has several, that `wanted` says yes to, given the contested
     /// names of its directory.
-    fn names_where(
+    pub(super) fn names_where(
         &self,
         id: &NodeId,
         wanted: impl Fn(&[Name], &Name) -> bool,
@@ -158,7 +158,12 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         Ok(links)
     }
 
-    fn links_at(&self, id: &NodeId, dirs: &[NodeId], name: &Name) -> Result<Vec<LinkId>, T::Error> {
+    pub(super) fn links_at(
+        &self,
+        id: &NodeId,
+        dirs: &[NodeId],
+        name: &Name,
+    ) -> Result<Vec<LinkId>, T::Error> {
         let Some(node) = self.node(id)? else { return Ok(Vec::new()) };
         let displaced = self.displaced(id)?;
         let hanging = hanging(&node, displaced.as_ref());

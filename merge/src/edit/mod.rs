@@ -12,13 +12,17 @@
 //! of its own operation, and replaces them; and a node that only this operation keeps alive has
 //! been touched already, with everything above it.
 
+mod agree;
 mod create;
+mod decide;
 mod detach;
 mod links;
 mod remove;
 mod rename;
 mod touch;
 mod write;
+
+pub use self::decide::Decision;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -141,7 +141,7 @@ impl Peer {
     }
 
     /// Runs one action under this peer's operation.
-    fn act(
+    pub(crate) fn act(
         &mut self,
         action: impl FnOnce(&mut Edit<'_, Text, Indexed<Text>>, NodeId) -> Done,
     ) -> Done {

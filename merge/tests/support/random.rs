@@ -57,6 +57,28 @@ struct Often {
 
 /// Runs one history; panics where a law is broken. Returns the conflicts at its end.
 pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
+    let (mut rng, mut peers, snapshots) = play(seed, number, shape);
+    check_lattice(&mut rng, &snapshots);
+    exchange_all(&mut peers, 5);
+    check_agreement(&peers);
+    check_nothing_lost(&peers);
+    let conflicts = peers[0].kinds().len();
+    check_resolved_stays_resolved(&mut peers);
+    conflicts
+}
+
+/// The peers at the end of a history, once all have heard of all.
+pub(crate) fn met(seed: u64, number: u64) -> (Rng, Vec<Peer>) {
+    let (rng, mut peers, _) = play(seed, number, Shape { in_step: false });
+    exchange_all(&mut peers, 5);
+    for peer in &mut peers {
+        peer.publish();
+    }
+    (rng, peers)
+}
+
+/// The peers at the end of a history, and states on the way.
+fn play(seed: u64, number: u64, shape: Shape) -> (Rng, Vec<Peer>, Vec<State<Text>>) {
     let mut rng = Rng::new(seed, number);
     let auto_merge = rng.chance(20);
     let batches = rng.chance(30);
@@ -103,13 +125,7 @@ pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
             snapshots.push(peers[who].tree.state().clone());
         }
     }
-    check_lattice(&mut rng, &snapshots);
-    exchange_all(&mut peers, 5);
-    check_agreement(&peers);
-    check_nothing_lost(&peers);
-    let conflicts = peers[0].kinds().len();
-    check_resolved_stays_resolved(&mut peers);
-    conflicts
+    (rng, peers, snapshots)
 }
 
 fn exchange_all(peers: &mut [Peer], rounds: usize) {
