@@ -154,6 +154,13 @@ pub enum Keep {
 }
 
 impl ConflictInfo {
+    /// Whether it is about which version is to stay, and not about the place or the attributes of
+    /// what is shown.
+    #[must_use]
+    pub fn is_of_versions(&self) -> bool {
+        is_of_versions(&self.kind)
+    }
+
     /// Which of its sides stay if that is kept, by their places in `sides`; none if there is no such
     /// side.
     ///
@@ -165,11 +172,14 @@ impl ConflictInfo {
             let sides = self.sides.iter().enumerate();
             sides.filter(|(_, side)| wanted(side)).map(|(place, _)| place).collect()
         };
+        let first = |sides: Vec<usize>| sides.into_iter().take(1).collect();
         Ok(match keep {
-            Keep::Ours => of(&|side| side.ours && side.newest),
-            Keep::Theirs => of(&|side| !side.ours && side.newest),
+            // Both sides show one and the same; what they set of it is chosen by who set it.
+            Keep::Ours | Keep::Theirs if !self.is_of_versions() => of(&|_| true),
+            Keep::Ours => first(of(&|side| side.ours && side.newest)),
+            Keep::Theirs => first(of(&|side| !side.ours && side.newest)),
             Keep::Both => of(&|_| true),
-            Keep::Shown => of(&|_| true).into_iter().take(1).collect(),
+            Keep::Shown => first(of(&|_| true)),
             Keep::Version(digits) => {
                 let digits = digits.to_ascii_lowercase();
                 let matching = of(&|side| side.id != [0; 32] && hex(&side.id).starts_with(&digits));
@@ -180,6 +190,10 @@ impl ConflictInfo {
             }
         })
     }
+}
+
+pub(crate) fn is_of_versions(kind: &str) -> bool {
+    matches!(kind, "content" | "name" | "type" | "delmod" | "deladd")
 }
 
 pub(crate) fn hex(id: &[u8; 32]) -> String {

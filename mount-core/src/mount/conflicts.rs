@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use cairnfs_merge::{
-    Conflict, ConflictVersion, DeviceId, Name, NodeId, Tree, View, at_name, conflicts,
+    Conflict, ConflictVersion, Decision, DeviceId, Name, NodeId, OpId, Tree, View, at_name,
+    conflicts,
 };
 
 use super::{Change, Mount};
 use crate::{
     ConflictInfo, ConflictSide, Error, Keep, Result,
     file::Data,
+    peers::is_of_versions,
     tree::{LiveTree, attrs::Meta},
 };
 
@@ -93,7 +95,8 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if nothing conflicts there, or the version to keep takes no part;
+    /// [`Error::NotFound`] if nothing conflicts there, the version to keep takes no part, or the
+    /// directory to move to is gone; [`Error::Exists`] if the name to move to is taken;
     /// [`Error::ReadOnly`], damage.
     pub fn resolve(&self, path: &[u8], keep: &Keep) -> Result<()> {
         // What is written but not published is part of what is decided on.
@@ -101,16 +104,32 @@ impl Mount {
             self.publish()?;
         }
         let authors = self.shared().core.read().head.charter.authors();
+        let is_ours =
+            |op: &OpId| authors.get(&op.device).is_some_and(|(key, _)| *key == self.shared().key);
         self.change(|change| {
             let conflict = conflict_at(change, path)?.ok_or(Error::NotFound)?;
-            let kept = self.info(change.edit.tree(), &conflict, &authors)?.kept(keep)?;
+            let info = self.info(change.edit.tree(), &conflict, &authors)?;
+            let kept = info.kept(keep)?;
             let kept = kept.first().and_then(|place| conflict.versions.get(*place));
-            settle(change, &conflict, kept.ok_or(Error::NotFound)?, keep)
+            let kept = &kept.ok_or(Error::NotFound)?.entry;
+            let decision = if *keep == Keep::Both { Decision::All } else { Decision::Only(kept) };
+            let prefers = |op: &OpId| match keep {
+                Keep::Ours => is_ours(op),
+                Keep::Theirs => !is_ours(op),
+                _ => false,
+            };
+            let found = change.edit.decide(&conflict.dirs, &conflict.slot, &decision, &prefers)?;
+            // Nothing of what is disputed is from the side that was asked for.
+            if !found && !info.is_of_versions() && matches!(keep, Keep::Ours | Keep::Theirs) {
+                return Err(Error::NotFound);
+            }
+            Ok(())
         })
     }
 }
 
-/// The first conflict of the contested name `path`, or of which `path` is a copy.
+/// A conflict of the contested name `path`, or of which `path` is a copy: about which version is to
+/// stay, if there is such a one.
 fn conflict_at(change: &Change<'_>, path: &[u8]) -> Result<Option<Conflict<Data>>> {
     let mut names = path.split(|byte| *byte == b'/').map(Name::new);
     let Some(Ok(last)) = names.next_back() else { return Ok(None) };
@@ -122,44 +141,12 @@ fn conflict_at(change: &Change<'_>, path: &[u8]) -> Result<Option<Conflict<Data>
             _ => return Ok(None),
         }
     }
-    Ok(at_name(&change.edit.view(), &dirs, &last)?.into_iter().next())
-}
-
-fn settle(
-    change: &mut Change<'_>,
-    conflict: &Conflict<Data>,
-    kept: &ConflictVersion<Data>,
-    keep: &Keep,
-) -> Result<()> {
-    if *keep == Keep::Both {
-        // The version that has the name is written anew below, so that nothing is undecided.
-        for version in conflict.versions.iter().filter(|it| it.entry.is_copy()) {
-            change.edit.pin(&version.entry)?;
-        }
+    let mut found = at_name(&change.edit.view(), &dirs, &last)?;
+    if let Some(first) = found.first().map(|conflict| conflict.slot.clone()) {
+        found.retain(|conflict| conflict.slot == first);
     }
-    let winner = &conflict.versions.first().ok_or(Error::NotFound)?.entry;
-    if *keep == Keep::Both && winner.kind.is_dir() {
-        return Ok(());
-    }
-    match &kept.entry.content {
-        Some(content) if winner.content.is_some() => {
-            let mut content = content.clone();
-            content.auto = false;
-            let winner = change.lookup(&winner.dirs, &winner.name)?.ok_or(Error::NotFound)?;
-            change.edit.resolve(&winner, content)?;
-        }
-        // A directory has the name: what lost it becomes a file of its own, or goes.
-        _ => {
-            for version in conflict.versions.iter().filter(|it| it.entry.is_copy()) {
-                if version.op == kept.op {
-                    change.edit.pin(&version.entry)?;
-                } else {
-                    change.edit.unlink(&version.entry)?;
-                }
-            }
-        }
-    }
-    Ok(())
+    let of_versions = found.iter().position(|it| is_of_versions(&it.kind.to_string()));
+    Ok(found.into_iter().nth(of_versions.unwrap_or(0)))
 }
 
 /// The path under which a version is shown.

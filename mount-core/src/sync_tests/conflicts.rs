@@ -10,11 +10,32 @@ use std::{
 
 use cairnfs_store::sim::Call;
 
-use super::{NO_CACHE, WRITE, comes, sync, two};
+use super::{ME, NO_CACHE, Peer, WRITE, comes, sync, two};
 use crate::{
-    Error, Keep, MergeStep, Settings, Strategy,
+    Error, Keep, MergeStep, SetAttr, Settings, Strategy,
     slow_disk::{Gate, SlowDisk},
 };
+
+fn chmod(peer: &Peer, path: &str, mode: u32) {
+    let changes = SetAttr { mode: Some(mode), ..SetAttr::default() };
+    peer.mount().setattr(ME, peer.walk(path).unwrap(), None, changes).unwrap();
+}
+
+fn mode(peer: &Peer, path: &str) -> u32 {
+    peer.mount().getattr(peer.walk(path).unwrap(), None).unwrap().mode & 0o7777
+}
+
+fn link(peer: &Peer, from: &str, to: &str) {
+    peer.mount().link(peer.walk(from).unwrap(), crate::Ino::ROOT, to.as_bytes()).unwrap();
+}
+
+/// Settles `path` on the first device, and sees on the second that nothing conflicts any more.
+fn settle(a: &Peer, b: &Peer, path: &str, keep: &Keep) {
+    assert!(!a.mount().conflicts(Some(path.as_bytes())).unwrap().is_empty(), "{path}");
+    a.mount().resolve(path.as_bytes(), keep).unwrap();
+    sync(a, b);
+    assert_eq!(b.mount().conflicts(None).unwrap(), [], "{keep:?}");
+}
 
 #[test]
 fn conflicts_are_settled_on_all_devices() {
@@ -161,6 +182,139 @@ fn keeping_both_of_a_file_and_a_folder_keeps_both() {
     sync(&a, &b);
     assert_eq!(b.tree(), tree);
     assert!(b.mount().conflicts(None).unwrap().is_empty());
+}
+
+#[test]
+fn attributes_that_differ_are_settled() {
+    for (keep, expected) in [(Keep::Ours, 0o600), (Keep::Theirs, 0o640), (Keep::Both, 0)] {
+        let (a, b) = two();
+        chmod(&a, "old", 0o600);
+        chmod(&b, "old", 0o640);
+        sync(&a, &b);
+        let expected = if keep == Keep::Both { mode(&a, "old") } else { expected };
+        settle(&a, &b, "old", &keep);
+        assert_eq!((mode(&a, "old"), mode(&b, "old")), (expected, expected), "{keep:?}");
+    }
+}
+
+#[test]
+fn two_renames_are_settled() {
+    for (keep, expected) in [(Keep::Ours, "ours"), (Keep::Theirs, "theirs"), (Keep::Both, "")] {
+        let (a, b) = two();
+        a.rename("old", "ours");
+        b.rename("old", "theirs");
+        sync(&a, &b);
+        let [shown] = a.names("").try_into().unwrap();
+        settle(&a, &b, &shown, &keep);
+        let expected = if keep == Keep::Both { &*shown } else { expected };
+        assert_eq!(b.tree(), [format!("{expected}=0")], "{keep:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_taken_away_by_settling_two_renames() {
+    let (a, b) = two();
+    a.rename("old", "ours");
+    b.rename("old", "theirs");
+    sync(&a, &b);
+    let [shown] = a.names("").try_into().unwrap();
+    let (lost, keep) =
+        if shown == "ours" { ("theirs", Keep::Theirs) } else { ("ours", Keep::Ours) };
+    a.write(lost, "new");
+    let tree = a.tree();
+    assert!(matches!(a.mount().resolve(shown.as_bytes(), &keep), Err(Error::Exists)));
+    assert_eq!(a.tree(), tree);
+}
+
+#[test]
+fn folders_moved_into_each_other_are_settled() {
+    let ours = ["m2/", "m2/m1/", "m2/m1/x=1", "old=0"];
+    let theirs = ["m1/", "m1/m2/", "m1/x=1", "old=0"];
+    for keep in [Keep::Ours, Keep::Theirs, Keep::Both] {
+        let (a, b) = two();
+        a.mkdir("m1");
+        a.write("m1/x", "1");
+        a.mkdir("m2");
+        sync(&a, &b);
+        a.rename("m1", "m2/m1");
+        b.rename("m2", "m1/m2");
+        sync(&a, &b);
+        let before = a.tree();
+        let found = a.mount().conflicts(None).unwrap();
+        let path = String::from_utf8(found[0].path.clone()).unwrap();
+        settle(&a, &b, &path, &keep);
+        match keep {
+            Keep::Ours => assert_eq!(b.tree(), ours),
+            Keep::Theirs => assert_eq!(b.tree(), theirs),
+            _ => assert_eq!(b.tree(), before),
+        }
+    }
+}
+
+#[test]
+fn a_folder_removed_here_and_added_to_there_is_settled() {
+    for keep in [Keep::Theirs, Keep::Both] {
+        let (a, b) = two();
+        a.mkdir("e");
+        sync(&a, &b);
+        a.mount().rmdir(crate::Ino::ROOT, b"e").unwrap();
+        b.write("e/new", "1");
+        sync(&a, &b);
+        // To remove a folder is no version of it.
+        assert!(matches!(a.mount().resolve(b"e", &Keep::Ours), Err(Error::NotFound)));
+        settle(&a, &b, "e", &keep);
+        assert_eq!(b.tree(), ["e/", "e/new=1", "old=0"]);
+    }
+}
+
+#[test]
+fn names_of_one_file_are_its_names_still_when_both_are_kept() {
+    for other in ["h2", "h3"] {
+        let (a, b) = two();
+        a.write("h1", "a");
+        link(&a, "h1", "h2");
+        b.write("h1", "b");
+        link(&b, "h1", other);
+        sync(&a, &b);
+        let names = a.names("h");
+        assert_eq!(names.len(), 4, "{names:?}");
+        a.mount().resolve(b"h1", &Keep::Both).unwrap();
+        a.mount().resolve(b"h2", &Keep::Both).ok();
+        sync(&a, &b);
+        assert_eq!(b.mount().conflicts(None).unwrap(), []);
+        assert_eq!(b.names("h"), names);
+        for name in &names {
+            let attr = b.mount().getattr(b.walk(name).unwrap(), None).unwrap();
+            assert_eq!(attr.nlink, 2, "{name} of {names:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_loses_a_name_keeps_its_others_and_what_they_hold() {
+    for keep in [Keep::Ours, Keep::Theirs] {
+        let (a, b) = two();
+        a.write("h1", "a");
+        link(&a, "h1", "h2");
+        b.write("h1", "b");
+        link(&b, "h1", "h3");
+        sync(&a, &b);
+        let content = if keep == Keep::Ours { "a" } else { "b" };
+        settle(&a, &b, "h1", &keep);
+        assert_eq!(b.tree(), [&*format!("h1={content}"), "h2=a", "h3=b", "old=0"]);
+    }
+}
+
+#[test]
+fn a_folder_stays_whichever_file_of_its_name_is_kept() {
+    let (a, b) = two();
+    a.write("k", "file");
+    b.mkdir("k");
+    b.write("k/x", "1");
+    sync(&a, &b);
+    let tree = a.tree();
+    settle(&a, &b, "k", &Keep::Ours);
+    assert_eq!(b.tree(), tree);
 }
 
 #[test]
