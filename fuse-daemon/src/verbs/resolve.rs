@@ -1,6 +1,7 @@
 //! `cairnfs resolve`: says which version of a contested name is to stay.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
@@ -52,6 +53,7 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
     if found.is_empty() {
         return Err(Failure::new(Code::Failed, format_args!("{shown}: nothing conflicts")));
     }
+    leave_to_versions(&mut found);
     let choice = choose(args, &target, &found)?;
     if args.dry_run {
         found.iter().for_each(|conflict| foretell(&target, conflict, &choice));
@@ -81,6 +83,13 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
     if resolved.left.is_empty() { Ok(()) } else { Err(remaining(resolved.left.len())) }
 }
 
+/// What else is disputed under a name is settled with which version of it is to stay.
+fn leave_to_versions(found: &mut Vec<ConflictInfo>) {
+    let of_versions = found.iter().filter(|conflict| conflict.is_of_versions());
+    let paths: BTreeSet<_> = of_versions.map(|conflict| conflict.path.clone()).collect();
+    found.retain(|conflict| conflict.is_of_versions() || !paths.contains(&conflict.path));
+}
+
 /// Whether `path` is the contested name or one of the names that are shown for it.
 fn takes_part(conflict: &ConflictInfo, path: &[u8]) -> bool {
     conflict.path == path || conflict.sides.iter().any(|side| side.path == path)
@@ -106,7 +115,12 @@ fn choose(args: &ResolveArgs, target: &Target, found: &[ConflictInfo]) -> Result
     {
         let whose = if keep == Keep::Ours { "this device" } else { "another device" };
         let path = target.outside(&conflict.path);
-        let message = format!("{}: no version of it was written by {whose}", path.display());
+        let known: Vec<_> = conflict.sides.iter().map(short_id).collect();
+        let message = format!(
+            "{}: no version of it was written by {whose}: name one of {}",
+            path.display(),
+            known.join(", ")
+        );
         return Err(Failure::new(Code::Failed, message));
     }
     Ok(Choice::Version(keep))
@@ -166,6 +180,11 @@ fn kept(conflict: &ConflictInfo, keep: &Keep) -> Vec<usize> {
     conflict.kept(keep).unwrap_or_default()
 }
 
+/// A folder has no version's id.
+fn is_folder(side: &ConflictSide) -> bool {
+    side.id == [0; 32]
+}
+
 fn foretell(target: &Target, conflict: &ConflictInfo, choice: &Choice) {
     let name = |path: &[u8]| {
         let path = target.outside(path);
@@ -185,9 +204,20 @@ fn foretell(target: &Target, conflict: &ConflictInfo, choice: &Choice) {
     if kept.is_empty() {
         return ui::result(format_args!("{path}: would be left: there is no such version"));
     }
+    // A folder stays under its name, and a file beside it under that which it is shown under.
+    let has_folder = conflict.sides.first().is_some_and(is_folder);
     for (place, side) in conflict.sides.iter().enumerate() {
         let fate = match (kept.contains(&place), keep) {
+            _ if is_folder(side) => "would stay".to_owned(),
+            (true, Keep::Ours) if !conflict.is_of_versions() => {
+                "would stay, as this device has it".to_owned()
+            }
+            (true, Keep::Theirs) if !conflict.is_of_versions() => {
+                "would stay, as the other device has it".to_owned()
+            }
+            (true, _) if !conflict.is_of_versions() => "would stay, as it is shown".to_owned(),
             (true, Keep::Both) => "would stay, as a file of its own".to_owned(),
+            (true, _) if has_folder => format!("would stay, as {}", name(&side.path)),
             (true, _) => format!("would stay, as {path}"),
             (false, _) => "would go".to_owned(),
         };
