@@ -1,7 +1,9 @@
 //! Reading blobs, from any thread, at any time.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bytes::len32;
 use crate::disk::{Lock, Space};
@@ -23,8 +25,40 @@ pub struct Blobs {
     pub(crate) index: Arc<Index>,
     /// Held while packs are removed: from the index's forgetting their records to the last of them.
     pub(crate) removing: Mutex<(), order::Removing>,
+    pub(crate) rotten: Rotten,
     /// Held for as long as anybody reads or writes.
     pub(crate) _lock: Lock,
+}
+
+/// More damaged blobs than these are not kept in mind.
+const ROTTEN_MAX: usize = 1 << 16;
+
+/// Blobs whose record a reader found damaged: one of them that is put is stored anew.
+#[derive(Debug, Default)]
+pub(crate) struct Rotten {
+    any: AtomicBool,
+    ids: Mutex<HashSet<BlobId>, order::Rotten>,
+}
+
+impl Rotten {
+    fn note(&self, id: BlobId) {
+        let mut ids = self.ids.lock();
+        if ids.len() < ROTTEN_MAX {
+            ids.insert(id);
+        }
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Another record of it could be read.
+    fn forget(&self, id: &BlobId) {
+        if self.any.load(Ordering::Acquire) {
+            self.ids.lock().remove(id);
+        }
+    }
+
+    pub(crate) fn has(&self, id: &BlobId) -> bool {
+        self.any.load(Ordering::Acquire) && self.ids.lock().contains(id)
+    }
 }
 
 impl std::fmt::Debug for Blobs {
@@ -65,6 +99,7 @@ impl Blobs {
             Some(opened)
                 if opened.header.id == blob.id && opened.plain.len() == blob.len as usize =>
             {
+                self.rotten.forget(&blob.id);
                 Ok(opened.plain)
             }
             _ => Err(self.corrupt(&blob.id, loc)),
@@ -221,7 +256,9 @@ impl Blobs {
         }
     }
 
+    /// The blob's record is damaged.
     pub(crate) fn corrupt(&self, id: &BlobId, loc: Loc) -> Error {
+        self.rotten.note(*id);
         let Pos { pack, offset } = loc.at;
         Error::Corrupt { id: *id, pack: self.packs.path(pack), offset: u64::from(offset) }
     }

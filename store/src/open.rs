@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::appender::Start;
+use crate::blobs::Rotten;
 use crate::check::{Damage, damage};
 use crate::disk::{Disk, Lock, LockError};
 use crate::error::IoContext;
@@ -100,7 +101,15 @@ pub fn create(
     let tail = Arc::new(Tail::new(end));
     let mark = Mark { end, ..Mark::default() };
     let trail = Trail::start(&index, &tail, Vec::new(), 0, mark, options.index_thread)?;
-    let blobs = Arc::new(Blobs { keys, packs, tail, index, removing: Mutex::new(()), _lock: lock });
+    let blobs = Arc::new(Blobs {
+        keys,
+        packs,
+        tail,
+        index,
+        removing: Mutex::new(()),
+        rotten: Rotten::default(),
+        _lock: lock,
+    });
     let mut reserve = Reserve::new(&disk, dir, options.reserve_bytes);
     reserve.ensure();
     let appender = Appender::new(Start {
@@ -208,7 +217,15 @@ fn start(
         options.index_thread,
     )?;
     let file = packs.file(end.pack)?;
-    let blobs = Arc::new(Blobs { keys, packs, tail, index, removing: Mutex::new(()), _lock: lock });
+    let blobs = Arc::new(Blobs {
+        keys,
+        packs,
+        tail,
+        index,
+        removing: Mutex::new(()),
+        rotten: Rotten::default(),
+        _lock: lock,
+    });
     reserve.ensure();
     Ok(Appender::new(Start {
         trail,

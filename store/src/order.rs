@@ -53,6 +53,7 @@ places! {
     PackFiles = LAST, "the open packs";
     PackSizes = LAST, "the lengths of packs";
     Epochs = LAST, "the epochs";
+    Rotten = LAST, "the damaged blobs";
 }
 
 /// A [`parking_lot::Mutex`] with a place.

@@ -343,14 +343,37 @@ fn a_damaged_blob_is_healed_by_a_peers_copy() {
     drop(opened);
     disk.flip_bit(&Path::new(DIR).join("packs/00000001.pack"), (88 + 68 + 40) * 8);
     let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
-    assert!(matches!(opened.blobs.get(victim), Err(Error::Corrupt { .. })));
     let mut appender = opened.appender;
     let copy = opened.blobs.check(copy).unwrap();
     assert_eq!(appender.put_sealed(&copy).unwrap(), *victim);
-    assert!(opened.blobs.get(victim).is_err(), "put_sealed does not look at what it has");
+    let read = opened.blobs.get(victim);
+    assert!(matches!(read, Err(Error::Corrupt { .. })), "put_sealed does not look at what it has");
     appender.heal(&copy).unwrap();
     appender.save(b"", false).unwrap();
     assert_eq!(opened.blobs.get(victim).unwrap()[..], content[..]);
     let scrub = opened.blobs.scrub(&mut |_| ()).unwrap();
     assert!(scrub.is_clean(), "{scrub:?}");
+}
+
+/// As when somebody copies a file from a backup over the one that cannot be read.
+#[test]
+fn a_damaged_blob_that_is_put_again_is_stored_again() {
+    let Filled { disk, keep, .. } = filled();
+    let (victim, content) = &keep[0];
+    disk.flip_bit(&Path::new(DIR).join("packs/00000001.pack"), (88 + 68 + 40) * 8);
+    let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
+    assert!(matches!(opened.blobs.get(victim), Err(Error::Corrupt { .. })));
+    let mut appender = opened.appender;
+    let written = |appender: &mut Appender| {
+        let before = opened.blobs.stats().unwrap().pack_bytes;
+        assert_eq!(appender.put(Kind::Chunk, content).unwrap(), *victim);
+        appender.save(b"", false).unwrap();
+        assert_eq!(opened.blobs.get(victim).unwrap()[..], content[..]);
+        opened.blobs.stats().unwrap().pack_bytes - before
+    };
+    let first = written(&mut appender);
+    assert!(
+        first > written(&mut appender) + 1000,
+        "it is whole again, and not stored a third time"
+    );
 }

@@ -212,10 +212,10 @@ impl Appender {
         Ok(plan.figures)
     }
 
-    /// Whether a put must store this blob: it is not here, or is about to go.
+    /// Whether a put must store this blob: it is not here, is damaged, or is about to go.
     pub(super) fn wants(&mut self, id: &BlobId) -> Result<bool> {
         let doomed = self.plan.as_mut().is_some_and(|plan| plan.doomed.remove(id));
-        if doomed || !self.blobs.contains(id)? {
+        if doomed || self.blobs.rotten.has(id) || !self.blobs.contains(id)? {
             return Ok(true);
         }
         if let Some(again) = &mut self.put_again {
