@@ -12,12 +12,12 @@ use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::exit::{Failure, Result};
 
@@ -35,6 +35,16 @@ pub(crate) fn json<T: Serialize>(document: &T) -> Result<()> {
         .map_err(|err| Failure::new(crate::exit::Code::Failed, format_args!("json: {err}")))?;
     result(text);
     Ok(())
+}
+
+/// A path in a document. JSON has no other bytes than UTF-8: what is none of it is replaced.
+#[derive(Clone, Debug)]
+pub(crate) struct PathText(pub(crate) PathBuf);
+
+impl Serialize for PathText {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(&self.0.display())
+    }
 }
 
 /// Writes raw bytes of the result, such as a completion script.

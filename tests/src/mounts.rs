@@ -27,9 +27,9 @@ pub struct MountInfo {
 /// Everything mounted at or below `dir`, the last mounted first.
 #[must_use]
 pub fn below(dir: &Path) -> Vec<MountInfo> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mut found: Vec<_> =
-        table.lines().filter_map(parse).filter(|mount| mount.dir.starts_with(dir)).collect();
+    let table = fs::read("/proc/self/mountinfo").unwrap();
+    let mounts = table.split(|byte| *byte == b'\n').filter_map(parse);
+    let mut found: Vec<_> = mounts.filter(|mount| mount.dir.starts_with(dir)).collect();
     found.reverse();
     found
 }
@@ -64,19 +64,17 @@ pub fn detach_all(dir: &Path) {
     }
 }
 
-fn parse(line: &str) -> Option<MountInfo> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ');
-    let minor = left.nth(2)?.split_once(':')?.1.parse().ok()?;
-    let dir = unescape(left.nth(1)?);
-    let mut right = right.split(' ');
-    let (kind, source) = (right.next()?.to_owned(), right.next()?.to_owned());
-    Some(MountInfo { dir, kind, source, minor })
+fn parse(line: &[u8]) -> Option<MountInfo> {
+    let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    let dash = fields.iter().position(|field| *field == b"-")?;
+    let text = |nth: usize| fields.get(nth).map(|it| String::from_utf8_lossy(it).into_owned());
+    let minor = text(2)?.split_once(':')?.1.parse().ok()?;
+    let dir = unescape(fields.get(4)?);
+    Some(MountInfo { dir, kind: text(dash + 1)?, source: text(dash + 2)?, minor })
 }
 
 /// Blanks, tabs, line ends and backslashes stand as three octal digits.
-fn unescape(text: &str) -> PathBuf {
-    let bytes = text.as_bytes();
+fn unescape(bytes: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some((&first, tail)) = rest.split_first() {

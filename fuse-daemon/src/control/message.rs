@@ -11,9 +11,13 @@ use cairnfs_mount_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::sharing::{
-    ConflictsRequest, InviteRequest, JoinRequest, Loss, MembersReport, PeersReport, RejoinRequest,
-    RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
+use super::{
+    path_bytes,
+    sharing::{
+        ConflictsRequest, InviteRequest, JoinRequest, Loss, MembersReport, PeersReport,
+        RejoinRequest, RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport,
+        SyncRequest,
+    },
 };
 use crate::{
     exit::Failure,
@@ -39,7 +43,7 @@ pub(crate) enum Request {
     /// Mount an older version of a bucket.
     View(ViewRequest),
     /// Answer when what is mounted there has ended.
-    AwaitEnd(PathBuf),
+    AwaitEnd(#[serde(with = "path_bytes")] PathBuf),
     /// Unmount a directory.
     Unmount(UnmountRequest),
     /// The versions of a bucket.
@@ -100,6 +104,7 @@ pub(crate) struct MountRequest {
     /// The bucket and what opens it.
     pub(crate) opening: Opening,
     /// Where; absolute.
+    #[serde(with = "path_bytes")]
     pub(crate) dir: PathBuf,
     /// How it is to be served.
     pub(crate) how: How,
@@ -113,6 +118,7 @@ pub(crate) struct ViewRequest {
     /// The version.
     pub(crate) which: Which,
     /// Where; absolute.
+    #[serde(with = "path_bytes")]
     pub(crate) dir: PathBuf,
     /// Memory for what was read, if the bucket is not open already.
     pub(crate) cache_bytes: u64,
@@ -179,6 +185,7 @@ impl How {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct UnmountRequest {
     /// Where; absolute.
+    #[serde(with = "path_bytes")]
     pub(crate) dir: PathBuf,
     /// Give up after this long.
     pub(crate) timeout: Option<Duration>,
@@ -338,6 +345,7 @@ pub(crate) struct ViewReport {
     /// The bucket.
     pub(crate) bucket: BucketName,
     /// Where.
+    #[serde(with = "path_bytes")]
     pub(crate) dir: PathBuf,
     /// Whether somebody took it out of the file tree, where it is still in use.
     pub(crate) detached: bool,
@@ -360,6 +368,7 @@ pub(crate) struct MountReport {
     /// The bucket.
     pub(crate) bucket: BucketName,
     /// Where.
+    #[serde(with = "path_bytes")]
     pub(crate) dir: PathBuf,
     /// Whether somebody took it out of the file tree, where it is still in use.
     pub(crate) detached: bool,

@@ -11,6 +11,7 @@
 mod client;
 mod launch;
 mod message;
+mod path_bytes;
 mod patience;
 mod sharing;
 mod socket;

@@ -130,6 +130,8 @@ fn garbage(err: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Erro
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+
     use super::*;
     use crate::control::{Event, Opening, Progress, Request};
     use crate::secret::Secret;
@@ -162,6 +164,17 @@ mod tests {
         assert_eq!(opening.secret.unwrap().expose(), b"word");
         other.send(&Event::Progress(Progress::Checking { done: 1, total: 2 })).unwrap();
         assert!(matches!(one.receive().unwrap(), Event::Progress(_)));
+    }
+
+    #[test]
+    fn a_path_arrives_whatever_its_bytes_are() {
+        let (mut one, mut other) = pair();
+        let dir = Path::new(OsStr::from_bytes(b"/m\xff"));
+        one.send_secret(&Request::AwaitEnd(dir.to_owned())).unwrap();
+        let Request::AwaitEnd(got) = other.receive_secret().unwrap() else {
+            panic!("another request")
+        };
+        assert_eq!(got, dir);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! `cairnfs conflicts`: what was changed on two devices in different ways.
 
-use std::path::PathBuf;
-
 use cairnfs_mount_core::{ConflictInfo, ConflictSide};
 use serde::Serialize;
 
@@ -10,7 +8,7 @@ use crate::{
     cli::{ConflictsArgs, PassphraseArgs},
     control::{Client, ConflictsRequest, Event, Request},
     exit::{Code, Failure, Result},
-    ui,
+    ui::{self, PathText},
     values::{Size, hex},
     when,
 };
@@ -24,7 +22,7 @@ struct Conflicts {
 struct Conflict {
     bucket: String,
     /// Where the bucket is mounted.
-    dir: Option<PathBuf>,
+    dir: Option<PathText>,
     path: String,
     /// The bytes of a path that is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,7 +170,7 @@ fn document(target: &Target, conflict: &ConflictInfo) -> Conflict {
     });
     Conflict {
         bucket: target.bucket.to_string(),
-        dir: target.dir.clone(),
+        dir: target.dir.clone().map(PathText),
         path: String::from_utf8_lossy(&conflict.path).into_owned(),
         path_hex: odd(&conflict.path),
         kind: conflict.kind.clone(),

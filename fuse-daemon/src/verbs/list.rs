@@ -1,14 +1,20 @@
 //! `cairnfs list`: the buckets, and where they are mounted.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::{
     Context,
     views::{self, View},
 };
-use crate::{at_start, cli::JsonArgs, control::StatusReport, exit::Result, ui, values::Size, when};
+use crate::{
+    at_start,
+    cli::JsonArgs,
+    control::StatusReport,
+    exit::Result,
+    ui::{self, PathText},
+    values::Size,
+    when,
+};
 
 #[derive(Serialize)]
 struct List {
@@ -22,9 +28,9 @@ struct Listed {
     created: Option<String>,
     needs_passphrase: Option<bool>,
     mounted: bool,
-    dir: Option<PathBuf>,
+    dir: Option<PathText>,
     read_only: bool,
-    at_start: Option<PathBuf>,
+    at_start: Option<PathText>,
     stored_bytes: u64,
     /// Versions of it that are mounted.
     views: Vec<View>,
@@ -48,12 +54,12 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
             created: description.as_ref().map(|it| when::rfc3339(it.created)),
             needs_passphrase: description.as_ref().map(|it| it.needs_passphrase),
             mounted: mount.is_some(),
-            dir: mount.map(|mount| mount.dir.clone()),
+            dir: mount.map(|mount| PathText(mount.dir.clone())),
             read_only: mount.is_some_and(|mount| mount.read_only),
             at_start: at_start
                 .iter()
                 .find(|one| *one.bucket() == name)
-                .map(|one| one.dir().to_owned()),
+                .map(|one| PathText(one.dir().to_owned())),
             stored_bytes: context.stored_bytes(&name),
             views: views::of(&name, &views),
             error,
@@ -69,7 +75,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
     for bucket in list.buckets {
         let state = match (&bucket.error, &bucket.dir) {
             (Some(error), _) => error.clone(),
-            (None, Some(dir)) => {
+            (None, Some(PathText(dir))) => {
                 let read_only = if bucket.read_only { " (read-only)" } else { "" };
                 format!("at {}{read_only}", ui::shown_path(dir))
             }

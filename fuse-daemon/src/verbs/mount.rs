@@ -1,6 +1,6 @@
 //! `cairnfs mount`: has the daemon mount a bucket, or is the daemon itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cairnfs_mount_core::Bucket;
 
@@ -34,12 +34,8 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         passphrase::note_unused(&args.passphrase, &args.bucket);
         None
     };
-    if args.at_start && description.needs_passphrase && source.is_none() {
-        return Err(Failure::usage(format_args!(
-            "bucket '{}' needs a passphrase that nobody can type at start: use --passphrase-file \
-             FILE or --passphrase-command COMMAND with --at-start",
-            args.bucket
-        )));
+    if args.at_start {
+        refuse_at_start(&args.bucket, &dir, description.needs_passphrase, source.as_ref())?;
     }
     let mut request = MountRequest {
         opening: Opening { bucket: args.bucket.clone(), secret: None },
@@ -60,6 +56,33 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         ask(client, &request)?;
         note_removal(context, &args.bucket);
         keep(context, args, &request, source)
+    }
+}
+
+/// Refuses what could not be mounted when nobody is there, or not be written down for then.
+fn refuse_at_start(
+    bucket: &BucketName,
+    dir: &Path,
+    needs_passphrase: bool,
+    source: Option<&Source>,
+) -> Result<()> {
+    if needs_passphrase && source.is_none() {
+        return Err(Failure::usage(format_args!(
+            "bucket '{bucket}' needs a passphrase that nobody can type at start: use \
+             --passphrase-file FILE or --passphrase-command COMMAND with --at-start"
+        )));
+    }
+    let file = match source {
+        Some(Source::PassphraseFile(file)) => Some(file.as_path()),
+        _ => None,
+    };
+    match [Some(dir), file].into_iter().flatten().find(|path| path.to_str().is_none()) {
+        Some(path) => Err(Failure::usage(format_args!(
+            "{} is not UTF-8: what is mounted at start is kept in a file of text (TOML), which \
+             cannot hold it",
+            path.display()
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `cairnfs status`: first of all, is everything safe? Then how each bucket fares.
 
-use std::path::PathBuf;
-
 use cairnfs_mount_core::Role;
 use serde::Serialize;
 
@@ -18,7 +16,7 @@ use crate::{
     home::BucketName,
     net::{PeerReport, Step},
     place::{self, Listed},
-    ui,
+    ui::{self, PathText},
     values::{Size, Span, hex},
     when,
 };
@@ -41,7 +39,7 @@ struct Bucket {
     name: String,
     mounted: bool,
     /// Where it is mounted, or was until its daemon died.
-    dir: Option<PathBuf>,
+    dir: Option<PathText>,
     dead_mount: bool,
     safe: bool,
     unsaved_bytes: u64,
@@ -282,7 +280,7 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
     Bucket {
         name: one.name.to_string(),
         mounted: mount.is_some(),
-        dir: mount.map(|it| it.dir.clone()).or(dead_dir),
+        dir: mount.map(|it| it.dir.clone()).or(dead_dir).map(PathText),
         dead_mount: one.dead.is_some(),
         safe: one.danger().is_none(),
         unsaved_bytes: mount.map_or(0, |it| it.unsaved_bytes),

@@ -1,15 +1,19 @@
 //! Mounted versions, as `list` and `status` show them.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
-use crate::{control::ViewReport, home::BucketName, ui, values::hex, when};
+use crate::{
+    control::ViewReport,
+    home::BucketName,
+    ui::{self, PathText},
+    values::hex,
+    when,
+};
 
 /// One of them.
 #[derive(Clone, Serialize)]
 pub(super) struct View {
-    dir: PathBuf,
+    dir: PathText,
     version: String,
     time: String,
     /// Unmounted by others, but still in use.
@@ -22,7 +26,7 @@ pub(super) struct View {
 pub(super) fn of(bucket: &BucketName, views: &[ViewReport]) -> Vec<View> {
     let views = views.iter().filter(|view| view.bucket == *bucket);
     let view = |view: &ViewReport| View {
-        dir: view.dir.clone(),
+        dir: PathText(view.dir.clone()),
         version: hex(&view.version),
         time: when::rfc3339(view.time),
         detached: view.detached,
@@ -35,6 +39,6 @@ impl View {
     /// `version 015123ebb9dfd241 (2026-11-22 14:23:56) at /home/you/old`
     pub(super) fn line(&self) -> String {
         let place = if self.detached { "unmounted by others, but still in use, at" } else { "at" };
-        format!("{} {place} {}", self.shown, ui::shown_path(&self.dir))
+        format!("{} {place} {}", self.shown, ui::shown_path(&self.dir.0))
     }
 }

@@ -1,7 +1,7 @@
 //! A bad argument is said in one line that names it, with the exit code of its kind, and changes
 //! nothing.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, process::Command, time::Duration};
 
 use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process, run, terminal};
 
@@ -295,6 +295,29 @@ fn the_name_of_a_mount_point_is_shown_without_control_characters() {
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
     let outcome = home.umount(&dir).exits(3);
     is_plain(&outcome);
+}
+
+/// A path is any bytes; only what is kept as text must be text.
+#[test]
+fn a_mount_point_need_not_be_utf_8() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.beside("").join(OsStr::from_bytes(b"m\xff"));
+    fs::create_dir(&dir).unwrap();
+    let outcome = home.try_mount(BUCKET, &dir, &["--at-start"]).exits(2);
+    is_plain(&outcome);
+    assert_eq!(outcome.says(&["UTF-8"]).stderr.lines().count(), 1);
+    assert!(!mounts::is_mounted(&dir), "what was refused was done");
+    home.mount(BUCKET, &dir, &[]);
+    fs::write(dir.join("f"), "x").unwrap();
+    for verb in ["list", "status"] {
+        home.cairnfs(&[verb]).ok();
+        let json = home.cairnfs(&[verb, "--json"]).ok().json();
+        assert!(json["buckets"][0]["dir"].as_str().unwrap().ends_with("/m\u{fffd}"), "{json}");
+    }
+    home.cairnfs(&["conflicts", "--json"]).ok();
+    home.umount(&dir).ok();
+    assert!(!mounts::is_mounted(&dir));
 }
 
 /// Who asks for it is no reason why it cannot be done.
