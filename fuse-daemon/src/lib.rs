@@ -30,6 +30,7 @@ mod interrupt;
 mod lock;
 mod logger;
 mod net;
+mod noted;
 mod order;
 mod passphrase;
 mod place;

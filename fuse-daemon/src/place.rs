@@ -15,6 +15,8 @@ use rustix::{io::Errno, mount::UnmountFlags};
 use crate::{
     exit::{Code, Failure, Result, plain},
     fuse::unescape,
+    home::Home,
+    noted,
 };
 
 /// How long a mount may take to say that it is dead, which the kernel says for it at once.
@@ -29,6 +31,21 @@ pub(crate) struct Listed {
     pub(crate) bucket: String,
     /// The version, if it is an older one.
     pub(crate) version: Option<String>,
+}
+
+impl Listed {
+    /// What is mounted: the bucket, with `@` and the id for a version.
+    pub(crate) fn name(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{}@{version}", self.bucket),
+            None => self.bucket.clone(),
+        }
+    }
+
+    /// Whether a daemon of `home` mounted it.
+    pub(crate) fn is_of(&self, home: &Home) -> bool {
+        noted::is_ours(home, &self.name(), &self.dir)
+    }
 }
 
 /// The path without symlinks, as far as it exists; a dead mount is taken as it is written.
@@ -80,17 +97,18 @@ pub(crate) fn dead_mounts(wanted: impl Fn(&Listed) -> bool) -> Vec<Listed> {
     listed
 }
 
-/// Takes away what a daemon that died left at `dir`; tells what else is there.
-pub(crate) fn take_away(dir: &Path) -> Result<()> {
+/// Takes away what a daemon that died left at `dir`, and says what it was; tells what else is there.
+pub(crate) fn take_away(dir: &Path) -> Result<Listed> {
     let table = fs::read("/proc/self/mountinfo")
         .map_err(|err| Failure::io("cannot read the table of mounts", &err))?;
-    if !parse(&table).iter().any(|listed| listed.dir == dir) {
+    // The last one is on top.
+    let Some(listed) = parse(&table).into_iter().rfind(|listed| listed.dir == dir) else {
         let message = format!(
             "no bucket is mounted at {} ('cairnfs list' shows what is mounted where)",
             dir.display()
         );
         return Err(Failure::new(Code::NotFound, message));
-    }
+    };
     if !answers_dead(dir) {
         let message = format!(
             "{} is served by the daemon of another home: unmount it with that CAIRNFS_HOME",
@@ -100,7 +118,7 @@ pub(crate) fn take_away(dir: &Path) -> Result<()> {
     }
     let failed = |err: &io::Error| Failure::file("take away the dead mount at", dir, err);
     match rustix::mount::unmount(dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(listed),
         // Only root may, so let the set-uid helper do it.
         Err(Errno::PERM) => {
             let status = Command::new("fusermount3")
@@ -110,7 +128,7 @@ pub(crate) fn take_away(dir: &Path) -> Result<()> {
                 .status()
                 .map_err(|err| failed(&err))?;
             if status.success() {
-                Ok(())
+                Ok(listed)
             } else {
                 Err(failed(&io::Error::other(format!("fusermount3 failed ({status})"))))
             }

@@ -19,6 +19,7 @@ use crate::{
     fuse::{Session, UnmountError},
     holders,
     home::BucketName,
+    noted,
     values::{Size, Span},
 };
 
@@ -104,7 +105,7 @@ impl Daemon {
         if let Err(err) = served.mount.stop() {
             log::error!("stop serial={serial} reason=\"{err}\"");
         }
-        self.table.gone(&served);
+        self.gone(&served);
     }
 
     /// Ends a mount that this thread has marked as leaving; afterwards it is gone from the table,
@@ -136,13 +137,19 @@ impl Daemon {
         self.net.withdraw(&served.bucket);
         self.end_views(is_of_it, terms, say);
         let stopped = served.mount.stop();
-        self.table.gone(served);
+        self.gone(served);
         say(Event::Note(format!("unmounted {}", served.dir.display())));
         saved.map_err(|failure| Failure {
             message: format!("{}: lost", failure.message),
             ..failure
         })?;
         stopped.map_err(|err| unsaved(&served.mount, &served.bucket, &err))
+    }
+
+    /// It is mounted no longer. While its place is taken, so that no note of the next mount goes.
+    fn gone(&self, served: &Served) {
+        noted::remove(&self.home, served.bucket.as_str(), &served.dir);
+        self.table.gone(served);
     }
 }
 

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     control::{Event, KernelOptions, MountRequest, Opening},
     exit::{Code, Failure, Result},
-    fuse::{MountError, MountSpec, Session, Shows},
-    passphrase,
+    fuse::{Ended, MountError, MountSpec, Session, Shows},
+    noted, passphrase,
 };
 
 /// How long until a bucket is tried again that this process has not let go yet.
@@ -86,8 +86,18 @@ impl Daemon {
         };
         // The receiver goes only with the process.
         let ended = move || drop(happenings.send(Happening::SessionEnded(serial)));
-        let session = Session::start(&spec, Box::new(ended)).map_err(|err| refused(&err))?;
+        let session = self.start_session(&spec, Box::new(ended))?;
         Ok(Mounted { serial, mount: mount.clone(), session, kernel })
+    }
+
+    /// Mounts, and notes that it is a mount of this home.
+    pub(super) fn start_session(&self, spec: &MountSpec, ended: Ended) -> Result<Session> {
+        let session = Session::start(spec, ended).map_err(|err| refused(&err))?;
+        // The mount is worth having without it: only who asks after the daemon died misses it.
+        if let Err(failure) = noted::add(&self.home, &spec.name, session.dir()) {
+            log::warn!("note reason={:?}", failure.message);
+        }
+        Ok(session)
     }
 
     /// Opens a bucket and starts its file system. The caller holds the bucket's place.
@@ -149,7 +159,7 @@ pub(super) fn give_up(mount: &Mount) {
     }
 }
 
-pub(super) fn refused(err: &MountError) -> Failure {
+fn refused(err: &MountError) -> Failure {
     let code = match err {
         MountError::NoFuse { .. } => Code::NoFuse,
         MountError::MissingDir(_)

@@ -11,15 +11,16 @@ use crossbeam_channel::bounded;
 use super::{
     Daemon, Happening,
     ending::{Terms, take_down},
-    mounting::{give_up, refused},
+    mounting::give_up,
     table::{OPENING, Viewed},
     visiting::no_version,
 };
 use crate::{
     control::{Event, ViewReport, ViewRequest},
     exit::{Code, Failure, Result},
-    fuse::{MountSpec, Session, Shows},
+    fuse::{MountSpec, Shows},
     home::BucketName,
+    noted,
     order::Mutex,
     values::hex,
 };
@@ -64,7 +65,7 @@ impl Daemon {
         let view = PastView::new(past.ok_or_else(|| no_version(bucket))?);
         let spec = MountSpec {
             shows: Shows::Past(view.clone()),
-            name: format!("{bucket}@{}", hex(&view.id()[..8])),
+            name: name_of(bucket, &view),
             dir: request.dir.clone(),
             read_only: true,
             allow_other: request.allow_other,
@@ -73,7 +74,7 @@ impl Daemon {
         let happenings = self.happenings.clone();
         // The receiver goes only with the process.
         let ended = move || drop(happenings.send(Happening::SessionEnded(serial)));
-        let session = Session::start(&spec, Box::new(ended)).map_err(|err| refused(&err))?;
+        let session = self.start_session(&spec, Box::new(ended))?;
         let (end, ended) = bounded(0);
         let viewed = Viewed {
             serial,
@@ -145,6 +146,7 @@ impl Daemon {
     fn end_view(&self, viewed: &Arc<Viewed>) {
         viewed.view.end();
         self.give_back(&viewed.bucket, viewed.serial);
+        noted::remove(&self.home, &name_of(&viewed.bucket, &viewed.view), &viewed.dir);
         self.table.view_gone(viewed);
         // If there is no room the main thread will look anyway; it may be the one that is here.
         self.happenings.try_send(Happening::Freed).ok();
@@ -157,4 +159,9 @@ impl Daemon {
             give_up(&mount);
         }
     }
+}
+
+/// What a version is called in the kernel's table of mounts.
+fn name_of(bucket: &BucketName, view: &PastView) -> String {
+    format!("{bucket}@{}", hex(&view.id()[..8]))
 }

@@ -53,4 +53,4 @@ mod xattr;
 
 pub(crate) use error::{MountError, UnmountError};
 pub(crate) use mountinfo::unescape;
-pub(crate) use session::{MountSpec, Session, Shows};
+pub(crate) use session::{Ended, MountSpec, Session, Shows};

@@ -39,7 +39,7 @@ pub(crate) enum Shows {
 }
 
 /// Called when the kernel's connection is over.
-type Ended = Box<dyn FnOnce() + Send>;
+pub(crate) type Ended = Box<dyn FnOnce() + Send>;
 
 /// What to mount, where and how.
 #[derive(Debug)]

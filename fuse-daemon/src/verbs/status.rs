@@ -115,7 +115,9 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
         let mount = mounts.iter().position(|mount| mount.bucket == name);
         let mount = mount.map(|index| mounts.swap_remove(index));
         // Of a version nothing can be lost.
-        let is_lost = |dead: &Listed| dead.bucket == name.as_str() && dead.version.is_none();
+        let is_lost = |dead: &Listed| {
+            dead.bucket == name.as_str() && dead.version.is_none() && dead.is_of(&context.home)
+        };
         let dead = place::dead_mounts(|dead| mount.is_none() && is_lost(dead));
         let peers = peers.iter().filter(|peer| peer.step(&name).is_some()).cloned().collect();
         let stored = stored.iter().find(|stored| stored.bucket == name).cloned();

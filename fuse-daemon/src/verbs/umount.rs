@@ -6,7 +6,7 @@ use crate::{
     cli::UmountArgs,
     control::{Client, Limit, Request, UnmountRequest},
     exit::{Code, Failure, Result},
-    place, ui,
+    noted, place, ui,
     ui::ProgressLine,
     values::Span,
 };
@@ -31,7 +31,8 @@ pub(super) fn run(context: &Context, args: &UmountArgs) -> Result<()> {
     match asked {
         // Not one of the daemon's; perhaps a daemon before it left it.
         Err(failure) if failure.code == Code::NotFound => match place::take_away(&dir) {
-            Ok(()) => {
+            Ok(dead) => {
+                noted::remove(&context.home, &dead.name(), &dir);
                 ui::note(format_args!(
                     "its daemon had died; took away the dead mount at {}. What was saved is safe.",
                     ui::shown_path(&dir)

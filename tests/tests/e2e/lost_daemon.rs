@@ -2,14 +2,12 @@
 
 use std::{fs, time::Duration};
 
-use cairnfs_tests::{Home, Peer, process};
+use cairnfs_tests::{Home, Peer, peer::BUCKET, process};
 use rustix::process::Signal;
 
 /// Whatever was not saved when a daemon died is lost, and `status` does not call that safe.
 #[test]
 fn a_mount_whose_daemon_died_is_not_safe() {
-    // A dead mount does not tell of which home it was: no other test has a bucket of this name.
-    const BUCKET: &str = "mortal";
     let home = Home::new();
     home.create(BUCKET);
     let dir = home.dir("mnt");
@@ -30,6 +28,28 @@ fn a_mount_whose_daemon_died_is_not_safe() {
     // Whoever was told of it goes on.
     home.umount(&dir).ok();
     home.cairnfs(&["status", "--wait-safe"]).ok();
+}
+
+/// A bucket of the same name in another home is another one.
+#[test]
+fn a_dead_mount_is_that_of_the_home_whose_daemon_died() {
+    let [alive, dead] = [Peer::new(), Peer::new()];
+    alive.home().umount(&alive.dir()).ok();
+    dead.home().kill();
+    let status = |peer: &Peer| peer.home().cairnfs(&["status", "--json"]).ok().json();
+    assert_eq!(status(&alive)["safe"], true);
+    assert_eq!(status(&dead)["safe"], false);
+    let told = |peer: &Peer| {
+        let doctor = peer.home().cairnfs(&["doctor"]);
+        doctor.stdout.contains(dead.dir().to_str().unwrap())
+    };
+    assert!(!told(&alive) && told(&dead));
+    // What was taken away leaves nothing behind.
+    dead.home().umount(&dead.dir()).ok();
+    for peer in [&alive, &dead] {
+        assert_eq!(fs::read_dir(peer.home().path().join("run/mounts")).unwrap().count(), 0);
+        assert_eq!(status(peer)["safe"], true);
+    }
 }
 
 /// A daemon that stands still is named after two seconds, and nobody has to wait for it for ever.

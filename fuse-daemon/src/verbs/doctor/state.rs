@@ -7,7 +7,7 @@ use crate::{
     exit::Code,
     home::Home,
     lock::{Holder, LockFile},
-    place::{self, Listed},
+    place,
 };
 
 /// Keys that others can read, mounts without a daemon, and whether a daemon runs.
@@ -23,9 +23,7 @@ pub(super) fn examine(home: &Home) -> Vec<Finding> {
             )
         })
         .collect();
-    let names = home.bucket_names().unwrap_or_default();
-    let is_ours = |dead: &Listed| names.iter().any(|name| dead.bucket == name.as_str());
-    for dead in place::dead_mounts(is_ours) {
+    for dead in place::dead_mounts(|dead| dead.is_of(home)) {
         let dir = dead.dir.display();
         findings.push(Finding::doubtful(
             format_args!("mounts: the daemon of {dir} died"),
