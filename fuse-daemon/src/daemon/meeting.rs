@@ -146,6 +146,13 @@ impl Daemon {
         }
         let why = match met {
             Err(failure) if failure.code == Code::Interrupted => return Err(failure),
+            Err(failure) if failure.code == Code::NoSpace => {
+                let message = format!(
+                    "the first version of bucket '{bucket}' is not here yet: no space left on its \
+                     disk"
+                );
+                return Err(Failure::new(Code::NoSpace, message));
+            }
             Err(failure) => failure.message,
             Ok(_) => "nobody who was reached has it".to_owned(),
         };

@@ -229,6 +229,17 @@ fn a_bucket_is_not_made_in_part_where_there_is_no_room() {
     assert!(!list.contains(BUCKET), "half a bucket is listed: {list}");
 }
 
+/// Nobody who could be reached would help.
+#[test]
+fn a_first_version_that_does_not_fit_is_a_full_disk() {
+    let (home, one) = (Home::on(Image::tmpfs(12)), Peer::new());
+    one.write("large", data::bytes(1, 20_000_000));
+    one.home().cairnfs(&["publish", BUCKET]).ok();
+    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase"]).exits(12);
+    let outcome = home.try_mount(BUCKET, &home.dir("mnt"), &[]).exits(12);
+    outcome.says(&["first version", "no space left"]);
+}
+
 #[test]
 fn what_is_brought_back_takes_no_room_a_second_time() {
     let home = Home::on(Image::tmpfs(64));
