@@ -53,6 +53,8 @@ fn errno(err: &Error) -> Errno {
         | Error::MissingSecret { .. }
         | Error::Locked { .. }
         | Error::NoBucket(_)
+        | Error::NoKeyFile(_)
+        | Error::NoPacks(_)
         | Error::WrongPassphrase
         | Error::KeyFileReplaced
         | Error::NeedsPassphrase

@@ -135,6 +135,21 @@ impl Failure {
                 Code::NotFound,
                 format!("no bucket '{name}' ('cairnfs list' shows those there are)"),
             ),
+            CoreError::NoKeyFile(path) => (
+                Code::WrongKey,
+                format!(
+                    "bucket '{name}': its key file is missing: put a copy of it back as {}",
+                    path.display()
+                ),
+            ),
+            CoreError::NoPacks(dir) => (
+                Code::Damage,
+                format!(
+                    "bucket '{name}' is damaged: all of its log is missing: put the packs back in {} \
+                     from a backup",
+                    dir.display()
+                ),
+            ),
             CoreError::WrongPassphrase => {
                 (Code::WrongKey, format!("wrong passphrase for bucket '{name}'"))
             }

@@ -130,11 +130,12 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// [`Error::NoBucket`] if there is none at `dir`, [`Error::Damaged`].
+    /// [`Error::NoBucket`] if there is none at `dir`, [`Error::NoKeyFile`], [`Error::Damaged`].
     pub fn describe(dir: &Path) -> Result<Description> {
         let path = KeyFile::path(dir);
         let created = fs::metadata(&path).and_then(|meta| meta.modified());
         let created = created.map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound if holds_anything(dir) => Error::NoKeyFile(path.clone()),
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 Error::NoBucket(dir.to_owned())
             }
@@ -153,8 +154,9 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// [`Error::NoBucket`], [`Error::WrongPassphrase`], [`Error::NeedsPassphrase`],
-    /// [`Error::Locked`], [`Error::Damaged`], [`Error::Newer`], [`Error::Io`].
+    /// [`Error::NoBucket`], [`Error::NoKeyFile`], [`Error::NoPacks`], [`Error::WrongPassphrase`],
+    /// [`Error::NeedsPassphrase`], [`Error::Locked`], [`Error::Damaged`], [`Error::Newer`],
+    /// [`Error::Io`].
     pub fn open(dir: &Path, device: Arc<DeviceKey>, unlock: Unlock<'_>) -> Result<Self> {
         let (id, keys, key_file) = Self::unlock(dir, unlock)?;
         let store::Opened { appender, blobs, saves, report } =
@@ -361,6 +363,11 @@ fn unfinished(dir: &Path) -> Result<PathBuf> {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path, &err)),
         _ => Ok(path),
     }
+}
+
+/// Whether there is a directory `dir` with something in it: a bucket's is never empty.
+fn holds_anything(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn parse_id(hex: &str) -> Option<BucketId> {

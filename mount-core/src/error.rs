@@ -108,6 +108,12 @@ pub enum Error {
     /// No bucket there.
     #[error("no bucket at {}", .0.display())]
     NoBucket(PathBuf),
+    /// A bucket, but without its key file.
+    #[error("there is no key file {}", .0.display())]
+    NoKeyFile(PathBuf),
+    /// A bucket, but without the packs of its log.
+    #[error("there is no pack in {}", .0.display())]
+    NoPacks(PathBuf),
     /// The passphrase or key does not open the bucket.
     #[error("wrong passphrase")]
     WrongPassphrase,
@@ -173,7 +179,8 @@ impl From<cairnfs_store::Error> for Error {
             Store::NoSpace { .. } => Self::NoSpace,
             Store::Poisoned => Self::Poisoned(err.to_string()),
             Store::Locked { pid } => Self::Locked { pid: pid.unwrap_or(0) },
-            Store::NotAStore { dir } => Self::NoBucket(dir),
+            // The key file was there, or nobody would have looked for the log.
+            Store::NotAStore { dir } => Self::NoPacks(dir.join("packs")),
             Store::Exists { .. } => Self::Exists,
             Store::UnknownEpoch { epoch } => Self::MissingSecret { epoch },
             Store::Newer { found, supported, .. } => {

@@ -69,7 +69,7 @@ fn one_flip(rested: &Rested, rng: &mut Rng, outcomes: &mut Outcomes) {
     let what = flip(&disk, rng);
     let mounted = match mount(&disk, &rested.device) {
         Ok(mounted) => mounted,
-        Err(Error::Damaged { .. } | Error::Newer { .. } | Error::NoBucket(_)) => {
+        Err(Error::Damaged { .. } | Error::Newer { .. }) => {
             outcomes.refused += 1;
             return;
         }

@@ -75,8 +75,8 @@ pub enum Error {
         /// The newest known version.
         supported: u16,
     },
-    /// The directory holds no store.
-    #[error("no bucket in {}", dir.display())]
+    /// The directory holds no pack, so there is no store, or all of its log is lost.
+    #[error("no pack in {}", dir.display())]
     NotAStore {
         /// The directory.
         dir: PathBuf,

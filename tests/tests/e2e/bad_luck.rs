@@ -392,6 +392,43 @@ fn damage_before_the_tail_is_refused_or_noticed_but_never_served() {
     }
 }
 
+/// Only where there is no folder of the bucket is there no bucket.
+#[test]
+fn a_bucket_without_its_packs_or_its_key_file_says_what_is_missing_and_where() {
+    let peer = Peer::new();
+    let home = peer.home();
+    peer.write("f", "x");
+    peer.stop();
+    let (pack, _) = end_of_packs(home);
+    let aside = peer.scratch().join("aside");
+    let dir = peer.dir();
+    let check = ["check", BUCKET];
+    let verbs: [&[&str]; 4] = [
+        &check,
+        &["check", BUCKET, "--repair", "--dry-run"],
+        &["check", BUCKET, "--repair"],
+        &["mount", BUCKET, dir.to_str().unwrap()],
+    ];
+    fs::rename(&pack, &aside).unwrap();
+    for verb in verbs {
+        let packs = pack.parent().unwrap().to_str().unwrap();
+        home.cairnfs(verb).exits(8).says(&["is damaged", "missing", packs]);
+    }
+    fs::rename(&aside, &pack).unwrap();
+    home.cairnfs(&check).ok();
+
+    let key = pack.parent().unwrap().with_file_name("key");
+    fs::rename(&key, &aside).unwrap();
+    for verb in verbs {
+        home.cairnfs(verb).exits(4).says(&["key file is missing", key.to_str().unwrap()]);
+    }
+    let listed = home.cairnfs(&["list"]).ok();
+    assert!(listed.stdout.contains("key file is missing"), "{listed}");
+    fs::rename(&aside, &key).unwrap();
+    peer.mount();
+    assert_eq!(peer.read("f"), b"x");
+}
+
 #[test]
 fn kill_in_the_middle_of_a_large_copy_leaves_whole_files() {
     let peer = Peer::within(Duration::from_secs(300), &[]);
