@@ -30,6 +30,17 @@ pub struct Damage {
     pub kind: Option<Kind>,
 }
 
+/// The log ends before a place up to which the index knew it: what was saved there is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostEnd {
+    /// The pack file.
+    pub pack: PathBuf,
+    /// Its bytes, 0 if it is gone.
+    pub len: u64,
+    /// The bytes that the index knew of.
+    pub known_len: u64,
+}
+
 /// How far a check has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -50,6 +61,8 @@ pub struct CheckReport {
     pub bytes: u64,
     /// What is damaged, in the order of the log.
     pub damage: Vec<Damage>,
+    /// What the log has lost at its end. Of a store that is in use, nothing.
+    pub lost_end: Option<LostEnd>,
     /// Bytes at the log's end of a batch that was never saved: no damage.
     pub tail_bytes: u64,
     /// Blobs that the index should know and does not. [`repair`] makes it anew.
@@ -60,11 +73,20 @@ impl CheckReport {
     /// Whether everything is as it should be.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.damage.is_empty() && self.missing_in_index == 0
+        self.damage.is_empty() && self.lost_end.is_none() && self.missing_in_index == 0
     }
 }
 
-/// Reads every record of a store that nobody has open; changes nothing.
+/// What [`repair`] could not bring back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// What is damaged, in the order of the log.
+    pub damage: Vec<Damage>,
+    /// What the log had lost at its end.
+    pub lost_end: Option<LostEnd>,
+}
+
+/// Reads every record of a store that nobody has open; changes nothing in its log.
 ///
 /// # Errors
 ///
@@ -81,8 +103,9 @@ pub fn check(
         return Err(Error::NotAStore { dir: dir.to_owned() });
     }
     let _lock = lock(&**disk, dir)?;
-    Check { packs: &packs, keys, end: None, report: CheckReport::default() }
-        .run(&mut |_, _| Ok(true), progress)
+    let lost_end = lost_end(disk, dir, &packs)?;
+    let report = CheckReport { lost_end, ..CheckReport::default() };
+    Check { packs: &packs, keys, end: None, report }.run(&mut |_, _| Ok(true), progress)
 }
 
 impl Blobs {
@@ -151,8 +174,8 @@ pub fn repair(
     dir: &Path,
     keys: KeyRing,
     options: Options,
-) -> Result<Vec<Damage>> {
-    let mut damage = Vec::new();
+) -> Result<Repaired> {
+    let mut repaired = Repaired::default();
     {
         let packs = Packs::new(Arc::clone(disk), dir);
         let _lock = if packs.list()?.is_empty() {
@@ -160,10 +183,27 @@ pub fn repair(
         } else {
             lock(&**disk, dir)?
         };
+        // Once the index is gone, nothing tells that there was more.
+        repaired.lost_end = lost_end(disk, dir, &packs)?;
         Index::remove(&**disk, dir)?;
     }
-    drop(crate::open::open_with(disk, dir, keys, options, Some(&mut damage))?);
-    Ok(damage)
+    drop(crate::open::open_with(disk, dir, keys, options, Some(&mut repaired.damage))?);
+    Ok(repaired)
+}
+
+/// What the log has lost at its end, as far as there is an index that can be read.
+fn lost_end(disk: &Arc<dyn Disk>, dir: &Path, packs: &Packs) -> Result<Option<LostEnd>> {
+    let cache_bytes = Options::default().index_cache_bytes;
+    let Some(mark) = Index::mark_in(disk, dir, cache_bytes) else { return Ok(None) };
+    let number = mark.end.pack;
+    let pack = packs.path(number);
+    let len = if packs.list()?.contains(&number) {
+        packs.file(number)?.len().at("read", &pack)?
+    } else {
+        0
+    };
+    let known_len = u64::from(mark.end.offset);
+    Ok((len < known_len).then_some(LostEnd { pack, len, known_len }))
 }
 
 struct Check<'a> {

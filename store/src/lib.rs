@@ -54,7 +54,7 @@ mod sealed;
 
 pub use appender::{Appender, Reclaimed, Surveyed};
 pub use blobs::{Blobs, Stats};
-pub use check::{CheckReport, Damage, Progress, check, repair};
+pub use check::{CheckReport, Damage, LostEnd, Progress, Repaired, check, repair};
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobRef, Kind, Seq};
 pub use keys::{DeviceKey, KeyRing, Secret};

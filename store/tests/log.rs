@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use cairnfs_store::disk::{Disk, Open, RealDisk};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
-use cairnfs_store::{BlobRef, Error, KeyRing, Kind, Options, Secret, Seq, create, open, repair};
+use cairnfs_store::{
+    BlobRef, Error, KeyRing, Kind, LostEnd, Options, Repaired, Secret, Seq, check, create, open,
+    repair,
+};
 
 fn keys() -> KeyRing {
     KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
@@ -126,10 +129,37 @@ fn a_last_batch_that_is_all_garbage_is_left_out_by_a_repair() {
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let refused = open(Arc::clone(&disk), Path::new(DIR), keys(), options());
     assert!(matches!(refused, Err(Error::Damaged { .. })));
-    assert_eq!(repair(&disk, Path::new(DIR), keys(), options()).unwrap().len(), 1);
+    let repaired = repair(&disk, Path::new(DIR), keys(), options()).unwrap();
+    assert_eq!(repaired.damage.len(), 1);
+    assert_eq!(repaired.lost_end, None);
     let opened = open(disk, Path::new(DIR), keys(), options()).unwrap();
     assert_eq!(opened.saves, [b"kept"]);
     assert_eq!(opened.blobs.get(&kept).unwrap()[..], noise(1, 20_000));
+}
+
+#[test]
+fn an_end_of_the_log_that_is_lost_is_no_torn_tail_to_a_check_and_a_repair() {
+    let disk = SimDisk::new(1);
+    let (mut appender, blobs) =
+        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+    let pack = Path::new(DIR).join("packs/00000001.pack");
+    appender.put(Kind::Chunk, &noise(1, 20_000)).unwrap();
+    appender.save(b"kept", true).unwrap();
+    appender.put(Kind::Chunk, &noise(2, 50_000)).unwrap();
+    appender.save(b"lost", false).unwrap();
+    drop((appender, blobs));
+    let end = disk.content(&pack).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+    disk.open(&pack, Open::Existing).unwrap().set_len(40_000).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let lost = Some(LostEnd { pack, len: 40_000, known_len: end });
+    let report = check(&disk, Path::new(DIR), Some(&keys()), &mut |_| ()).unwrap();
+    assert_eq!(report.lost_end, lost);
+    assert!(!report.is_clean());
+    let repaired = repair(&disk, Path::new(DIR), keys(), options()).unwrap();
+    assert_eq!(repaired, Repaired { damage: Vec::new(), lost_end: lost });
+    // What is gone is told once; what is left is whole.
+    assert!(check(&disk, Path::new(DIR), Some(&keys()), &mut |_| ()).unwrap().is_clean());
+    assert_eq!(open(disk, Path::new(DIR), keys(), options()).unwrap().saves, [b"kept"]);
 }
 
 #[test]

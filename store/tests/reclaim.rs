@@ -297,7 +297,7 @@ fn a_check_names_what_is_damaged_and_a_repair_makes_the_rest_readable() {
             assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
             assert_eq!(report.damage[0].pack, path);
         }
-        let damage = repair(&disk, Path::new(DIR), keys(), options()).unwrap();
+        let damage = repair(&disk, Path::new(DIR), keys(), options()).unwrap().damage;
         assert_eq!(damage.len(), 1);
         let opened = open(disk, Path::new(DIR), keys(), options()).unwrap();
         assert_eq!(opened.saves, [b"checkpoint"]);

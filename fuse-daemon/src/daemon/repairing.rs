@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cairnfs_mount_core::Error as CoreError;
 use cairnfs_store::{
-    KeyRing, Options, Result as StoreResult,
+    KeyRing, LostEnd, Options, Repaired, Result as StoreResult,
     disk::{Disk, RealDisk},
     keys::keyfile::{self, KeyFileError},
 };
@@ -44,12 +44,12 @@ impl Daemon {
     }
 
     /// Makes the index of a bucket anew and leaves out of the log what cannot be read. Says what
-    /// that was.
+    /// that was, and what was lost at the log's end.
     pub(super) fn repair(
         &self,
         opening: &Opening,
         say: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<()> {
+    ) -> Result<Option<LostEnd>> {
         let name = &opening.bucket;
         let _claim = self.claim(name, "being repaired")?;
         let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
@@ -57,7 +57,7 @@ impl Daemon {
         // The reserve is made again when the bucket is next opened.
         let options = Options { reserve_bytes: 0, ..Options::default() };
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let damage = cairnfs_store::repair(&disk, &dir, keys, options)
+        let Repaired { damage, lost_end } = cairnfs_store::repair(&disk, &dir, keys, options)
             .map_err(|err| Failure::bucket(name, &CoreError::from(err)))?;
         for one in &damage {
             let pack = one.pack.file_name().unwrap_or_default().display();
@@ -68,11 +68,17 @@ impl Daemon {
             )));
         }
         say(Event::Note(match damage.len() {
+            0 if lost_end.is_some() => format!("bucket '{name}': made the index anew"),
             0 => format!("bucket '{name}': made the index anew, nothing had to be left out"),
             1 => format!("bucket '{name}': made the index anew without 1 damaged record"),
             more => format!("bucket '{name}': made the index anew without {more} damaged records"),
         }));
-        Ok(())
+        if let Some(lost) = &lost_end {
+            let what = loss(lost);
+            log::error!("repair lost={what:?}");
+            say(Event::Damage(None, what));
+        }
+        Ok(lost_end)
     }
 
     /// Says what [`Daemon::repair`] would leave out; fails if there is anything.
@@ -98,8 +104,12 @@ impl Daemon {
             let pack = one.pack.file_name().unwrap_or_default().display();
             say(Event::Damage(None, format!("{pack} at byte {} cannot be read", one.offset)));
         }
+        if let Some(lost) = &report.lost_end {
+            say(Event::Damage(None, loss(lost)));
+        }
         let would = match report.damage.len() {
-            0 => return Ok(()),
+            0 if report.lost_end.is_none() => return Ok(()),
+            0 => "the log would go on from where it ends now".to_owned(),
             1 => "1 damaged record would be left out".to_owned(),
             more => format!("{more} damaged records would be left out"),
         };
@@ -113,6 +123,14 @@ impl Daemon {
         let keys: StoreResult<_> = KeyRing::new(keyfile::open(&key, passphrase)?);
         Ok(keys?)
     }
+}
+
+fn loss(lost: &LostEnd) -> String {
+    let LostEnd { pack, len, known_len } = lost;
+    let pack = pack.file_name().unwrap_or_default().display();
+    let missing = known_len.saturating_sub(*len);
+    let end = if *len == 0 { "is missing".to_owned() } else { format!("ends at byte {len}") };
+    format!("{pack} {end}, the index knew of {missing} bytes more: what was saved last is lost")
 }
 
 fn key_failure(opening: &Opening, err: &KeyFileError) -> Failure {

@@ -112,10 +112,11 @@ impl Daemon {
         let name = &request.opening.bucket;
         let options = Options { read_only: true, ..Options::default() };
         let is_open = self.table.open(name).is_some();
+        let mut lost_end = None;
         match (request.repair, is_open) {
             (Some(Repair::Plan), false) => return self.plan_repair(&request.opening, say),
             (Some(Repair::Do), true) => self.mend(name, say)?,
-            (Some(Repair::Do), false) => self.repair(&request.opening, say)?,
+            (Some(Repair::Do), false) => lost_end = self.repair(&request.opening, say)?,
             (Some(Repair::Plan), true) | (None, _) => (),
         }
         let mut damages = 0_u64;
@@ -136,7 +137,11 @@ impl Daemon {
                 .map_err(|err| Failure::bucket(name, &err))
         })?;
         let found = match damages {
-            0 => return Ok(()),
+            0 if lost_end.is_none() => return Ok(()),
+            0 => {
+                let message = "what was saved last is lost, what is left is whole";
+                return Err(Failure::new(Code::Damage, format_args!("bucket '{name}': {message}")));
+            }
             1 => "1 damage found".to_owned(),
             more => format!("{more} damages found"),
         };

@@ -71,6 +71,17 @@ impl Index {
         Ok(Self { disk: Arc::clone(disk), path, cache_bytes, db: RwLock::new(Some(db)) })
     }
 
+    /// How far the index in `store_dir` has got. `None` if there is no index, or a damaged one.
+    pub(crate) fn mark_in(
+        disk: &Arc<dyn Disk>,
+        store_dir: &Path,
+        cache_bytes: usize,
+    ) -> Option<Mark> {
+        // Opened as an index, it would be made where there is none.
+        disk.open(&Self::path(store_dir), Open::Existing).ok()?;
+        Self::open(disk, store_dir, cache_bytes).and_then(|index| index.mark()).ok()?
+    }
+
     pub(crate) fn remove(disk: &dyn Disk, store_dir: &Path) -> Result<()> {
         let path = Self::path(store_dir);
         match disk.remove(&path) {

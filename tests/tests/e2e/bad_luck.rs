@@ -172,6 +172,37 @@ fn a_planned_repair_names_what_would_be_left_out() {
     home.cairnfs(&["check", BUCKET, "--dry-run"]).exits(2);
 }
 
+/// A log that was cut off behind what is saved opens again, but not as if nothing had been there.
+#[test]
+fn a_repair_of_a_log_that_has_lost_its_end_says_what_is_lost() {
+    let peer = Peer::new();
+    let home = peer.home();
+    let mut ends = Vec::new();
+    for n in 0..5 {
+        peer.write(format!("f{n}"), data::bytes(n, 300_000));
+        home.cairnfs(&["publish", BUCKET]).ok();
+        ends.push(end_of_packs(home).1);
+    }
+    peer.stop();
+    let (pack, _) = end_of_packs(home);
+    let cut = ends[2] + 50_000;
+    OpenOptions::new().write(true).open(&pack).unwrap().set_len(cut).unwrap();
+    peer.check().exits(8);
+    let ends_at = format!("00000001.pack ends at byte {cut}");
+    for repair in [&["--repair", "--dry-run"][..], &["--repair"]] {
+        let outcome = home.cairnfs(&[&["check", BUCKET], repair].concat()).exits(8);
+        let said = &outcome.stdout;
+        assert!(said.contains(&ends_at) && said.contains("is lost"), "{outcome}");
+        assert!(!outcome.stderr.contains("nothing had to be left out"), "{outcome}");
+    }
+    peer.check().ok();
+    peer.mount();
+    assert_eq!(peer.names(""), ["f0", "f1", "f2"]);
+    for n in 0..3 {
+        assert!(peer.read(format!("f{n}")) == data::bytes(n, 300_000), "f{n}");
+    }
+}
+
 #[test]
 fn a_torn_tail_is_cut_and_what_was_saved_before_it_stays() {
     let peer = Peer::new();
