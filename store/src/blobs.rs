@@ -1,9 +1,7 @@
 //! Reading blobs, from any thread, at any time.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bytes::len32;
 use crate::disk::{Lock, Space};
@@ -15,6 +13,7 @@ use crate::journal::tail::Tail;
 use crate::journal::{Loc, Pos};
 use crate::keys::KeyRing;
 use crate::order::{self, Mutex};
+use crate::rotten::Rotten;
 use crate::{BlobId, BlobRef, CheckedBlob, Error, Kind, Result, SealedBlob, seal};
 
 /// The readers' side of a store. Blobs can be read as soon as they are put, saved or not.
@@ -28,37 +27,6 @@ pub struct Blobs {
     pub(crate) rotten: Rotten,
     /// Held for as long as anybody reads or writes.
     pub(crate) _lock: Lock,
-}
-
-/// More damaged blobs than these are not kept in mind.
-const ROTTEN_MAX: usize = 1 << 16;
-
-/// Blobs whose record a reader found damaged: one of them that is put is stored anew.
-#[derive(Debug, Default)]
-pub(crate) struct Rotten {
-    any: AtomicBool,
-    ids: Mutex<HashSet<BlobId>, order::Rotten>,
-}
-
-impl Rotten {
-    fn note(&self, id: BlobId) {
-        let mut ids = self.ids.lock();
-        if ids.len() < ROTTEN_MAX {
-            ids.insert(id);
-        }
-        self.any.store(true, Ordering::Release);
-    }
-
-    /// Another record of it could be read.
-    fn forget(&self, id: &BlobId) {
-        if self.any.load(Ordering::Acquire) {
-            self.ids.lock().remove(id);
-        }
-    }
-
-    pub(crate) fn has(&self, id: &BlobId) -> bool {
-        self.any.load(Ordering::Acquire) && self.ids.lock().contains(id)
-    }
 }
 
 impl std::fmt::Debug for Blobs {
@@ -82,6 +50,17 @@ pub struct Stats {
 }
 
 impl Blobs {
+    pub(crate) fn new(
+        keys: KeyRing,
+        packs: Packs,
+        tail: Arc<Tail>,
+        index: Arc<Index>,
+        lock: Lock,
+    ) -> Self {
+        let (removing, rotten) = (Mutex::new(()), Rotten::default());
+        Self { keys, packs, tail, index, removing, rotten, _lock: lock }
+    }
+
     /// The plaintext of a blob, authenticated.
     ///
     /// Costs a look into the index (4 us where it is not in the tail), one `pread` and one pass

@@ -49,6 +49,7 @@ mod index_tests;
 mod journal;
 mod open;
 mod reserve;
+mod rotten;
 mod seal;
 mod sealed;
 

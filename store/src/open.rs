@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::appender::Start;
-use crate::blobs::Rotten;
 use crate::check::{Damage, damage};
 use crate::disk::{Disk, Lock, LockError};
 use crate::error::IoContext;
@@ -17,7 +16,6 @@ use crate::journal::save::{self, SaveId};
 use crate::journal::tail::Tail;
 use crate::journal::{Chain, Loc, Pos};
 use crate::keys::KeyRing;
-use crate::order::Mutex;
 use crate::reserve::Reserve;
 use crate::{Appender, Blobs, Error, Result, seal};
 
@@ -101,15 +99,7 @@ pub fn create(
     let tail = Arc::new(Tail::new(end));
     let mark = Mark { end, ..Mark::default() };
     let trail = Trail::start(&index, &tail, Vec::new(), 0, mark, options.index_thread)?;
-    let blobs = Arc::new(Blobs {
-        keys,
-        packs,
-        tail,
-        index,
-        removing: Mutex::new(()),
-        rotten: Rotten::default(),
-        _lock: lock,
-    });
+    let blobs = Arc::new(Blobs::new(keys, packs, tail, index, lock));
     let mut reserve = Reserve::new(&disk, dir, options.reserve_bytes);
     reserve.ensure();
     let appender = Appender::new(Start {
@@ -217,15 +207,7 @@ fn start(
         options.index_thread,
     )?;
     let file = packs.file(end.pack)?;
-    let blobs = Arc::new(Blobs {
-        keys,
-        packs,
-        tail,
-        index,
-        removing: Mutex::new(()),
-        rotten: Rotten::default(),
-        _lock: lock,
-    });
+    let blobs = Arc::new(Blobs::new(keys, packs, tail, index, lock));
     reserve.ensure();
     Ok(Appender::new(Start {
         trail,
