@@ -13,6 +13,7 @@ mod launch;
 mod message;
 mod path_bytes;
 mod patience;
+mod report;
 mod sharing;
 mod socket;
 mod wire;
@@ -20,11 +21,13 @@ mod wire;
 pub(crate) use client::{Client, stop_by_signal};
 pub(crate) use launch::{detach, tell_ready};
 pub(crate) use message::{
-    Answer, ChangePassphraseRequest, CheckRequest, Event, How, KernelOptions, LogRequest,
-    MountReport, MountRequest, Opening, Progress, Repair, Request, RestoreRequest, StatusReport,
-    Trouble, UnmountRequest, VersionReport, ViewReport, ViewRequest,
+    Answer, ChangePassphraseRequest, CheckRequest, Event, How, LogRequest, MountRequest, Opening,
+    Progress, Repair, Request, RestoreRequest, UnmountRequest, ViewRequest,
 };
 pub(crate) use patience::Limit;
+pub(crate) use report::{
+    KernelOptions, MountReport, StatusReport, Trouble, VersionReport, ViewReport,
+};
 pub(crate) use sharing::{
     ConflictsRequest, InviteRequest, JoinRequest, Loss, MembersReport, PeersReport, RejoinRequest,
     RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
