@@ -24,13 +24,16 @@ pub(crate) fn damage(path: &Path, offset: u64) {
     file.write_all_at(&[!byte[0]], offset).unwrap();
 }
 
-/// Where the newest bytes of the packs are: the last pack and where its bytes end. Its length may
-/// be more, where space was allocated ahead.
+/// Where the newest bytes of the packs are: the last pack and where its last record ends, by their
+/// lengths (FORMAT.md). Zeros may follow that were written ahead, and the record may end in some.
 pub(crate) fn end_of_packs(home: &Home) -> (std::path::PathBuf, u64) {
     let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
     let (path, _) = home.packs().into_iter().max_by_key(|(path, _)| modified(path)).unwrap();
     let bytes = fs::read(&path).unwrap();
-    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let mut end = 88;
+    while let Some([b'c', b'r', b'n', b'1', len @ ..]) = bytes.get(end..end + 8) {
+        end += 68 + u32::from_le_bytes(len.try_into().unwrap()) as usize + 16;
+    }
     (path, u64::try_from(end).unwrap())
 }
 
