@@ -19,7 +19,7 @@ pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
 
 /// How files are opened.
 pub const WRITING: OpenFlags =
-    OpenFlags { append: false, sync: false, truncate: false, write: true, exclusive: false };
+    OpenFlags { sync: false, truncate: false, write: true, exclusive: false };
 
 /// Makes a bucket in the new directory `dir` and serves it.
 ///
@@ -143,7 +143,7 @@ impl CoreFile {
         }
         match self.ask {
             Ask::Close => wait(|done| mount.flush(ino, fh, done))?,
-            Ask::Fsync => wait(|done| mount.fsync(ino, fh, done))?,
+            Ask::Fsync => wait(|done| mount.fsync(fh, done))?,
         }
         Ok(start.elapsed())
     }

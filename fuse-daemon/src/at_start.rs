@@ -125,6 +125,11 @@ pub(crate) fn forget(home: &Home, dir: &Path) -> Result<bool> {
     Ok(found)
 }
 
+/// Will not mount the bucket at start any more.
+pub(crate) fn forget_bucket(home: &Home, bucket: &BucketName) -> Result<()> {
+    change(home, |mounts| mounts.retain(|one| one.bucket != *bucket))
+}
+
 fn change(home: &Home, change: impl FnOnce(&mut Vec<Remembered>)) -> Result<()> {
     home.prepare()?;
     let _held = LockFile::wait(&home.run_dir().join("at-start.lock"))?;
@@ -162,5 +167,10 @@ mod tests {
         assert_eq!(back.how, request.how);
         assert!(forget(&home, Path::new("/mnt")).unwrap());
         assert!(!forget(&home, Path::new("/mnt")).unwrap());
+        remember(&home, Remembered::new(&request, None)).unwrap();
+        forget_bucket(&home, &"another".parse().unwrap()).unwrap();
+        assert_eq!(read(&home).unwrap().len(), 1);
+        forget_bucket(&home, &request.opening.bucket).unwrap();
+        assert!(read(&home).unwrap().is_empty());
     }
 }

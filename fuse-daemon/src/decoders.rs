@@ -41,11 +41,9 @@ pub fn decode(which: u8, bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        path::PathBuf,
-        time::{Duration, UNIX_EPOCH},
-    };
+    use std::{fs, path::PathBuf};
+
+    use cairnfs_mount_core::Time;
 
     use super::*;
     use crate::{
@@ -62,10 +60,11 @@ mod tests {
         let mount = MountRequest { opening: opening.clone(), dir: "/mnt".into(), how };
         let version = VersionReport {
             id: [1; 32],
-            time: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            time: Time { seconds: 1_800_000_000, nanos: 0 },
             author: [2; 32],
             author_name: "laptop".into(),
             parents: vec![[3; 32]],
+            is_whole: true,
             changes: vec![('+', b"a/b".to_vec())],
             more_changes: false,
         };

@@ -2,7 +2,10 @@
 
 use std::{fs, io, path::Path};
 
-use cairnfs_store::disk::{Disk, Open, RealDisk};
+use cairnfs_store::{
+    Error as StoreError,
+    disk::{RealDisk, replace_file},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::exit::{Code, Failure, Result};
@@ -32,34 +35,40 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     })
 }
 
-/// Makes `contents` what is in the file at `path`, which ends in `.toml`, below a line of comment.
-/// Afterwards, and after a crash at any moment, there is the old file or the new one. Its mode is
-/// 0600.
+/// Makes `contents` what is in the file at `path`, below a line of comment. Afterwards, and after a
+/// crash at any moment, there is the old file or the new one. Its mode is 0600.
 pub(crate) fn store<T: Serialize>(path: &Path, comment: &str, contents: &T) -> Result<()> {
     let text = toml::to_string(contents).map_err(|err| {
         Failure::new(Code::Failed, format_args!("cannot write {}: {err}", path.display()))
     })?;
-    replace(path, &format!("# {comment}\n{text}"))
-}
-
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let replace = || {
-        let fresh = path.with_extension("toml.new");
-        let file = RealDisk.open(&fresh, Open::OrCreate)?;
-        file.set_len(0)?;
-        file.write_at(text.as_bytes(), 0)?;
-        file.barrier()?;
-        RealDisk.rename(&fresh, path)?;
-        path.parent().map_or(Ok(()), |dir| RealDisk.sync_dir(dir))
-    };
-    replace().map_err(|err: io::Error| Failure::file("write", path, &err))
+    let text = format!("# {comment}\n{text}");
+    replace_file(&RealDisk, path, text.as_bytes()).map_err(|err| match err {
+        StoreError::Io { what, path, source } => Failure::file(what, &path, &source),
+        StoreError::NoSpace { .. } => {
+            let message = format!("cannot write {}: no space left on its disk", path.display());
+            Failure::new(Code::NoSpace, message)
+        }
+        err => Failure::new(Code::Failed, err),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, os::unix::fs::PermissionsExt};
 
     use super::*;
+
+    #[test]
+    fn nobody_else_reads_a_file_because_of_what_a_crash_has_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("some.toml");
+        let left = dir.path().join("some.toml.new");
+        fs::write(&left, "lef").unwrap();
+        fs::set_permissions(&left, PermissionsExt::from_mode(0o644)).unwrap();
+        store(&path, "Written by a test.", &BTreeMap::<String, u32>::new()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!left.exists());
+    }
 
     #[test]
     fn what_is_stored_is_loaded_and_nothing_if_there_is_no_file() {

@@ -42,14 +42,18 @@ fn errno(err: &Error) -> Errno {
         // Not EDQUOT, though the disk may lie on a quota: the remedy is the same, and programs
         // know what to say of ENOSPC.
         Error::NoSpace => Errno::ENOSPC,
-        Error::Damaged { .. } | Error::Io(_) => Errno::EIO,
+        Error::Damaged { .. } | Error::LogDamaged { .. } | Error::KeyFileDamaged | Error::Io(_) => {
+            Errno::EIO
+        }
         // The bytes of the caller may be among those that were lost. EROFS would tell it only that
         // nothing more can be written, and callers of fsync look for EIO.
         Error::Poisoned(_) => Errno::EIO,
         // What the kernel itself answers for a mount whose daemon is gone.
         Error::Stopped => Errno::ENOTCONN,
-        // Of opening a bucket; no call of a mount ends in these.
+        // Of opening a bucket or merging into it; no call of a mount ends in these.
         Error::Rejected { .. }
+        | Error::PutBack
+        | Error::WrittenTwice
         | Error::MissingSecret { .. }
         | Error::Locked { .. }
         | Error::NoBucket(_)
@@ -58,14 +62,14 @@ fn errno(err: &Error) -> Errno {
         | Error::WrongPassphrase
         | Error::KeyFileReplaced
         | Error::NeedsPassphrase
+        | Error::Busy
+        | Error::Changed
         | Error::Newer { .. } => Errno::EIO,
-        // Errors to come.
-        _ => Errno::EIO,
     }
 }
 
 fn is_unasked(err: &Error) -> bool {
-    matches!(err, Error::Io(_) | Error::Damaged { .. } | Error::Poisoned(_) | Error::NoSpace)
+    err.is_damage() || matches!(err, Error::Io(_) | Error::Poisoned(_) | Error::NoSpace)
 }
 
 #[cfg(test)]

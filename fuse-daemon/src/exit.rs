@@ -42,6 +42,23 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    const ALL: [Self; 14] = [
+        Self::Failed,
+        Self::Usage,
+        Self::NotFound,
+        Self::WrongKey,
+        Self::InUse,
+        Self::MountPoint,
+        Self::NoFuse,
+        Self::Damage,
+        Self::Unsaved,
+        Self::Conflicts,
+        Self::NoPeer,
+        Self::NoSpace,
+        Self::Newer,
+        Self::Interrupted,
+    ];
+
     /// The number that the process exits with.
     pub(crate) fn number(self) -> u8 {
         match self {
@@ -64,24 +81,7 @@ impl Code {
 
     /// The code of an exit status, where it is one of ours.
     pub(crate) fn from_number(number: i32) -> Option<Self> {
-        [
-            Self::Failed,
-            Self::Usage,
-            Self::NotFound,
-            Self::WrongKey,
-            Self::InUse,
-            Self::MountPoint,
-            Self::NoFuse,
-            Self::Damage,
-            Self::Unsaved,
-            Self::Conflicts,
-            Self::NoPeer,
-            Self::NoSpace,
-            Self::Newer,
-            Self::Interrupted,
-        ]
-        .into_iter()
-        .find(|code| i32::from(code.number()) == number)
+        Self::ALL.into_iter().find(|code| i32::from(code.number()) == number)
     }
 }
 
@@ -107,6 +107,11 @@ impl Failure {
         let message = message.to_string();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         Self { code, message }
+    }
+
+    /// The daemon answered, but not what was asked.
+    pub(crate) fn unexpected_answer() -> Self {
+        Self::new(Code::Failed, "the daemon gave another answer")
     }
 
     /// Wrong usage: nothing was changed.
@@ -157,7 +162,7 @@ impl Failure {
                 Code::WrongKey,
                 format!("bucket '{name}' needs its passphrase, and none was given"),
             ),
-            CoreError::MissingSecret { epoch } => (
+            CoreError::MissingSecret { epoch, .. } => (
                 Code::WrongKey,
                 format!(
                     "bucket '{name}': its key file is older than its newest secret (epoch \
@@ -177,10 +182,12 @@ impl Failure {
             CoreError::Locked { pid } => {
                 (Code::InUse, format!("bucket '{name}' is in use by process {pid}"))
             }
-            // The store knows what helps, but not what the bucket is called.
-            CoreError::Damaged { what } if what.contains("check NAME") => {
-                let what = what.replace("check NAME", &format!("check {name}"));
-                (Code::Damage, format!("bucket '{name}': {what}"))
+            CoreError::LogDamaged { .. } => {
+                (Code::Damage, format!("bucket '{name}': {}", with_remedy(&name, err)))
+            }
+            // A check needs it too.
+            CoreError::KeyFileDamaged => {
+                (Code::Damage, format!("bucket '{name}' is damaged: {err}: put a copy of it back"))
             }
             CoreError::Damaged { what } => (
                 Code::Damage,
@@ -191,9 +198,21 @@ impl Failure {
             }
             CoreError::Newer { .. } => (Code::Newer, format!("bucket '{name}': {err}")),
             CoreError::Poisoned(_) => (Code::Unsaved, format!("bucket '{name}': {err}")),
-            _ => (Code::Failed, format!("bucket '{name}': {err}")),
+            _ => (Code::Failed, format!("bucket '{name}': {}", with_remedy(&name, err))),
         };
         Self::new(code, message)
+    }
+}
+
+/// What went wrong with the bucket `name`, with the command that helps if there is one: only here it is
+/// known what commands there are.
+pub(crate) fn with_remedy(name: &impl Display, err: &CoreError) -> String {
+    match err {
+        CoreError::LogDamaged { .. } => format!("{err}; run: cairnfs check {name} --repair"),
+        CoreError::PutBack => format!("{err} with 'cairnfs rejoin {name} --force'"),
+        // On another device, where the bucket may have another name.
+        CoreError::WrittenTwice => format!("{err} ('cairnfs rejoin')"),
+        _ => err.to_string(),
     }
 }
 
@@ -205,6 +224,8 @@ pub(crate) fn plain(err: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cairnfs_mount_core::{Bucket, Protection, Unlock};
+
     use super::*;
 
     #[test]
@@ -214,9 +235,36 @@ mod tests {
 
     #[test]
     fn an_older_key_file_is_a_wrong_key() {
-        let failure = Failure::bucket("notes", &CoreError::MissingSecret { epoch: 7 });
+        let failure =
+            Failure::bucket("notes", &CoreError::MissingSecret { epoch: 7, record: None });
         assert_eq!(failure.code.number(), 4);
         assert!(failure.message.contains("newest copy"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_a_command_helps_against_names_it_and_the_bucket() {
+        let failure = |err| Failure::bucket("notes", &err);
+        let log = failure(CoreError::LogDamaged { what: "1.pack is damaged at 88".into() });
+        assert_eq!(log.code.number(), 8);
+        assert_eq!(
+            log.message,
+            "bucket 'notes': 1.pack is damaged at 88; run: cairnfs check notes --repair"
+        );
+        let put_back = failure(CoreError::PutBack).message;
+        assert!(put_back.ends_with("with 'cairnfs rejoin notes --force'"), "{put_back}");
+    }
+
+    #[test]
+    fn what_helps_against_a_damaged_key_file_is_a_copy_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bucket = dir.path().join("b");
+        let device = std::sync::Arc::new(cairnfs_store::DeviceKey::generate().unwrap());
+        Bucket::create(&bucket, &device, Protection::KeyFile).unwrap();
+        std::fs::write(bucket.join("key"), "not a key file").unwrap();
+        let err = Bucket::open(&bucket, device, Unlock::KeyFile).unwrap_err();
+        let failure = Failure::bucket("notes", &err);
+        assert_eq!(failure.code, Code::Damage);
+        assert!(failure.message.ends_with("put a copy of it back"), "{}", failure.message);
     }
 
     #[test]
@@ -227,7 +275,7 @@ mod tests {
 
     #[test]
     fn every_code_is_found_by_its_number() {
-        for code in [Code::Failed, Code::Unsaved, Code::Interrupted] {
+        for code in Code::ALL {
             assert_eq!(Code::from_number(i32::from(code.number())), Some(code));
         }
         assert_eq!(Code::from_number(0), None);

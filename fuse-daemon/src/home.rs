@@ -8,6 +8,7 @@
 //!                                 at-start.toml    what the daemon mounts by itself
 //!                                 peers.toml       where other devices were found
 //!                                 invites.toml     invitations, with hashes of their secrets
+//!                                 former.toml      buckets that were dropped or brought anew
 //!                                 daemon.log       of a daemon started in the background
 //!                                 run/             0700: lock and socket of the daemon
 //! ```
@@ -28,9 +29,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     exit::{Code, Failure, Result},
+    fuse::SOURCE,
     lock::LockFile,
     values::hex,
 };
+
+/// Ends the name of the directory of a bucket that is about to go.
+const DROPPED: &str = ".dropped";
 
 /// The name of a bucket on this device: also the name of its directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -52,6 +57,14 @@ impl BucketName {
     /// As text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl BucketName {
+    /// A name, or what the table of mounts has for the bucket: mount(8) passes on what stands in fstab,
+    /// and takes a line for mounted only if that is what the table has.
+    pub(crate) fn from_source(text: &str) -> Result<Self, BadName> {
+        text.strip_prefix(SOURCE).unwrap_or(text).parse()
     }
 }
 
@@ -100,6 +113,9 @@ pub(crate) struct Home {
 impl Home {
     /// Finds it: `given` (a flag or `CAIRNFS_HOME`), else the XDG folders. Makes nothing.
     pub(crate) fn locate(given: Option<&Path>) -> Result<Self> {
+        if given.is_some_and(|dir| dir.as_os_str().is_empty()) {
+            return Err(Failure::usage("the home is given as nothing: name a folder"));
+        }
         if let Some(dir) = given.map(Path::to_owned).or_else(|| set("CAIRNFS_HOME")) {
             let dir = std::path::absolute(&dir)
                 .map_err(|err| Failure::file("find the home folder", &dir, &err))?;
@@ -169,6 +185,16 @@ impl Home {
         self.buckets_dir().join(format!(".{name}.anew"))
     }
 
+    /// Where the bucket `name` lies when it is none any more, and about to go.
+    pub(crate) fn dropped_dir(&self, name: &BucketName) -> PathBuf {
+        self.buckets_dir().join(format!(".{name}{DROPPED}"))
+    }
+
+    /// The buckets that are none any more, and about to go.
+    pub(crate) fn dropped_names(&self) -> Result<Vec<BucketName>> {
+        self.names(|name| name.strip_prefix('.')?.strip_suffix(DROPPED)?.parse().ok())
+    }
+
     /// Held by whoever makes a bucket without the daemon.
     pub(crate) fn create_lock(&self) -> PathBuf {
         self.run_dir().join("create.lock")
@@ -189,6 +215,11 @@ impl Home {
         self.data.join("invites.toml")
     }
 
+    /// Buckets that were dropped here, or brought anew.
+    pub(crate) fn former_file(&self) -> PathBuf {
+        self.data.join("former.toml")
+    }
+
     /// Where a daemon in the background writes its log.
     pub(crate) fn log_file(&self) -> PathBuf {
         self.data.join("daemon.log")
@@ -201,6 +232,11 @@ impl Home {
 
     /// The names of all buckets, sorted. A home without any is no error.
     pub(crate) fn bucket_names(&self) -> Result<Vec<BucketName>> {
+        self.names(|name| name.parse().ok())
+    }
+
+    /// What `named` makes of what lies where buckets do, sorted.
+    fn names(&self, named: impl Fn(&str) -> Option<BucketName>) -> Result<Vec<BucketName>> {
         let dir = self.buckets_dir();
         let failed = |err: &io::Error| Failure::file("read", &dir, err);
         let entries = match fs::read_dir(&dir) {
@@ -212,18 +248,21 @@ impl Home {
         for entry in entries {
             let entry = entry.map_err(|err| failed(&err))?;
             // Anything else was not put here by this program.
-            if let Some(Ok(name)) = entry.file_name().to_str().map(str::parse) {
-                names.push(name);
-            }
+            names.extend(entry.file_name().to_str().and_then(&named));
         }
         names.sort();
         Ok(names)
     }
 
+    /// Where this device's identity lies.
+    pub(crate) fn device_key_file(&self) -> PathBuf {
+        self.data.join("device.key")
+    }
+
     /// This device's identity, made on first use.
     pub(crate) fn device_key(&self) -> Result<DeviceKey> {
         self.prepare()?;
-        let path = self.data.join("device.key");
+        let path = self.device_key_file();
         let failed = |err: &dyn fmt::Display| {
             Failure::new(Code::Failed, format_args!("device key {}: {err}", path.display()))
         };
@@ -272,13 +311,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_no_home() {
+        assert_eq!(Home::locate(Some(Path::new(""))).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
     fn a_new_home_has_no_buckets() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::locate(Some(&dir.path().join("new"))).unwrap();
         assert!(home.bucket_names().unwrap().is_empty());
         home.prepare().unwrap();
         fs::create_dir(home.buckets_dir().join("one")).unwrap();
-        fs::create_dir(home.buckets_dir().join(".tmp-x")).unwrap();
+        for other in [".tmp-x", ".two.dropped", ".three.anew"] {
+            fs::create_dir(home.buckets_dir().join(other)).unwrap();
+        }
         assert_eq!(home.bucket_names().unwrap(), ["one".parse().unwrap()]);
+        let two = "two".parse().unwrap();
+        assert!(home.dropped_dir(&two).is_dir());
+        assert_eq!(home.dropped_names().unwrap(), [two]);
     }
 }

@@ -44,6 +44,13 @@ pub(crate) fn hand_over() {
     HANDED_OVER.store(true, Ordering::Relaxed);
 }
 
+/// Puts an interruption off until what this returns is dropped: what is made meanwhile, and noted as
+/// something to be undone, is not left behind. Nothing may be pushed or dropped meanwhile.
+#[must_use = "dropping it lets interruptions through"]
+pub(crate) fn put_off() -> impl Sized {
+    PENDING.lock()
+}
+
 fn end() -> ! {
     // The lock stays held, so that nothing is begun or undone twice meanwhile.
     let mut pending = PENDING.lock();

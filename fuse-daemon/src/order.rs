@@ -28,7 +28,12 @@ cairnfs_store::places! {
     News = LAST, "the news";
     Invites = LAST, "the invitations";
     Addresses = LAST, "the addresses of peers";
+    Arrivals = LAST, "the buckets that are being joined";
     Discovered = LAST, "who was discovered";
     End = LAST, "the end of a mount";
+    /// Held while a bucket's file of remarks is changed, which asks what is lost.
+    Remarks = LAST - 1, "the remarks on buckets";
+    Losses = LAST, "what mounts that ended have lost";
+    NotMounted = LAST, "what could not be mounted at start";
     Outdated = LAST, "what the kernel has not heard";
 }

@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use cairnfs_mount_core::{Protection, Unlock};
+use cairnfs_mount_core::{Passphrase, Protection, Unlock};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -215,18 +215,18 @@ fn accept(bytes: Vec<u8>, from: &dyn fmt::Display) -> Result<Secret> {
 
 /// What opens a bucket that has this passphrase, or none.
 pub(crate) fn unlock(secret: Option<&Secret>) -> Unlock<'_> {
-    secret.map_or(Unlock::KeyFile, |secret| Unlock::Passphrase(secret.expose()))
+    secret.map_or(Unlock::KeyFile, |secret| Unlock::Passphrase(Passphrase(secret.expose())))
 }
 
 /// What protects a bucket by this passphrase, or by none.
 pub(crate) fn protection(secret: Option<&Secret>) -> Protection<'_> {
-    secret.map_or(Protection::KeyFile, |secret| Protection::Passphrase(secret.expose()))
+    secret.map_or(Protection::KeyFile, |secret| Protection::Passphrase(Passphrase(secret.expose())))
 }
 
 /// Says what opens a bucket that has just come here, and what that is worth.
 pub(crate) fn say_what_opens(home: &Home, bucket: &BucketName, has_passphrase: bool) {
-    let key_file = home.key_file(bucket);
-    let key_file = ui::shown_path(&key_file);
+    let (key_file, device_key) = (home.key_file(bucket), home.device_key_file());
+    let (key_file, device_key) = (ui::shown_path(&key_file), ui::shown_path(&device_key));
     ui::note(if has_passphrase {
         format!(
             "Only its passphrase and its key file together open it here. Without either, all that is \
@@ -238,6 +238,9 @@ pub(crate) fn say_what_opens(home: &Home, bucket: &BucketName, has_passphrase: b
              here is lost: keep a copy elsewhere that nobody else can read, of {key_file}."
         )
     });
+    ui::note(format_args!(
+        "Keep a copy of {device_key} too: without it this device can only read its buckets."
+    ));
 }
 
 /// Says that a passphrase given by flag is not needed.

@@ -14,7 +14,7 @@ use rustix::{io::Errno, mount::UnmountFlags};
 
 use crate::{
     exit::{Code, Failure, Result, plain},
-    fuse::unescape,
+    fuse::{SOURCE, unescape},
     home::Home,
     noted,
 };
@@ -166,7 +166,7 @@ pub(crate) fn parse(table: &[u8]) -> Vec<Listed> {
 fn parse_line(line: &[u8]) -> Option<Listed> {
     let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
     let dash = fields.iter().position(|field| *field == b"-")?;
-    let name = fields.get(dash + 2)?.strip_prefix(b"cairnfs:")?;
+    let name = fields.get(dash + 2)?.strip_prefix(SOURCE.as_bytes())?;
     fields.get(dash + 1)?.starts_with(b"fuse").then_some(())?;
     let name = String::from_utf8_lossy(name).into_owned();
     let (bucket, version) = match name.split_once('@') {

@@ -10,7 +10,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -70,6 +70,15 @@ pub(crate) fn results_written() -> Result<()> {
 pub(crate) fn note(line: impl Display) {
     // Nobody is left to be told that nobody listens.
     writeln!(io::stderr().lock(), "{line}").ok();
+}
+
+/// Asks the person at the terminal, who has to answer with `y`.
+pub(crate) fn confirm(question: &str) -> Result<bool> {
+    write!(io::stderr().lock(), "{}", shown(question.as_bytes())).ok();
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|err| Failure::io("cannot ask whether to go on", &err))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Says why the verb failed: always the last line on stderr.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use cairnfs_mount_core::Which;
+use cairnfs_mount_core::{Time, Which};
 use jiff::{Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
 
 use crate::values::{BadValue, Span};
@@ -29,7 +29,7 @@ impl FromStr for Moment {
         }
         let ago = |span: Span| SystemTime::now().checked_sub(span.0);
         let by = text.parse().ok().and_then(ago).or_else(|| parse(text));
-        by.map(|by| Self(Which::By(by))).ok_or_else(|| {
+        by.map(|by| Self(Which::By(by.into()))).ok_or_else(|| {
             BadValue::new(
                 text,
                 "a version or a time: write 8 digits or more of its id, 2h (ago), 2026-11-22 or \
@@ -41,7 +41,7 @@ impl FromStr for Moment {
 
 /// A moment as [`rfc3339`] writes it, or the last one of the day, hour, minute or second that is
 /// named in the zone of the one who asks.
-fn parse(text: &str) -> Option<SystemTime> {
+pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Some(at.into());
     }
@@ -57,29 +57,36 @@ fn parse(text: &str) -> Option<SystemTime> {
 }
 
 /// `2026-11-22 13:15:46`, in the zone of the one who reads.
-pub(crate) fn local(time: SystemTime) -> String {
-    Timestamp::try_from(time).map_or_else(
-        |_| "at an impossible time".to_owned(),
+pub(crate) fn local(time: impl Into<Time>) -> String {
+    timestamp(time).map_or_else(
+        || "at an impossible time".to_owned(),
         |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
     )
 }
 
 /// `2 s ago (2026-11-22 13:15:46)`, or `never`.
-pub(crate) fn ago(time: Option<SystemTime>) -> String {
-    time.map_or_else(
+pub(crate) fn ago(time: Option<impl Into<Time>>) -> String {
+    time.map(Into::into).map_or_else(
         || "never".to_owned(),
-        |time| format!("{} ago ({})", Span(since(time)).about(), local(time)),
+        |time: Time| format!("{} ago ({})", Span(since(time)).about(), local(time)),
     )
 }
 
 /// How long ago; nothing if the clock was set back meanwhile.
-pub(crate) fn since(time: SystemTime) -> Duration {
-    SystemTime::now().duration_since(time).unwrap_or_default()
+pub(crate) fn since(time: impl Into<Time>) -> Duration {
+    SystemTime::now().duration_since(time.into().into()).unwrap_or_default()
 }
 
 /// `2026-11-22T12:15:46.5Z`, for scripts.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
-    Timestamp::try_from(time).map_or_else(|_| String::new(), |at| at.to_string())
+pub(crate) fn rfc3339(time: impl Into<Time>) -> String {
+    timestamp(time).map_or_else(String::new, |at| at.to_string())
+}
+
+/// None in years of more than four digits.
+fn timestamp(time: impl Into<Time>) -> Option<Timestamp> {
+    let Time { seconds, nanos } = time.into();
+    let whole = Timestamp::from_second(seconds).ok()?;
+    whole.checked_add(i64::from(nanos).nanoseconds()).ok()
 }
 
 #[cfg(test)]
@@ -94,7 +101,7 @@ mod tests {
         assert_eq!(since(by).as_secs() / 60, 120);
         let shown = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_700);
         let Ok(Which::By(by)) = meant(&local(shown)) else { panic!("as it is shown") };
-        assert!(by >= shown && since(shown) - since(by) < Duration::from_secs(1));
+        assert!(by >= shown.into() && since(shown) - since(by) < Duration::from_secs(1));
         for (named, last) in [
             ("2026-11-22", "2026-11-22 23:59:59"),
             ("2026-11-22 14", "2026-11-22 14:59:59"),
@@ -102,7 +109,10 @@ mod tests {
         ] {
             assert_eq!(meant(named), meant(last), "{named}");
         }
-        assert_eq!(meant(&rfc3339(shown)), Ok(Which::By(shown)), "as scripts are told");
+        assert_eq!(meant(&rfc3339(shown)), Ok(Which::By(shown.into())), "as scripts are told");
+        let moon = Time { seconds: -14_182_940, nanos: 500_000_000 };
+        assert_eq!(rfc3339(moon), "1969-07-20T20:17:40.5Z");
+        assert_eq!(meant(&rfc3339(moon)), Ok(Which::By(moon)), "before 1970");
         for bad in ["", "yesterday", "015123g", "2026-13-01", "0123456", "-2h"] {
             assert!(meant(bad).is_err(), "{bad}");
         }

@@ -169,7 +169,7 @@ fn parent(path: &[u8]) -> &[u8] {
 }
 
 fn tree_of(log: &Log) -> Tree {
-    let entries = log.resolve_all().into_iter();
+    let entries = log.entries().into_iter();
     entries.map(|(path, entry)| (path, entry.content.map(|content| content.body))).collect()
 }
 

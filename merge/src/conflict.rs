@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::entry::{ConflictKind, Entry};
-use crate::groups::Groups;
+use crate::groups::{Groups, claimants};
 use crate::ids::{ContentId, DeviceId, NodeId, OpId};
-use crate::name::Name;
-use crate::node::Body;
+use crate::name::{AttrKey, AttrValue, Name};
+use crate::node::{Body, Node, Place, are_rivals};
+use crate::reg::Reg;
 use crate::render::join_path;
 use crate::tree::{Tree, spots_in};
 use crate::view::{Disputes, View};
@@ -30,6 +31,28 @@ impl<B> ConflictVersion<B> {
     }
 }
 
+/// What is disputed of something besides its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disputed {
+    /// The path that it was moved to.
+    Path(Vec<u8>),
+    /// The value of an attribute; `None` if it was removed.
+    Attr(AttrKey, Option<AttrValue>),
+}
+
+/// What one peer said of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Of what.
+    pub node: NodeId,
+    /// The operation that says so.
+    pub op: OpId,
+    /// What it says.
+    pub what: Disputed,
+    /// Whether that is what is shown.
+    pub shown: bool,
+}
+
 /// Something that peers who did not know of each other changed in different ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict<B> {
@@ -44,6 +67,8 @@ pub struct Conflict<B> {
     /// What is shown for it, the winner first. Empty where the winner is only reported under
     /// another name.
     pub versions: Vec<ConflictVersion<B>>,
+    /// Of [`ConflictKind::Rename`] and [`ConflictKind::Meta`], what each has said, the latest last.
+    pub said: Vec<Statement>,
     /// The latest content that all versions come from, if their histories still say so.
     pub hist_base: Option<ContentId>,
 }
@@ -128,12 +153,68 @@ fn listed<B: Body, T: Tree<B>>(
             kind: *kind,
             path: join_path(&path),
             dirs: dirs.to_vec(),
+            said: said(view.tree(), dirs, slot, *kind)?,
             versions: entries.iter().map(|entry| version(entry)).collect(),
             hist_base: common_base(&entries),
             slot: slot.clone(),
         });
     }
     Ok(found)
+}
+
+/// What is said of the places or the attributes of what claims `slot`.
+fn said<B: Body, T: Tree<B>>(
+    tree: &T,
+    dirs: &[NodeId],
+    slot: &Name,
+    kind: ConflictKind,
+) -> Result<Vec<Statement>, T::Error> {
+    let mut said = Vec::new();
+    if !matches!(kind, ConflictKind::Rename | ConflictKind::Meta) {
+        return Ok(said);
+    }
+    for (id, _) in claimants(tree, dirs, slot)? {
+        let Some(node) = tree.node(&id)? else { continue };
+        if kind == ConflictKind::Rename {
+            said.extend(places_said(tree, &id, &node, |place| {
+                dirs.contains(&place.parent) && place.name == *slot
+            })?);
+        } else {
+            said.extend(attrs_said(&id, &node));
+        }
+    }
+    said.sort_by_key(|statement| statement.op);
+    Ok(said)
+}
+
+fn places_said<B: Body, T: Tree<B>>(
+    tree: &T,
+    id: &NodeId,
+    node: &Node<B>,
+    is_shown: impl Fn(&Place) -> bool,
+) -> Result<Vec<Statement>, T::Error> {
+    let rivals = node.places.values().filter(|places| are_rivals(places));
+    let places = rivals.flat_map(Reg::iter).map(|(op, place)| {
+        let above = names_above(tree, &[place.parent])?;
+        let path: Vec<&Name> = above.iter().chain([&place.name]).collect();
+        let what = Disputed::Path(join_path(&path));
+        Ok(Statement { node: *id, op: *op, what, shown: is_shown(place) })
+    });
+    places.collect()
+}
+
+fn attrs_said<B: Body>(id: &NodeId, node: &Node<B>) -> Vec<Statement> {
+    let shown = node.attrs_of(None);
+    let mut said = Vec::new();
+    for key in node.rival_attrs() {
+        said.extend(node.said_of(key).map(|(op, value)| Statement {
+            node: *id,
+            op: *op,
+            what: Disputed::Attr(key.clone(), value.clone()),
+            shown: shown.get(key) == value.as_ref(),
+        }));
+    }
+    said
 }
 
 fn common_base<B>(entries: &[&Entry<B>]) -> Option<ContentId> {

@@ -32,9 +32,8 @@ pub struct Entry<B> {
     pub dirs: Vec<NodeId>,
     /// What it is.
     pub kind: Kind,
-    /// A directory: all united ones, sorted. A leaf: the nodes that hold this version, the one to
-    /// act on first.
-    pub ids: Vec<NodeId>,
+    /// Never empty; see [`Self::ids`].
+    pub(crate) ids: Vec<NodeId>,
     /// The version shown; none for a directory.
     pub content: Option<Content<B>>,
     /// Whether it has its own name.
@@ -57,10 +56,23 @@ impl<B> Entry<B> {
     ///
     /// # Panics
     ///
-    /// Never for an entry that a [`View`](crate::View) made: it has at least one node.
+    /// Never: there is at least one.
     #[must_use]
     pub fn id(&self) -> NodeId {
         *self.ids.first().expect("because an entry has a node")
+    }
+
+    /// Of a directory all united ones, sorted; of a leaf the nodes that hold this version, the one to
+    /// act on first. There is at least one.
+    #[must_use]
+    pub fn ids(&self) -> &[NodeId] {
+        &self.ids
+    }
+
+    /// As [`Self::ids`].
+    #[must_use]
+    pub fn into_ids(self) -> Vec<NodeId> {
+        self.ids
     }
 
     /// The name it asked for.
@@ -119,9 +131,9 @@ pub enum ConflictKind {
     Rename,
     /// Directories were moved into each other.
     Cycle,
-    /// A file was removed here and changed there.
+    /// A file was removed by one and changed by another.
     DeleteModify,
-    /// A directory was removed here and added to there.
+    /// A directory was removed by one and added to by another.
     DeleteAdd,
     /// An attribute was set to different values.
     Meta,
@@ -129,6 +141,18 @@ pub enum ConflictKind {
     Clash,
     /// A file or directory lost the directory it was in.
     Orphan,
+}
+
+impl ConflictKind {
+    /// Whether it is about which version is to stay, and not about the place or the attributes of
+    /// what is shown.
+    #[must_use]
+    pub const fn is_of_versions(self) -> bool {
+        match self {
+            Self::Content | Self::Name | Self::Type | Self::DeleteModify | Self::DeleteAdd => true,
+            Self::Rename | Self::Cycle | Self::Meta | Self::Clash | Self::Orphan => false,
+        }
+    }
 }
 
 impl fmt::Display for ConflictKind {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ascending;
+
 /// One incarnation of one replica; opaque to this crate.
 ///
 /// A device that was restored from a backup must take a new one before it writes again, or it
@@ -54,7 +56,7 @@ pub struct ClockExhausted;
 
 /// What a state contains: every operation of each device up to a Lamport time.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct VersionVector(BTreeMap<DeviceId, u64>);
+pub struct VersionVector(#[serde(with = "ascending")] BTreeMap<DeviceId, u64>);
 
 impl VersionVector {
     /// Knows nothing.
@@ -86,12 +88,6 @@ impl VersionVector {
     #[must_use]
     pub fn dominates(&self, other: &Self) -> bool {
         other.0.iter().all(|(device, lamport)| self.get(device) >= *lamport)
-    }
-
-    /// Whether each knows something the other does not.
-    #[must_use]
-    pub fn concurrent_with(&self, other: &Self) -> bool {
-        !self.dominates(other) && !other.dominates(self)
     }
 
     /// Adds everything `other` knows.
@@ -262,11 +258,21 @@ mod tests {
     fn knowledge_is_a_lattice_of_times() {
         let mut left: VersionVector = [(A, 3)].into_iter().collect();
         let right: VersionVector = [(B, 2)].into_iter().collect();
-        assert!(left.concurrent_with(&right));
+        assert!(!left.dominates(&right) && !right.dominates(&left));
         left.join(&right);
         assert!(left.dominates(&right) && !right.dominates(&left));
         assert!(left.knows(&OpId { lamport: 2, device: B }));
         assert_eq!(left.next_lamport(), Ok(4));
+    }
+
+    #[test]
+    fn one_knowledge_has_one_encoding() {
+        let encode = |entries: &[(DeviceId, u64)]| postcard::to_stdvec(entries).unwrap();
+        let decode = |bytes: &[u8]| postcard::from_bytes::<VersionVector>(bytes);
+        let vv: VersionVector = [(A, 3), (B, 2)].into_iter().collect();
+        assert_eq!(decode(&encode(&[(A, 3), (B, 2)])), Ok(vv));
+        assert!(decode(&encode(&[(A, 3), (A, 2)])).is_err());
+        assert!(decode(&encode(&[(B, 2), (A, 3)])).is_err());
     }
 
     #[test]

@@ -60,12 +60,6 @@ impl Joiner {
         Self { ours, theirs }
     }
 
-    /// How the two compare; only [`Relation::Concurrent`] needs a join.
-    #[must_use]
-    pub fn relation(&self) -> Relation {
-        Relation::of(&self.ours, &self.theirs)
-    }
-
     /// What the joined state knows.
     #[must_use]
     pub fn vv(&self) -> VersionVector {
@@ -141,7 +135,8 @@ impl Joiner {
     }
 }
 
-/// Joins two states in memory.
+/// Joins two states in memory, without the restore rule of [`merge`](crate::merge()): what was removed
+/// with a directory that the other side moved is gone.
 ///
 /// Linear in the size of both; see [`Joiner`] for a cost in proportion to what differs.
 #[must_use]

@@ -7,8 +7,10 @@
 //!    the [`OpId`] that wrote it. In peace there is one.
 //! 3. A [`State`] is the nodes and a [`VersionVector`]: which operations it has seen.
 //! 4. [`join`] keeps a value that both sides have, or that one side has and the other has not seen.
-//!    What is missing though seen was replaced. No ancestor, no tombstones, no new operation.
-//! 5. So a join is commutative, associative and idempotent: any order, any number of times.
+//!    What is missing though seen was replaced. No ancestor, no tombstones, no new operation. So it is
+//!    commutative, associative and idempotent: any order, any number of times.
+//! 5. [`merge`] is a join and one rule: what was removed with a directory that the other side moved
+//!    meanwhile is brought back, by an operation of whoever merges. Users want this one.
 //! 6. [`View`] computes the visible tree from a state: latest moves count, cycles are broken,
 //!    directories of one name are one, a losing version is shown as `name@<8 hex>`.
 //! 7. Peers with equal knowledge have equal states, hence equal trees and equal [`conflicts`].
@@ -34,7 +36,7 @@
 //! nas.write(b"docs/plan", text("final"))?;
 //! laptop.merge_with_resolver(&nas, &Strategy::ConflictFile, &Context { text: None })?;
 //!
-//! let plan = laptop.resolve_path(b"papers/plan")?.and_then(|entry| entry.content);
+//! let plan = laptop.entry(b"papers/plan")?.and_then(|entry| entry.content);
 //! assert_eq!(plan.map(|content| content.body), Some("final"));
 //! assert!(laptop.conflicts().is_empty());
 //! # Ok(())
@@ -104,7 +106,7 @@
 //! b.write(b"log", text("one line and another"))?;
 //! let done = a.merge_with_resolver(&b, &Longest, &Context { text: None })?;
 //! assert_eq!(done.discarded.len(), 1);
-//! assert_eq!(a.resolve_all().len(), 1);
+//! assert_eq!(a.entries().len(), 1);
 //! # Ok(())
 //! # }
 //! ```
@@ -112,8 +114,11 @@
 //! # Over a store of one's own
 //!
 //! Implement [`Tree`]: nodes by id, and three small indexes that [`derive()`](crate::derive())
-//! computes. [`Edit::finish`] and [`merge`] hand out changed nodes together with the index edits.
-//! An [`OpId`] may serve all changes until they are published; then take the next.
+//! computes; of an empty tree it makes them from all nodes. [`Edit::finish`], [`merge`] and [`resolve`]
+//! hand out changed nodes together with the index edits: apply both, and have the version vector
+//! [learn](VersionVector::learn) the operation, before the next of them. An [`OpId`] may serve all
+//! changes until they are published; then take the next. A node that an operation creates has that
+//! operation in its id ([`NodeId::Born`]). What comes from elsewhere is checked first: [`verify`] says how.
 //!
 //! # Limitations
 //!
@@ -126,6 +131,8 @@
 //!   deciding them under one name decides them under all.
 //! - Text is merged by lines, and only where the caller still has the common ancestor.
 
+mod ascending;
+mod attrs;
 mod conflict;
 mod copies;
 mod delta;
@@ -162,9 +169,12 @@ pub mod verify;
 mod versions;
 mod view;
 
-pub use conflict::{Conflict, ConflictVersion, at_name, conflicts, in_directory};
+pub use attrs::Attrs;
+pub use conflict::{
+    Conflict, ConflictVersion, Disputed, Statement, at_name, conflicts, in_directory,
+};
 pub use derive::derive;
-pub use edit::{Decision, Edit, EditError, EditResult, Edited};
+pub use edit::{Decision, Edit, EditError, EditResult, Edited, NewNode};
 pub use entry::{ConflictKind, Entry, Listed, Role};
 pub use groups::united;
 pub use ids::{ClockExhausted, ContentId, DeviceId, LinkId, NodeId, OpId, VersionVector};
@@ -186,4 +196,4 @@ pub use state::State;
 pub use three_way::{PlainEntry, PlainTree, Renames, ThreeWay, ThreeWayError, three_way};
 pub use tree::{Child, Displaced, Fallback, Found, IndexEdits, Spot, Tree, Why, hanging, spots};
 pub use versions::MergeContent;
-pub use view::{Policy, View, list, lookup};
+pub use view::{Page, Policy, View, list, lookup};

@@ -52,6 +52,12 @@ impl<B: Body> Indexed<B> {
         &self.state
     }
 
+    /// The state, without the indexes: what is to be kept, as [`Self::new`] derives them again.
+    #[must_use]
+    pub fn into_state(self) -> State<B> {
+        self.state
+    }
+
     /// The version vector, to add what was done or merged.
     pub const fn vv_mut(&mut self) -> &mut crate::ids::VersionVector {
         &mut self.state.vv

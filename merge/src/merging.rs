@@ -1,8 +1,4 @@
 //! Merging two trees: the join, and the one rule that makes an operation.
-//!
-//! **Restore rule.** If one side removed a directory that the other side meanwhile moved, the
-//! directory survives, but what was removed with it would not. The merging peer brings it back
-//! under one new operation. Two peers that do so write equal values, which is no conflict.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +15,7 @@ use crate::tree::{Found, IndexEdits, Tree, spots_in};
 use crate::versions::versions;
 
 /// Why two trees could not be merged; nothing has changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError<E: std::error::Error + 'static> {
     /// One of the trees could not be read.
     #[error("a tree cannot be read")]
@@ -62,7 +58,12 @@ pub struct Merged<B> {
 /// One node in which two trees differ.
 pub type Differing<B> = (NodeId, Found<B>, Found<B>);
 
-/// Merges `theirs` into `ours`, given the nodes in which they differ, in any order.
+/// Merges `theirs` into `ours`, given the nodes in which they differ, in any order: each id under
+/// which the two do not have the same node, with what each has.
+///
+/// **The restore rule.** If one side removed a directory that the other side meanwhile moved, the
+/// directory survives, but what was removed with it would not. The merging peer brings it back
+/// under one new operation. Two peers that do so write equal values, which is no conflict.
 ///
 /// `device` is who makes an operation should the restore rule need one. Loads what is passed in,
 /// and for the indexes what hangs on it; nothing in proportion to the trees.
@@ -197,9 +198,9 @@ fn restore<B: Body, T: Tree<B>>(
 
 /// `node` as it was shown, all of it written by `op`.
 fn written_again<B: Body>(mut node: Node<B>, op: OpId) -> Node<B> {
+    let attrs = node.attrs_of(None).to_map();
     let best = versions(&node).into_iter().max_by_key(|version| version.op);
     node.content = best.map_or_else(Reg::default, |version| Reg::one(op, version.content));
-    let attrs = node.effective_attrs();
     let attrs = attrs.iter().map(|(key, value)| (key.clone(), Reg::one(op, Some(value.clone()))));
     node.attrs = attrs.collect();
     let latest = |reg: &Reg<Place>| reg.last().map(|(_, place)| place.clone());

@@ -103,7 +103,14 @@ impl AttrKey {
         &self.0
     }
 
-    /// Whether a difference is housekeeping, which is never reported.
+    /// Whether it is `mtime`, the time at which the content was changed: writing sets that too, so that
+    /// it belongs to the version it came with.
+    #[must_use]
+    pub fn is_of_content(&self) -> bool {
+        *self.0 == *b"mtime"
+    }
+
+    /// Whether it begins with `~`: a difference is housekeeping then, and never reported.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.0.first() == Some(&b'~')

@@ -229,41 +229,10 @@ impl<B> Node<B> {
         self.content.iter().map(|(op, content)| (Some(*op), content)).collect()
     }
 
-    /// The attributes as they count: per key the latest value, over what the latest writer
-    /// carried.
-    #[must_use]
-    pub fn effective_attrs(&self) -> SmallMap<AttrKey, AttrValue> {
-        let mut attrs = self
-            .carried()
-            .map(|(_, carried)| carried.attrs.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
-            .unwrap_or_default();
-        for (key, reg) in self.attrs.iter() {
-            overlay_attr(&mut attrs, key, reg);
-        }
-        attrs
-    }
-
-    /// The value of `key` among [`Self::effective_attrs`], without a copy of them all.
-    #[must_use]
-    pub fn effective_attr(&self, key: &AttrKey) -> Option<&AttrValue> {
-        match self.attrs.get(key).and_then(Reg::last) {
-            Some((_, value)) => value.as_ref(),
-            None => self.carried()?.1.attrs.get(key),
-        }
-    }
-
     /// Whether a link was moved to different places by peers that did not know of each other.
     #[must_use]
     pub fn has_rival_places(&self) -> bool {
         self.places.values().any(are_rivals)
-    }
-
-    /// The attributes that were set to different values by peers that did not know of each other.
-    pub fn rival_attrs(&self) -> impl Iterator<Item = &AttrKey> {
-        self.attrs.iter().filter_map(|(key, reg)| {
-            let differ = reg.as_slice().windows(2).any(|pair| pair[0].1 != pair[1].1);
-            (differ && !key.is_quiet()).then_some(key)
-        })
     }
 
     /// Whether anything about the node itself is contested, or it may be hidden.
@@ -273,7 +242,7 @@ impl<B> Node<B> {
     }
 
     pub(crate) fn is_marked_apart_from_places(&self) -> bool {
-        self.is_weak() || self.content.len() > 1 || self.rival_attrs().next().is_some()
+        self.is_weak() || self.content.len() > 1 || self.differing_attrs().next().is_some()
     }
 }
 
@@ -282,31 +251,19 @@ pub(crate) fn are_rivals(places: &Reg<Place>) -> bool {
     places.as_slice().windows(2).any(|pair| !pair[0].1.same_spot(&pair[1].1))
 }
 
-fn overlay_attr(
-    attrs: &mut SmallMap<AttrKey, AttrValue>,
-    key: &AttrKey,
-    reg: &Reg<Option<AttrValue>>,
-) {
-    match reg.last() {
-        Some((_, Some(value))) => drop(attrs.insert(key.clone(), value.clone())),
-        Some((_, None)) => drop(attrs.remove(key)),
-        None => (),
-    }
-}
-
 impl<B: Body> Node<B> {
-    /// What the registers say, spelled out: the meaning of [`Carry::Same`].
+    /// What the registers say, spelled out: the meaning of [`Carry::Same`]. Where one has several
+    /// values it is the last of them, which need not have come with the version that is the last.
     #[must_use]
     pub fn registers(&self) -> Carried<B> {
-        let mut attrs = SmallMap::default();
-        for (key, reg) in self.attrs.iter() {
-            overlay_attr(&mut attrs, key, reg);
-        }
         let latest = |(link, reg): (&LinkId, &Reg<Place>)| Some((*link, reg.last()?.1.clone()));
+        let value = |(key, reg): (&AttrKey, &Reg<Option<AttrValue>>)| {
+            Some((key.clone(), reg.last()?.1.clone()?))
+        };
         Carried {
             places: self.places.iter().filter_map(latest).collect(),
             content: self.content.last().map(|(_, content)| content.clone()),
-            attrs,
+            attrs: self.attrs.iter().filter_map(value).collect(),
         }
     }
 

@@ -11,21 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::conflict::{Conflict, conflicts};
 use crate::delta::{NodeDelta, nodes_of};
-use crate::edit::{Edit, EditError, Edited};
+use crate::edit::{EditError, Edited, PathEdit, PathError, find_path};
 use crate::entry::Entry;
-use crate::ids::{ClockExhausted, ContentId, DeviceId, NodeId, OpId, VersionVector};
+use crate::ids::{ClockExhausted, ContentId, DeviceId, OpId, VersionVector};
 use crate::memory::Indexed;
-use crate::name::{BadName, Name};
+use crate::name::BadName;
 use crate::node::{Body, Content, Kind};
 use crate::operation::{PathOpKind, PathOperation};
 use crate::resolve::{ConflictResolver, Context, ResolveError, resolve};
 use crate::state::State;
-use crate::tree::Tree;
 use crate::verify::{self, Reject};
 use crate::view::{Policy, View};
 
 /// Why a log refused something; nothing has changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// A path that cannot be one.
     #[error("a path is malformed")]
@@ -48,6 +47,15 @@ pub enum LogError {
         /// The operation.
         op: OpId,
     },
+}
+
+impl From<PathError> for LogError {
+    fn from(err: PathError) -> Self {
+        match err {
+            PathError::Name(err) => err.into(),
+            PathError::Edit(err) => err.into(),
+        }
+    }
 }
 
 /// What merging a log did.
@@ -137,12 +145,12 @@ impl<B: Body> PathOpLog<B> {
     /// [`LogError::Path`], or [`LogError::Edit`] if a file is in the way or a directory is there.
     pub fn write(&mut self, path: &[u8], content: Content<B>) -> Result<(), LogError> {
         let written = content.clone();
-        self.record(PathOpKind::Write, path, Some(written), |edit, ids| {
-            let (dirs, name) = make_parents(edit, ids, path)?;
-            match edit.view().lookup(&dirs, &name).map_err(EditError::Tree)? {
-                Some(entry) => drop(edit.write(&entry, content)?.born()),
-                None => edit.create(ids.next_id(), &dirs, name, Kind::File, Some(content), [])?,
-            }
+        self.record(PathOpKind::Write, path, Some(written), |paths| {
+            let (dirs, name) = paths.make_parents(path)?;
+            let _node = match paths.lookup(&dirs, &name) {
+                Some(entry) => paths.edit.write(&entry, content)?,
+                None => paths.create(&dirs, name, Kind::File, Some(content))?,
+            };
             Ok(())
         })
     }
@@ -153,9 +161,10 @@ impl<B: Body> PathOpLog<B> {
     ///
     /// As [`Self::write`].
     pub fn mkdir(&mut self, path: &[u8]) -> Result<(), LogError> {
-        self.record(PathOpKind::Mkdir, path, None, |edit, ids| {
-            let (dirs, name) = make_parents(edit, ids, path)?;
-            Ok(edit.create(ids.next_id(), &dirs, name, Kind::Dir, None, [])?)
+        self.record(PathOpKind::Mkdir, path, None, |paths| {
+            let (dirs, name) = paths.make_parents(path)?;
+            paths.create(&dirs, name, Kind::Dir, None)?;
+            Ok(())
         })
     }
 
@@ -165,8 +174,9 @@ impl<B: Body> PathOpLog<B> {
     ///
     /// [`LogError::Edit`] if nothing is there.
     pub fn remove(&mut self, path: &[u8]) -> Result<(), LogError> {
-        let entry = self.resolve_path(path)?.ok_or(EditError::NotFound)?;
-        self.record(PathOpKind::Remove, path, None, |edit, _| {
+        let entry = self.entry(path)?.ok_or(EditError::NotFound)?;
+        self.record(PathOpKind::Remove, path, None, |paths| {
+            let edit = &mut paths.edit;
             let gone =
                 if entry.kind.is_dir() { edit.remove_tree(&entry) } else { edit.unlink(&entry) };
             Ok(gone?)
@@ -179,10 +189,10 @@ impl<B: Body> PathOpLog<B> {
     ///
     /// [`LogError::Edit`] as for `rename(2)`.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), LogError> {
-        let entry = self.resolve_path(from)?.ok_or(EditError::NotFound)?;
-        self.record(PathOpKind::Rename, from, None, |edit, ids| {
-            let (dirs, name) = make_parents(edit, ids, to)?;
-            Ok(edit.rename(&entry, &dirs, &name)?)
+        let entry = self.entry(from)?.ok_or(EditError::NotFound)?;
+        self.record(PathOpKind::Rename, from, None, |paths| {
+            let (dirs, name) = paths.make_parents(to)?;
+            Ok(paths.edit.rename(&entry, &dirs, &name)?)
         })
     }
 
@@ -192,28 +202,25 @@ impl<B: Body> PathOpLog<B> {
     ///
     /// [`LogError::Edit`] if nothing is there, or a directory.
     pub fn settle(&mut self, path: &[u8], content: Content<B>) -> Result<(), LogError> {
-        let entry = self.resolve_path(path)?.ok_or(EditError::NotFound)?;
+        let entry = self.entry(path)?.ok_or(EditError::NotFound)?;
         let written = Some(content.clone());
-        self.record(
-            PathOpKind::Resolve,
-            path,
-            written,
-            |edit, _| Ok(edit.resolve(&entry, content)?),
-        )
+        self.record(PathOpKind::Resolve, path, written, |paths| {
+            Ok(paths.edit.resolve(&entry, content)?)
+        })
     }
 
-    /// The entry shown at `path`.
+    /// The entry shown at `path`: names with slashes between them, and none before or behind.
     ///
     /// # Errors
     ///
-    /// [`LogError::Path`] if it is none.
-    pub fn resolve_path(&self, path: &[u8]) -> Result<Option<Entry<B>>, LogError> {
+    /// [`LogError::Path`] if it is no path.
+    pub fn entry(&self, path: &[u8]) -> Result<Option<Entry<B>>, LogError> {
         Ok(find_path(&View::new(&self.tree), path)?)
     }
 
     /// All entries by path.
     #[must_use]
-    pub fn resolve_all(&self) -> BTreeMap<Vec<u8>, Entry<B>> {
+    pub fn entries(&self) -> BTreeMap<Vec<u8>, Entry<B>> {
         let Ok(rendered) = View::new(&self.tree).render();
         rendered.by_path().into_iter().map(|(path, entry)| (path, entry.clone())).collect()
     }
@@ -280,12 +287,12 @@ impl<B: Body> PathOpLog<B> {
         kind: PathOpKind,
         path: &[u8],
         content: Option<Content<B>>,
-        action: impl FnOnce(&mut LogEdit<'_, B>, &mut Ids) -> Result<(), LogError>,
+        action: impl FnOnce(&mut PathEdit<'_, B>) -> Result<(), PathError>,
     ) -> Result<(), LogError> {
         let op = self.vv().next_op(self.device)?;
-        let mut edit = Edit::new(&self.tree, op);
-        action(&mut edit, &mut Ids { op, n: 0 })?;
-        let edited = edit.finish();
+        let mut paths = PathEdit::new(&self.tree, op);
+        action(&mut paths)?;
+        let edited = paths.edit.finish();
         if !edited.nodes.is_empty() {
             self.keep(op, kind, path, content, false, edited);
         }
@@ -315,71 +322,6 @@ impl<B: Body> PathOpLog<B> {
         self.tree.vv_mut().learn(&id);
         self.ops.insert(id, PathOperation { id, kind, path, content, pred, auto, effects });
     }
-}
-
-/// The entry at `path`.
-pub(crate) fn find_path<B: Body, T: Tree<B, Error = Infallible>>(
-    view: &View<'_, B, T>,
-    path: &[u8],
-) -> Result<Option<Entry<B>>, BadName> {
-    let mut dirs = vec![NodeId::Root];
-    let mut found: Option<Entry<B>> = None;
-    for part in path.split(|byte| *byte == b'/') {
-        if let Some(dir) = found.take() {
-            if !dir.kind.is_dir() {
-                return Ok(None);
-            }
-            dirs = dir.ids;
-        }
-        let Ok(entry) = view.lookup(&dirs, &Name::new(part)?);
-        match entry {
-            Some(entry) => found = Some(entry),
-            None => return Ok(None),
-        }
-    }
-    Ok(found)
-}
-
-type LogEdit<'t, B> = Edit<'t, B, Indexed<B>>;
-
-/// Ids for the nodes that one operation creates.
-struct Ids {
-    op: OpId,
-    n: u32,
-}
-
-impl Ids {
-    fn next_id(&mut self) -> NodeId {
-        let id = NodeId::Born { op: self.op, n: self.n };
-        self.n = self.n.wrapping_add(1);
-        id
-    }
-}
-
-/// Finds the directory of `path`, making what is missing, and its last name.
-fn make_parents<B: Body>(
-    edit: &mut LogEdit<'_, B>,
-    ids: &mut Ids,
-    path: &[u8],
-) -> Result<(Vec<NodeId>, Name), LogError> {
-    let mut names = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        names.push(Name::new(part)?);
-    }
-    let last = names.pop().ok_or(BadName::Empty)?;
-    let mut dirs = vec![NodeId::Root];
-    for name in names {
-        dirs = match edit.view().lookup(&dirs, &name).map_err(EditError::Tree)? {
-            Some(entry) if entry.kind.is_dir() => entry.ids,
-            Some(_) => return Err(EditError::NotADirectory.into()),
-            None => {
-                let id = ids.next_id();
-                edit.create(id, &dirs, name, Kind::Dir, None, [])?;
-                vec![id]
-            }
-        };
-    }
-    Ok((dirs, last))
 }
 
 /// The state of a set of operations, if it is to be believed.

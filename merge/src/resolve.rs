@@ -5,19 +5,20 @@
 //! only the latest counts, so resolvers on different peers fall quiet, whatever they answer. Merged
 //! texts fall quiet too: whoever sees the same versions makes the same bytes of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::conflict::{Conflict, ConflictVersion, conflicts};
-use crate::edit::{Edit, EditError, Edited};
+use crate::conflict::{Conflict, ConflictVersion, at_name, conflicts};
+use crate::edit::{Edit, EditError, Edited, names_of};
 use crate::entry::{ConflictKind, Entry};
 use crate::ids::{ContentId, NodeId, OpId, VersionVector};
 use crate::name::Name;
 use crate::node::{Body, Content};
 use crate::tree::Tree;
-use crate::versions::MergeContent;
+use crate::versions::{MergeContent, merged_versions};
 use crate::view::Policy;
 
-/// What is to become of a conflict.
+/// What is to become of a conflict: the answer of a [`ConflictResolver`], written as automatic. A
+/// person's is a [`Decision`](crate::Decision).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution<B> {
     /// The version this side had before the merge; the latest if all of them came with it. To the
@@ -36,7 +37,7 @@ pub enum Resolution<B> {
         /// Where; its directory must exist, and nothing may be there yet.
         new_path: Vec<u8>,
     },
-    /// Something new.
+    /// Something new, for the file that has the name: its other names show it too.
     Merged(Content<B>),
     /// What [`MergeContent`] makes of the versions: of them alone, so the same on every peer. Unlike
     /// [`Self::Merged`] it counts as an edit of all of them and not as an answer. Of two answers the
@@ -58,7 +59,7 @@ impl<B> std::fmt::Debug for Context<'_, B> {
     }
 }
 
-/// Answers conflicts.
+/// Answers conflicts, for [`resolve`] to write what it says.
 pub trait ConflictResolver<B>: Send + Sync {
     /// What is to become of `conflict`.
     fn resolve(&self, conflict: &Conflict<B>, context: &Context<'_, B>) -> Resolution<B>;
@@ -70,7 +71,7 @@ pub trait ConflictResolver<B>: Send + Sync {
 }
 
 /// Why an answer was refused; nothing has changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError<E: std::error::Error + 'static> {
     /// The tree could not be changed.
     #[error(transparent)]
@@ -83,7 +84,7 @@ pub enum ResolveError<E: std::error::Error + 'static> {
     BadPath,
 }
 
-/// What resolvers did.
+/// What [`resolve`] made of the answers.
 #[derive(Clone, Debug)]
 pub struct Resolved<B> {
     /// Changed nodes and index edits, all written by one operation; empty if nothing was decided.
@@ -111,96 +112,139 @@ pub fn resolve<B: Body, T: Tree<B>>(
     context: &Context<'_, B>,
 ) -> Result<Resolved<B>, ResolveError<T::Error>> {
     let mut edit = Edit::with_policy(tree, op, policy);
-    let mut asked = BTreeSet::new();
-    let (mut discarded, mut unresolved) = (Vec::new(), Vec::new());
-    for mut conflict in conflicts(&edit.view()).map_err(EditError::Tree)? {
-        for version in &mut conflict.versions {
-            version.local = local.knows(&version.op);
+    let listed = conflicts(&edit.view()).map_err(EditError::Tree)?;
+    let authors = authors(&listed);
+    let mut slots = BTreeSet::new();
+    let (mut lost, mut unresolved) = (Lost::new(), Vec::new());
+    for Conflict { dirs, slot, .. } in listed {
+        if !slots.insert((dirs.clone(), slot.clone())) {
+            continue;
         }
-        // Where a directory has the name there is nothing to choose from; else once for each name.
-        let slot = || (conflict.dirs.clone(), conflict.slot.clone());
-        let answer = match conflict.kind {
-            ConflictKind::Type => {
-                asked.insert(slot());
-                Resolution::KeepBoth
+        // As it is by now: what was decided of one name of a file bears on its others.
+        let found = at_name(&edit.view(), &dirs, &slot).map_err(EditError::Tree)?;
+        let mut asked = false;
+        for mut conflict in found.into_iter().filter(|conflict| conflict.slot == slot) {
+            for version in &mut conflict.versions {
+                let content = version.entry.content.as_ref();
+                let author = content.and_then(|content| authors.get(&content.id));
+                if let Some(author) = author.filter(|_| version.op == op) {
+                    version.op = *author;
+                }
+                version.local = local.knows(&version.op);
             }
-            ConflictKind::Content | ConflictKind::Name | ConflictKind::DeleteModify
-                if asked.insert(slot()) =>
-            {
-                resolver.resolve(&conflict, context)
+            // Where a directory has the name there is nothing to choose from; else once for each name.
+            let answer = match conflict.kind {
+                ConflictKind::Type => {
+                    asked = true;
+                    Resolution::KeepBoth
+                }
+                ConflictKind::Content | ConflictKind::Name | ConflictKind::DeleteModify
+                    if !std::mem::replace(&mut asked, true) =>
+                {
+                    resolver.resolve(&conflict, context)
+                }
+                _ => Resolution::KeepBoth,
+            };
+            match apply(&mut edit, &conflict, answer)? {
+                Some(losers) => lost.extend(losers),
+                None => unresolved.push(conflict),
             }
-            _ => Resolution::KeepBoth,
-        };
-        match apply(&mut edit, &conflict, answer)? {
-            Some(lost) => discarded.extend(lost),
-            None => unresolved.push(conflict),
         }
     }
+    let discarded = no_longer_shown(edit.tree(), policy, &lost).map_err(EditError::Tree)?;
     Ok(Resolved { edited: edit.finish(), discarded, unresolved })
 }
 
-type Lost = Option<Vec<ContentId>>;
+/// Who wrote each version, before an answer writes it once more.
+fn authors<B>(conflicts: &[Conflict<B>]) -> BTreeMap<ContentId, OpId> {
+    let mut authors = BTreeMap::new();
+    for version in conflicts.iter().flat_map(|conflict| &conflict.versions) {
+        if let Some(content) = &version.entry.content {
+            let latest = authors.entry(content.id).or_insert(version.op);
+            *latest = version.op.max(*latest);
+        }
+    }
+    authors
+}
 
-/// Writes an answer. Returns the contents that are no longer shown, or `None` if nothing changed.
+/// Versions that lose a name, each with the file it is a version of.
+type Lost = Vec<(NodeId, ContentId)>;
+
+/// Writes an answer. Returns what loses the name, or `None` if nothing changed.
 fn apply<B: Body, T: Tree<B>>(
     edit: &mut Edit<'_, B, T>,
     conflict: &Conflict<B>,
     answer: Resolution<B>,
-) -> Result<Lost, ResolveError<T::Error>> {
+) -> Result<Option<Lost>, ResolveError<T::Error>> {
     let Some(winner) = conflict.versions.first() else { return Ok(None) };
     let chosen = |wanted: &dyn Fn(&ConflictVersion<B>) -> bool| {
         conflict.versions.iter().filter(|v| wanted(v)).max_by_key(|version| version.op)
     };
-    let version = match &answer {
-        Resolution::UseBase => chosen(&|version| version.local).or_else(|| chosen(&|_| true)),
-        Resolution::UseIncoming => chosen(&|version| !version.local),
-        Resolution::UseVersion(op) => {
-            Some(chosen(&|version| version.op == *op).ok_or(ResolveError::UnknownVersion)?)
-        }
-        _ => None,
+    let as_it_is = |version: Option<&ConflictVersion<B>>| {
+        let entry = version.map(|version| version.entry.clone())?;
+        let content = Content { auto: true, ..entry.content.clone()? };
+        Some((entry, content))
     };
-    let content = match answer {
+    let kept = match answer {
         Resolution::KeepBoth => return Ok(None),
         Resolution::RenameIncoming { new_path } => {
             rename_incoming(edit, conflict, &new_path)?;
-            return Ok(Some(Vec::new()));
+            return Ok(Some(Lost::new()));
         }
         Resolution::SkipBoth => {
-            let content = winner.entry.content.clone().ok_or(ResolveError::UnknownVersion)?;
-            settle(edit, &winner.entry, content)?;
+            let (entry, content) = as_it_is(Some(winner)).ok_or(ResolveError::UnknownVersion)?;
+            edit.resolve(&entry, content)?;
             if let Some(entry) = find(edit, &conflict.dirs, &conflict.slot)? {
                 edit.unlink(&entry)?;
             }
-            return Ok(Some(contents(conflict).collect()));
+            return Ok(Some(losers(conflict, None)));
+        }
+        Resolution::UseBase => {
+            as_it_is(chosen(&|version| version.local).or_else(|| chosen(&|_| true)))
+        }
+        Resolution::UseIncoming => as_it_is(chosen(&|version| !version.local)),
+        Resolution::UseVersion(op) => {
+            let version = chosen(&|version| version.op == op);
+            as_it_is(Some(version.ok_or(ResolveError::UnknownVersion)?))
+        }
+        Resolution::Merged(content) => {
+            Some((winner.entry.clone(), Content { auto: true, ..content }))
         }
         Resolution::MergedText(content) => {
-            let merged = content.id;
-            edit.unite(&winner.entry, content)?;
-            return Ok(Some(contents(conflict).filter(|id| *id != merged).collect()));
+            Some((winner.entry.clone(), Content { auto: false, ..content }))
         }
-        Resolution::Merged(content) => content,
-        _ => match version.and_then(|version| version.entry.content.clone()) {
-            Some(content) => content,
-            // Only one side takes part, and not the one that was asked for.
-            None => return Ok(None),
-        },
     };
-    let kept = content.id;
-    settle(edit, &winner.entry, content)?;
-    Ok(Some(contents(conflict).filter(|id| *id != kept).collect()))
+    // Nothing, if only one side takes part, and not the one that was asked for.
+    let Some((entry, content)) = kept else { return Ok(None) };
+    let id = content.id;
+    edit.resolve(&entry, content)?;
+    Ok(Some(losers(conflict, Some(id))))
 }
 
-fn contents<B>(conflict: &Conflict<B>) -> impl Iterator<Item = ContentId> {
-    conflict.versions.iter().filter_map(|version| Some(version.entry.content.as_ref()?.id))
+/// The versions of `conflict` but `kept`.
+fn losers<B>(conflict: &Conflict<B>, kept: Option<ContentId>) -> Lost {
+    let entries = conflict.versions.iter().map(|version| &version.entry);
+    let versions = entries.filter_map(|entry| Some((entry, entry.content.as_ref()?.id)));
+    let lost = versions.filter(|(_, id)| Some(*id) != kept);
+    lost.flat_map(|(entry, id)| entry.owners.keys().map(move |owner| (*owner, id))).collect()
 }
 
-fn settle<B: Body, T: Tree<B>>(
-    edit: &mut Edit<'_, B, T>,
-    winner: &Entry<B>,
-    mut content: Content<B>,
-) -> Result<(), EditError<T::Error>> {
-    content.auto = true;
-    edit.resolve(winner, content)
+/// The contents of `lost` that their files show no more: one that lost a name keeps its others, and
+/// what these show.
+fn no_longer_shown<B: Body, T: Tree<B>>(
+    tree: &T,
+    policy: Policy<'_, B>,
+    lost: &Lost,
+) -> Result<Vec<ContentId>, T::Error> {
+    let mut gone: BTreeSet<ContentId> = lost.iter().map(|(_, content)| *content).collect();
+    for (file, content) in lost {
+        if let Some(node) = tree.node(file)?
+            && merged_versions(&node, policy.text).iter().any(|it| it.content.id == *content)
+        {
+            gone.remove(content);
+        }
+    }
+    Ok(gone.into_iter().collect())
 }
 
 fn find<B: Body, T: Tree<B>>(
@@ -217,10 +261,7 @@ fn rename_incoming<B: Body, T: Tree<B>>(
     conflict: &Conflict<B>,
     new_path: &[u8],
 ) -> Result<(), ResolveError<T::Error>> {
-    let mut names = Vec::new();
-    for part in new_path.split(|byte| *byte == b'/') {
-        names.push(Name::new(part).map_err(|_bad| ResolveError::BadPath)?);
-    }
+    let mut names = names_of(new_path).map_err(|_bad| ResolveError::BadPath)?;
     let name = names.pop().ok_or(ResolveError::BadPath)?;
     let mut dirs = vec![NodeId::Root];
     for part in &names {

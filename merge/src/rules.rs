@@ -49,23 +49,30 @@ fn merged<B: Body>(conflict: &Conflict<B>, context: &Context<'_, B>) -> Option<C
         return None;
     }
     sides.sort_by_key(|content| content.id);
-    let base = Content { id: conflict.hist_base?, ..(*sides.first()?).clone() };
-    context.text?.merge(&base, &sides)
+    context.text?.merge(conflict.hist_base?, &sides)
 }
 
-/// A glob that is none.
-#[derive(Clone, Debug, thiserror::Error)]
+/// A glob that is none; its source says what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{glob}` is not a glob")]
 pub struct BadGlob {
+    glob: String,
+    source: globset::Error,
+}
+
+impl BadGlob {
     /// What was given.
-    pub glob: String,
-    /// What is wrong with it.
-    pub source: globset::Error,
+    #[must_use]
+    pub fn glob(&self) -> &str {
+        &self.glob
+    }
 }
 
 /// Strategies by path: the first glob that matches decides, else the default.
 ///
-/// A glob without a slash matches the last name of a path in any directory, as in `.gitignore`.
+/// A glob without a slash matches the last name of a path in any directory, as in `.gitignore`. `*`,
+/// `?` and `[!ab]` match no slash, `**` does; `[ab]`, `[!ab]` and `{a,b}` choose, and `\` takes what
+/// follows as it is. In a path what is not UTF-8 counts as U+FFFD.
 #[derive(Clone, Debug)]
 pub struct PathRules {
     rules: Vec<(GlobMatcher, Strategy)>,
@@ -109,5 +116,35 @@ impl<B: Body> ConflictResolver<B> for PathRules {
     fn symmetric(&self) -> bool {
         let strategies = self.rules.iter().map(|(_, strategy)| strategy).chain([&self.default]);
         strategies.into_iter().all(ConflictResolver::<B>::symmetric)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(glob: &str, path: &[u8]) -> bool {
+        let rules = PathRules::new(Strategy::ConflictFile);
+        let rules = rules.rule(glob, Strategy::LastWriteWins).unwrap();
+        rules.strategy(path) == Strategy::LastWriteWins
+    }
+
+    #[test]
+    fn globs_mean_what_the_docs_say() {
+        assert!(matches("*.md", b"a.md") && matches("*.md", b"d/e/a.md"));
+        assert!(!matches("d/*.md", b"d/e/a.md") && !matches("d/?", b"d//"));
+        assert!(matches("d/**/a", b"d/a") && matches("d/**/a", b"d/e/f/a"));
+        assert!(matches("[ab].{c,{h,hh}}", b"a.hh") && !matches("[!ab]", b"a"));
+        assert!(!matches("d[!x]a", b"d/a"));
+        assert!(matches("\\*", b"*") && !matches("\\*", b"a"));
+        assert!(matches("a*", b"a\xff"));
+    }
+
+    #[test]
+    fn what_is_no_glob_is_refused() {
+        for glob in ["[a", "{a,b", "a\\"] {
+            let refused = PathRules::new(Strategy::ConflictFile).rule(glob, Strategy::MergeText);
+            assert_eq!(refused.unwrap_err().glob(), glob);
+        }
     }
 }

@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::conflict::{Conflict, conflicts};
-use crate::edit::{Edit, EditError};
-use crate::ids::{ContentId, DeviceId, NodeId, OpId};
+use crate::edit::{EditError, PathEdit, PathError};
+use crate::ids::{ContentId, DeviceId, OpId};
 use crate::memory::Indexed;
-use crate::name::{BadName, Name};
+use crate::name::BadName;
 use crate::node::{Body, Content, Kind};
-use crate::oplog::find_path;
 use crate::render::Rendered;
 use crate::view::{Policy, View};
 
@@ -28,7 +27,7 @@ pub struct PlainEntry<B> {
 pub type PlainTree<B> = BTreeMap<Vec<u8>, PlainEntry<B>>;
 
 /// Why trees cannot be merged.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ThreeWayError {
     /// A path that cannot be one.
     #[error("a path is malformed")]
@@ -38,12 +37,22 @@ pub enum ThreeWayError {
     Tree(#[from] EditError<std::convert::Infallible>),
 }
 
+impl From<PathError> for ThreeWayError {
+    fn from(err: PathError) -> Self {
+        match err {
+            PathError::Name(err) => err.into(),
+            PathError::Edit(err) => err.into(),
+        }
+    }
+}
+
 /// Whether a file that is gone and a new one of the same bytes are one file that was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renames {
     /// Never.
     Ignore,
-    /// Where the bytes occur once among what is gone, once among what is new, and nowhere else.
+    /// Where the bytes occur once among what is gone, once among what is new, and nowhere else; but
+    /// not where a directory has taken the place of the file.
     ExactContent,
 }
 
@@ -91,7 +100,7 @@ fn side<B: Body>(
     base: &PlainTree<B>,
     tree: &PlainTree<B>,
     renames: Renames,
-) -> Result<Indexed<B>, ThreeWayError> {
+) -> Result<Indexed<B>, PathError> {
     let mut hasher = blake3::Hasher::new_derive_key("cairnfs merge 2026 plain tree");
     for (path, entry) in tree {
         let id = entry.content.as_ref().map_or([0; 32], |content| content.id.0);
@@ -110,59 +119,88 @@ fn changed<B: Body>(
     after: &PlainTree<B>,
     op: OpId,
     renames: Renames,
-) -> Result<Indexed<B>, ThreeWayError> {
-    let mut edit = Edit::new(root, op);
-    let mut next = 0_u32;
-    let moved =
-        if renames == Renames::ExactContent { moves(before, after) } else { BTreeMap::new() };
-    let is_moved = |path: &[u8]| moved.values().any(|from| *from == path);
-    let dirs = all_dirs(after);
-    for (path, old) in before.iter().rev() {
-        let stays = after.get(path).is_some_and(|new| new.kind == old.kind)
-            || (old.kind.is_dir() && dirs.contains(path.as_slice()));
-        if !stays && !is_moved(path) {
-            let Some(entry) = find_path(&edit.view(), path)? else { continue };
-            if !entry.kind.is_dir() {
-                edit.unlink(&entry)?;
-            }
-        }
-    }
-    for (path, new) in after {
-        let (parents, name) = parents(&mut edit, path, op, &mut next)?;
-        let mut found = edit.view().lookup(&parents, &name).map_err(EditError::Tree)?;
-        if let Some(dir) = found.take_if(|entry| entry.kind.is_dir() && !new.kind.is_dir()) {
-            edit.remove_tree(&dir)?;
-        }
-        let source = match moved.get(path.as_slice()) {
-            Some(from) => find_path(&edit.view(), from)?,
-            None => None,
-        };
-        match (found, &new.content, source) {
-            (Some(entry), Some(content), _) if entry.kind == new.kind => {
-                let _node = edit.write(&entry, content.clone())?;
-            }
-            (Some(entry), None, _) if entry.kind.is_dir() => (),
-            (Some(_), ..) => return Err(EditError::Exists.into()),
-            (None, _, Some(entry)) => edit.rename(&entry, &parents, &name)?,
-            (None, content, None) => {
-                let id = NodeId::Born { op, n: next };
-                next = next.wrapping_add(1);
-                edit.create(id, &parents, name, new.kind, content.clone(), [])?;
-            }
-        }
-    }
-    for path in all_dirs(before).into_iter().rev().filter(|path| !dirs.contains(path)) {
-        if let Some(entry) = find_path(&edit.view(), path)?.filter(|entry| entry.kind.is_dir()) {
-            edit.remove_tree(&entry)?;
-        }
-    }
-    let edited = edit.finish();
+) -> Result<Indexed<B>, PathError> {
+    let moved = match renames {
+        Renames::Ignore => BTreeMap::new(),
+        Renames::ExactContent => moves(before, after),
+    };
+    let mut paths = PathEdit::new(root, op);
+    unlink_gone(&mut paths, before, after, &moved)?;
+    put_all(&mut paths, after, &moved)?;
+    remove_gone_dirs(&mut paths, before, after)?;
+    let edited = paths.edit.finish();
     let mut tree = root.clone();
     if !edited.nodes.is_empty() {
         tree.apply_derived(edited.nodes, edited.index);
         tree.vv_mut().learn(&op);
     }
     Ok(tree)
+}
+
+/// Removes the files of `before` that `after` does not have, but for those that are moved.
+fn unlink_gone<B: Body>(
+    paths: &mut PathEdit<'_, B>,
+    before: &PlainTree<B>,
+    after: &PlainTree<B>,
+    moved: &Moves<'_>,
+) -> Result<(), PathError> {
+    let sources: BTreeSet<&[u8]> = moved.values().copied().collect();
+    for (path, old) in before.iter().filter(|(_, old)| !old.kind.is_dir()) {
+        let stays = after.get(path).is_some_and(|new| new.kind == old.kind);
+        if !stays
+            && !sources.contains(path.as_slice())
+            && let Some(entry) = paths.find(path)?
+        {
+            paths.edit.unlink(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves, writes and creates what `after` has.
+fn put_all<B: Body>(
+    paths: &mut PathEdit<'_, B>,
+    after: &PlainTree<B>,
+    moved: &Moves<'_>,
+) -> Result<(), PathError> {
+    for (path, new) in after {
+        let (parents, name) = paths.make_parents(path)?;
+        let mut found = paths.lookup(&parents, &name);
+        if let Some(dir) = found.take_if(|entry| entry.kind.is_dir() && !new.kind.is_dir()) {
+            paths.edit.remove_tree(&dir)?;
+        }
+        let source = match moved.get(path.as_slice()) {
+            Some(from) => paths.find(from)?,
+            None => None,
+        };
+        match (found, &new.content, source) {
+            (Some(entry), Some(content), _) if entry.kind == new.kind => {
+                paths.edit.write(&entry, content.clone())?;
+            }
+            (Some(entry), None, _) if entry.kind.is_dir() => (),
+            (Some(_), ..) => return Err(EditError::Exists.into()),
+            (None, _, Some(entry)) => paths.edit.rename(&entry, &parents, &name)?,
+            (None, content, None) => {
+                paths.create(&parents, name, new.kind, content.clone())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the directories of `before` that `after` does not have; what was in them is gone or moved.
+fn remove_gone_dirs<B: Body>(
+    paths: &mut PathEdit<'_, B>,
+    before: &PlainTree<B>,
+    after: &PlainTree<B>,
+) -> Result<(), PathError> {
+    let (was, is) = (all_dirs(before), all_dirs(after));
+    for path in was.difference(&is) {
+        if let Some(entry) = paths.find(path)?.filter(|entry| entry.kind.is_dir()) {
+            paths.edit.remove_tree(&entry)?;
+        }
+    }
+    Ok(())
 }
 
 /// Every directory of a tree, listed or implied.
@@ -179,12 +217,15 @@ fn all_dirs<B>(tree: &PlainTree<B>) -> BTreeSet<&[u8]> {
 }
 
 /// New paths of files that were moved, and where they came from.
-fn moves<'t, B>(before: &'t PlainTree<B>, after: &'t PlainTree<B>) -> BTreeMap<&'t [u8], &'t [u8]> {
+type Moves<'t> = BTreeMap<&'t [u8], &'t [u8]>;
+
+fn moves<'t, B>(before: &'t PlainTree<B>, after: &'t PlainTree<B>) -> Moves<'t> {
     let gone = unique(before, after);
     let new = unique(after, before);
     let pairs = new.into_iter().filter_map(|(id, to)| Some((to, *gone.get(&id)?)));
-    // A file cannot become the directory it is in.
-    pairs.filter(|(to, from)| !to.starts_with(&[from, b"/".as_slice()].concat())).collect()
+    // Where a directory is now, the file has to be gone before anything is moved.
+    let dirs = all_dirs(after);
+    pairs.filter(|(_, from)| !dirs.contains(from)).collect()
 }
 
 /// Files whose bytes occur once in `tree` and whose path is not in `other`.
@@ -200,33 +241,4 @@ fn unique<'t, B>(tree: &'t PlainTree<B>, other: &PlainTree<B>) -> BTreeMap<Conte
         _ => None,
     });
     single.filter(|(_, path)| !other.contains_key(*path)).collect()
-}
-
-type PlainEdit<'t, B> = Edit<'t, B, Indexed<B>>;
-
-fn parents<B: Body>(
-    edit: &mut PlainEdit<'_, B>,
-    path: &[u8],
-    op: OpId,
-    next: &mut u32,
-) -> Result<(Vec<NodeId>, Name), ThreeWayError> {
-    let mut names = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        names.push(Name::new(part)?);
-    }
-    let last = names.pop().ok_or(BadName::Empty)?;
-    let mut dirs = vec![NodeId::Root];
-    for name in names {
-        dirs = match edit.view().lookup(&dirs, &name).map_err(EditError::Tree)? {
-            Some(entry) if entry.kind.is_dir() => entry.ids,
-            Some(_) => return Err(EditError::NotADirectory.into()),
-            None => {
-                let id = NodeId::Born { op, n: *next };
-                *next = next.wrapping_add(1);
-                edit.create(id, &dirs, name, Kind::Dir, None, [])?;
-                vec![id]
-            }
-        };
-    }
-    Ok((dirs, last))
 }

@@ -4,6 +4,20 @@
 //! has not done yet would make that device's next changes look removed. So a version vector may
 //! exceed those of its parents at its author's entry only, and only by as many operations as the
 //! author made.
+//!
+//! # In which order
+//!
+//! Of a version from elsewhere, before anything of it is joined:
+//!
+//! 1. [`knowledge`], with what the versions know that it names as its parents and that were checked
+//!    before.
+//! 2. [`node()`] of each node that is not as in one that was checked; of a state that came as a whole,
+//!    [`state()`].
+//! 3. [`joinable`] of each of these and ours.
+//! 4. [`index()`] if it brings indexes, and [`no_new_cycle`].
+//!
+//! And of what the merge makes of it, before that is written, [`node()`] and [`joinable`] again: two
+//! nodes that are sound can hold too many values together, and others check the same.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -64,6 +78,12 @@ pub enum Reject {
         /// The rule.
         why: &'static str,
     },
+    /// It is a file here and a directory there, or the like: an id is of one kind for life.
+    #[error("node {node} is of another kind than here")]
+    OtherKind {
+        /// Where.
+        node: NodeId,
+    },
     /// One author moved directories into each other; cycles come from joining only.
     #[error("node {node} is in a cycle made by one device")]
     Cycle {
@@ -76,6 +96,17 @@ pub enum Reject {
     /// The stored indexes are not those of the nodes.
     #[error("the derived indexes are not those of the nodes")]
     Index,
+}
+
+/// Why a check that reads a tree failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError<E: std::error::Error + 'static> {
+    /// The tree could not be read.
+    #[error("the tree cannot be read")]
+    Tree(#[source] E),
+    /// It could, and is not believed.
+    #[error(transparent)]
+    Reject(#[from] Reject),
 }
 
 /// Checks a version vector against those of the version's parents.
@@ -190,8 +221,29 @@ fn shape_of_registers<B>(id: &NodeId, node: &Node<B>) -> Result<(), Reject> {
     Ok(())
 }
 
+/// Checks that a node can be joined with `ours`, the one of this id that is here, and with what is
+/// changed here meanwhile: each register of it could hold the value of one more device.
+///
+/// # Errors
+///
+/// [`Reject::OtherKind`] or [`Reject::TooMany`].
+pub fn joinable<B>(id: &NodeId, ours: Option<&Node<B>>, node: &Node<B>) -> Result<(), Reject> {
+    if ours.is_some_and(|ours| ours.kind != node.kind) {
+        return Err(Reject::OtherKind { node: *id });
+    }
+    let has_room = most_values(node) < Reg::<()>::MAX_VALUES;
+    if has_room { Ok(()) } else { Err(Reject::TooMany { node: *id }) }
+}
+
+/// How many values the fullest register holds.
+fn most_values<B>(node: &Node<B>) -> usize {
+    let places = node.places.values().map(Reg::len);
+    let attrs = node.attrs.values().map(Reg::len);
+    let others = [node.live.len(), node.content.len()];
+    others.into_iter().chain(places).chain(attrs).max().unwrap_or(0)
+}
+
 fn has_too_many<B>(node: &Node<B>) -> bool {
-    let max = Reg::<()>::MAX_VALUES;
     let long = |content: &Content<B>| content.hist.len() > Content::<B>::MAX_HIST;
     let carried_long = |carry: &Carry<B>| match carry {
         Carry::Same => false,
@@ -201,12 +253,9 @@ fn has_too_many<B>(node: &Node<B>) -> bool {
                 || carried.attrs.len() > ATTRS_MAX
         }
     };
-    node.live.len() > max
-        || node.content.len() > max
+    most_values(node) > Reg::<()>::MAX_VALUES
         || node.places.len() > LINKS_MAX
         || node.attrs.len() > ATTRS_MAX
-        || node.places.values().any(|reg| reg.len() > max)
-        || node.attrs.values().any(|reg| reg.len() > max)
         || node.content.iter().any(|(_, content)| long(content))
         || node.live.iter().any(|(_, carry)| carried_long(carry))
 }
@@ -260,18 +309,18 @@ fn is_lone_cycle<B>(state: &State<B>, id: &NodeId) -> bool {
 pub fn no_new_cycle<B: Body, T: Tree<B>>(
     tree: &T,
     parents: &VersionVector,
-) -> Result<Result<(), Reject>, T::Error> {
-    for id in tree.all_displaced()? {
-        let Some(displaced) = tree.displaced(&id)? else { continue };
-        let Some(node) = tree.node(&id)? else { continue };
+) -> Result<(), CheckError<T::Error>> {
+    for id in tree.all_displaced().map_err(CheckError::Tree)? {
+        let Some(displaced) = tree.displaced(&id).map_err(CheckError::Tree)? else { continue };
+        let Some(node) = tree.node(&id).map_err(CheckError::Tree)? else { continue };
         for claim in node.claims() {
             let cycle = displaced.get(&claim.link).is_some_and(|(_, why)| *why == Why::Cycle);
             if cycle && !parents.knows(&claim.op) {
-                return Ok(Err(Reject::Cycle { node: id }));
+                return Err(Reject::Cycle { node: id }.into());
             }
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Checks the index entries in which a version differs from a parent against its nodes.
@@ -283,7 +332,7 @@ pub fn index<B: Body, T: Tree<B>>(
     parent: &T,
     changes: &NodeEdits<B>,
     claimed: &IndexEdits,
-) -> Result<Result<(), Reject>, T::Error> {
-    let derived = derive(parent, changes)?;
-    Ok(if derived == *claimed { Ok(()) } else { Err(Reject::Index) })
+) -> Result<(), CheckError<T::Error>> {
+    let derived = derive(parent, changes).map_err(CheckError::Tree)?;
+    if derived == *claimed { Ok(()) } else { Err(Reject::Index.into()) }
 }

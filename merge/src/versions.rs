@@ -1,6 +1,6 @@
 //! Which versions of one leaf are shown, and which are hidden behind them.
 
-use crate::ids::OpId;
+use crate::ids::{ContentId, OpId};
 use crate::node::{Content, Kind, Node, merge_hist};
 
 /// Merges versions of one file into one, if the policy of the volume asks for it.
@@ -10,7 +10,10 @@ use crate::node::{Content, Kind, Node, merge_hist};
 pub trait MergeContent<B> {
     /// The merged content, or `None` if the versions do not merge cleanly or the bytes are not at
     /// hand. History and operation are filled in by the caller.
-    fn merge(&self, base: &Content<B>, sides: &[&Content<B>]) -> Option<Content<B>>;
+    ///
+    /// `base` is what all `sides` came from. A tree holds no content that was replaced: who merges
+    /// finds it by its id, in an older version for one.
+    fn merge(&self, base: ContentId, sides: &[&Content<B>]) -> Option<Content<B>>;
 }
 
 /// One version of a leaf that is shown.
@@ -84,10 +87,9 @@ fn merged<B: Clone + Ord>(
     let first = shown.first()?;
     let in_all = |id| shown.iter().all(|version| version.content.hist.contains(id));
     let base = *first.content.hist.iter().find(|id| in_all(id))?;
-    let base = Content { id: base, ..first.content.clone() };
     let mut sides: Vec<&Content<B>> = shown.iter().map(|version| &version.content).collect();
     sides.sort_by_key(|content| content.id);
-    let mut whole = merger.merge(&base, &sides)?;
+    let mut whole = merger.merge(base, &sides)?;
     let ids: Vec<_> = sides.iter().map(|content| content.id).collect();
     whole.hist = merge_hist(&[&ids, &first.content.hist]);
     whole.auto = false;

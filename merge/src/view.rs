@@ -15,7 +15,8 @@ use crate::versions::MergeContent;
 
 /// What all peers of a volume have agreed on beyond the rules.
 pub struct Policy<'p, B> {
-    /// Names that are equal on systems that fold case or normalise are not shown side by side.
+    /// Of files whose names are equal on systems that fold case or normalise one keeps its name, and
+    /// the others are shown as its copies. Directories keep their names, and so do copies.
     ///
     /// Costs a scan of the directory for each lookup in it.
     pub portable: bool,
@@ -130,8 +131,9 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
 
     /// Up to `limit` entries behind `after`, sorted by name; fewer means that there are no more.
     ///
-    /// Loads no nodes but those of contested names; but all of those, however small `limit` is. So
-    /// where there are [any](Self::has_contested), it is cheaper to ask once for all names.
+    /// Loads no nodes but those of contested names; but all of those, however small `limit` is. Who
+    /// wants a little at a time takes [pages](Self::page), and each contested name [by
+    /// itself](Self::claimed).
     ///
     /// # Errors
     ///
@@ -165,20 +167,6 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
         }
         out.truncate(limit);
         Ok(out)
-    }
-
-    /// Whether any name in the united directories `dirs` is contested.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the tree answers.
-    pub fn has_contested(&self, dirs: &[NodeId]) -> Result<bool, T::Error> {
-        for dir in dirs {
-            if !self.tree.contested(dir)?.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// What is shown of all contested names in the united directories `dirs`, by visible name. Costs
@@ -233,16 +221,17 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
         Ok(winner.into_iter().chain(self.copies(dirs, slot)?).collect())
     }
 
-    /// The attributes of an entry: those of its node; of united directories those of all.
+    /// The attributes of an entry: those of its version; of united directories those of all.
     ///
     /// # Errors
     ///
     /// Whatever the tree answers.
     pub fn attrs(&self, entry: &Entry<B>) -> Result<SmallMap<AttrKey, AttrValue>, T::Error> {
         let ids = if entry.kind.is_dir() { entry.ids.as_slice() } else { &entry.ids[..1] };
+        let content = entry.content.as_ref().map(|content| &content.id);
         let mut all = SmallMap::default();
         for node in self.tree.nodes(ids)?.into_iter().flatten() {
-            for (key, value) in node.effective_attrs().iter() {
+            for (key, value) in node.attrs_of(content).to_map().iter() {
                 all.insert(key.clone(), value.clone());
             }
         }
@@ -361,8 +350,18 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
         }
     }
 
-    /// The names in the children index of all of `dirs` that one page of each covers.
-    fn page(&self, dirs: &[NodeId], after: Option<&Name>, limit: usize) -> Result<Page, T::Error> {
+    /// The names behind `after` in the children index of all of `dirs`, of each directory up to
+    /// `limit`: without copies, and of a contested name one of those that claim it. Loads no nodes.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the tree answers.
+    pub fn page(
+        &self,
+        dirs: &[NodeId],
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Page, T::Error> {
         const LAST: NodeId = NodeId::Split([0xff; 16]);
         let limit = limit.clamp(1, 4096);
         let mut page = Page { names: BTreeMap::new(), end: None };
@@ -387,10 +386,12 @@ impl<'t, B: Body, T: Tree<B>> View<'t, B, T> {
 }
 
 /// A stretch of a directory.
-struct Page {
-    names: BTreeMap<Name, Listed>,
+#[derive(Debug)]
+pub struct Page {
+    /// Each name with what claims it.
+    pub names: BTreeMap<Name, Listed>,
     /// The last name that is surely covered; `None` at the end of the directory.
-    end: Option<Name>,
+    pub end: Option<Name>,
 }
 
 /// The contested names of a directory, and what is shown for them.

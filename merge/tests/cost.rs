@@ -7,7 +7,8 @@
 mod large;
 
 use cairnfs_merge::{
-    Content, ContentId, Edit, Indexed, Kind, LinkId, NodeId, Relation, Tree, View, at_name, lookup,
+    Content, ContentId, Edit, Indexed, LinkId, NewNode, NodeId, Relation, Tree, View, at_name,
+    lookup,
 };
 use large::{A, B, C, Counting, counted, differing, diverged, forest, name, op, write, write_at};
 
@@ -34,12 +35,12 @@ fn chains(count: u32, depth: u32) -> Indexed<u8> {
         for level in 0..depth {
             let id = NodeId::Born { op: first, n: chain * (depth + 1) + level };
             let called = if level == 0 { name(&format!("d{chain}")) } else { name("d") };
-            edit.create(id, &[dir], called, Kind::Dir, None, []).unwrap();
+            edit.create(&[dir], NewNode::dir(id, called)).unwrap();
             dir = id;
         }
         let id = NodeId::Born { op: first, n: chain * (depth + 1) + depth };
         let old = Content::new(ContentId([0; 32]), 1, 0);
-        edit.create(id, &[dir], name("f"), Kind::File, Some(old), []).unwrap();
+        edit.create(&[dir], NewNode::file(id, name("f"), old)).unwrap();
         let edited = edit.finish();
         tree.apply_derived(edited.nodes, edited.index);
     }
@@ -71,7 +72,7 @@ fn case_235_what_is_loaded_grows_with_the_depth_of_the_changes_and_no_faster() {
 fn with_links(links: u32) -> Indexed<u8> {
     let mut tree = forest(1, 1);
     let first = op(2, A);
-    let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().ids;
+    let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().into_ids();
     let file = lookup(&tree, &dirs, &name("f0")).unwrap().unwrap();
     let mut edit = Edit::new(&tree, first);
     for n in 1..links {
@@ -88,7 +89,7 @@ fn with_links(links: u32) -> Indexed<u8> {
 fn an_action_on_a_file_of_many_names_loads_as_little_as_on_one_of_few() {
     for links in [3, 3_000] {
         let mut tree = with_links(links);
-        let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().ids;
+        let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().into_ids();
         // The first one under an operation, and one behind it.
         for n in 0..2 {
             let counting = Counting::new(&tree);
@@ -161,7 +162,7 @@ fn contested(count: u32) -> Indexed<u8> {
 fn a_copy_costs_the_same_however_many_names_are_contested_beside_it() {
     let cost = |count| {
         let tree = contested(count);
-        let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().ids;
+        let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().into_ids();
         assert_eq!(tree.contested(&dirs[0]).unwrap().len(), count as usize);
         let counting = Counting::new(&tree);
         let view = View::new(&counting);

@@ -148,7 +148,7 @@ proptest! {
                 let claimed = view.claimed(&dirs, entry.slot()).unwrap();
                 prop_assert!(claimed.contains(&entry), "{:?}", entry.name);
                 if entry.kind.is_dir() {
-                    todo.push(entry.ids);
+                    todo.push(entry.into_ids());
                 }
             }
             let found = in_directory(&view, &dirs).unwrap();
@@ -172,7 +172,7 @@ proptest! {
             prop_assert_eq!(peers[0].tree.state(), &full);
         }
         prop_assert!(peers[0].tree.state().vv.dominates(&full.vv));
-        prop_assert_eq!(Indexed::new(peers[0].tree.state().clone()), peers[0].tree.clone());
+        prop_assert_eq!(Indexed::new(peers[0].tree.clone().into_state()), peers[0].tree.clone());
     }
 
     #[test]

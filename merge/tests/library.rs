@@ -32,7 +32,7 @@ fn merge(log: &mut Log, other: &Log, resolver: &dyn ConflictResolver<Text>) -> V
 
 /// Paths and texts of a log.
 fn shown(log: &Log) -> Vec<(String, String)> {
-    let entries = log.resolve_all().into_iter();
+    let entries = log.entries().into_iter();
     let leaves = entries.filter_map(|(path, entry)| Some((path, entry.content?.body)));
     leaves.map(|(path, text)| (String::from_utf8(path).unwrap(), text)).collect()
 }
@@ -77,7 +77,7 @@ fn case_201_logs_merge_in_either_order() {
     merge(&mut a, &b_before, &Strategy::ConflictFile);
     merge(&mut b, &a_before, &Strategy::ConflictFile);
     assert!(a.operations().eq(b.operations()));
-    assert_eq!(a.resolve_all(), b.resolve_all());
+    assert_eq!(a.entries(), b.entries());
     assert_eq!(a.conflicts().len(), 1);
     assert_eq!(shown(&a).len(), 2);
 }
@@ -110,7 +110,7 @@ fn case_204_add_and_remove_arrive_together() {
     b.remove(b"f").unwrap();
     let mut a = Log::new(A);
     a.merge(&b).unwrap();
-    assert!(a.resolve_all().is_empty() && a.conflicts().is_empty());
+    assert!(a.entries().is_empty() && a.conflicts().is_empty());
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn case_205_three_logs_in_all_six_orders() {
             for n in order {
                 log.merge(&logs[*n]).unwrap();
             }
-            (log.tree().clone(), log.resolve_all())
+            (log.tree().clone(), log.entries())
         })
         .collect();
     assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]));
@@ -144,7 +144,7 @@ fn case_208_a_resolver_does_not_discard_a_later_human_edit() {
     let texts: BTreeSet<String> = shown(&a).into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["1".to_owned(), "2'".to_owned()].into());
     assert_eq!(a.conflicts()[0].kind, ConflictKind::Content);
-    assert_eq!(a.resolve_all(), b.resolve_all());
+    assert_eq!(a.entries(), b.entries());
 }
 
 #[test]
@@ -253,8 +253,8 @@ fn case_213_a_false_promise_of_symmetry_is_caught() {
 struct Texts(Vec<&'static str>);
 
 impl MergeContent<Text> for Texts {
-    fn merge(&self, base: &Content<Text>, sides: &[&Content<Text>]) -> Option<Content<Text>> {
-        let base = self.0.iter().find(|text| hash(text) == base.id)?;
+    fn merge(&self, base: ContentId, sides: &[&Content<Text>]) -> Option<Content<Text>> {
+        let base = self.0.iter().find(|text| hash(text) == base)?;
         let sides: Vec<&[u8]> = sides.iter().map(|side| side.body.as_bytes()).collect();
         Some(content(&String::from_utf8(merge_lines(base.as_bytes(), &sides)?).ok()?))
     }
@@ -321,6 +321,19 @@ fn case_217_the_clock_survives_a_save_without_operations() {
     assert!(loaded.operations().map(|op| op.id).max().unwrap() > seen);
 }
 
+#[test]
+fn a_state_and_a_log_can_be_json() {
+    let (mut a, b) = edit_edit();
+    a.rename(b"t", b"d/t").unwrap();
+    a.merge(&b).unwrap();
+    let json = serde_json::to_string(&a).unwrap();
+    let log: Log = serde_json::from_str(&json).unwrap();
+    assert_eq!(log.entries(), a.entries());
+    let state = a.tree().state();
+    let json = serde_json::to_string(state).unwrap();
+    assert_eq!(serde_json::from_str::<State<Text>>(&json).unwrap(), *state);
+}
+
 fn plain(entries: &[(&str, &str)]) -> PlainTree<Text> {
     let file = |text: &str| PlainEntry { kind: Kind::File, content: Some(content(text)) };
     entries.iter().map(|(path, text)| (path.as_bytes().to_vec(), file(text))).collect()
@@ -381,6 +394,13 @@ fn case_221_pairing_refuses_doubt() {
     let theirs = plain(&[("f", "1"), ("h", "0")]);
     let outcome = merged(&base, &ours, &theirs, Renames::ExactContent);
     assert_eq!(outcome, files(&plain(&[("f", "1"), ("g", "0"), ("h", "0")])));
+}
+
+#[test]
+fn a_file_that_made_room_for_a_directory_is_paired_with_nothing() {
+    let base = plain(&[("f", "0")]);
+    let ours = plain(&[("f/x", "1"), ("g", "0")]);
+    assert_eq!(merged(&base, &ours, &base, Renames::ExactContent), files(&ours));
 }
 
 fn op(lamport: u64, device: DeviceId) -> OpId {
@@ -460,6 +480,21 @@ fn case_225_an_uncovered_operation_is_refused() {
         vec![(born(op(1, B), 0), node_at(seen, NodeId::Root, "f", Some("x")))],
     );
     assert!(matches!(verify::state(&bad), Err(Reject::Uncovered { .. })));
+}
+
+#[test]
+fn a_node_of_another_kind_is_refused() {
+    let (mut a, mut b) = (Peer::new('A'), Peer::new('B'));
+    a.write("t", "1").unwrap();
+    b.pull(&a);
+    let id = a.get("t").unwrap().id();
+    let mut forged = a.tree.state().clone();
+    let node = forged.nodes.get_mut(&id).map(Arc::make_mut).unwrap();
+    (node.kind, node.content) = (Kind::Dir, Reg::default());
+    assert_eq!(verify::state(&forged), Ok(()), "by itself it is sound");
+    let (ours, theirs) = (&b.tree.state().nodes[&id], &forged.nodes[&id]);
+    assert_eq!(verify::joinable(&id, Some(ours), theirs), Err(Reject::OtherKind { node: id }));
+    assert_eq!(verify::joinable(&id, None, theirs), Ok(()));
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! Resolvers on any number of peers fall quiet, and how soon.
 //!
 //! **Whoever has heard everybody answers once: two rounds.** All see one state and are asked about
-//! the same names. Who answers at a name writes the winner's bytes and place, flagged automatic,
-//! and drops every other version there. So a version that is left undecided after all answers have
-//! met was touched by none, and is where it was, with the neighbours it had: whoever would answer
-//! there has answered. Answers themselves never meet as a conflict: the latest stands for all, and
-//! what one wrote is never shown as removed by another. The first round brings the changes and makes
-//! the answers, the second brings the answers.
+//! the same names. Who answers at a name writes the bytes and the place of the version that it keeps,
+//! flagged automatic, and takes the name from every other. So a version that is left undecided after
+//! all answers have met was touched by none, and is where it was, with the neighbours it had: whoever
+//! would answer there has answered. Answers themselves never meet as a conflict: the latest stands for
+//! all, and what one wrote is never shown as removed by another. The first round brings the changes and
+//! makes the answers, the second brings the answers.
 //!
 //! This needs resolvers that do not answer later what they left at first, and that decide: one that
-//! moves a version away (`RenameIncoming`) opens a new name.
+//! moves a version away (`RenameIncoming`) opens a new name. And it needs that no file with several
+//! names was removed by some: to take one of the names away writes what is left anew, as people had it,
+//! and another may have kept it under that name. Then there is one more round
+//! (`strategies_fall_quiet_where_files_have_several_names` in `decisions.rs`).
 //!
 //! **Whoever asks after each peer has not heard the others yet**, and its answer may meet a change
 //! that it did not know: remove a file that was written, say. Where the one who answered leaves that
@@ -98,7 +101,7 @@ fn exchange(logs: &mut [(Log, Resolver<'_>)], asks: Asks) -> usize {
         }
         if logs.iter().zip(&before).all(|((log, _), before)| log.vv() == before.vv()) {
             let first = &logs[0].0;
-            assert!(logs.iter().all(|(log, _)| log.resolve_all() == first.resolve_all()));
+            assert!(logs.iter().all(|(log, _)| log.entries() == first.entries()));
             return round;
         }
     }
@@ -122,7 +125,7 @@ fn edit_edit() -> (Log, Log) {
 }
 
 fn texts(log: &Log) -> Vec<String> {
-    log.resolve_all().into_values().filter_map(|entry| Some(entry.content?.body)).collect()
+    log.entries().into_values().filter_map(|entry| Some(entry.content?.body)).collect()
 }
 
 #[test]

@@ -24,8 +24,8 @@ impl Texts {
 }
 
 impl MergeContent<Text> for Texts {
-    fn merge(&self, base: &Content<Text>, sides: &[&Content<Text>]) -> Option<Content<Text>> {
-        let base = self.0.borrow().get(&base.id)?.clone();
+    fn merge(&self, base: ContentId, sides: &[&Content<Text>]) -> Option<Content<Text>> {
+        let base = self.0.borrow().get(&base)?.clone();
         let sides: Vec<&[u8]> = sides.iter().map(|side| side.body.as_bytes()).collect();
         let merged = String::from_utf8(merge_lines(base.as_bytes(), &sides)?).ok()?;
         Some(self.content(&merged))
@@ -33,7 +33,7 @@ impl MergeContent<Text> for Texts {
 }
 
 fn shown(log: &PathOpLog<Text>) -> Text {
-    log.resolve_path(b"t").unwrap().unwrap().content.unwrap().body
+    log.entry(b"t").unwrap().unwrap().content.unwrap().body
 }
 
 /// Every second line is one peer's, who changes it once, or `again`; merges in between as they come.
@@ -83,9 +83,9 @@ fn history(number: u64, again: bool) {
             break;
         }
     }
-    let all = logs[0].resolve_all();
+    let all = logs[0].entries();
     for log in &logs {
-        assert_eq!(log.resolve_all(), all, "history {number}");
+        assert_eq!(log.entries(), all, "history {number}");
         if !again {
             assert_eq!((all.len(), shown(log)), (1, lines.join("\n")), "history {number}");
         }

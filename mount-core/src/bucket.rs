@@ -8,6 +8,8 @@
 //!   lock         who has it open
 //! ```
 
+mod taking_away;
+
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
@@ -19,7 +21,7 @@ use std::{
 
 use cairnfs_merge::{Edit, NodeId, OpId, VersionVector};
 use cairnfs_store::{
-    self as store, Appender, Blobs, DeviceKey, KeyRing, Kind as BlobKind, Secret,
+    self as store, Appender, Blobs, DeviceKey, KeyRing, Kind as BlobKind, LeftOut, Secret,
     disk::{Disk, RealDisk},
     keys::keyfile::{self, KeyFileError},
     map::Root,
@@ -31,7 +33,7 @@ use crate::{
     Error, Result, Time,
     charter::Charter,
     key_file::{KeyFile, Protection, Unlock},
-    manifest::{Manifest, device_id},
+    manifest::{INCARNATIONS_MAX, Manifest, device_id},
     tree::{
         LiveTree,
         attrs::{self, Times},
@@ -62,8 +64,8 @@ impl fmt::Display for BucketId {
 /// What can be told of a bucket without its key.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Its name for life.
-    pub id: BucketId,
+    /// Its name for life; `None` if the file that has it is lost or damaged, until the bucket is opened.
+    pub id: Option<BucketId>,
     /// Whether a passphrase is needed to open it.
     pub needs_passphrase: bool,
     /// When its key file was written here.
@@ -79,6 +81,8 @@ pub struct Bucket {
     pub(crate) blobs: Arc<Blobs>,
     /// What was saved since the last version.
     pub(crate) saves: Vec<Vec<u8>>,
+    /// What a repair has left out of that.
+    pub(crate) left_out: LeftOut,
     /// Where new secrets go; none where the keys are in memory only.
     pub(crate) key_file: Option<KeyFile>,
 }
@@ -104,16 +108,26 @@ impl Bucket {
     /// Makes the bucket `id` in the new directory `dir` for a device that another member invited,
     /// with the secrets it was given. There is no tree in it before the first merge.
     ///
+    /// `incarnation` is one that the device has not had in that bucket, see
+    /// [`Mount::incarnation`](crate::Mount::incarnation); 0 if it never had the bucket. Whatever it
+    /// did there before, whoever knows it, is then not mistaken for what it does from now on.
+    ///
     /// # Errors
     ///
-    /// As [`Bucket::create`]; [`Error::Invalid`] if these are not the secrets of that bucket.
+    /// As [`Bucket::create`]; [`Error::Invalid`] if these are not the secrets of that bucket, or if the
+    /// incarnation is beyond [`INCARNATIONS_MAX`].
     pub fn join(
         dir: &Path,
         device: &DeviceKey,
         protection: Protection<'_>,
         id: BucketId,
         secrets: &[(u16, Zeroizing<[u8; 32]>)],
+        incarnation: u32,
     ) -> Result<()> {
+        // None of its versions would be taken by others, nor by itself.
+        if incarnation > INCARNATIONS_MAX {
+            return Err(Error::Invalid("this device began anew too often in the bucket"));
+        }
         let secrets = secrets.iter().map(|(epoch, secret)| (*epoch, Secret::new(**secret)));
         let keys = KeyRing::new(secrets)
             .map_err(|_source| Error::Invalid("the first secret of the bucket is missing"))?;
@@ -122,7 +136,7 @@ impl Bucket {
         }
         make(dir, |unfinished| {
             let (mut appender, _) = lay_out(unfinished, id, keys, protection)?;
-            begin_unknown(device, id, &mut appender)
+            begin_unknown((device, incarnation), id, &mut appender)
         })
     }
 
@@ -142,9 +156,8 @@ impl Bucket {
             _ => io_error("open", &path, &err),
         })?;
         let key = keyfile::read(&RealDisk, &path)?;
-        let id = fs::read_to_string(dir.join("id")).ok().and_then(|text| parse_id(text.trim()));
         Ok(Description {
-            id: id.ok_or_else(|| Error::Damaged { what: "the bucket's id file".into() })?,
+            id: read_id(dir),
             needs_passphrase: keyfile::needs_passphrase(&key)?,
             created,
         })
@@ -159,7 +172,7 @@ impl Bucket {
     /// [`Error::Io`].
     pub fn open(dir: &Path, device: Arc<DeviceKey>, unlock: Unlock<'_>) -> Result<Self> {
         let (id, keys, key_file) = Self::unlock(dir, unlock)?;
-        let store::Opened { appender, blobs, saves, report } =
+        let store::Opened { appender, blobs, saves, left_out, report } =
             store::open(Arc::new(RealDisk), dir, keys, store_options(dir))?;
         log::info!(
             "opened bucket={id} replayed={} cut_bytes={} saves={}",
@@ -167,7 +180,11 @@ impl Bucket {
             report.cut_bytes,
             saves.len()
         );
-        Ok(Self { id, device, appender, blobs, saves, key_file: Some(key_file) })
+        if read_id(dir).is_none() {
+            log::warn!("bucket={id} id-file=lost written=anew");
+            write_id(dir, id)?;
+        }
+        Ok(Self { id, device, appender, blobs, saves, left_out, key_file: Some(key_file) })
     }
 
     /// Removes what a crash has left of a key file that was to replace the one of the bucket at
@@ -205,12 +222,15 @@ impl Bucket {
     }
 
     fn unlock(dir: &Path, unlock: Unlock<'_>) -> Result<(BucketId, KeyRing, KeyFile)> {
-        let Description { id, .. } = Self::describe(dir)?;
+        let noted = Self::describe(dir)?.id;
         let (secrets, key_file) = KeyFile::open(dir, unlock)?;
         let keys = KeyRing::new(secrets)?;
+        let id = id_of(&keys);
         // Under another name, what it publishes would belong to no bucket.
-        if id != id_of(&keys) {
-            return Err(Error::Damaged { what: "the bucket's id file".into() });
+        if noted.is_some_and(|noted| noted != id) {
+            let what = "its id file names another bucket than its key file: put the right key file \
+                there, or remove the id file, which is then written anew";
+            return Err(Error::Damaged { what: what.into() });
         }
         Ok((id, keys, key_file))
     }
@@ -251,7 +271,7 @@ fn lay_out(
         .map_err(|err| io_error("create", dir, &err))?;
     let key = protection.wrapping_key()?.protect(&keys.secrets())?;
     keyfile::create(&RealDisk, &KeyFile::path(dir), &key)?;
-    keyfile::create(&RealDisk, &dir.join("id"), format!("{id}\n").as_bytes())?;
+    write_id(dir, id)?;
     Ok(store::create(Arc::new(RealDisk), dir, keys, store_options(dir))?)
 }
 
@@ -264,14 +284,14 @@ fn id_of(keys: &KeyRing) -> BucketId {
 /// Begins the log of a device that has joined: it stands on a version that knows nothing, so that
 /// every other follows from it.
 pub(crate) fn begin_unknown(
-    device: &DeviceKey,
+    (device, incarnation): (&DeviceKey, u32),
     bucket: BucketId,
     appender: &mut Appender,
 ) -> Result<()> {
     let manifest = Manifest {
         bucket,
         author: device.public(),
-        incarnation: 0,
+        incarnation,
         parents: Vec::new(),
         vv: VersionVector::default(),
         root: Root::EMPTY,
@@ -280,9 +300,9 @@ pub(crate) fn begin_unknown(
         charter: Charter::unknown(),
     };
     let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
-    let me = device_id(&device.public(), 0);
+    let me = device_id(&device.public(), incarnation);
     let record = SaveRecord {
-        head: Some(Head { manifest: blob, devices: Vec::new(), incarnation: 0, before: None }),
+        head: Some(Head { manifest: blob, devices: Vec::new(), incarnation, before: None }),
         op: OpId { lamport: 1, device: me },
         nodes: Vec::new(),
         files: Vec::new(),
@@ -370,6 +390,14 @@ fn holds_anything(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
+fn write_id(dir: &Path, id: BucketId) -> Result<()> {
+    Ok(keyfile::replace(&RealDisk, &dir.join("id"), format!("{id}\n").as_bytes())?)
+}
+
+fn read_id(dir: &Path) -> Option<BucketId> {
+    parse_id(fs::read_to_string(dir.join("id")).ok()?.trim())
+}
+
 fn parse_id(hex: &str) -> Option<BucketId> {
     let mut id = [0; 16];
     if hex.len() != 32 || !hex.is_ascii() {
@@ -397,7 +425,30 @@ impl From<KeyFileError> for Error {
                 Self::Newer { found: found.into(), known: supported.into() }
             }
             KeyFileError::Store(err) => err.into(),
-            err => Self::Damaged { what: err.to_string() },
+            KeyFileError::TooMany => Self::Invalid("its secret was changed too often"),
+            KeyFileError::Corrupt => Self::KeyFileDamaged,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_began_anew_as_often_as_others_take_it_joins_and_no_oftener() {
+        let root = tempfile::tempdir().unwrap();
+        let device = DeviceKey::generate().unwrap();
+        let secret = [7; 32];
+        let id = id_of(&KeyRing::new([(0, Secret::new(secret))]).unwrap());
+        let join = |name, incarnation| {
+            let dir = root.path().join(name);
+            let secrets = [(0, Zeroizing::new(secret))];
+            Bucket::join(&dir, &device, Protection::KeyFile, id, &secrets, incarnation)
+        };
+        join("last", INCARNATIONS_MAX).unwrap();
+        let refused = join("one more", INCARNATIONS_MAX + 1).unwrap_err();
+        assert!(refused.to_string().contains("too often"), "{refused}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 }

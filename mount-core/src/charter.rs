@@ -192,6 +192,34 @@ impl Charter {
         self.standing.seats.get(key).is_some_and(|seat| seat.role.is_none())
     }
 
+    /// A name for the removal of the device `key`, if it is removed. Another removal of it, after it was
+    /// let in again, has another one.
+    pub(crate) fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+        if !self.was_removed(key) {
+            return None;
+        }
+        let mut name = blake3::Hasher::new();
+        name.update(key);
+        for (at, change) in &self.changes {
+            if matches!(&change.what, What::Member { key: about, .. } if about == key) {
+                name.update(&at.lamport.to_le_bytes()).update(&at.device.0);
+            }
+        }
+        Some(*name.finalize().as_bytes())
+    }
+
+    /// The names of all removals, see [`Charter::removal`].
+    pub(crate) fn removals(&self) -> Vec<[u8; 32]> {
+        self.standing.seats.keys().filter_map(|key| self.removal(key)).collect()
+    }
+
+    /// Whether all who are removed by `joined`, which has this one in it, are so by this one, and by
+    /// the same removals.
+    pub(crate) fn knows_removals_of(&self, joined: &Self) -> bool {
+        let known = self.removals();
+        joined.removals().iter().all(|removal| known.contains(removal))
+    }
+
     /// The devices that have the bucket.
     pub(crate) fn members(&self) -> Vec<Member> {
         let members = self.standing.seats.iter().filter_map(|(key, seat)| {

@@ -35,7 +35,7 @@ fn run(case: &Case) -> Result<usize, String> {
         acknowledged += usize::from(matches!(op, Op::Save));
         let dirs = states.now().values().filter(|content| content.is_none()).count();
         // It may have to be read, and the power may be off by now.
-        if let Ok(attr) = mounted.getattr(Ino::ROOT, None)
+        if let Ok(attr) = mounted.getattr(Ino::ROOT)
             && usize::try_from(attr.nlink).unwrap() != 2 + dirs
         {
             return Err(format!("{} links, where {dirs} directories are", attr.nlink));

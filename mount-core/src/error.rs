@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use cairnfs_merge::{BadName, EditError, MergeError};
+use cairnfs_merge::{BadName, EditError, MergeError, verify::CheckError};
 
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// No such file or directory.
     #[error("no such file or directory")]
@@ -74,6 +73,16 @@ pub enum Error {
         /// The blob or record, and where.
         what: String,
     },
+    /// The log is damaged in a place that is not its torn end: the bucket does not open before it is
+    /// repaired.
+    #[error("{what}")]
+    LogDamaged {
+        /// Where, and what was found.
+        what: String,
+    },
+    /// The key file is not what was written: only a copy of it helps.
+    #[error("its key file is not what was written")]
+    KeyFileDamaged,
     /// A read, write or barrier of the disk below failed.
     #[error("the disk below failed: {0}")]
     Io(String),
@@ -89,16 +98,34 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// This device cannot go on under another name, and takes nothing until it is brought anew.
+    #[error(
+        "this device's bucket was put back to an older state, and what was changed here since cannot \
+         be told from what others did: copy out what only this device has, then have it brought anew"
+    )]
+    PutBack,
+    /// Two versions know the same operations and hold different things.
+    #[error(
+        "one operation was used for two different changes: a device's bucket was put back to an older \
+         state and changed since. Once it has merged it goes on under another name, and nothing is \
+         lost; if it cannot, it has to be brought anew, and so has whoever merged what it did since"
+    )]
+    WrittenTwice,
     /// Something is sealed under a secret that is not here: not yet, if a peer sent it; or the
     /// key file is an older one.
     #[error("sealed under a secret that this device does not have (epoch {epoch})")]
     MissingSecret {
         /// Which secret.
         epoch: u16,
+        /// What is sealed so, where a peer can be asked for the secret.
+        record: Option<Vec<u8>>,
     },
     /// It is being changed just now: to be tried again.
     #[error("being changed just now")]
     Busy,
+    /// It is not what the caller was shown any more: to be looked at again.
+    #[error("it has changed meanwhile")]
+    Changed,
     /// Another process has the bucket open.
     #[error("the bucket is in use by process {pid}")]
     Locked {
@@ -134,6 +161,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether stored bytes are missing or not what was written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::LogDamaged { .. } | Self::KeyFileDamaged)
+    }
+}
+
 impl From<EditError<Self>> for Error {
     fn from(err: EditError<Self>) -> Self {
         match err {
@@ -154,6 +189,15 @@ impl From<MergeError<Self>> for Error {
         match err {
             MergeError::Tree(err) => err,
             MergeError::Clock(_) => Self::TooLarge,
+        }
+    }
+}
+
+impl From<CheckError<Self>> for Error {
+    fn from(err: CheckError<Self>) -> Self {
+        match err {
+            CheckError::Tree(err) => err,
+            CheckError::Reject(reject) => Self::Rejected { why: reject.to_string() },
         }
     }
 }
@@ -182,17 +226,25 @@ impl From<cairnfs_store::Error> for Error {
             // The key file was there, or nobody would have looked for the log.
             Store::NotAStore { dir } => Self::NoPacks(dir.join("packs")),
             Store::Exists { .. } => Self::Exists,
-            Store::UnknownEpoch { epoch } => Self::MissingSecret { epoch },
+            Store::Stopped => Self::Stopped,
+            Store::UnknownEpoch { epoch } => Self::MissingSecret { epoch, record: None },
+            Store::Unopened { epoch, record } => {
+                Self::MissingSecret { epoch, record: Some((*record).into()) }
+            }
             Store::Newer { found, supported, .. } => {
                 Self::Newer { found: found.into(), known: supported.into() }
             }
+            Store::Damaged { .. } => Self::LogDamaged { what: text(&err) },
             Store::Missing { .. }
             | Store::Corrupt { .. }
-            | Store::Damaged { .. }
             | Store::WrongBucket { .. }
             | Store::Forged { .. }
             | Store::BadNode { .. } => Self::Damaged { what: text(&err) },
-            _ => Self::Io(text(&err)),
+            Store::Io { .. }
+            | Store::TooLarge { .. }
+            | Store::Unsorted
+            | Store::Index { .. }
+            | Store::Random => Self::Io(text(&err)),
         }
     }
 }

@@ -84,6 +84,11 @@ impl Files {
         Some(file)
     }
 
+    /// What shows `file`; nothing does if it has lost its name.
+    pub(crate) fn shown_as(&self, file: &Arc<File>) -> Option<Shown> {
+        self.shown_of.get(&address(file)).copied()
+    }
+
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Shown, &File) -> bool) {
         let gone: Vec<Shown> = self
             .by_shown
@@ -115,7 +120,7 @@ impl Files {
 
     /// What a save has to look at, and what shows each; nothing does if it has lost its name.
     fn take_unsaved(&self) -> Vec<(Option<Shown>, Arc<File>)> {
-        let named = |file: Arc<File>| (self.shown_of.get(&address(&file)).copied(), file);
+        let named = |file: Arc<File>| (self.shown_as(&file), file);
         self.unsaved.take().into_iter().map(named).collect()
     }
 }

@@ -9,8 +9,7 @@
 use std::sync::Arc;
 
 use cairnfs_merge::{
-    AttrKey, AttrValue, Content as Value, ContentId, Edit, Entry, Name, Node, NodeId, Spot, Tree,
-    View, spots,
+    Content as Value, ContentId, Edit, Name, NewNode, Node, NodeId, Spot, Tree, View, spots,
 };
 
 use crate::{
@@ -65,13 +64,13 @@ impl OpenVersion {
 /// Damage in the tree.
 pub(crate) fn open_versions(
     core: &Core,
-    is_touched: impl Fn(&NodeId, &[Spot]) -> bool,
+    is_touched: impl Fn(&NodeId, &[Spot]) -> Result<bool>,
 ) -> Result<Vec<OpenVersion>> {
     let mut open = Vec::new();
     for shown in core.files.keys() {
         let Some(node) = core.tree.node(&shown.node)? else { continue };
         let spots = spots(&node, core.tree.displaced(&shown.node)?.as_ref());
-        if !is_touched(&shown.node, &spots) {
+        if !is_touched(&shown.node, &spots)? {
             continue;
         }
         if let Some(value) = places::content_of(&core.tree, shown, &node)? {
@@ -118,6 +117,9 @@ impl Shared {
                     let ino = inodes.number(version.shown);
                     if now != version.shown {
                         inodes.rebind(ino, version.shown, now);
+                        // Also where the name was contested before, so that nothing about it changes
+                        // but what it means.
+                        parted.extend(spots(&version.node, None));
                     }
                     core.files.put(now, Arc::clone(&file));
                     if is_changed && now.copy.is_some() {
@@ -137,12 +139,9 @@ impl Shared {
         }
         let mut result = Ok(());
         for (ino, file) in unclaimed {
-            match self.claim(core, ino, &file) {
-                Ok(names) => outdated.extend(names),
-                Err(err) => {
-                    log::error!("claim ino={} reason={err}", ino.0);
-                    result = result.and(Err(err));
-                }
+            if let Err(err) = self.claim(core, ino, &file, outdated) {
+                log::error!("claim ino={} reason={err}", ino.0);
+                result = result.and(Err(err));
             }
         }
         result
@@ -164,17 +163,20 @@ impl Shared {
     /// A content that no name shows stays with those who have it open; comes back if it must be
     /// claimed at once.
     fn part(&self, version: OpenVersion, file: Arc<File>) -> Option<(Ino, Arc<File>)> {
-        let is_changed = file.lock().is_changed();
+        let mut content = file.lock();
+        let is_changed = content.is_changed();
         if !file.is_open() && !is_changed {
-            self.room.account_dropped(&mut file.lock());
+            self.room.account_dropped(&mut content);
             return None;
         }
         let OpenVersion { shown, spot, node, .. } = version;
         let claim = spot.map(|spot| Claim::Anew { parent: spot.parent, name: spot.name });
-        file.lock().set_claim(claim);
+        content.set_claim(claim);
+        // Whoever writes from now on claims it first; what was written before is claimed by us.
+        drop(content);
         let mut inodes = self.inodes.lock();
         let ino = inodes.number(shown);
-        inodes.orphan(shown, Orphan { node, file: Arc::clone(&file) });
+        inodes.orphan(Orphan { shown, node, file: Arc::clone(&file) });
         is_changed.then_some((ino, file))
     }
 
@@ -189,22 +191,23 @@ impl Shared {
         core: &mut Core,
         ino: Ino,
         file: &Arc<File>,
-    ) -> Result<Vec<Outdated>> {
+        outdated: &mut Vec<Outdated>,
+    ) -> Result<()> {
         let claim = file.lock().claim().cloned();
         match claim {
-            None => Ok(Vec::new()),
+            None => Ok(()),
             Some(Claim::Copy) => {
                 let bound = self.inodes.lock().resolve(ino);
                 if let Some(Bound::Shown(shown)) = bound {
                     self.own_copy(core, ino, shown)?;
                 }
                 file.lock().set_claim(None);
-                Ok(Vec::new())
+                Ok(())
             }
             Some(Claim::Anew { parent, name }) => {
                 let bound = self.inodes.lock().resolve(ino);
                 let Some(Bound::Orphan(orphan)) = bound else { return Err(Error::Stale) };
-                self.make_anew(core, ino, &orphan, &parent, &name)
+                self.make_anew(core, ino, &orphan, (&parent, &name), outdated)
             }
         }
     }
@@ -216,14 +219,14 @@ impl Shared {
         core: &mut Core,
         ino: Ino,
         orphan: &Orphan,
-        parent: &NodeId,
-        name: &Name,
-    ) -> Result<Vec<Outdated>> {
+        (parent, name): (&NodeId, &Name),
+        outdated: &mut Vec<Outdated>,
+    ) -> Result<()> {
         let alive = *parent == NodeId::Root || core.tree.node(parent)?.is_some();
         let parent = if alive { *parent } else { NodeId::Root };
         let dirs = places::group(&core.tree, &parent)?;
         let others = open_versions(core, |_, spots| {
-            spots.iter().any(|spot| dirs.contains(&spot.parent) && spot.name == *name)
+            Ok(spots.iter().any(|spot| dirs.contains(&spot.parent) && spot.name == *name))
         })?;
         core.next_n += 1;
         let id = NodeId::Born { op: core.op, n: core.next_n };
@@ -235,18 +238,13 @@ impl Shared {
         // whoever has replaced these very bytes.
         let named = postcard::to_stdvec(&id).expect("because node ids always encode");
         let unique = ContentId(self.vault.blobs().keys().hash("content to come", &named));
-        let attrs: Vec<(AttrKey, AttrValue)> = orphan
-            .node
-            .effective_attrs()
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let attrs = orphan.node.attrs_of(orphan.shown.copy.as_ref()).to_map();
         let mut edit = Edit::new(&core.tree, core.op);
-        let value = Value::new(unique, len, data);
-        edit.create_beside(id, &dirs, name.clone(), Kind::File, Some(value), attrs)?;
+        let content = Some(Value::new(unique, len, data));
+        let new = NewNode { id, name: name.clone(), kind: Kind::File, content, attrs };
+        edit.create_beside(&dirs, new)?;
         let edited = edit.finish();
-        core.unsaved.extend(edited.nodes.keys());
-        core.tree.apply(edited);
+        core.apply(edited);
         let shown = Shown::node(id);
         {
             let mut content = orphan.file.lock();
@@ -255,40 +253,33 @@ impl Shared {
         }
         core.files.put(shown, Arc::clone(&orphan.file));
         self.inodes.lock().adopt(ino, shown);
-        let mut outdated = Vec::new();
-        self.follow(core, others, &mut outdated)?;
+        let followed = self.follow(core, others, outdated);
         outdated.extend(self.names_outdated(&core.tree, &parent, name));
-        Ok(outdated)
+        followed
     }
 
     /// A conflict copy that is about to be changed becomes a file of its own; anything else stays
     /// what it is. The inode number goes with it.
     pub(crate) fn own_copy(&self, core: &mut Core, ino: Ino, shown: Shown) -> Result<Shown> {
-        let Some(copy) = shown.copy else { return Ok(shown) };
-        let mut edit = Edit::new(&core.tree, core.op);
-        let mut pinned = None;
-        let node = core.tree.node(&shown.node)?.ok_or(Error::Stale)?;
-        for spot in spots(&node, core.tree.displaced(&shown.node)?.as_ref()) {
-            let dirs = places::group(&core.tree, &spot.parent)?;
-            let copies = View::new(&core.tree).copies(&dirs, &spot.name)?;
-            let this = |entry: &&Entry<Data>| {
-                entry.ids.contains(&shown.node)
-                    && entry.content.as_ref().is_some_and(|content| content.id == copy)
-            };
-            if let Some(entry) = copies.iter().find(this) {
-                pinned = Some(edit.pin(entry)?);
-                break;
-            }
+        if shown.copy.is_none() {
+            return Ok(shown);
         }
-        let pinned = Shown::node(pinned.ok_or(Error::Stale)?);
+        let entry = places::entry_of(&core.tree, &shown)?.ok_or(Error::Stale)?;
+        let mut edit = Edit::new(&core.tree, core.op);
+        let own = Shown::node(edit.pin(&entry)?);
         let edited = edit.finish();
-        core.unsaved.extend(edited.nodes.keys());
-        core.tree.apply(edited);
-        if let Some(file) = core.files.rename(&shown, pinned) {
+        core.apply(edited);
+        self.copy_became(core, ino, shown, own);
+        Ok(own)
+    }
+
+    /// The conflict copy `copy`, known as `ino`, has become the file `own`: its inode number and what
+    /// is open of it go with it.
+    pub(crate) fn copy_became(&self, core: &mut Core, ino: Ino, copy: Shown, own: Shown) {
+        if let Some(file) = core.files.rename(&copy, own) {
             file.lock().must_record_all();
         }
-        self.inodes.lock().rebind(ino, shown, pinned);
-        Ok(pinned)
+        self.inodes.lock().rebind(ino, copy, own);
     }
 
     /// The name `name` in `dir` and those of its copies; damage met on the way is logged.
@@ -329,19 +320,8 @@ impl Shared {
 
 /// What shows the version `content` of `node`, if anything does.
 fn shown_as(tree: &LiveTree, node: NodeId, content: &ContentId) -> Result<Option<Shown>> {
-    let Some(found) = tree.node(&node)? else { return Ok(None) };
-    for spot in spots(&found, tree.displaced(&node)?.as_ref()) {
-        let dirs = places::group(tree, &spot.parent)?;
-        let mut entries = View::new(tree).claimed(&dirs, &spot.name)?.into_iter();
-        let this = |entry: &Entry<Data>| {
-            entry.ids.contains(&node)
-                && entry.content.as_ref().is_some_and(|value| value.id == *content)
-        };
-        if let Some(entry) = entries.find(this) {
-            return Ok(Some(Mount::shown(&entry)));
-        }
-    }
-    Ok(None)
+    let entry = places::showing(tree, &node, content, |_| true)?;
+    Ok(entry.as_ref().map(Mount::shown))
 }
 
 /// The file that a conflict copy of the name at `spot` has become, if it holds `content`.

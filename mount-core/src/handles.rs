@@ -1,7 +1,7 @@
 //! Open handles.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +20,8 @@ use crate::{
 
 /// Names read from the tree at once.
 const PAGE_NAMES: usize = 1024;
+/// Contested names read at once: for each the nodes of all that claim it are read.
+const PAGE_CONTESTED: usize = 32;
 
 /// All open handles of a mount.
 #[derive(Debug, Default)]
@@ -44,15 +46,22 @@ pub(crate) struct DirHandle {
     pub(crate) listing: Mutex<Listing, order::Listing>,
 }
 
-/// The part of a directory that was read.
+/// The part of a directory that was read: first the contested names with their copies, then the others.
+/// A page of either costs about the same, however many there are of the other.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) names: Vec<(Name, NodeId, Kind)>,
-    pub(crate) complete: bool,
+    /// The contested names that are still to come; none before the first page.
+    contested: Option<BTreeSet<Name>>,
+    /// Names that were contested or copies when they were read: they may be like any other by now.
+    known: BTreeSet<Name>,
+    /// The last of the others that was read.
+    after: Option<Name>,
+    complete: bool,
 }
 
 impl Listing {
-    /// Reads the next names of the directory `dir`; `false` if there are no more.
+    /// Reads some more names of the directory `dir`, none perhaps; `false` if there are no more.
     ///
     /// # Errors
     ///
@@ -66,16 +75,38 @@ impl Listing {
             return Ok(false);
         }
         let dirs = places::group(tree, dir)?;
-        let after = self.names.last().map(|(name, ..)| name.clone());
         let view = View::new(tree);
-        // Each page would cost all contested names.
-        let limit = if view.has_contested(&dirs)? { usize::MAX } else { PAGE_NAMES };
-        let page = view.list(&dirs, after.as_ref(), limit)?;
-        self.complete = page.len() < limit;
-        let any = !page.is_empty();
-        self.names.extend(page.into_iter().map(|Listed { name, kind, id }| (name, id, kind)));
-        Ok(any)
+        let contested = match &mut self.contested {
+            Some(contested) => contested,
+            None => self.contested.insert(contested_in(tree, &dirs)?),
+        };
+        if contested.is_empty() {
+            let page = view.page(&dirs, self.after.as_ref(), PAGE_NAMES)?;
+            let names = page.names.into_values().filter(|it| !self.known.contains(&it.name));
+            self.names.extend(names.map(|Listed { name, kind, id }| (name, id, kind)));
+            self.complete = page.end.is_none();
+            self.after = page.end;
+            return Ok(true);
+        }
+        for _ in 0..PAGE_CONTESTED {
+            let Some(slot) = contested.first() else { break };
+            for entry in view.claimed(&dirs, slot)? {
+                self.known.insert(entry.name.clone());
+                self.names.push((entry.name.clone(), entry.id(), entry.kind));
+            }
+            self.known.extend(contested.pop_first());
+        }
+        Ok(true)
     }
+}
+
+/// The contested names in the united directories `dirs`.
+fn contested_in<T: Tree<Data, Error = Error>>(tree: &T, dirs: &[NodeId]) -> Result<BTreeSet<Name>> {
+    let mut names = BTreeSet::new();
+    for dir in dirs {
+        names.extend(tree.contested(dir)?);
+    }
+    Ok(names)
 }
 
 impl Handles {

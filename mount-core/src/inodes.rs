@@ -49,6 +49,8 @@ impl Shown {
 /// An open file without a name: what is left of its node, and its content.
 #[derive(Clone, Debug)]
 pub(crate) struct Orphan {
+    /// What its last name showed.
+    pub(crate) shown: Shown,
     pub(crate) node: Arc<Node<Data>>,
     pub(crate) file: Arc<File>,
 }
@@ -63,6 +65,13 @@ pub(crate) enum Bound {
     /// A file that was replaced by this one: whoever was just about to open it opens what has its
     /// name now. The kernel may have pages of it, which must not be mixed with those.
     Replaced(Shown),
+}
+
+impl Bound {
+    /// Whether it is the open file without a name that has this content.
+    fn is_orphan(&self, file: &Arc<File>) -> bool {
+        matches!(self, Self::Orphan(orphan) if Arc::ptr_eq(&orphan.file, file))
+    }
 }
 
 /// The numbers that are not packed ids, and what packing needs.
@@ -201,8 +210,13 @@ impl Inodes {
     /// The nameless file known as `ino` has become `to`.
     pub(crate) fn adopt(&mut self, ino: Ino, to: Shown) {
         let told = self.bound.get(&ino).map_or(0, |(_, told)| *told);
-        self.bound.insert(ino, (Bound::Shown(to), told));
+        let adopted = self.bound.insert(ino, (Bound::Shown(to), told));
         self.by_shown.insert(to, ino);
+        if let Some((Bound::Orphan(Orphan { file, .. }), _)) = adopted {
+            for (bound, _) in self.bound.values_mut().filter(|(bound, _)| bound.is_orphan(&file)) {
+                *bound = Bound::Replaced(to);
+            }
+        }
     }
 
     /// The number under which the kernel may know `shown`, if it has one.
@@ -220,11 +234,18 @@ impl Inodes {
         numbers
     }
 
-    /// What was shown has lost its last name while it is open.
-    pub(crate) fn orphan(&mut self, shown: Shown, orphan: Orphan) {
+    /// What was shown has lost its last name while it is open. By the numbers of what it has replaced
+    /// it may have been opened too. Costs a look at all that is bound.
+    pub(crate) fn orphan(&mut self, orphan: Orphan) {
+        let shown = orphan.shown;
         let ino = self.number(shown);
         let told = self.bound.get(&ino).map_or(0, |(_, told)| *told);
         self.by_shown.remove(&shown);
+        for (bound, _) in self.bound.values_mut() {
+            if matches!(bound, Bound::Replaced(now) if *now == shown) {
+                *bound = Bound::Orphan(orphan.clone());
+            }
+        }
         self.bound.insert(ino, (Bound::Orphan(orphan), told));
     }
 
@@ -236,23 +257,24 @@ impl Inodes {
     }
 
     /// What is left of an open file without a name has changed.
-    pub(crate) fn update_orphan(&mut self, ino: Ino, node: Arc<Node<Data>>) {
-        if let Some((Bound::Orphan(orphan), _)) = self.bound.get_mut(&ino) {
-            orphan.node = node;
+    pub(crate) fn update_orphan(&mut self, file: &Arc<File>, node: &Arc<Node<Data>>) {
+        for (bound, _) in self.bound.values_mut() {
+            if let Bound::Orphan(orphan) = bound
+                && Arc::ptr_eq(&orphan.file, file)
+            {
+                orphan.node = Arc::clone(node);
+            }
         }
     }
 
-    /// The last handle of `file` was closed, known as `ino`: if it has no name, it is gone, and
-    /// `true` comes back.
+    /// The last handle of `file` was closed, known as `ino`: if it has no name, it is gone under all
+    /// its numbers, and `true` comes back.
     pub(crate) fn orphan_closed(&mut self, ino: Ino, file: &Arc<File>) -> bool {
-        let is_this = match self.bound.get(&ino) {
-            Some((Bound::Orphan(orphan), _)) => Arc::ptr_eq(&orphan.file, file),
-            _ => false,
-        };
-        if is_this {
-            self.bound.remove(&ino);
+        let is_orphan = self.bound.get(&ino).is_some_and(|(bound, _)| bound.is_orphan(file));
+        if is_orphan {
+            self.bound.retain(|_, (bound, _)| !bound.is_orphan(file));
         }
-        is_this
+        is_orphan
     }
 
     /// The contents of open files without a name.
@@ -261,7 +283,11 @@ impl Inodes {
             Bound::Orphan(orphan) => Some(Arc::clone(&orphan.file)),
             Bound::Shown(_) | Bound::RemovedDir(..) | Bound::Replaced(_) => None,
         });
-        orphans.collect()
+        let mut orphans: Vec<_> = orphans.collect();
+        // One may be known by several numbers.
+        orphans.sort_unstable_by_key(Arc::as_ptr);
+        orphans.dedup_by_key(|file| Arc::as_ptr(file));
+        orphans
     }
 
     /// A version was begun: nodes born before it keep their ids for ever.
@@ -382,7 +408,7 @@ mod tests {
         let file = Arc::new(File::new(crate::file::Base::empty()));
         let node = Arc::new(Node::empty(crate::Kind::File));
         let ino = inodes.number(born(1, 0));
-        inodes.orphan(born(1, 0), Orphan { node, file: Arc::clone(&file) });
+        inodes.orphan(Orphan { shown: born(1, 0), node, file: Arc::clone(&file) });
         assert_ne!(inodes.number(born(1, 0)), ino, "the name means another file now");
         assert!(matches!(inodes.resolve(ino), Some(Bound::Orphan(_))));
         assert!(inodes.orphan_closed(ino, &file));

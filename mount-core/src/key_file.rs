@@ -16,22 +16,23 @@ use cairnfs_store::{
 
 use crate::{Error, Result};
 
-/// What guards a bucket's secret on this device.
+/// A passphrase as it was typed, which no log line shows.
 #[derive(Clone, Copy)]
-pub enum Protection<'a> {
-    /// A passphrase, stretched by Argon2id.
-    Passphrase(&'a [u8]),
-    /// Nothing but the mode 0600 of the key file.
-    KeyFile,
+pub struct Passphrase<'a>(pub &'a [u8]);
+
+impl fmt::Debug for Passphrase<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
 }
 
-impl fmt::Debug for Protection<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Passphrase(_) => "Passphrase(..)",
-            Self::KeyFile => "KeyFile",
-        })
-    }
+/// What guards a bucket's secret on this device.
+#[derive(Clone, Copy, Debug)]
+pub enum Protection<'a> {
+    /// A passphrase, stretched by Argon2id.
+    Passphrase(Passphrase<'a>),
+    /// Nothing but the mode 0600 of the key file.
+    KeyFile,
 }
 
 impl Protection<'_> {
@@ -39,28 +40,21 @@ impl Protection<'_> {
     pub(crate) fn wrapping_key(&self) -> Result<WrappingKey> {
         let cost = keyfile::Cost::for_this_machine();
         Ok(WrappingKey::new(&match self {
-            Self::Passphrase(passphrase) => keyfile::Protection::Passphrase { passphrase, cost },
+            Self::Passphrase(Passphrase(passphrase)) => {
+                keyfile::Protection::Passphrase { passphrase, cost }
+            }
             Self::KeyFile => keyfile::Protection::None,
         })?)
     }
 }
 
 /// What opens a bucket's secret.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Unlock<'a> {
     /// The passphrase.
-    Passphrase(&'a [u8]),
+    Passphrase(Passphrase<'a>),
     /// The bucket is expected to have none.
     KeyFile,
-}
-
-impl fmt::Debug for Unlock<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Passphrase(_) => "Passphrase(..)",
-            Self::KeyFile => "KeyFile",
-        })
-    }
 }
 
 /// A bucket's key file, to be written anew when there are more secrets or another passphrase.
@@ -108,7 +102,7 @@ impl KeyFile {
         let path = Self::path(dir);
         let bytes = keyfile::read(&RealDisk, &path)?;
         let passphrase = match unlock {
-            Unlock::Passphrase(passphrase) => Some(passphrase),
+            Unlock::Passphrase(Passphrase(passphrase)) => Some(passphrase),
             Unlock::KeyFile => None,
         };
         let (secrets, wrapping) = keyfile::unlock(&bytes, passphrase)?;
@@ -150,5 +144,21 @@ impl KeyFile {
             )),
             err => err,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_in_no_log_line() {
+        let passphrase = Passphrase(b"secret");
+        let shown = format!(
+            "{:?} {:?}",
+            Protection::Passphrase(passphrase),
+            Unlock::Passphrase(passphrase)
+        );
+        assert_eq!(shown, "Passphrase(..) Passphrase(..)");
     }
 }

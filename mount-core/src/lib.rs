@@ -34,12 +34,18 @@ mod mount;
 mod options;
 mod order;
 #[cfg(test)]
+mod pace_tests;
+#[cfg(test)]
 mod past_tests;
 mod peers;
 mod pins;
 mod places;
 #[cfg(test)]
 mod random_load;
+#[cfg(test)]
+mod repair_tests;
+#[cfg(test)]
+mod replace_tests;
 mod room;
 #[cfg(test)]
 mod rot_tests;
@@ -58,17 +64,20 @@ mod verify;
 mod versions;
 mod writer;
 
+pub use cairnfs_merge::ConflictKind;
+
 pub use bucket::{Bucket, BucketId, Description};
 pub use error::{Error, Result};
 pub use fetch::{Fetch, FetchProgress};
-pub use key_file::{Protection, Unlock};
-pub use manifest::{Member, Role};
-pub use mount::{Mount, Past, PastEntry, PastItem, PastView, Version, Which};
+pub use key_file::{Passphrase, Protection, Unlock};
+pub use manifest::{INCARNATIONS_MAX, Member, Role};
+pub use mount::{Mount, Past, PastEntry, PastItem, PastView, Version, Wanted, Which};
 pub use options::{Limits, Options, ParsePolicyError, SavePolicy};
 pub use peers::{
-    ConflictInfo, ConflictSide, Keep, MergeOutcome, MergeStep, Observer, Outdated,
-    ParseStrategyError, Settings, Strategy, VersionId,
+    Author, ConflictInfo, ConflictSetting, ConflictSide, Keep, MergeOutcome, MergeStep, Observer,
+    Outdated, ParseStrategyError, Published, Seen, Setting, Settings, Strategy, VersionId,
 };
+pub use room::Waited;
 pub use types::{
     Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, Health, Ino, Kind, OpenFlags,
     PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,

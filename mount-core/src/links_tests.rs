@@ -8,7 +8,7 @@ use cairnfs_store::sim::SimDisk;
 use crossbeam_channel::bounded;
 
 use crate::{
-    Caller, Error, Ino, Kind, Mount, SetXattr,
+    Caller, ChangedPath, Error, Ino, Kind, Mount, RenameMode, SetAttr, SetXattr, Version,
     random_load::{fresh, mount_publishing},
     tree::{Data, limits},
 };
@@ -134,5 +134,38 @@ fn attributes_that_no_version_could_hold_are_refused_and_what_is_there_is_publis
     let mount = again(&disk);
     let name = format!("user.{}", count - 1);
     assert_eq!(mount.getxattr(file, name.as_bytes()).unwrap(), value);
+    mount.stop().unwrap();
+}
+
+#[test]
+fn the_log_tells_of_each_name_that_a_file_gets_or_loses() {
+    let (_, mount, file, _) = with_file();
+    mount.publish().unwrap();
+    mount.link(file, Ino::ROOT, b"g").unwrap();
+    mount.link(file, Ino::ROOT, b"h").unwrap();
+    mount.publish().unwrap();
+    mount.rename(Ino::ROOT, b"f", Ino::ROOT, b"i", RenameMode::Replace).unwrap();
+    mount.publish().unwrap();
+    let changes = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    mount.setattr(file, None, changes).unwrap();
+    mount.unlink(Ino::ROOT, b"g").unwrap();
+    mount.publish().unwrap();
+    let told = |path: Option<&[u8]>| -> Vec<Vec<String>> {
+        let of = |version: &Version| {
+            let line = |it: &ChangedPath| format!("{:?} {}", it.change, it.path.escape_ascii());
+            let mut lines: Vec<_> = version.changes.iter().map(line).collect();
+            lines.sort();
+            lines
+        };
+        mount.log(path, 4, 9).unwrap().iter().map(of).collect()
+    };
+    let all = [
+        vec!["Changed i", "Removed g"],
+        vec!["Added i", "Removed f"],
+        vec!["Added g", "Added h"],
+        vec!["Added f"],
+    ];
+    assert_eq!(told(None), all);
+    assert_eq!(told(Some(b"h")), all, "all of them are of that file");
     mount.stop().unwrap();
 }

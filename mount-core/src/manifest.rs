@@ -24,10 +24,13 @@ const FORMAT_MEMBERS: u32 = 1;
 /// More parents than any merge has.
 const PARENTS_MAX: usize = 64;
 /// More devices, incarnations included, than ever wrote to a bucket.
-const DEVICES_MAX: usize = 4096;
+pub(crate) const DEVICES_MAX: usize = 4096;
 
-/// A later time than any bucket comes to; what adds one to it need not fear the end.
-const LAMPORT_MAX: u64 = 1 << 48;
+/// How often a device may begin anew: for all others it is one more device each time.
+pub const INCARNATIONS_MAX: u32 = 256;
+
+/// A later time than any bucket comes to; what adds some to it need not fear the end.
+const LAMPORT_MAX: u64 = 1 << 62;
 
 /// What a member may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -120,7 +123,17 @@ impl Manifest {
     /// [`Error::Newer`]; [`Error::Damaged`] if it is malformed, out of bounds or not signed by its
     /// author. Whether the author may write is for the caller to decide.
     pub(crate) fn open(bytes: &[u8]) -> Result<Self> {
-        let bad = |what: &str| Error::Damaged { what: format!("a version's manifest: {what}") };
+        let manifest = Self::open_ours(bytes)?;
+        if manifest.is_within_bounds() { Ok(manifest) } else { Err(bad("out of bounds")) }
+    }
+
+    /// As [`Manifest::open`], for the version that this device stands on: whatever led there, to
+    /// refuse it would be to refuse all that is in the bucket.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manifest::open`], but for bounds.
+    pub(crate) fn open_ours(bytes: &[u8]) -> Result<Self> {
         let signed: Signed = postcard::from_bytes(bytes).map_err(|err| bad(&err.to_string()))?;
         let body = &signed.body;
         let manifest = match signed.format {
@@ -130,13 +143,6 @@ impl Manifest {
             found => return Err(Error::Newer { found, known: FORMAT }),
         };
         let manifest = manifest.map_err(|err| bad(&err.to_string()))?;
-        let within = manifest.parents.len() <= PARENTS_MAX
-            && manifest.vv.len() <= DEVICES_MAX
-            && manifest.vv.max_lamport() <= LAMPORT_MAX
-            && manifest.charter.is_sound();
-        if !within || !manifest.parents.is_sorted_by(|one, next| one < next) {
-            return Err(bad("parents, devices, times or members out of bounds"));
-        }
         let message = signed_bytes(signed.format, body);
         if !keys::verify(&manifest.author, &message, signed.signature.as_slice()) {
             return Err(bad("not signed by its author"));
@@ -144,10 +150,28 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Whether others take it, and so may have been written.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        self.parents.len() <= PARENTS_MAX
+            && self.parents.is_sorted_by(|one, next| one < next)
+            && self.incarnation <= INCARNATIONS_MAX
+            && is_within_bounds(&self.vv)
+            && self.charter.is_sound()
+    }
+
     /// The name under which its author wrote.
     pub(crate) fn device(&self) -> DeviceId {
         device_id(&self.author, self.incarnation)
     }
+}
+
+/// Whether a version may know this.
+pub(crate) fn is_within_bounds(vv: &VersionVector) -> bool {
+    vv.len() <= DEVICES_MAX && vv.max_lamport() <= LAMPORT_MAX
+}
+
+fn bad(what: &str) -> Error {
+    Error::Damaged { what: format!("a version's manifest: {what}") }
 }
 
 impl<C: Into<Charter>> From<Older<C>> for Manifest {
@@ -214,6 +238,15 @@ mod tests {
             Manifest::open(&Manifest { vv, ..manifest(&key) }.seal(&key)).is_ok()
         };
         assert_eq!([at(LAMPORT_MAX), at(LAMPORT_MAX + 1), at(u64::MAX)], [true, false, false]);
+    }
+
+    #[test]
+    fn a_device_that_began_anew_too_often_is_refused() {
+        let key = DeviceKey::generate().unwrap();
+        let nth = |incarnation| {
+            Manifest::open(&Manifest { incarnation, ..manifest(&key) }.seal(&key)).is_ok()
+        };
+        assert_eq!([0, INCARNATIONS_MAX, INCARNATIONS_MAX + 1].map(nth), [true, true, false]);
     }
 
     #[test]

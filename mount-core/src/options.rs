@@ -81,8 +81,9 @@ impl FromStr for SavePolicy {
 pub struct Limits {
     /// Decrypted chunks, decoded tree nodes and versions kept for reading.
     pub cache_bytes: u64,
-    /// Memory for what was written and is not yet cut into chunks, saved or not; writers wait beyond
-    /// three quarters of it.
+    /// Memory for what was written and is not yet cut into chunks, saved or not, and for changes of
+    /// names and attributes that no version holds; who changes something waits beyond three quarters
+    /// of it.
     pub dirty_bytes: u64,
 }
 

@@ -21,7 +21,7 @@ cairnfs_store::places! {
     Inodes = 11, "the inodes";
     Content = 12, "a content";
     Unsaved = LAST, "the list of unsaved contents";
-    Throttled = LAST, "the writes that wait";
+    Throttled = LAST, "the calls that wait for memory";
     Report = LAST, "the report";
     Observers = LAST, "the observers";
     Pins = LAST, "the versions that are read";

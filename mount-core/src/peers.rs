@@ -1,7 +1,8 @@
 //! What is said about versions, members and conflicts to those who sync.
 
-use std::{fmt, str::FromStr, time::SystemTime};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::SystemTime};
 
+use cairnfs_merge::ConflictKind;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Ino, Result};
@@ -65,6 +66,15 @@ pub struct Settings {
     pub rules: Vec<(String, Strategy)>,
 }
 
+/// What of a device is published, at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Published {
+    /// The version that it stands on, as [`Mount::head`](crate::Mount::head) has it.
+    pub head: Option<VersionId>,
+    /// Whether that holds all that was changed here.
+    pub holds_all: bool,
+}
+
 /// What a merge did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MergeOutcome {
@@ -88,13 +98,14 @@ pub enum MergeStep {
     /// Both sides have changes, and this device may not write: nothing was merged. One that may
     /// write has to merge the two.
     NotPermitted,
-    /// Their version is of a device that was put back to an older state: nothing was merged. It
-    /// will see that when it merges ours, and go on under another name.
+    /// Nothing was merged: a device was put back to an older state, and in their version some of its
+    /// operations mean something else than here, or may: where versions were given up that cannot be
+    /// told. It will see that when it merges ours, and go on under another name.
     Forgotten,
 }
 
 impl MergeStep {
-    /// Whether all that their version knows is known here now.
+    /// Whether all that is in their version is here now.
     #[must_use]
     pub fn knows_theirs(self) -> bool {
         match self {
@@ -104,6 +115,17 @@ impl MergeStep {
     }
 }
 
+/// A device that wrote something.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Author {
+    /// Its key, if it is or was a member.
+    pub key: Option<[u8; 32]>,
+    /// What it is called; empty if it has no name.
+    pub name: String,
+    /// Whether it is this device.
+    pub ours: bool,
+}
+
 /// One version that takes part in a conflict.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConflictSide {
@@ -111,19 +133,55 @@ pub struct ConflictSide {
     pub path: Vec<u8>,
     /// Its content's id; zeros for a directory.
     pub id: [u8; 32],
-    /// The device that wrote it, if it is or was a member.
-    pub author: Option<[u8; 32]>,
-    /// What that device is called; empty if it has no name.
-    pub author_name: String,
-    /// Whether this device wrote it.
-    pub ours: bool,
+    /// The device that wrote it.
+    pub author: Author,
+    /// Whether another device has removed it, and it is shown because it was changed meanwhile.
+    pub removed: bool,
     /// Whether it is the newest of those that this device wrote, or of those that others wrote: by
     /// their operations, whatever clocks say.
     pub newest: bool,
     /// When it was last changed.
+    #[serde(with = "crate::types::system_time")]
     pub time: SystemTime,
     /// Length in bytes.
     pub len: u64,
+}
+
+/// What was set of something on two devices, besides its content.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Setting {
+    /// The path that it was moved to.
+    Path(Vec<u8>),
+    /// Its permissions.
+    Mode(u32),
+    /// The user who owns it.
+    Owner(u32),
+    /// Its group.
+    Group(u32),
+    /// The time that it is to have been changed at.
+    Modified(SystemTime),
+    /// An extended attribute, by its name; none if it was removed.
+    Attribute(Vec<u8>, Option<Vec<u8>>),
+}
+
+impl Setting {
+    fn hash(&self) -> [u8; 32] {
+        let bytes = postcard::to_stdvec(self).expect("because memory takes what is written");
+        *blake3::hash(&bytes).as_bytes()
+    }
+}
+
+/// One of several such settings that differ.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConflictSetting {
+    /// What was set.
+    pub what: Setting,
+    /// The device that set it.
+    pub author: Author,
+    /// Whether it is what is shown.
+    pub shown: bool,
+    /// When it was set, if that is known.
+    pub time: Option<SystemTime>,
 }
 
 /// Something that was changed on two devices in different ways.
@@ -131,11 +189,12 @@ pub struct ConflictSide {
 pub struct ConflictInfo {
     /// The path of the contested name, without a leading slash.
     pub path: Vec<u8>,
-    /// `content`, `name`, `type`, `rename`, `cycle`, `delmod`, `deladd`, `meta`, `clash` or
-    /// `orphan`.
-    pub kind: String,
+    /// What they disagree about.
+    pub kind: ConflictKind,
     /// What is shown for it, the version that has the name first.
     pub sides: Vec<ConflictSide>,
+    /// What was set, of a conflict about places or attributes.
+    pub settings: Vec<ConflictSetting>,
 }
 
 /// Which version of a conflict is to stay.
@@ -154,13 +213,6 @@ pub enum Keep {
 }
 
 impl ConflictInfo {
-    /// Whether it is about which version is to stay, and not about the place or the attributes of
-    /// what is shown.
-    #[must_use]
-    pub fn is_of_versions(&self) -> bool {
-        is_of_versions(&self.kind)
-    }
-
     /// Which of its sides stay if that is kept, by their places in `sides`; none if there is no such
     /// side.
     ///
@@ -175,9 +227,9 @@ impl ConflictInfo {
         let first = |sides: Vec<usize>| sides.into_iter().take(1).collect();
         Ok(match keep {
             // Both sides show one and the same; what they set of it is chosen by who set it.
-            Keep::Ours | Keep::Theirs if !self.is_of_versions() => of(&|_| true),
-            Keep::Ours => first(of(&|side| side.ours && side.newest)),
-            Keep::Theirs => first(of(&|side| !side.ours && side.newest)),
+            Keep::Ours | Keep::Theirs if !self.kind.is_of_versions() => of(&|_| true),
+            Keep::Ours => first(of(&|side| side.author.ours && side.newest)),
+            Keep::Theirs => first(of(&|side| !side.author.ours && side.newest)),
             Keep::Both => of(&|_| true),
             Keep::Shown => first(of(&|_| true)),
             Keep::Version(digits) => {
@@ -192,8 +244,39 @@ impl ConflictInfo {
     }
 }
 
-pub(crate) fn is_of_versions(kind: &str) -> bool {
-    matches!(kind, "content" | "name" | "type" | "delmod" | "deladd")
+/// What somebody who is about to settle a conflict knows of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// The ids of the versions.
+    versions: BTreeSet<[u8; 32]>,
+    /// Hashes of what was set: an attribute may be long.
+    settings: BTreeSet<[u8; 32]>,
+}
+
+impl Seen {
+    /// Takes note of what `conflict` tells.
+    pub fn add(&mut self, conflict: &ConflictInfo) {
+        self.versions.extend(conflict.sides.iter().map(|side| side.id));
+        self.settings.extend(conflict.settings.iter().map(|setting| setting.what.hash()));
+    }
+
+    /// Takes note of the version `id`.
+    pub fn add_version(&mut self, id: [u8; 32]) {
+        self.versions.insert(id);
+    }
+
+    /// Whether it knows all versions and settings that take part in `conflict`.
+    #[must_use]
+    pub fn knows(&self, conflict: &ConflictInfo) -> bool {
+        conflict.sides.iter().all(|side| self.versions.contains(&side.id))
+            && conflict.settings.iter().all(|it| self.settings.contains(&it.what.hash()))
+    }
+
+    /// How many bytes it takes to pass it on.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        (self.versions.len() + self.settings.len()) * 32
+    }
 }
 
 pub(crate) fn hex(id: &[u8; 32]) -> String {
@@ -240,9 +323,8 @@ mod tests {
         ConflictSide {
             path: vec![id],
             id: [id; 32],
-            author: None,
-            author_name: String::new(),
-            ours,
+            author: Author { ours, ..Author::default() },
+            removed: false,
             newest,
             time: SystemTime::UNIX_EPOCH,
             len: 1,
@@ -252,7 +334,8 @@ mod tests {
     #[test]
     fn versions_are_told_by_who_wrote_them_and_by_their_ids() {
         let sides = vec![side(0x1a, true, true), side(0x2a, false, false), side(0x2b, false, true)];
-        let conflict = ConflictInfo { path: b"f".to_vec(), kind: "content".into(), sides };
+        let (path, kind, settings) = (b"f".to_vec(), ConflictKind::Content, Vec::new());
+        let conflict = ConflictInfo { path, kind, sides, settings };
         let kept = |keep: Keep| conflict.kept(&keep).ok();
         assert_eq!(kept(Keep::Ours), Some(vec![0]));
         assert_eq!(kept(Keep::Theirs), Some(vec![2]));

@@ -1,6 +1,8 @@
 //! Finding one's way in the shown tree.
 
-use cairnfs_merge::{Content, Entry, Node, NodeId, Tree, View, hanging, spots, united};
+use cairnfs_merge::{
+    Content, ContentId, Entry, Name, Node, NodeId, Tree, View, hanging, spots, united,
+};
 
 use crate::{Error, Result, file::Data, inodes::Shown};
 
@@ -12,6 +14,24 @@ use crate::{Error, Result, file::Data, inodes::Shown};
 pub(crate) fn group<T: Tree<Data, Error = Error>>(tree: &T, dir: &NodeId) -> Result<Vec<NodeId>> {
     // Directories of one name contest it, so in peace every directory is alone.
     if tree.is_at_peace()? { Ok(vec![*dir]) } else { united(tree, dir) }
+}
+
+/// Whether the name `name` in the directories `dirs`, which are shown as one, has several versions.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn is_contested<T: Tree<Data, Error = Error>>(
+    tree: &T,
+    dirs: &[NodeId],
+    name: &Name,
+) -> Result<bool> {
+    for dir in dirs {
+        if tree.is_contested(dir, name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The entry that shows the node `id` under its own name; `None` if it is not shown.
@@ -28,7 +48,48 @@ pub(crate) fn entry_of_node<T: Tree<Data, Error = Error>>(
     for (_, parent, name) in hanging(&node, displaced.as_ref()) {
         let dirs = group(tree, &parent)?;
         let mut shown = View::new(tree).claimed(&dirs, name)?.into_iter();
-        if let Some(entry) = shown.find(|entry| entry.ids.contains(id)) {
+        if let Some(entry) = shown.find(|entry| entry.ids().contains(id)) {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
+}
+
+/// The entry that shows `shown` under its own name; `None` if it is not shown.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn entry_of<T: Tree<Data, Error = Error>>(
+    tree: &T,
+    shown: &Shown,
+) -> Result<Option<Entry<Data>>> {
+    match &shown.copy {
+        Some(copy) => showing(tree, &shown.node, copy, Entry::is_copy),
+        None => entry_of_node(tree, &shown.node),
+    }
+}
+
+/// The entry that shows the version `content` of the node `id`, if one of those that `suits` does.
+///
+/// # Errors
+///
+/// Damage in the tree.
+pub(crate) fn showing<T: Tree<Data, Error = Error>>(
+    tree: &T,
+    id: &NodeId,
+    content: &ContentId,
+    suits: impl Fn(&Entry<Data>) -> bool,
+) -> Result<Option<Entry<Data>>> {
+    let Some(node) = tree.node(id)? else { return Ok(None) };
+    for spot in spots(&node, tree.displaced(id)?.as_ref()) {
+        let dirs = group(tree, &spot.parent)?;
+        let mut shown = View::new(tree).claimed(&dirs, &spot.name)?.into_iter();
+        let this = |entry: &Entry<Data>| {
+            let is_shown = entry.content.as_ref().is_some_and(|shown| shown.id == *content);
+            is_shown && entry.ids().contains(id) && suits(entry)
+        };
+        if let Some(entry) = shown.find(this) {
             return Ok(Some(entry));
         }
     }

@@ -6,7 +6,8 @@ mod op;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use cairnfs_store::{
-    DeviceKey, KeyRing, Options as StoreOptions, Secret, create, disk::Disk, open, sim,
+    DeviceKey, KeyRing, Options as StoreOptions, Repaired, Secret, create, disk::Disk, open,
+    repair, sim,
 };
 
 use crate::{
@@ -19,8 +20,7 @@ pub(crate) use op::{Op, Rng};
 
 const DIR: &str = "/bucket";
 pub(crate) const ME: Caller = Caller { uid: 0, gid: 0 };
-const WRITE: OpenFlags =
-    OpenFlags { append: false, sync: false, truncate: false, write: true, exclusive: false };
+const WRITE: OpenFlags = OpenFlags { sync: false, truncate: false, write: true, exclusive: false };
 
 /// Path to content; a directory has none.
 pub(crate) type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -81,8 +81,15 @@ pub(crate) fn bucket_on(disk: Arc<dyn Disk>, device: &Arc<DeviceKey>) -> Result<
         appender: opened.appender,
         blobs: opened.blobs,
         saves: opened.saves,
+        left_out: opened.left_out,
         key_file: None,
     })
+}
+
+/// Makes the bucket of [`fresh`] open again.
+pub(crate) fn repair_on(disk: &sim::SimDisk) -> Repaired {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    repair(&disk, Path::new(DIR), keys(), store_options()).unwrap()
 }
 
 pub(crate) fn save(mount: &Mount) -> Result<()> {
@@ -135,11 +142,13 @@ pub(crate) fn step(mount: &Mount, states: &mut Possible, op: &Op) -> Result<()> 
         states.next(|model| op.apply(model));
     }
     match op {
+        // A write of nothing is a change too, which the kernel never sends.
+        Op::Create { content, .. } if content.is_empty() => Ok(()),
         Op::Create { name, content } => write_all(mount, ino(name)?, 0, &content.bytes()),
         Op::Write { name, at, data } => write_all(mount, ino(name)?, *at, &data.bytes()),
         Op::Truncate { name, len } => {
             let changes = SetAttr { size: Some(*len), ..SetAttr::default() };
-            mount.setattr(ME, ino(name)?, None, changes).map(drop)
+            mount.setattr(ino(name)?, None, changes).map(drop)
         }
         Op::Unlink(name) => mount.unlink(Ino::ROOT, &name.bytes()),
         Op::Rename { from, to } => {
@@ -165,8 +174,8 @@ pub(crate) fn read_back(mount: &Mount) -> Result<Model> {
             None
         } else {
             let fh = mount.open(entry.ino, OpenFlags::default())?;
-            let len = mount.getattr(entry.ino, None)?.size;
-            Some(mount.read(entry.ino, fh, 0, u32::try_from(len).unwrap())?)
+            let len = mount.getattr(entry.ino)?.size;
+            Some(mount.read(fh, 0, u32::try_from(len).unwrap())?)
         };
         model.insert(entry.name, content);
     }

@@ -1,10 +1,10 @@
-//! Room for what is written: memory until it is saved, and space on the disk below.
+//! Room for what is changed: memory until a version holds it, and space on the disk below.
 
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -32,10 +32,12 @@ const SAVE_OVERHEAD_BYTES: i64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Room {
     vault: Arc<Vault>,
-    /// Memory that dirty pieces may take, in bytes.
+    /// Memory that dirty pieces and changes of the tree may take, in bytes.
     limit_bytes: u64,
     /// Memory that dirty pieces take, in bytes.
     held: AtomicI64,
+    /// Memory that changes of the tree take, in bytes.
+    tree: AtomicU64,
     /// Written bytes that no barrier covers.
     unsaved: AtomicI64,
     /// A lower bound, in bytes, of the space that writes may still take.
@@ -49,18 +51,26 @@ pub(crate) struct Room {
     asked: AtomicBool,
 }
 
-/// Writes that wait for memory.
+/// Whether an answer was held back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// It is given at once.
+    No,
+    /// Until there was memory: what the call saw may have changed since.
+    ForRoom,
+}
+
+/// Calls that wait for memory.
 #[derive(Default)]
 struct Throttled {
-    /// Each with its length in bytes.
-    writes: Vec<(u32, Done<u32>)>,
+    answers: Vec<Done>,
     /// The writer has ended: nobody frees any more.
     closed: bool,
 }
 
 impl fmt::Debug for Throttled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Throttled({}, closed={})", self.writes.len(), self.closed)
+        write!(f, "Throttled({}, closed={})", self.answers.len(), self.closed)
     }
 }
 
@@ -71,6 +81,7 @@ impl Room {
             vault,
             limit_bytes,
             held: AtomicI64::new(held.cast_signed()),
+            tree: AtomicU64::default(),
             unsaved: AtomicI64::default(),
             space: AtomicI64::default(),
             starved: AtomicBool::default(),
@@ -92,8 +103,14 @@ impl Room {
         self.account(content.clear());
     }
 
-    fn held_bytes(&self) -> u64 {
-        self.held.load(Ordering::Relaxed).max(0).cast_unsigned()
+    /// The changes of the tree take so many bytes of memory now.
+    pub(crate) fn account_tree(&self, held_bytes: u64) {
+        self.tree.store(held_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let pieces = self.held.load(Ordering::Relaxed).max(0).cast_unsigned();
+        pieces + self.tree.load(Ordering::Relaxed)
     }
 
     pub(crate) fn unsaved_bytes(&self) -> u64 {
@@ -110,24 +127,24 @@ impl Room {
         self.held_bytes() > self.limit_bytes * FULL.0 / FULL.1
     }
 
-    /// Answers a write of `len` bytes now, or when there is room for more. Afterwards the writer is to
-    /// be asked for memory if this is so.
+    /// Answers who has changed something: now, or when there is room for more, which `answer` is told.
+    /// Afterwards the writer is to be asked for memory if this is so.
     #[must_use = "who waits is let go on by the writer alone"]
-    pub(crate) fn answer_write(&self, len: u32, done: Done<u32>) -> bool {
+    pub(crate) fn answer(&self, answer: impl FnOnce(Result<()>, Waited) + Send + 'static) -> bool {
         let mut throttled = self.throttled.lock();
         if throttled.closed {
             drop(throttled);
-            done(Err(Error::Stopped));
+            answer(Err(Error::Stopped), Waited::No);
             return false;
         }
         // Under the lock: the writer frees memory before it lets go on who waits.
         if self.is_full() {
-            throttled.writes.push((len, done));
+            throttled.answers.push(Box::new(|relieved| answer(relieved, Waited::ForRoom)));
             drop(throttled);
             return !self.asked.swap(true, Ordering::AcqRel);
         }
         drop(throttled);
-        done(Ok(len));
+        answer(Ok(()), Waited::No);
         self.wants_relief()
     }
 
@@ -142,13 +159,13 @@ impl Room {
         self.asked.swap(false, Ordering::AcqRel);
     }
 
-    /// Lets the writers go on that wait for room, once all has been made that can be: what is still
-    /// held then was written meanwhile, or cannot be cut as a part of its file is damaged. If none
-    /// could be made, they hear why, although what they wrote is kept.
+    /// Lets those go on that wait for room, once all has been made that can be: what is still held then
+    /// was changed meanwhile, or cannot be cut as a part of its file is damaged. If none could be
+    /// made, they hear why, although what they changed is kept.
     pub(crate) fn release_throttled(&self, relieved: &Result<()>) {
-        let throttled = std::mem::take(&mut self.throttled.lock().writes);
-        for (len, done) in throttled {
-            done(relieved.clone().map(|()| len));
+        let throttled = std::mem::take(&mut self.throttled.lock().answers);
+        for answer in throttled {
+            answer(relieved.clone());
         }
     }
 
@@ -230,7 +247,7 @@ mod tests {
         let (tell, told) = bounded(8);
         let write = |len| {
             let tell = tell.clone();
-            room.answer_write(len, Box::new(move |result| tell.send(result.ok()).unwrap()))
+            room.answer(move |result, _| tell.send(result.ok().map(|()| len)).unwrap())
         };
         assert!(!write(1), "there is room");
         assert_eq!(told.try_recv(), Ok(Some(1)));

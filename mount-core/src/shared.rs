@@ -17,9 +17,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use cairnfs_merge::{Node, NodeId, OpId, VersionVector};
-use cairnfs_store::BlobRef;
-use crossbeam_channel::Sender;
+use cairnfs_merge::{Edited, Node, NodeId, OpId, VersionVector};
+use cairnfs_store::{BlobRef, Secret};
 
 use crate::{
     BucketId, Error, Health, Observer, Options, Outdated, Result, Role, Time, VersionId,
@@ -34,7 +33,7 @@ use crate::{
     room::Room,
     tree::LiveTree,
     vault::Vault,
-    writer::{Command, save::Snapshot},
+    writer::{inbox::Inbox, save::Snapshot},
 };
 
 /// One bucket, served.
@@ -77,7 +76,7 @@ pub(crate) struct Core {
     pub(crate) unsaved: BTreeSet<NodeId>,
     /// Whether a save, version or merge may hold changes that no barrier covers yet.
     pub(crate) saving: bool,
-    /// Changes that a save or version under way has taken, and that no barrier covers yet.
+    /// Changed nodes that a save or version under way has taken, and that no barrier covers yet.
     pub(crate) in_flight: usize,
     /// The operation that changes are made under; the next version publishes it.
     pub(crate) op: OpId,
@@ -85,19 +84,25 @@ pub(crate) struct Core {
     pub(crate) clock_floor: u64,
     /// Counts what this operation has created.
     pub(crate) next_n: u32,
+    pub(crate) set_back: SetBack,
     pub(crate) head: HeadState,
 }
 
 impl Core {
     /// Changes that are not durable yet.
     pub(crate) fn unsaved_changes(&self) -> u64 {
-        let contents = self.files.values().filter(|file| file.lock().is_unsaved()).count();
+        let contents = self.files.values().filter(|file| file.lock().is_at_risk()).count();
         (self.unsaved.len() + contents + self.in_flight) as u64
     }
 
     /// The version we stand on; `None` before the first one of a device that has joined.
     pub(crate) fn version(&self) -> Option<VersionId> {
         (!self.head.vv.is_empty()).then_some(self.head.manifest.id.0)
+    }
+
+    /// The files that are [set back](SetBack), until a version has them as they are.
+    pub(crate) fn set_back(&self) -> impl Iterator<Item = &NodeId> {
+        self.set_back.files.iter().filter(|_| self.set_back.on == Some(self.head.manifest))
     }
 
     /// Whether all that was changed is in the version we stand on.
@@ -110,11 +115,26 @@ impl Core {
         self.files.values().any(|file| file.lock().is_changed())
     }
 
+    /// Puts in what an [`Edit`](cairnfs_merge::Edit) of the tree has changed.
+    pub(crate) fn apply(&mut self, edited: Edited<Data>) {
+        self.unsaved.extend(edited.nodes.keys());
+        self.tree.apply(edited);
+    }
+
     /// What a save or version under way has taken is durable, or given back under the same lock.
     pub(crate) fn saving_ends(&mut self) {
         self.saving = false;
         self.in_flight = 0;
     }
+}
+
+/// Files of which something was saved that could not be brought back, because a repair has left out what
+/// was saved before it: they are as they were before that.
+#[derive(Debug, Default)]
+pub(crate) struct SetBack {
+    /// The version that they were changed on: the next one has them as they are.
+    pub(crate) on: Option<BlobRef>,
+    pub(crate) files: BTreeSet<NodeId>,
 }
 
 /// The version that the tree's base is.
@@ -124,6 +144,20 @@ pub(crate) struct HeadState {
     pub(crate) vv: VersionVector,
     pub(crate) charter: Charter,
     pub(crate) incarnation: u32,
+    /// The secrets that its members may have. One that was learnt since is not among them: it may be of a
+    /// removal of which the version does not know. All that are here, where a device starts or merges:
+    /// of which version each was learnt is written nowhere.
+    pub(crate) secrets: Arc<[(u16, Secret)]>,
+}
+
+impl HeadState {
+    /// Those of the version that follows from this one here, and is sealed under `current`.
+    pub(crate) fn secrets_and(&self, current: (u16, Secret)) -> Arc<[(u16, Secret)]> {
+        if self.secrets.contains(&current) {
+            return Arc::clone(&self.secrets);
+        }
+        self.secrets.iter().cloned().chain([current]).collect()
+    }
 }
 
 /// What `status` tells.
@@ -183,6 +217,8 @@ impl Shared {
         last_publish: SystemTime,
     ) -> Self {
         let held = core.files.values().map(|file| file.lock().held_bytes()).sum();
+        let room = Room::new(Arc::clone(&vault), options.limits.dirty_bytes, held);
+        room.account_tree(core.tree.held_bytes());
         let flags = Flags::default();
         flags.read_only.store(options.read_only, Ordering::Relaxed);
         flags.may_write.store(may_write(&core, &key), Ordering::Relaxed);
@@ -200,7 +236,7 @@ impl Shared {
                 last_publish: Some(last_publish),
                 barriers: 0,
             }),
-            room: Room::new(Arc::clone(&vault), options.limits.dirty_bytes, held),
+            room,
             vault,
             pins: Pins::default(),
             flags,
@@ -210,9 +246,14 @@ impl Shared {
         }
     }
 
+    /// Whether the mount has been stopped, or is about to be.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.flags.stopped.load(Ordering::Relaxed)
+    }
+
     /// Fails if nothing may be changed.
     pub(crate) fn writable(&self) -> Result<()> {
-        if self.flags.stopped.load(Ordering::Relaxed) {
+        if self.has_stopped() {
             return Err(Error::Stopped);
         }
         if self.flags.read_only.load(Ordering::Relaxed) {
@@ -273,11 +314,11 @@ impl Shared {
     }
 
     /// Wakes the writer, whose inbox that is: it may have waited for the last one.
-    pub(crate) fn fetch_ends(&self, inbox: &Sender<Command>) {
+    pub(crate) fn fetch_ends(&self, inbox: &Inbox) {
         // Whoever sees that it has ended sees what it has pinned: this pairs with `is_fetching`.
         if self.flags.fetches.fetch_sub(1, Ordering::Release) == 1 {
-            // Where there is no room it is awake, and the writer itself must not wait for some.
-            let _is_awake = inbox.try_send(Command::Wake).is_err();
+            // The writer itself must not wait for room in it.
+            inbox.wake();
         }
     }
 
@@ -373,7 +414,7 @@ impl Shared {
             self.report.lock().unsaved_since = None;
             return None;
         }
-        core.in_flight = nodes.len() + files.len();
+        core.in_flight = nodes.len();
         Some(Batch { op: core.op, nodes, files })
     }
 

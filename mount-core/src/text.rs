@@ -75,8 +75,8 @@ impl<'a> Texts<'a> {
 }
 
 impl MergeContent<Data> for Texts<'_> {
-    fn merge(&self, base: &Value<Data>, sides: &[&Value<Data>]) -> Option<Value<Data>> {
-        let base = self.read(self.ancestors.get(&base.id)?)?;
+    fn merge(&self, base: ContentId, sides: &[&Value<Data>]) -> Option<Value<Data>> {
+        let base = self.read(self.ancestors.get(&base)?)?;
         let sides: Vec<Vec<u8>> =
             sides.iter().map(|side| self.read(side)).collect::<Option<_>>()?;
         let sides: Vec<&[u8]> = sides.iter().map(Vec::as_slice).collect();

@@ -87,6 +87,22 @@ impl From<Time> for SystemTime {
     }
 }
 
+/// How a [`SystemTime`] is written for another process: serde has no form of its own for times before
+/// 1970.
+pub(crate) mod system_time {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{SystemTime, Time};
+
+    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+        Time::from(*time).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+        Time::deserialize(from).map(SystemTime::from)
+    }
+}
+
 /// A time to set: the clock's or a given one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TimeOrNow {
@@ -110,8 +126,6 @@ pub struct Caller {
 pub struct Attr {
     /// Inode number.
     pub ino: Ino,
-    /// Distinguishes two uses of one inode number.
-    pub generation: u64,
     /// File type.
     pub kind: Kind,
     /// Permission bits, including set-id and sticky: the low 12 bits of `st_mode`.
@@ -155,11 +169,10 @@ pub struct SetAttr {
     pub mtime: Option<TimeOrNow>,
 }
 
-/// How a file is opened; the access mode is checked by the kernel.
+/// How a file is opened; the access mode is checked by the kernel. Whether writes go to the end is
+/// no part of it: that may change while it is open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OpenFlags {
-    /// Every write goes to the end of the file (`O_APPEND`).
-    pub append: bool,
     /// Every write waits for its barrier (`O_SYNC`, `O_DSYNC`).
     pub sync: bool,
     /// Cut to length 0 when opened (`O_TRUNC`).
@@ -242,8 +255,6 @@ pub struct StatFs {
     pub blocks: u64,
     /// Blocks free below, less the reserve.
     pub blocks_free: u64,
-    /// Files and directories in the bucket, as far as known.
-    pub files: u64,
 }
 
 /// Whether saves still reach the disk.
@@ -264,11 +275,11 @@ pub enum Health {
 /// What there is to know of a mount at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Bytes and changes that no barrier has covered yet, and since when.
+    /// Written bytes that no barrier has covered yet.
     pub unsaved_bytes: u64,
     /// Changed nodes that no barrier has covered yet.
     pub unsaved_changes: u64,
-    /// When the oldest of them was made.
+    /// When the oldest unsaved byte or change was made.
     pub unsaved_since: Option<SystemTime>,
     /// When the last save was durable.
     pub last_save: Option<SystemTime>,

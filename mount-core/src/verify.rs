@@ -6,6 +6,8 @@
 //! 1. A version gives nobody a right by its own word. Rights come from what our version says of its
 //!    author; or from the versions that it follows from, back to a charter that our own version has, or
 //!    one before it that this device or an owner made or stood on.
+//! 2. Of what other devices did, a version that is no owner's knows only what some version here bears
+//!    out. What it claims beyond that would make their next changes look as if they had been removed.
 //!
 //! Of a version whose past does not lead there (versions were given up for space, or the charter is
 //! one that nobody here has met) it cannot be told what its author was allowed when it made it. Then
@@ -14,13 +16,23 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use cairnfs_merge::{OpId, VersionVector, verify as rules};
+use cairnfs_merge::{DeviceId, OpId, VersionVector, verify as rules};
 use cairnfs_store::BlobId;
 
 use crate::{
-    Result, Role, charter::Charter, fetch::rejected, manifest::Manifest, shared::HeadState,
-    vault::Vault, versions::Ancestry,
+    Result, Role,
+    charter::Charter,
+    fetch::rejected,
+    manifest::{Manifest, device_id},
+    shared::HeadState,
+    vault::Vault,
+    versions::Ancestry,
 };
+
+/// By how much a version may be later than all that is known here. Where a hundred operations are made
+/// each second that takes more than a year; and who is led on by so much at a time, with a merge each
+/// time, does not come to the latest time there can be.
+const AHEAD_MAX: u64 = 1 << 32;
 
 /// Checks the versions that come with one that was fetched.
 pub(crate) struct Verifier<'a> {
@@ -53,6 +65,10 @@ impl<'a> Verifier<'a> {
         for version in self.new_from(head) {
             is_wanted()?;
             let (_, manifest) = version?;
+            let ahead = manifest.vv.max_lamport().saturating_sub(self.ours.vv.max_lamport());
+            if ahead > AHEAD_MAX {
+                return Err(rejected("its time is far ahead of all that is known here"));
+            }
             if !self.is_grounded(&manifest)? {
                 return self.verify_by_ours(head, is_wanted);
             }
@@ -110,15 +126,20 @@ impl<'a> Verifier<'a> {
     /// What an owner made is believed, and so is what it follows from: the owner has verified that.
     /// Any other author must be one who may write now; what its version says of members and settings
     /// must be known here, be said by one of those owners, or be older than that, so that it changes
-    /// nothing.
+    /// nothing. It knows of each device no more than is known here, than one of those owners knows,
+    /// or than that device itself says in one of these versions.
     fn verify_by_ours(&self, head: BlobId, is_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let (mut by_owners, mut charter) = (Vec::new(), self.ours.charter.clone());
+        let mut done = self.ours.vv.clone();
         for version in self.new_from(head) {
             is_wanted()?;
             let (id, manifest) = version?;
+            let device = manifest.device();
+            done.learn(&OpId { lamport: manifest.vv.get(&device), device });
             if self.is_owner(&manifest.author) {
                 by_owners.push(id);
                 charter.join(&manifest.charter);
+                done.join(&manifest.vv);
             }
         }
         let vouched = Ancestry::beyond(by_owners, &self.ours.vv, self.vault);
@@ -139,6 +160,7 @@ impl<'a> Verifier<'a> {
             manifest.charter.adds_to(&known, &manifest.author).map_err(|why| {
                 rejected(&format!("{why}, by what is known without versions that are not here"))
             })?;
+            check_claims(&manifest, &done)?;
         }
         Ok(())
     }
@@ -183,10 +205,7 @@ fn parents(manifest: &Manifest, vault: &Vault) -> Result<Vec<Option<Arc<Manifest
     manifest.parents.iter().map(|id| vault.manifest(id)).collect()
 }
 
-/// What a version claims to know, unless one of its parents is not here: its author could then claim
-/// to know what it does not. It cannot claim that of this device, see [`versions::disagreements`].
-///
-/// [`versions::disagreements`]: crate::versions::disagreements
+/// What a version claims to know against what its parents do, if all of these are here.
 fn check_knowledge(manifest: &Manifest, parents: &[Option<Arc<Manifest>>]) -> Result<()> {
     let vvs: Option<Vec<_>> = parents.iter().map(|parent| Some(&parent.as_ref()?.vv)).collect();
     match vvs.as_deref() {
@@ -194,5 +213,24 @@ fn check_knowledge(manifest: &Manifest, parents: &[Option<Arc<Manifest>>]) -> Re
         Some([]) => Err(rejected("a first version of a bucket that has one")),
         Some(vvs) => rules::knowledge(manifest.device(), &manifest.vv, manifest.ops, vvs)
             .map_err(|reject| rejected(&reject.to_string())),
+    }
+}
+
+/// Invariant 2: what a version claims to know of others, its parents here or not, against what these
+/// have `done` as far as can be told.
+fn check_claims(manifest: &Manifest, done: &VersionVector) -> Result<()> {
+    let claims = manifest.vv.iter().filter(|(device, lamport)| *lamport > done.get(device));
+    let mut beyond = claims.map(|(device, _)| *device).peekable();
+    if beyond.peek().is_none() {
+        return Ok(());
+    }
+    // What its author was called before it began anew is its own as well.
+    let names = 0..=manifest.incarnation;
+    let own: HashSet<DeviceId> = names.map(|nth| device_id(&manifest.author, nth)).collect();
+    match beyond.find(|device| !own.contains(device)) {
+        None => Ok(()),
+        Some(device) => Err(rejected(&format!(
+            "it knows what device {device} did, and neither that nor what it follows from is here"
+        ))),
     }
 }

@@ -63,7 +63,7 @@ fn what_catching_up_holds_does_not_grow_with_what_was_missed() {
     let keys = [(); 2].map(|()| Arc::new(DeviceKey::generate().unwrap()));
     let id = Bucket::create(&one, &keys[0], Protection::KeyFile).unwrap();
     let ahead = start(&one, &keys[0]);
-    Bucket::join(&other, &keys[1], Protection::KeyFile, id, &ahead.secrets(&[])).unwrap();
+    Bucket::join(&other, &keys[1], Protection::KeyFile, id, &ahead.secrets(&[]), 0).unwrap();
     let behind = start(&other, &keys[1]);
     for n in 0..MEMBERS {
         ahead.set_member([n; 32], &"x".repeat(255), Some(Role::Reader)).unwrap();

@@ -1,19 +1,18 @@
 //! Reading blobs, from any thread, at any time.
 
-use std::io;
 use std::sync::Arc;
 
 use crate::bytes::len32;
 use crate::disk::{Lock, Space};
-use crate::error::IoContext;
+use crate::error::{IoContext, is_gone, is_unreadable};
 use crate::index::Index;
 use crate::journal::packs::Packs;
 use crate::journal::record::{self, HEADER_BYTES_U32, Header, RECORD_BYTES_MAX};
 use crate::journal::tail::Tail;
 use crate::journal::{Loc, Pos};
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Secret};
 use crate::order::{self, Mutex};
-use crate::rotten::Rotten;
+use crate::rotten::{Rot, Rotten};
 use crate::{BlobId, BlobRef, CheckedBlob, Error, Kind, Result, SealedBlob, seal};
 
 /// The readers' side of a store. Blobs can be read as soon as they are put, saved or not.
@@ -72,13 +71,17 @@ impl Blobs {
     /// - [`Error::Corrupt`] if what is here is not what was put.
     /// - [`Error::Io`], [`Error::Index`], [`Error::UnknownEpoch`].
     pub fn get(&self, blob: &BlobRef) -> Result<Arc<[u8]>> {
+        // Before it is read: what is in an open batch may be dropped, and another one saved in its place.
+        let saved = self.rotten.has(&blob.id).then(|| self.tail.saved());
         let (loc, mut bytes) = self.record(&blob.id)?;
         let opened = seal::open(&self.keys, &mut bytes)?;
         match opened {
             Some(opened)
                 if opened.header.id == blob.id && opened.plain.len() == blob.len as usize =>
             {
-                self.rotten.forget(&blob.id);
+                if saved.is_some_and(|saved| loc.at < saved) {
+                    self.rotten.forget(&blob.id);
+                }
                 Ok(opened.plain)
             }
             _ => Err(self.corrupt(&blob.id, loc)),
@@ -117,11 +120,45 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Forged`] if it is not what it claims; [`Error::UnknownEpoch`] if no secret here opens
-    /// it.
+    /// [`Error::Forged`] if it is not what it claims; [`Error::Unopened`], with the record, if no
+    /// secret here opens it.
     pub fn check(&self, sealed: SealedBlob) -> Result<CheckedBlob> {
-        seal::open_foreign(&self.keys, sealed.as_bytes())?;
-        Ok(CheckedBlob::new(sealed))
+        match seal::open_foreign(&self.keys, sealed.as_bytes()) {
+            Ok(_) => Ok(CheckedBlob::new(sealed)),
+            Err(Error::UnknownEpoch { epoch }) => {
+                Err(Error::Unopened { epoch, record: Box::new(sealed) })
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Whether it is this secret that opens a record, whose content then has its name.
+    #[must_use]
+    pub fn is_opened_by(&self, sealed: &SealedBlob, epoch: u16, secret: &Secret) -> bool {
+        let names_it = Header::decode(sealed.as_bytes()).is_some_and(|it| it.epoch == epoch);
+        let opens = |keys: KeyRing| seal::open_foreign(&keys, sealed.as_bytes()).is_ok();
+        names_it && self.keys.with_only(epoch, secret).is_ok_and(opens)
+    }
+
+    /// What a blob that can be [read](Self::get) is sealed under: an epoch, and the one of its secrets.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`]; [`Error::Unopened`] if no secret here opens it.
+    pub fn sealed_under(&self, id: &BlobId) -> Result<(u16, Secret)> {
+        let (_, bytes) = self.record(id)?;
+        let is_it = |opened: seal::Opened| opened.header.id == *id;
+        let opens = |(epoch, secret): &(u16, Secret)| {
+            let names_it = Header::decode(&bytes).is_some_and(|header| header.epoch == *epoch);
+            let opened = |keys: KeyRing| seal::open(&keys, &mut bytes.clone()).ok().flatten();
+            names_it && self.keys.with_only(*epoch, secret).ok().and_then(opened).is_some_and(is_it)
+        };
+        if let Some(found) = self.keys.secrets().into_iter().find(opens) {
+            return Ok(found);
+        }
+        let record = self.get_sealed(id)?;
+        let epoch = Header::decode(record.as_bytes()).map_or(0, |header| header.epoch);
+        Err(Error::Unopened { epoch, record: Box::new(record) })
     }
 
     /// What the blob is for, and its length.
@@ -174,6 +211,24 @@ impl Blobs {
         self.packs.disk().space(dir).at("measure", dir)
     }
 
+    /// What readers found damaged since the store was opened, and nobody has found whole or stored anew
+    /// since.
+    #[must_use]
+    pub fn rot(&self) -> Option<Rot> {
+        self.rotten.rot()
+    }
+
+    /// Looks again at what readers found damaged.
+    pub(crate) fn recheck_rotten(&self) {
+        for id in self.rotten.ids() {
+            // As a reader does; that forgets what it can read.
+            let read = self.describe(&id).and_then(|(_, blob)| self.get(&blob));
+            if matches!(read, Err(Error::Missing { .. })) {
+                self.rotten.forget(&id);
+            }
+        }
+    }
+
     pub(crate) fn find(&self, id: &BlobId) -> Result<Option<Loc>> {
         // The tail first: a record leaves it only when it is in the index.
         match self.tail.find(id) {
@@ -195,7 +250,12 @@ impl Blobs {
             if again == loc {
                 return match outcome {
                     Err(Error::Io { source, .. }) if is_gone(&source) => Err(self.corrupt(id, loc)),
-                    Err(err) => Err(err),
+                    Err(err) => {
+                        if matches!(&err, Error::Io { source, .. } if is_unreadable(source)) {
+                            self.rotten.note(*id);
+                        }
+                        Err(err)
+                    }
                     Ok(_) => Err(self.corrupt(id, loc)),
                 };
             }
@@ -241,9 +301,4 @@ impl Blobs {
         let Pos { pack, offset } = loc.at;
         Error::Corrupt { id: *id, pack: self.packs.path(pack), offset: u64::from(offset) }
     }
-}
-
-/// Whether the bytes are not there, as opposed to not readable.
-fn is_gone(err: &io::Error) -> bool {
-    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }

@@ -3,14 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::BlobId;
+use crate::{BlobId, SealedBlob};
 
 /// What the store's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, and with what.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The disk refused; the log is poisoned if this came from appending to it.
     #[error("cannot {what} {}", path.display())]
@@ -33,6 +32,9 @@ pub enum Error {
     /// again.
     #[error("the log is poisoned by an earlier failure of the disk")]
     Poisoned,
+    /// The caller does not want to go on.
+    #[error("stopped before the end")]
+    Stopped,
     /// Another process has the store open.
     #[error("the bucket is in use by process {}", pid.map_or("?".to_owned(), |pid| pid.to_string()))]
     Locked {
@@ -56,7 +58,7 @@ pub enum Error {
         offset: u64,
     },
     /// The log is damaged in a place that is not its torn tail.
-    #[error("{} is damaged at {offset} ({reason}); run: cairnfs check NAME --repair", pack.display())]
+    #[error("{} is damaged at {offset} ({reason})", pack.display())]
     Damaged {
         /// The damaged pack file.
         pack: PathBuf,
@@ -98,6 +100,14 @@ pub enum Error {
     UnknownEpoch {
         /// The epoch asked for.
         epoch: u16,
+    },
+    /// A record from outside that no secret of its epoch opens which is here.
+    #[error("no secret for key epoch {epoch}")]
+    Unopened {
+        /// The epoch asked for.
+        epoch: u16,
+        /// The record.
+        record: Box<SealedBlob>,
     },
     /// More bytes than a blob, key or value may have.
     #[error("{len} bytes are more than the {max} allowed")]
@@ -156,6 +166,17 @@ impl Error {
 /// Whether an error means that the disk or the quota is used up.
 pub(crate) fn is_full(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the bytes are not there, as opposed to not readable.
+pub(crate) fn is_gone(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+}
+
+/// Whether the medium cannot give the bytes. What else may keep them from being read, too many open
+/// files for one, passes.
+pub(crate) fn is_unreadable(err: &io::Error) -> bool {
+    err.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Puts what was tried and with which file beside an error of the system.

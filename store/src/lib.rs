@@ -50,6 +50,8 @@ mod journal;
 mod open;
 mod reserve;
 mod rotten;
+#[cfg(test)]
+mod rotten_tests;
 mod seal;
 mod sealed;
 
@@ -59,7 +61,8 @@ pub use check::{CheckReport, Damage, LostEnd, Progress, Repaired, check, repair}
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobRef, Kind, Seq};
 pub use keys::{DeviceKey, KeyRing, Secret};
-pub use open::{Opened, Options, RecoveryReport, create, lock, open};
+pub use open::{LeftOut, Opened, Options, RecoveryReport, create, lock, open};
+pub use rotten::Rot;
 pub use seal::{BLOB_BYTES_MAX, Cipher};
 pub use sealed::{CheckedBlob, SealedBlob};
 

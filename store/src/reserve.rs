@@ -46,8 +46,8 @@ impl Reserve {
         }
         match self.fill() {
             Ok(()) => self.held = true,
-            Err(err) if is_full(&err) => log::debug!("reserve not made: no space"),
-            Err(err) => log::warn!("reserve not made err={err}"),
+            Err(err) if is_full(&err) => log::debug!("reserve made=no reason=full"),
+            Err(err) => log::warn!("reserve made=no reason={err}"),
         }
     }
 

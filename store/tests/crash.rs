@@ -3,23 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod load;
+mod support;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use cairnfs_store::sim::{self, Fault, SimDisk};
-use cairnfs_store::{Error, KeyRing, Options, Secret, create, open};
+use cairnfs_store::{Error, Options, create, open};
 
 use load::{Model, Op};
-
-const DIR: &str = "/bucket";
-
-fn keys() -> KeyRing {
-    KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
-}
+use support::{DIR, keys, small};
 
 fn options() -> Options {
-    Options { pack_bytes: 64 << 10, reserve_bytes: 4096, index_thread: false, ..Options::default() }
+    small(64 << 10, 4096)
 }
 
 type Case = sim::Case<Op>;

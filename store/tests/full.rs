@@ -2,28 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod support;
+
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use cairnfs_store::sim::{Call, Fault, SimDisk};
-use cairnfs_store::{BlobRef, Error, KeyRing, Kind, Options, Secret, create, open};
+use cairnfs_store::{BlobRef, Error, Kind, Options, create, open};
 
-const DIR: &str = "/bucket";
-
-fn keys() -> KeyRing {
-    KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
-}
+use support::{DIR, keys, noise, small};
 
 fn options() -> Options {
-    let pack_bytes = 256 << 10;
-    Options { pack_bytes, reserve_bytes: 128 << 10, index_thread: false, ..Options::default() }
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
-    out
+    small(256 << 10, 128 << 10)
 }
 
 #[test]
@@ -115,5 +106,30 @@ fn a_batch_that_found_no_room_can_be_saved_when_there_is_some() {
         for (blob, content) in &saved {
             assert_eq!(opened.blobs.get(blob).unwrap()[..], content[..]);
         }
+    }
+}
+
+#[test]
+fn a_pack_that_found_no_room_as_its_name_was_made_durable_is_no_part_of_the_log() {
+    for seed in 0..60 {
+        let disk = SimDisk::new(seed);
+        let (mut appender, blobs) =
+            create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
+        for n in 0..25 {
+            appender.put(Kind::Chunk, &noise(n, 9_000)).unwrap();
+            appender.save(&n.to_le_bytes(), false).unwrap();
+        }
+        disk.inject(Fault::Fail { call: Call::SyncDir, nth: 1, kind: ErrorKind::StorageFull });
+        let refused = (0..10).find_map(|n| appender.put(Kind::Chunk, &noise(n + 100, 9_000)).err());
+        assert!(matches!(refused, Some(Error::NoSpace { .. })), "{refused:?}");
+        appender.discard_batch().unwrap();
+        for n in 0..3u8 {
+            appender.save(&[n], false).unwrap();
+        }
+        let after = disk.crash(seed);
+        drop((appender, blobs));
+        let opened = open(Arc::new(after), Path::new(DIR), keys(), options())
+            .unwrap_or_else(|err| panic!("seed {seed}: {err:?}"));
+        assert_eq!(opened.saves.len(), 28);
     }
 }

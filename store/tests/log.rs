@@ -2,32 +2,21 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod support;
+
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use cairnfs_store::disk::{Disk, Open, RealDisk};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
-use cairnfs_store::{
-    BlobRef, Error, KeyRing, Kind, LostEnd, Options, Repaired, Secret, Seq, check, create, open,
-    repair,
-};
+use cairnfs_store::{BlobRef, Error, KeyRing, Kind, Options, Secret, Seq, create, open};
 
-fn keys() -> KeyRing {
-    KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
-}
+use support::{DIR, keys, noise, small};
 
 fn options() -> Options {
-    Options { reserve_bytes: 64 << 10, index_thread: false, ..Options::default() }
+    small(Options::default().pack_bytes, 64 << 10)
 }
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
-    out
-}
-
-const DIR: &str = "/bucket";
 
 #[test]
 fn what_was_saved_is_there_when_opened_again() {
@@ -110,67 +99,6 @@ fn a_lost_index_is_made_from_the_packs() {
     for (blob, n) in refs.iter().zip(0..) {
         assert_eq!(opened.blobs.get(blob).unwrap()[..], noise(n, 1000));
     }
-}
-
-/// Where the last record of a pack ends, by their lengths (FORMAT.md): it may end in zeros, as what is
-/// written ahead of it does.
-fn end_of(disk: &SimDisk, pack: &Path) -> u64 {
-    let bytes = disk.content(pack).unwrap();
-    let mut end = 88;
-    while let Some([b'c', b'r', b'n', b'1', len @ ..]) = bytes.get(end..end + 8) {
-        end += 68 + u32::from_le_bytes(len.try_into().unwrap()) as usize + 16;
-    }
-    end as u64
-}
-
-#[test]
-fn a_last_batch_that_is_all_garbage_is_left_out_by_a_repair() {
-    let disk = SimDisk::new(1);
-    let (mut appender, blobs) =
-        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
-    let kept = appender.put(Kind::Chunk, &noise(1, 20_000)).unwrap();
-    appender.save(b"kept", true).unwrap();
-    let pack = Path::new(DIR).join("packs/00000001.pack");
-    let end = end_of(&disk, &pack);
-    appender.put(Kind::Chunk, &noise(2, 50_000)).unwrap();
-    appender.save(b"lost", false).unwrap();
-    drop((appender, blobs));
-    let file = disk.open(&pack, Open::Existing).unwrap();
-    file.write_at(&noise(3, 51_000), end).unwrap();
-    let disk: Arc<dyn Disk> = Arc::new(disk);
-    let refused = open(Arc::clone(&disk), Path::new(DIR), keys(), options());
-    assert!(matches!(refused, Err(Error::Damaged { .. })));
-    let repaired = repair(&disk, Path::new(DIR), keys(), options()).unwrap();
-    assert_eq!(repaired.damage.len(), 1);
-    assert_eq!(repaired.lost_end, None);
-    let opened = open(disk, Path::new(DIR), keys(), options()).unwrap();
-    assert_eq!(opened.saves, [b"kept"]);
-    assert_eq!(opened.blobs.get(&kept).unwrap()[..], noise(1, 20_000));
-}
-
-#[test]
-fn an_end_of_the_log_that_is_lost_is_no_torn_tail_to_a_check_and_a_repair() {
-    let disk = SimDisk::new(1);
-    let (mut appender, blobs) =
-        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
-    let pack = Path::new(DIR).join("packs/00000001.pack");
-    appender.put(Kind::Chunk, &noise(1, 20_000)).unwrap();
-    appender.save(b"kept", true).unwrap();
-    appender.put(Kind::Chunk, &noise(2, 50_000)).unwrap();
-    appender.save(b"lost", false).unwrap();
-    drop((appender, blobs));
-    let end = end_of(&disk, &pack);
-    disk.open(&pack, Open::Existing).unwrap().set_len(40_000).unwrap();
-    let disk: Arc<dyn Disk> = Arc::new(disk);
-    let lost = Some(LostEnd { pack, len: 40_000, known_len: end });
-    let report = check(&disk, Path::new(DIR), Some(&keys()), &mut |_| ()).unwrap();
-    assert_eq!(report.lost_end, lost);
-    assert!(!report.is_clean());
-    let repaired = repair(&disk, Path::new(DIR), keys(), options()).unwrap();
-    assert_eq!(repaired, Repaired { damage: Vec::new(), lost_end: lost });
-    // What is gone is told once; what is left is whole.
-    assert!(check(&disk, Path::new(DIR), Some(&keys()), &mut |_| ()).unwrap().is_clean());
-    assert_eq!(open(disk, Path::new(DIR), keys(), options()).unwrap().saves, [b"kept"]);
 }
 
 #[test]

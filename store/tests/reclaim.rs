@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod support;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,24 +11,13 @@ use std::sync::Arc;
 use cairnfs_store::disk::Disk;
 use cairnfs_store::sim::{Fault, SimDisk};
 use cairnfs_store::{
-    Appender, BlobId, BlobRef, Blobs, Error, KeyRing, Kind, Options, Reclaimed, Secret, check,
-    create, open, repair,
+    Appender, BlobId, BlobRef, Blobs, Error, Kind, Options, Reclaimed, check, create, open, repair,
 };
 
-const DIR: &str = "/bucket";
-
-fn keys() -> KeyRing {
-    KeyRing::new([(0, Secret::new([5; 32]))]).unwrap()
-}
+use support::{DIR, keys, noise, small};
 
 fn options() -> Options {
-    Options { pack_bytes: 64 << 10, reserve_bytes: 0, index_thread: false, ..Options::default() }
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
-    out
+    small(64 << 10, 0)
 }
 
 struct Filled {
@@ -328,6 +319,7 @@ fn a_check_of_a_store_in_use_passes_over_packs_that_are_removed_meanwhile() {
                     assert!(disk.content(&last).is_none());
                 }
                 step += 1;
+                true
             })
             .unwrap();
         assert!(report.is_clean(), "removed at {remove_at}: {report:?}");
@@ -351,7 +343,7 @@ fn a_damaged_blob_is_healed_by_a_peers_copy() {
     appender.heal(&copy).unwrap();
     appender.save(b"", false).unwrap();
     assert_eq!(opened.blobs.get(victim).unwrap()[..], content[..]);
-    let scrub = opened.blobs.scrub(&mut |_| ()).unwrap();
+    let scrub = opened.blobs.scrub(&mut |_| true).unwrap();
     assert!(scrub.is_clean(), "{scrub:?}");
 }
 

@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::{Home, Peer, Running, peer::BUCKET, poll, process, run};
+use crate::{Home, Peer, Running, peer::BUCKET, poll, process, run, sweeper};
 
 /// How long a daemon may take to keep the bucket, or to end.
 const SERVED: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ impl Courier {
     /// Sends a copy of it off, while it is stopped itself.
     #[track_caller]
     pub(crate) fn send(&self) -> Trip<'_> {
-        let root = tempfile::Builder::new().prefix("cairnfs-test-trip-").tempdir().unwrap();
+        let root = tempfile::Builder::new().prefix("trip-").tempdir_in(sweeper::room()).unwrap();
         let copy = root.path().canonicalize().unwrap().join("home");
         run(Command::new("cp").arg("-a").arg(self.home.path()).arg(&copy), SERVED).ok();
         Trip { of: &self.home, _root: root, home: copy }

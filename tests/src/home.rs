@@ -7,11 +7,13 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
+    thread,
     time::Duration,
 };
 
 use crate::{
-    Image, Outcome, Rng, Running, binary, mounts, need, process, run::run, watchdog::Watchdog,
+    Image, Outcome, Rng, Running, binary, mounts, need, process, run::run, sweeper,
+    watchdog::Watchdog,
 };
 
 /// The ports that homes of this process were given.
@@ -62,7 +64,7 @@ impl Home {
     fn build(image: Option<Image>, limit: Duration) -> Self {
         need::fuse();
         binary::path();
-        let root = tempfile::Builder::new().prefix("cairnfs-test-").tempdir().unwrap();
+        let root = tempfile::Builder::new().prefix("home-").tempdir_in(sweeper::room()).unwrap();
         let root_path = root.path().canonicalize().unwrap();
         let home = image.as_ref().map_or(&*root_path, Image::path).join("home");
         let watchdog = Watchdog::start(home.clone(), root_path, limit);
@@ -166,6 +168,23 @@ impl Home {
         self.cairnfs(&[OsStr::new("umount"), dir.as_os_str()])
     }
 
+    /// Unmounts `dir` as soon as nobody uses it: until a process that another test is just starting
+    /// runs its program, it has copies of all descriptors that were open then.
+    #[track_caller]
+    pub fn umount_once_free(&self, dir: &Path) -> Outcome {
+        let mut outcome = self.umount(dir);
+        for _ in 0..500 {
+            if outcome.code != Some(6) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+            outcome = self.umount(dir);
+        }
+        let is_mounted = mounts::is_mounted(dir);
+        assert!(!(outcome.code == Some(0) && is_mounted), "`umount` returned 0, and it is mounted");
+        outcome
+    }
+
     /// Kills every process of this home with -9; mounts stay behind, dead.
     pub fn kill(&self) {
         process::kill_home(&self.home);
@@ -249,6 +268,6 @@ impl Drop for Home {
         {
             eprintln!("left behind: {}", root.keep().display());
         }
-        assert!(!expired || std::thread::panicking(), "the test ran into its deadline");
+        assert!(!expired || thread::panicking(), "the test ran into its deadline");
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     mounts, need,
     platter::{Platter, PowerDisk},
     run::{Outcome, run},
+    sweeper,
 };
 
 /// A file system of a few MiB, mounted in a temporary directory until dropped.
@@ -89,7 +90,7 @@ impl Image {
     }
 
     fn empty() -> Self {
-        let dir = tempfile::Builder::new().prefix("cairnfs-disk-").tempdir().unwrap();
+        let dir = tempfile::Builder::new().prefix("disk-").tempdir_in(sweeper::room()).unwrap();
         let disk = dir.path().join("disk");
         fs::create_dir(&disk).unwrap();
         Self { dir: Some(dir), disk, power: None }

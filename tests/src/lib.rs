@@ -2,7 +2,8 @@
 //!
 //! A [`Home`] is one device: its own `CAIRNFS_HOME` in a temporary directory, and whatever runs
 //! on it. A [`Peer`] is a home with one bucket, mounted. Both clean up when dropped, after a
-//! panic too: they kill and unmount what was started for their own home and nothing else.
+//! panic too: they kill and unmount what was started for their own home and nothing else. After
+//! tests that were killed themselves, Ctrl-C included, a shell that outlives them does.
 //!
 //! # Invariants
 //!
@@ -48,6 +49,7 @@ pub mod process;
 pub mod run;
 pub mod scenario;
 pub mod strace;
+mod sweeper;
 pub mod terminal;
 pub mod tree;
 mod watchdog;

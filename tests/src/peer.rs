@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Home, Outcome, mounts, need, poll::let_pass, process};
+use crate::{Home, Outcome, mounts, need, process};
 
 /// A save policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -219,18 +219,7 @@ impl Peer {
     #[track_caller]
     pub fn umount(&self) {
         if let Base::Mounted { home, dir } = &self.base {
-            // Until a process that another test is just starting runs its program, it has copies of
-            // all descriptors that were open then.
-            let mut outcome = home.umount(dir);
-            for _ in 0..500 {
-                if outcome.code != Some(6) {
-                    break;
-                }
-                let_pass(Duration::from_millis(10));
-                outcome = home.umount(dir);
-            }
-            outcome.ok();
-            assert!(!mounts::is_mounted(dir), "`umount` returned 0, and it is still mounted");
+            home.umount_once_free(dir).ok();
         }
     }
 

@@ -18,7 +18,8 @@ pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
     }
 }
 
-/// Lets a time pass that is itself the promise under test ("saved at the latest 1 s later").
+/// Lets a time pass that is itself what is tried: a promise ("saved at the latest 1 s later"), for how
+/// long nothing happens, or the moment of a kill.
 pub fn let_pass(promised: Duration) {
     thread::sleep(promised);
 }

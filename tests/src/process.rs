@@ -1,10 +1,11 @@
 //! The processes of one home, found by what the kernel says of them.
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
@@ -13,11 +14,16 @@ use rustix::process::{Pid, Signal};
 
 use crate::poll::eventually;
 
-/// The processes that were started with `CAIRNFS_HOME=home`, the calling one left out.
+/// The processes whose `CAIRNFS_HOME` is `home` or below it, the calling one left out.
+///
+/// Waits for each process that is just beginning its program. One that another test starts closes the
+/// files first that it was born with copies of, and a close may wait for a save.
 #[must_use]
 pub fn of_home(home: &Path) -> Vec<u32> {
-    let mut wanted = b"CAIRNFS_HOME=".to_vec();
-    wanted.extend_from_slice(home.as_os_str().as_bytes());
+    let is_of_home = |entry: &[u8]| {
+        let value = entry.strip_prefix(b"CAIRNFS_HOME=");
+        value.is_some_and(|value| Path::new(OsStr::from_bytes(value)).starts_with(home))
+    };
     let own = std::process::id();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -26,7 +32,7 @@ pub fn of_home(home: &Path) -> Vec<u32> {
         };
         // Those of other users, and those that ended meanwhile, cannot be read.
         let Ok(environ) = fs::read(entry.path().join("environ")) else { continue };
-        if pid != own && environ.split(|&byte| byte == 0).any(|entry| entry == wanted) {
+        if pid != own && environ.split(|&byte| byte == 0).any(is_of_home) {
             found.push(pid);
         }
     }
@@ -43,15 +49,23 @@ pub fn serving(home: &Path) -> Option<u32> {
     })
 }
 
-/// Kills every process of `home` with -9 and waits until they are gone.
+/// Kills every process of `home` with -9 and waits until they are gone, and their files closed: a
+/// mount is dead only then. One that ends has lost its environment, and is of no home, before that.
 pub fn kill_home(home: &Path) {
+    let mut killed = BTreeSet::new();
     eventually("the processes of the home end after kill -9", Duration::from_secs(30), || {
         let pids = of_home(home);
         for pid in &pids {
             signal(*pid, Signal::KILL);
         }
-        pids.is_empty()
+        killed.extend(&pids);
+        pids.is_empty() && killed.iter().all(|pid| has_let_go(*pid))
     });
+}
+
+/// Whether nothing of `pid` is left but what its parent has to ask for.
+pub(crate) fn has_let_go(pid: u32) -> bool {
+    tasks(pid).all(|task| ["Z", "X"].iter().any(|state| task.is_in_state(state)))
 }
 
 /// Waits until no process of `home` runs or holds a lock any more, as after `cairnfs stop`.
@@ -90,23 +104,6 @@ pub fn has_nothing_to_do(pid: u32, name: &str) -> bool {
     })
 }
 
-/// Whether strace holds the thread of `pid` that is called `name` at a barrier, and has for a while:
-/// it stops each thread at every call for a moment, and for longer where it delays one.
-#[must_use]
-pub fn is_held_at_a_barrier(pid: u32, name: &str) -> bool {
-    let held_since = || {
-        let thread = thread_of(pid, name)?;
-        let barriers = [libc::SYS_fdatasync, libc::SYS_fsync];
-        let is_held = barriers.contains(thread.call().first()?) && thread.is_in_state("t");
-        let runs =
-            thread.status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
-        is_held.then(|| runs.to_owned())
-    };
-    let before = held_since();
-    thread::sleep(Duration::from_millis(200));
-    before.is_some() && before == held_since()
-}
-
 /// A thread, as the kernel tells of it.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -120,12 +117,17 @@ impl Task {
     }
 
     /// Whether it is in a state of this letter, as proc(5) has them.
-    fn is_in_state(&self, letter: &str) -> bool {
+    pub(crate) fn is_in_state(&self, letter: &str) -> bool {
         self.status.contains(&format!("State:\t{letter}"))
     }
 
+    /// How often it has stopped running of its own accord, as a line of text.
+    pub(crate) fn rests(&self) -> Option<&str> {
+        self.status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))
+    }
+
     /// The number of the system call that it is in, and its arguments; nothing of one that runs.
-    fn call(&self) -> Vec<i64> {
+    pub(crate) fn call(&self) -> Vec<i64> {
         let text = fs::read_to_string(self.dir.join("syscall")).unwrap_or_default();
         let number = |word: &str| match word.strip_prefix("0x") {
             Some(hex) => u64::from_str_radix(hex, 16).map(u64::cast_signed).ok(),

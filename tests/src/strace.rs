@@ -1,7 +1,8 @@
 //! Watching, delaying and failing the daemon's system calls from outside.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
+use nix::libc;
 use rustix::process::Signal;
 
 use crate::{Peer, Running, eventually, need, process};
@@ -62,10 +63,36 @@ impl Strace {
         text.lines().filter(|line| line.starts_with(&tid) && is_success(line)).count()
     }
 
+    /// Whether the daemon's thread `name` is held at a barrier, and has been for a while: each thread
+    /// is stopped at every call for a moment, and for longer where one is delayed.
+    #[must_use]
+    pub fn holds_at_a_barrier(&self, name: &str) -> bool {
+        let held_since = || {
+            let thread = process::thread_of(self.pid, name)?;
+            let barriers = [libc::SYS_fdatasync, libc::SYS_fsync];
+            let is_held = barriers.contains(thread.call().first()?) && thread.is_in_state("t");
+            is_held.then(|| thread.rests().map(str::to_owned))?
+        };
+        let before = held_since();
+        thread::sleep(Duration::from_millis(200));
+        before.is_some() && before == held_since()
+    }
+
     /// Everything that was traced so far.
     #[must_use]
     pub fn text(&self) -> String {
         fs::read_to_string(&self.trace).unwrap_or_default()
+    }
+
+    /// Kills the daemon with -9 and waits until it has ended. It would not before a call that is
+    /// delayed is over: its thread ends once strace lets it.
+    pub fn kill(self) {
+        let pid = self.pid;
+        process::signal(pid, Signal::KILL);
+        drop(self);
+        eventually("the daemon ends after kill -9", Duration::from_secs(30), || {
+            process::has_let_go(pid)
+        });
     }
 
     /// Lets the daemon go.

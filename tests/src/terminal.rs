@@ -1,4 +1,4 @@
-//! Somebody at a terminal, who answers questions about passphrases.
+//! Somebody at a terminal, who answers questions.
 
 use std::{process::Command, time::Duration};
 
@@ -23,10 +23,11 @@ while time.time() < deadline:
         break
     if not part: break
     said += part
-    while said.lower().count(b'passphrase') > 0 and said.rstrip(b' ').endswith(b':') and len(said) > seen and answers:
+    while said.rstrip(b' ').endswith(b':') and len(said) > seen and answers:
         seen = len(said)
-        # As slow as a person: not before what is typed is hidden.
-        while termios.tcgetattr(fd)[3] & termios.ECHO and time.time() < deadline: time.sleep(0.01)
+        # As slow as a person: not before what is typed is hidden, if it is a passphrase.
+        hidden = not said.rstrip(b' ').endswith(b'[y/N]:')
+        while hidden and termios.tcgetattr(fd)[3] & termios.ECHO and time.time() < deadline: time.sleep(0.01)
         os.write(fd, answers.pop(0).encode() + b'\\n')
 sys.stdout.buffer.write(said)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if not answers else 99)

@@ -43,7 +43,7 @@ pub(crate) fn cutting(c: &mut Criterion) {
                 for (at, piece) in (0..).step_by(1 << 20).zip(data.chunks(1 << 20)) {
                     wait(|done| mount.write(attr.ino, fh, at, piece, false, done)).unwrap();
                 }
-                wait(|done| mount.fsync(attr.ino, fh, done)).unwrap();
+                wait(|done| mount.fsync(fh, done)).unwrap();
             },
             criterion::BatchSize::PerIteration,
         );

@@ -93,7 +93,7 @@ impl Subject for Opening {
         let root = mount.opendir(Ino::ROOT)?;
         mount.readdir(Ino::ROOT, root, 0, true, &mut |_| true)?;
         let took = start.elapsed();
-        mount.releasedir(Ino::ROOT, root);
+        mount.releasedir(root);
         mount.stop()?;
         Ok(took)
     }

@@ -199,11 +199,11 @@ fn read(mount: &Mount, path: &Path) -> Result<Option<Vec<u8>>> {
             Err(err) => return Err(err.into()),
         };
     }
-    let len = mount.getattr(ino, None)?.size;
+    let len = mount.getattr(ino)?.size;
     let fh = mount.open(ino, OpenFlags::default())?;
     let mut content = Vec::new();
     while (content.len() as u64) < len {
-        let piece = mount.read(ino, fh, content.len() as u64, 1 << 20)?;
+        let piece = mount.read(fh, content.len() as u64, 1 << 20)?;
         ensure!(!piece.is_empty(), "a file shorter than its length");
         content.extend_from_slice(&piece);
     }

@@ -38,8 +38,8 @@ pub(crate) struct CreateArgs {
 /// `mount`
 #[derive(Args, Debug)]
 pub(crate) struct MountArgs {
-    /// The bucket
-    #[arg(value_name = "NAME")]
+    /// The bucket, also as df(1) shows it: cairnfs:NAME
+    #[arg(value_name = "NAME", value_parser = BucketName::from_source)]
     pub(crate) bucket: BucketName,
     /// An empty directory
     pub(crate) dir: PathBuf,

@@ -81,6 +81,26 @@ pub(crate) struct RejoinArgs {
     pub(crate) passphrase: PassphraseArgs,
 }
 
+/// `drop`
+#[derive(Args, Debug)]
+pub(crate) struct DropArgs {
+    /// A bucket that is not mounted
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// Do not ask back
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Also if something is lost that no other device has, or the bucket does not open
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Say whether it can be dropped, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// To see what is in it, unless with --force.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
 /// `sync`
 #[derive(Args, Debug)]
 pub(crate) struct SyncArgs {

@@ -16,7 +16,7 @@ pub(crate) use args::{
     CheckArgs, CompletionsArgs, ConfigArgs, CreateArgs, DaemonArgs, DemoArgs, JsonArgs, LogArgs,
     ManArgs, MountArgs, PublishArgs, RestoreArgs, StatusArgs, UmountArgs,
 };
-pub(crate) use joining::{InviteArgs, JoinArgs, RejoinArgs, SyncArgs};
+pub(crate) use joining::{DropArgs, InviteArgs, JoinArgs, RejoinArgs, SyncArgs};
 pub(crate) use mount_options::MountOptions;
 pub(crate) use passphrase::{ChangePassphraseArgs, PassphraseArgs};
 pub(crate) use sharing::{ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, StrategyArgs};
@@ -29,7 +29,6 @@ use crate::exit::Failure;
     name = "cairnfs",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true,
     after_help = "Example:\n  cairnfs create photos\n  mkdir ~/photos\n  cairnfs mount photos \
                   ~/photos\n  cairnfs status\n  cairnfs umount ~/photos\n\nSee 'cairnfs VERB \
                   --help' for an example of each verb. 'cairnfs demo' shows the whole."
@@ -134,6 +133,15 @@ pub(crate) enum Verb {
                             code 9)."
     )]
     Rejoin(RejoinArgs),
+    /// Take a bucket off this device; other devices keep it
+    #[command(after_help = "Example:\n  cairnfs drop photos\n\nIf no other device that can be \
+                            reached has one of the versions that are here, or what was changed \
+                            since, or no other device has the bucket at all, it says so and \
+                            changes nothing (exit code 9, or 11 if nobody can be reached). \
+                            Afterwards this device can join again with a ticket, and has the \
+                            newest version only. It is no way to leave: to the others it is still \
+                            a member.")]
+    Drop(DropArgs),
     /// Show which devices are connected, and what each of them has
     #[command(after_help = "Example:\n  cairnfs peers")]
     Peers(JsonArgs),
@@ -216,7 +224,13 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_one_line() {
-        for line in ["cairnfs", "cairnfs moutn", "cairnfs mount x", "cairnfs create ../x"] {
+        for line in [
+            "cairnfs",
+            "cairnfs moutn",
+            "cairnfs help moutn",
+            "cairnfs mount x",
+            "cairnfs create ../x",
+        ] {
             let failure = parse(words(line)).unwrap_err();
             assert_eq!(failure.code.number(), 2, "{line}");
             assert!(!failure.message.contains('\n'), "{line}");
@@ -227,7 +241,13 @@ mod tests {
 
     #[test]
     fn help_and_version_are_results() {
-        for line in ["cairnfs --help", "cairnfs mount --help", "cairnfs --version"] {
+        for line in [
+            "cairnfs --help",
+            "cairnfs mount --help",
+            "cairnfs help",
+            "cairnfs help mount",
+            "cairnfs --version",
+        ] {
             assert!(matches!(parse(words(line)), Ok(Parsed::Text(_))), "{line}");
         }
     }

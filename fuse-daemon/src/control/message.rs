@@ -1,19 +1,17 @@
 //! What is said over the socket.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, time::Duration};
 
-use cairnfs_mount_core::{ConflictInfo, Options, PastEntry, SavePolicy, Settings, Which};
+use cairnfs_mount_core::{ConflictInfo, Options, PastEntry, SavePolicy, Settings, Time, Which};
 use serde::{Deserialize, Serialize};
 
 use super::{
     path_bytes,
     report::{StatusReport, VersionReport, ViewReport},
     sharing::{
-        ConflictsRequest, InviteRequest, JoinRequest, Loss, MembersReport, PeersReport,
-        RejoinRequest, RemoveRequest, ResolveRequest, Resolved, SettingsRequest, SyncRequest,
+        ConflictsRequest, DropRequest, InviteRequest, JoinRequest, Loss, MembersReport,
+        PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved, SettingsRequest,
+        SyncRequest,
     },
 };
 use crate::{
@@ -73,6 +71,8 @@ pub(crate) enum Request {
     Sync(SyncRequest),
     /// Change a bucket's passphrase.
     ChangePassphrase(ChangePassphraseRequest),
+    /// Take a bucket off this device.
+    Drop(DropRequest),
 }
 
 /// A bucket and what opens it, if it is not open.
@@ -300,7 +300,7 @@ pub(crate) enum Answer {
     /// The id of the version.
     Published([u8; 32]),
     /// The version that was read: its id, and when it was published.
-    Restored([u8; 32], SystemTime),
+    Restored([u8; 32], Time),
     /// The version that is shown.
     Viewed(ViewReport),
     /// What became of conflicts.

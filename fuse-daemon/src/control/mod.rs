@@ -26,11 +26,12 @@ pub(crate) use message::{
 };
 pub(crate) use patience::Limit;
 pub(crate) use report::{
-    KernelOptions, MountReport, StatusReport, Trouble, VersionReport, ViewReport,
+    AtStartReport, KernelOptions, MountReport, StatusReport, Trouble, VersionReport, ViewReport,
 };
 pub(crate) use sharing::{
-    ConflictsRequest, InviteRequest, JoinRequest, Loss, MembersReport, PeersReport, RejoinRequest,
-    RemoveRequest, ResolveRequest, Resolved, SettingsRequest, StoredReport, SyncRequest,
+    ConflictsRequest, DropRequest, InviteRequest, JoinRequest, KeptReport, Loss, MembersReport,
+    PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved, SettingsRequest,
+    SyncRequest,
 };
 pub(crate) use socket::Listener;
 pub(crate) use wire::{Channel, Hello, decode};

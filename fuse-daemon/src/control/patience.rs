@@ -45,6 +45,12 @@ impl Limit {
         Self { at: self.at.and_then(|at| at.checked_add(GRACE)), ..self }
     }
 
+    /// A daemon has a moment to greet, however little time there is.
+    fn to_greet(self) -> Self {
+        let moment = Instant::now().checked_add(GREETING);
+        Self { at: self.at.and_then(|at| moment.map(|moment| at.max(moment))), ..self }
+    }
+
     /// For what a daemon answers without waiting for anything.
     pub(crate) fn soon() -> Self {
         Self::after(Duration::from_secs(10), Code::Failed)
@@ -80,7 +86,7 @@ impl Patient {
             Ok(Some(Holder::Process(pid))) => format!(" (process {pid})"),
             _ => String::new(),
         };
-        let run_dir = home.run_dir();
+        let (run_dir, limit) = (home.run_dir(), limit.to_greet());
         Self { stream, run_dir, process, limit, greeted: false, said: false }
     }
 

@@ -1,12 +1,12 @@
 //! What is said of mounts and versions.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use cairnfs_mount_core::{Health, Mount, PathChange, Role, Version};
+use cairnfs_mount_core::{Health, Mount, PathChange, Role, Time, Version};
 use serde::{Deserialize, Serialize};
 
-use super::{path_bytes, sharing::StoredReport};
-use crate::{home::BucketName, net::PeerReport, values::hex, when};
+use super::{path_bytes, sharing::KeptReport};
+use crate::{home::BucketName, net::PeerReport, remarks::Found, values::hex, when};
 
 /// All mounts, and who else is there.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -16,9 +16,27 @@ pub(crate) struct StatusReport {
     /// Versions that are mounted.
     pub(crate) views: Vec<ViewReport>,
     /// What is kept for other devices only.
-    pub(crate) stored: Vec<StoredReport>,
+    pub(crate) kept: Vec<KeptReport>,
+    /// What was to be mounted when the daemon started, and could not be.
+    pub(crate) failed_at_start: Vec<AtStartReport>,
+    /// What mounts that ended could not save.
+    pub(crate) lost: BTreeMap<BucketName, Found>,
     /// Connected or not.
     pub(crate) peers: Vec<PeerReport>,
+}
+
+/// A mount that the daemon could not make when it started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AtStartReport {
+    /// The bucket.
+    pub(crate) bucket: BucketName,
+    /// Where.
+    #[serde(with = "path_bytes")]
+    pub(crate) dir: PathBuf,
+    /// When it was tried.
+    pub(crate) at: Time,
+    /// What failed.
+    pub(crate) why: String,
 }
 
 /// A version that is mounted, as `status` and `list` show it.
@@ -34,7 +52,7 @@ pub(crate) struct ViewReport {
     /// The version's id.
     pub(crate) version: [u8; 32],
     /// When it was published.
-    pub(crate) time: SystemTime,
+    pub(crate) time: Time,
 }
 
 impl ViewReport {
@@ -69,11 +87,11 @@ pub(crate) struct MountReport {
     /// Changes not durable yet.
     pub(crate) unsaved_changes: u64,
     /// When the oldest of them was made.
-    pub(crate) unsaved_since: Option<SystemTime>,
+    pub(crate) unsaved_since: Option<Time>,
     /// The last save.
-    pub(crate) last_save: Option<SystemTime>,
+    pub(crate) last_save: Option<Time>,
     /// The last version.
-    pub(crate) last_publish: Option<SystemTime>,
+    pub(crate) last_publish: Option<Time>,
     /// Its id.
     pub(crate) head: [u8; 32],
     /// Whether saved changes wait to be published.
@@ -129,9 +147,9 @@ impl MountReport {
             members: u32::try_from(mount.members().len()).unwrap_or(u32::MAX),
             unsaved_bytes: status.unsaved_bytes,
             unsaved_changes: status.unsaved_changes,
-            unsaved_since: status.unsaved_since,
-            last_save: status.last_save,
-            last_publish: status.last_publish,
+            unsaved_since: status.unsaved_since.map(Time::from),
+            last_save: status.last_save.map(Time::from),
+            last_publish: status.last_publish.map(Time::from),
             head: status.head,
             unpublished: status.unpublished,
             conflicts: status.conflicts,
@@ -162,13 +180,15 @@ pub(crate) struct VersionReport {
     /// Its id.
     pub(crate) id: [u8; 32],
     /// When it was published.
-    pub(crate) time: SystemTime,
+    pub(crate) time: Time,
     /// The key of the device that published it.
     pub(crate) author: [u8; 32],
     /// What that device is called, if it is a member and has a name.
     pub(crate) author_name: String,
     /// The versions that it follows from; several for a merge.
     pub(crate) parents: Vec<[u8; 32]>,
+    /// Whether all that it holds is on this device.
+    pub(crate) is_whole: bool,
     /// `+` added, `~` changed, `-` removed, and the path.
     pub(crate) changes: Vec<(char, Vec<u8>)>,
     /// Whether there are more.
@@ -188,12 +208,31 @@ impl VersionReport {
         });
         Self {
             id: version.id,
-            time: version.time,
+            time: version.time.into(),
             author: version.author,
             author_name,
             parents: version.parents,
+            is_whole: version.is_whole,
             changes: changes.collect(),
             more_changes: version.more_changes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_may_be_of_before_1970() {
+        let time = Time { seconds: -14_182_940, nanos: 500_000_000 };
+        let at = AtStartReport {
+            bucket: "b".parse().unwrap(),
+            dir: "/".into(),
+            at: time,
+            why: "".into(),
+        };
+        let told = postcard::to_stdvec(&at).unwrap();
+        assert_eq!(super::super::decode::<AtStartReport>(&told).unwrap().at, time);
     }
 }

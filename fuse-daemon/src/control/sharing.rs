@@ -1,12 +1,8 @@
 //! What is said about conflicts, members and peers.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
-use cairnfs_mount_core::{ConflictInfo, Health, Keep, Member, Mount, Role, Settings};
+use cairnfs_mount_core::{ConflictInfo, Health, Keep, Member, Mount, Role, Seen, Settings, Time};
 use serde::{Deserialize, Serialize};
 
 use super::Opening;
@@ -19,6 +15,8 @@ pub(crate) struct ConflictsRequest {
     pub(crate) opening: Opening,
     /// Only those that have something at this path or below it.
     pub(crate) path: Option<Vec<u8>>,
+    /// They are to be settled: what is written and in no version yet takes part, in a new version.
+    pub(crate) to_settle: bool,
 }
 
 /// A conflict to settle, or many.
@@ -26,8 +24,8 @@ pub(crate) struct ConflictsRequest {
 pub(crate) struct ResolveRequest {
     /// The bucket and what opens it.
     pub(crate) opening: Opening,
-    /// The contested names.
-    pub(crate) paths: Vec<Vec<u8>>,
+    /// The contested names, and what who decides has seen of each.
+    pub(crate) seen: BTreeMap<Vec<u8>, Seen>,
     /// What is to stay.
     pub(crate) keep: Keep,
 }
@@ -64,7 +62,9 @@ pub(crate) struct MembersReport {
 pub(crate) struct Resolved {
     /// So many are settled.
     pub(crate) settled: u32,
-    /// What conflicts still, of all that was named.
+    /// Names under which more took part than was seen: nothing of them was changed.
+    pub(crate) changed: Vec<Vec<u8>>,
+    /// What else conflicts still, of all that was named.
     pub(crate) left: Vec<ConflictInfo>,
 }
 
@@ -96,6 +96,17 @@ pub(crate) struct JoinRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RejoinRequest {
     /// The bucket and what opens it.
+    pub(crate) opening: Opening,
+    /// Also if something may be lost.
+    pub(crate) force: bool,
+    /// Find out whether something may be lost, and change nothing.
+    pub(crate) dry_run: bool,
+}
+
+/// A bucket to take off this device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DropRequest {
+    /// The bucket and what opens it; not needed if it is forced.
     pub(crate) opening: Opening,
     /// Also if something may be lost.
     pub(crate) force: bool,
@@ -154,27 +165,27 @@ pub(crate) struct PeersReport {
 
 /// A bucket that is not mounted, but kept for other devices.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct StoredReport {
+pub(crate) struct KeptReport {
     /// The bucket.
     pub(crate) bucket: BucketName,
     /// The last version; none before the first one has come.
     pub(crate) head: Option<[u8; 32]>,
     /// When it was made or came in.
-    pub(crate) last_publish: Option<SystemTime>,
+    pub(crate) last_publish: Option<Time>,
     /// Names that conflict.
     pub(crate) conflicts: u64,
     /// Why nothing more is saved, if that is so.
     pub(crate) trouble: Option<String>,
 }
 
-impl StoredReport {
+impl KeptReport {
     /// The report of one bucket.
     pub(crate) fn new(bucket: BucketName, mount: &Mount) -> Self {
         let status = mount.status();
         Self {
             bucket,
             head: mount.head(),
-            last_publish: status.last_publish,
+            last_publish: status.last_publish.map(Time::from),
             conflicts: status.conflicts,
             trouble: match status.health {
                 Health::Good => None,

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 /// Longest frame in bytes; a longer one is an error before it is read.
 const MAX_FRAME_BYTES: usize = 16 << 20;
 
-/// Longest request in bytes: two paths, a passphrase, and room.
-const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Longest request in bytes: some thousand contested names with the ids of their versions.
+const MAX_REQUEST_BYTES: usize = 256 << 10;
 
 const MAGIC: [u8; 8] = *b"cairnfs\0";
 
@@ -27,7 +27,7 @@ pub(crate) struct Hello {
 
 impl Hello {
     /// The protocol of this program.
-    pub(crate) const PROTOCOL: u32 = 5;
+    pub(crate) const PROTOCOL: u32 = 6;
 
     /// What this process says.
     pub(crate) fn ours() -> Self {

@@ -89,10 +89,10 @@ impl Daemon {
                 result = result.and(self.end_one(&served, terms, say));
             }
         }
-        result.and(self.end_stored())
+        result.and(self.end_kept())
     }
 
-    /// The mount was unmounted by somebody else, such as `umount`: nothing is lost by that.
+    /// The mount was unmounted by somebody else, such as `umount`: what it had not saved is saved now.
     pub(super) fn session_ended(&self, serial: u64) {
         if self.view_ended(serial) {
             return;
@@ -104,6 +104,7 @@ impl Daemon {
         self.end_views(is_of_it, Terms::AT_ONCE, &mut logged);
         if let Err(err) = served.mount.stop() {
             log::error!("stop serial={serial} reason=\"{err}\"");
+            served.lost.get_or_init(|| err.to_string());
         }
         self.gone(&served);
     }
@@ -137,6 +138,9 @@ impl Daemon {
         self.net.withdraw(&served.bucket);
         self.end_views(is_of_it, terms, say);
         let stopped = served.mount.stop();
+        if let Err(err) = &stopped {
+            served.lost.get_or_init(|| err.to_string());
+        }
         self.gone(served);
         say(Event::Note(format!("unmounted {}", served.dir.display())));
         saved.map_err(|failure| Failure {
@@ -148,6 +152,8 @@ impl Daemon {
 
     /// It is mounted no longer. While its place is taken, so that no note of the next mount goes.
     fn gone(&self, served: &Served) {
+        self.remember(&served.bucket, &served.mount);
+        self.heed_loss(served);
         noted::remove(&self.home, served.bucket.as_str(), &served.dir);
         self.table.gone(served);
     }

@@ -1,5 +1,6 @@
-//! What a crash has left: beside the buckets one that was being made, brought anew, or dropped; in
-//! them a key file that was to replace the one that is there.
+//! What a crash has left: beside the buckets one that was being made or brought anew; in them a key
+//! file that was to replace the one that is there. What was being dropped goes in
+//! [`dropping`](super::dropping).
 
 use std::{fs, io, path::PathBuf};
 

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use cairnfs_mount_core::{BucketId, Mount, Options, Role};
 
-use super::{Daemon, mounting::give_up, table::Claim};
+use super::{
+    Daemon,
+    table::{Claim, Doing},
+};
 use crate::{
     control::{Event, InviteRequest, JoinRequest, PeersReport, Progress, SyncRequest},
     exit::{Code, Failure, Result},
@@ -61,8 +64,6 @@ impl Daemon {
         let joining = self.net.join(ticket.trim(), &mut |progress| {
             say(Event::Progress(Progress::Joining(progress)))
         })?;
-        // Somebody else may have joined it meanwhile.
-        self.net.refuse_if_here(joining.bucket())?;
         let (name, _claim) = match (&request.name, claimed) {
             (Some(name), Some(claim)) => (name.clone(), claim),
             _ => self.free_name(joining.suggested(), joining.bucket())?,
@@ -99,7 +100,7 @@ impl Daemon {
     ) -> Result<SyncOutcome> {
         let deadline = request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let Some(opening) = &request.opening else {
-            if self.table.all().is_empty() && self.table.stored().is_empty() {
+            if self.table.all().is_empty() && self.table.kept().is_empty() {
                 let message = "nothing is mounted: name a bucket to sync it all the same";
                 return Err(Failure::new(Code::NotFound, message));
             }
@@ -109,12 +110,12 @@ impl Daemon {
         if self.table.open(bucket).is_some() {
             return self.meet(Some(bucket), deadline, say);
         }
-        let _claim = self.claim(bucket, "being synced")?;
+        let _claim = self.claim(bucket, Doing::Syncing)?;
         let mount = self.open(opening, Options::default())?;
         self.net.serve(bucket, &mount);
         let met = self.meet(Some(bucket), deadline, say);
         self.net.withdraw(bucket);
-        give_up(&mount);
+        self.give_up(bucket, &mount);
         met
     }
 
@@ -174,7 +175,7 @@ impl Daemon {
         if self.home.bucket_dir(name).exists() {
             return Err(exists());
         }
-        let claim = self.claim(name, "being joined")?;
+        let claim = self.claim(name, Doing::Joining)?;
         if self.home.bucket_dir(name).exists() { Err(exists()) } else { Ok(claim) }
     }
 

@@ -25,16 +25,20 @@
 //!    [`table`].
 //! 3. What was written is saved before a mount is given up, or its owner is told what is lost.
 
+mod dropping;
 mod ending;
+mod keeping;
 mod leftovers;
+mod losing;
 mod meeting;
 mod mounting;
 mod protecting;
 mod rejoining;
+mod remarking;
 mod repairing;
 mod serve;
 mod sharing;
-mod storing;
+mod starting;
 mod supervisor;
 mod table;
 mod viewing;
@@ -57,14 +61,15 @@ use signal_hook::{
 };
 
 use crate::{
-    at_start,
     control::{Answer, Event, Listener, MountRequest, ViewReport, ViewRequest},
     exit::{Code, Failure, Result},
-    home::{BucketName, Home},
+    home::Home,
     lock::{Holder, LockFile},
     net::{Net, NetOptions},
 };
 
+use losing::Losses;
+use starting::NotMounted;
 use table::Table;
 
 /// Happenings that wait for the main thread; whoever has one more waits too.
@@ -92,6 +97,8 @@ struct Daemon {
     device_name: String,
     net: Arc<Net>,
     table: Table,
+    not_mounted: NotMounted,
+    losses: Losses,
     happenings: Sender<Happening>,
     /// Connections served now. Counts only; nothing else is ordered by it.
     connections: AtomicUsize,
@@ -103,7 +110,7 @@ pub(crate) struct Running {
     shared: Arc<Daemon>,
     inbox: Receiver<Happening>,
     /// Whether what is not mounted is kept for other devices.
-    stores: bool,
+    keeps: bool,
     // Field order is drop order: the lock goes last (invariant 1).
     _lock: LockFile,
 }
@@ -133,25 +140,15 @@ impl Running {
         let (happenings, inbox) = bounded(HAPPENINGS_MAX);
         watch_signals(happenings.clone())
             .map_err(|err| Failure::io("cannot watch for signals", &err))?;
-        let device = Arc::new(home.device_key()?);
-        let device_name = net.device_name.clone();
-        let net = Net::start(&home, Arc::clone(&device), net)?;
         let run_dir = home.run_dir();
+        let shared = Arc::new(Daemon::new(home, net, happenings)?);
         let listener = Listener::bind(&run_dir)
             .map_err(|err| Failure::file("open the socket in", &run_dir, &err))?;
-        let shared = Arc::new(Daemon {
-            home,
-            device,
-            device_name,
-            net,
-            table: Table::default(),
-            happenings,
-            connections: AtomicUsize::new(0),
-        });
+        shared.clear_away_all();
         serve::start(Arc::clone(&shared), listener)
             .map_err(|err| Failure::io("cannot start a thread", &err))?;
         log::info!("daemon pid={} version={}", std::process::id(), env!("CARGO_PKG_VERSION"));
-        Ok(Ok(Self { shared, inbox, stores: false, _lock: lock }))
+        Ok(Ok(Self { shared, inbox, keeps: false, _lock: lock }))
     }
 
     /// Mounts one bucket.
@@ -164,26 +161,10 @@ impl Running {
         self.shared.view(request)
     }
 
-    /// Mounts what is to be mounted at start, but not `except`. What fails is logged: the others
-    /// are worth having.
-    pub(crate) fn mount_at_start(&self, except: Option<&BucketName>) {
-        let remembered = match at_start::read(&self.shared.home) {
-            Ok(remembered) => remembered,
-            Err(failure) => return log::error!("at-start reason={:?}", failure.message),
-        };
-        for one in remembered.iter().filter(|one| Some(one.bucket()) != except) {
-            if let Err(failure) =
-                one.request().and_then(|request| self.shared.mount(&request, &mut ending::logged))
-            {
-                log::error!("at-start mounted=no reason={:?}", failure.message);
-            }
-        }
-    }
-
     /// From now on keeps for other devices what is not mounted here and needs no passphrase.
-    pub(crate) fn store_unmounted(&mut self) {
-        self.stores = true;
-        self.shared.store_rest();
+    pub(crate) fn keep_unmounted(&mut self) {
+        self.keeps = true;
+        self.shared.keep_rest();
     }
 
     /// Serves until it is told to end, or as `until` says; then saves, publishes and unmounts.
@@ -204,8 +185,8 @@ impl Running {
                 }
                 Ok(Happening::Signal) | Err(_) => break,
             }
-            if self.stores {
-                self.shared.store_rest();
+            if self.keeps {
+                self.shared.keep_rest();
             }
             supervisor::serving(self.shared.table.len());
         }
@@ -241,6 +222,23 @@ impl Running {
 }
 
 impl Daemon {
+    fn new(home: Home, net: NetOptions, happenings: Sender<Happening>) -> Result<Self> {
+        let device = Arc::new(home.device_key()?);
+        let device_name = net.device_name.clone();
+        let net = Net::start(&home, Arc::clone(&device), net)?;
+        Ok(Self {
+            home,
+            device,
+            device_name,
+            net,
+            table: Table::default(),
+            not_mounted: NotMounted::default(),
+            losses: Losses::default(),
+            happenings,
+            connections: AtomicUsize::new(0),
+        })
+    }
+
     /// Waits a moment until those are answered who asked for what has just ended.
     fn wait_for_connections(&self) {
         for _ in 0..100 {
@@ -249,6 +247,19 @@ impl Daemon {
             }
             thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+}
+
+#[cfg(test)]
+impl Daemon {
+    /// That of a new home in `dir`, and what it tells the main thread, which there is none of.
+    fn for_test(dir: &std::path::Path) -> (Self, Receiver<Happening>) {
+        let home = Home::locate(Some(dir)).unwrap();
+        home.prepare().unwrap();
+        let (happenings, inbox) = bounded(8);
+        let net = NetOptions { device_name: "a test".into(), ..NetOptions::default() };
+        let daemon = Self::new(home, net, happenings).unwrap();
+        (daemon, inbox)
     }
 }
 

@@ -12,12 +12,13 @@ use cairnfs_mount_core::{Bucket, Error as CoreError, Mount, Options};
 use super::{
     Daemon, Happening,
     meeting::may_write,
-    table::{Mounted, SETTLE},
+    table::{Doing, Mounted, SETTLE},
 };
 use crate::{
     control::{Event, KernelOptions, MountRequest, Opening},
     exit::{Code, Failure, Result},
     fuse::{Ended, MountError, MountSpec, Session, Shows},
+    home::BucketName,
     noted, passphrase,
 };
 
@@ -32,7 +33,7 @@ impl Daemon {
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
         let bucket = &request.opening.bucket;
-        let claim = self.claim(bucket, "being mounted")?;
+        let claim = self.claim(bucket, Doing::Mounting)?;
         self.refuse_dir(&request.dir)?;
         let mut options = request.how.options()?;
         // What is behind the kernel's read-only must not change by itself either.
@@ -45,26 +46,55 @@ impl Daemon {
             if !read_only && !may_write(mount.role()) {
                 // The kernel's refusal is the clearest. What others change still comes in.
                 read_only = true;
-                say(Event::Note(format!(
-                    "mounted read-only: this device may only read bucket '{bucket}'"
-                )));
+                let why = self.why_read_only(bucket, &mount);
+                say(Event::Note(format!("mounted read-only: {why}")));
             }
             let allow_other = request.how.allow_other;
             self.show(request, &mount, KernelOptions { read_only, allow_other })
         });
         let filled = shown.and_then(|mounted| {
-            claim.fill(mounted).map_err(|served| {
+            let serial = mounted.serial;
+            claim.fill(mounted).map(|()| serial).map_err(|served| {
                 if let Err(err) = served.session.unmount() {
                     log::warn!("unmount serial={} reason={err}", served.serial);
                 }
                 Failure::new(Code::Failed, "the daemon is ending")
             })
         });
-        if filled.is_err() {
-            self.net.withdraw(bucket);
-            give_up(&mount);
+        match filled {
+            Ok(serial) => {
+                self.not_mounted.forget(bucket);
+                self.forget_loss(bucket, serial);
+                Ok(())
+            }
+            Err(failure) => {
+                self.net.withdraw(bucket);
+                self.give_up(bucket, &mount);
+                Err(failure)
+            }
         }
-        filled
+    }
+
+    fn why_read_only(&self, bucket: &BucketName, mount: &Mount) -> String {
+        if mount.role().is_some() {
+            return format!("this device may only read bucket '{bucket}'");
+        }
+        let why = self.why_no_member(bucket, mount);
+        if mount.removal(&self.device.public()).is_some() {
+            return why;
+        }
+        format!(
+            "{why}: put the device.key back that was here when it was made or joined; or copy out what \
+             only this device has, drop the bucket ('cairnfs drop {bucket} --force') and join again"
+        )
+    }
+
+    /// Why this device is no member of a bucket that is here.
+    pub(super) fn why_no_member(&self, bucket: &BucketName, mount: &Mount) -> String {
+        match mount.removal(&self.device.public()) {
+            Some(_) => format!("this device was removed from bucket '{bucket}'"),
+            None => format!("bucket '{bucket}' knows this device under another key"),
+        }
     }
 
     /// Has the kernel show what is served.
@@ -107,7 +137,16 @@ impl Daemon {
         let unlock = passphrase::unlock(opening.secret.as_ref());
         let dir = self.home.bucket_dir(name);
         let opened = once_let_go(|| Bucket::open(&dir, Arc::clone(&self.device), unlock));
-        Mount::start(opened.map_err(failed)?, options).map_err(failed)
+        let started = opened.and_then(|bucket| Mount::start(bucket, options));
+        self.heed(name, started.map_err(failed))
+    }
+
+    /// Ends a file system that nobody has used.
+    pub(super) fn give_up(&self, bucket: &BucketName, mount: &Mount) {
+        self.remember(bucket, mount);
+        if let Err(err) = mount.stop() {
+            log::warn!("stop reason={err}");
+        }
     }
 
     /// Directories that must not be mounted on, whatever is in them.
@@ -149,13 +188,6 @@ pub(super) fn once_let_go<T>(
             }
             taken => return taken,
         }
-    }
-}
-
-/// Ends a file system that nobody has used.
-pub(super) fn give_up(mount: &Mount) {
-    if let Err(err) = mount.stop() {
-        log::warn!("stop reason={err}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cairnfs_mount_core::Bucket;
 
-use super::{Daemon, mounting::once_let_go};
+use super::{Daemon, mounting::once_let_go, table::Doing};
 use crate::{
     control::{ChangePassphraseRequest, Opening},
     exit::{Failure, Result},
@@ -20,7 +20,7 @@ impl Daemon {
             served.mount.change_passphrase(&dir, present, new)
         } else {
             // What is kept for other devices is kept on only if it still needs no passphrase.
-            let _claim = self.claim(bucket, "being given another passphrase")?;
+            let _claim = self.claim(bucket, Doing::Protecting)?;
             once_let_go(|| Bucket::change_passphrase(&dir, present, new))
         };
         changed.map_err(|err| Failure::bucket(bucket, &err))

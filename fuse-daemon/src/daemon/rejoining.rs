@@ -11,10 +11,11 @@ use cairnfs_mount_core::{Mount, Options};
 use cairnfs_store::disk::{Disk, RealDisk};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Daemon, mounting::give_up};
+use super::{Daemon, table::Doing};
 use crate::{
     control::{Event, Loss, Progress, RejoinRequest},
     exit::{Code, Failure, Result},
+    former,
     home::BucketName,
     net::Joining,
     passphrase,
@@ -34,14 +35,15 @@ impl Daemon {
             let message = format!("bucket '{name}' is mounted at {dir}: unmount it first");
             return Err(Failure::new(Code::InUse, message));
         }
-        let _claim = self.claim(name, "being brought anew")?;
+        let _claim = self.claim(name, Doing::BringingAnew)?;
         self.try_exchange(name)?;
         // Nothing is published or merged: who is refused finds the bucket as it was.
         let unchanged = Options { read_only: true, ..Options::default() };
         let mount = self.open(&request.opening, unchanged)?;
-        let looked = Joining::again(&mount, &self.device.public())
+        let looked = Joining::again(&self.home, &mount, &self.device.public())
             .and_then(|joining| Ok((joining, self.loss(name, &mount, say)?)));
-        give_up(&mount);
+        self.give_up(name, &mount);
+        let (id, incarnation) = (mount.bucket_id(), mount.incarnation());
         drop(mount);
         let (joining, loss) = looked?;
         if !request.force && !loss.is_nothing() {
@@ -52,6 +54,7 @@ impl Daemon {
             return Err(Failure::new(Code::Unsaved, message));
         }
         if !request.dry_run {
+            former::remember(&self.home, id, Some(incarnation))?;
             self.bring(request, joining, say)?;
         }
         Ok(loss)
@@ -81,7 +84,7 @@ impl Daemon {
     }
 
     /// What nobody else is known to have who can be reached.
-    fn loss(
+    pub(super) fn loss(
         &self,
         name: &BucketName,
         mount: &Mount,

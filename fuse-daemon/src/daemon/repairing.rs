@@ -1,8 +1,8 @@
 //! A log that does not open because something in it is damaged is read as far as it can be, so
 //! that the bucket opens again.
 //!
-//! The one place in this crate that goes past `mount-core`, to the store below it: there is no
-//! file system to speak of yet.
+//! The one place in this crate that opens a log past `mount-core`: there is no file system to speak
+//! of yet.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use cairnfs_store::{
     keys::keyfile::{self, KeyFileError},
 };
 
-use super::Daemon;
+use super::{Daemon, table::Doing};
 use crate::{
     control::{Event, Opening, Progress},
     exit::{Code, Failure, Result},
@@ -32,53 +32,45 @@ impl Daemon {
         let mended = self
             .net
             .mend(bucket, &mut |progress| say(Event::Progress(Progress::Syncing(progress))))?;
-        let Mended { blobs, lacking, peers } = mended;
-        let fetched = match (peers, blobs) {
-            (0, _) => "no other device is connected that could give what is damaged".to_owned(),
-            (_, 1) => "fetched 1 damaged piece from another device".to_owned(),
-            (_, more) => format!("fetched {more} damaged pieces from other devices"),
-        };
-        let rest = if lacking > 0 { format!(", {lacking} are nowhere") } else { String::new() };
-        say(Event::Note(format!("bucket '{bucket}': {fetched}{rest}")));
+        say(Event::Note(format!("bucket '{bucket}': {}", what_came(mended))));
         Ok(())
     }
 
     /// Makes the index of a bucket anew and leaves out of the log what cannot be read. Says what
-    /// that was, and what was lost at the log's end.
+    /// that was, and what was lost at the log's end; it may be gone from the log afterwards, so that
+    /// nobody finds it any more.
     pub(super) fn repair(
         &self,
         opening: &Opening,
         say: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<Option<LostEnd>> {
+    ) -> Result<Repaired> {
         let name = &opening.bucket;
-        let _claim = self.claim(name, "being repaired")?;
+        let _claim = self.claim(name, Doing::Repairing)?;
         let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
         let dir = self.home.bucket_dir(name);
         // The reserve is made again when the bucket is next opened.
         let options = Options { reserve_bytes: 0, ..Options::default() };
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let Repaired { damage, lost_end } = cairnfs_store::repair(&disk, &dir, keys, options)
+        let repaired = cairnfs_store::repair(&disk, &dir, keys, options)
             .map_err(|err| Failure::bucket(name, &CoreError::from(err)))?;
-        for one in &damage {
+        for one in &repaired.damage {
             let pack = one.pack.file_name().unwrap_or_default().display();
             log::error!("repair pack={pack} offset={} left_out=yes", one.offset);
-            say(Event::Note(format!(
-                "left out what cannot be read in {pack} at byte {}",
-                one.offset
-            )));
+            let what = format!("{pack} at byte {} cannot be read and is left out", one.offset);
+            say(Event::Damage(None, what));
         }
-        say(Event::Note(match damage.len() {
-            0 if lost_end.is_some() => format!("bucket '{name}': made the index anew"),
+        say(Event::Note(match repaired.damage.len() {
+            0 if repaired.lost_end.is_some() => format!("bucket '{name}': made the index anew"),
             0 => format!("bucket '{name}': made the index anew, nothing had to be left out"),
             1 => format!("bucket '{name}': made the index anew without 1 damaged record"),
             more => format!("bucket '{name}': made the index anew without {more} damaged records"),
         }));
-        if let Some(lost) = &lost_end {
+        if let Some(lost) = &repaired.lost_end {
             let what = loss(lost);
             log::error!("repair lost={what:?}");
             say(Event::Damage(None, what));
         }
-        Ok(lost_end)
+        Ok(repaired)
     }
 
     /// Says what [`Daemon::repair`] would leave out; fails if there is anything.
@@ -88,7 +80,7 @@ impl Daemon {
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
         let name = &opening.bucket;
-        let _claim = self.claim(name, "being checked")?;
+        let _claim = self.claim(name, Doing::Checking)?;
         let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
         let dir = self.home.bucket_dir(name);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
@@ -125,6 +117,30 @@ impl Daemon {
     }
 }
 
+/// Damage is one thing, and what older versions lack here another.
+fn what_came(mended: Mended) -> String {
+    let Mended { blobs, absent, lacking, peers } = mended;
+    let pieces = |count: u64| match count {
+        1 => "1 damaged piece".to_owned(),
+        more => format!("{more} damaged pieces"),
+    };
+    let fetched = match (peers, blobs) {
+        (0, _) => "no other device is connected that could give what is damaged".to_owned(),
+        (_, 0) if lacking == 0 => "found nothing to be fetched".to_owned(),
+        _ => format!("fetched {} from other devices", pieces(blobs)),
+    };
+    let rest = match lacking {
+        0 => String::new(),
+        more => format!(", {} no connected device has", pieces(more)),
+    };
+    let older = match absent {
+        0 => String::new(),
+        1 => "; besides, 1 piece of older versions that was not here".to_owned(),
+        more => format!("; besides, {more} pieces of older versions that were not here"),
+    };
+    format!("{fetched}{rest}{older}")
+}
+
 fn loss(lost: &LostEnd) -> String {
     let LostEnd { pack, len, known_len } = lost;
     let pack = pack.file_name().unwrap_or_default().display();
@@ -140,5 +156,6 @@ fn key_failure(opening: &Opening, err: &KeyFileError) -> Failure {
         KeyFileError::Corrupt => Code::Damage,
         _ => Code::Failed,
     };
-    Failure::new(code, format_args!("bucket '{}': {err}", opening.bucket))
+    let remedy = if code == Code::Damage { ": put a copy of it back" } else { "" };
+    Failure::new(code, format_args!("bucket '{}': {err}{remedy}", opening.bucket))
 }

@@ -3,12 +3,14 @@
 use std::{
     io,
     os::unix::net::UnixStream,
+    ptr,
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
 
-use crossbeam_channel::bounded;
+use cairnfs_mount_core::{Error as CoreError, Result as CoreResult};
+use crossbeam_channel::{Receiver, bounded};
 
 use super::{Daemon, Happening, table::Served};
 use crate::{
@@ -23,6 +25,9 @@ pub(super) const CONNECTIONS_MAX: usize = 64;
 
 /// How long a verb may take to say what it wants, or to take what it is told.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often what is unmounted, and in use still, is saved for who waits: its users may go on writing.
+const SAVES_MAX: u32 = 10;
 
 /// Begins to accept connections.
 pub(super) fn start(daemon: Arc<Daemon>, listener: Listener) -> io::Result<()> {
@@ -131,7 +136,11 @@ impl Daemon {
             Request::Status { save } => {
                 let (mounts, peers) = (self.status(save), self.net.peers());
                 let views = self.table.views().iter().map(|viewed| viewed.report()).collect();
-                Ok(Answer::Status(StatusReport { mounts, views, stored: self.stored(), peers }))
+                let (kept, failed_at_start) = (self.kept(), self.failed_at_start());
+                // After the mounts: what ends meanwhile is in one of them at least.
+                let lost = self.losses.all();
+                let report = StatusReport { mounts, views, kept, failed_at_start, lost, peers };
+                Ok(Answer::Status(report))
             }
             Request::Mount(request) => self.mount(&request, say).map(|()| Answer::Done),
             Request::View(request) => self.view(&request).map(Answer::Viewed),
@@ -163,32 +172,72 @@ impl Daemon {
             Request::ChangePassphrase(request) => {
                 self.change_passphrase(&request).map(|()| Answer::Done)
             }
+            Request::Drop(request) => self.drop_bucket(&request, say).map(|()| Answer::Done),
             Request::Stop => unreachable!("answered by the main thread"),
         }
     }
 
     fn status(&self, save: bool) -> Vec<MountReport> {
         let all = self.table.all();
+        if !save {
+            return all.iter().map(|served| self.report(served)).collect();
+        }
         // All at once: buckets on different disks do not wait for each other.
-        let saves: Vec<_> =
-            if save { all.iter().map(|served| begin_save(served)).collect() } else { Vec::new() };
-        let mut failures = saves.into_iter().map(|answer| match answer.recv() {
+        let saves: Vec<_> = all.iter().map(|served| begin_save(served)).collect();
+        let saved = all.iter().zip(saves);
+        saved.filter_map(|(served, answer)| self.saved(served, answer)).collect()
+    }
+
+    /// How a mount fares once all of it is saved; none of one that ended and lost nothing.
+    fn saved(&self, served: &Served, mut answer: Receiver<CoreResult<()>>) -> Option<MountReport> {
+        for _ in 1..SAVES_MAX {
+            let report = self.report_saved(served, &answer)?;
+            let is_ending = report.detached && report.trouble.is_none();
+            if !is_ending || report.is_safe() {
+                return Some(report);
+            }
+            // Of what others have unmounted the last changes may come after the save.
+            answer = begin_save(served);
+        }
+        self.report_saved(served, &answer)
+    }
+
+    /// How a mount fares after one save.
+    fn report_saved(
+        &self,
+        served: &Served,
+        answer: &Receiver<CoreResult<()>>,
+    ) -> Option<MountReport> {
+        let failed = match answer.recv() {
             Ok(Ok(())) => None,
-            Ok(Err(err)) => Some(Trouble::SaveFailed(err.to_string())),
-            Err(_) => Some(Trouble::SaveFailed("the mount has ended".to_owned())),
-        });
-        all.iter()
-            .map(|served| {
-                let failed = failures.next().flatten();
-                let mut report = served.report();
-                report.trouble = report.trouble.or(failed);
-                report
-            })
-            .collect()
+            // Nobody unmounts it, so nobody would end it either.
+            Ok(Err(CoreError::Stopped)) | Err(_) if self.is_served(served) => {
+                Some("what saves has ended: unmount it with '--discard'".to_owned())
+            }
+            // It is being unmounted, which saves what it can. If that is all, it is gone.
+            Ok(Err(CoreError::Stopped)) | Err(_) => {
+                // Fails when the mount has ended, which is what is waited for.
+                served.ended.recv().ok();
+                Some(served.lost.get()?.clone())
+            }
+            Ok(Err(err)) => Some(err.to_string()),
+        };
+        let mut report = self.report(served);
+        report.trouble = report.trouble.or(failed.map(Trouble::SaveFailed));
+        Some(report)
+    }
+
+    fn is_served(&self, served: &Served) -> bool {
+        self.table.find(&served.bucket).is_some_and(|it| ptr::eq(&*it, served))
+    }
+
+    fn report(&self, served: &Served) -> MountReport {
+        self.remember(&served.bucket, &served.mount);
+        served.report()
     }
 }
 
-fn begin_save(served: &Served) -> crossbeam_channel::Receiver<cairnfs_mount_core::Result<()>> {
+fn begin_save(served: &Served) -> Receiver<CoreResult<()>> {
     let (done, answer) = bounded(1);
     // The receiver waits for it.
     served.mount.save(Box::new(move |result| drop(done.send(result))));

@@ -2,7 +2,7 @@
 
 use cairnfs_mount_core::{Error as CoreError, Mount, Options, Settings};
 
-use super::Daemon;
+use super::{Daemon, table::Doing};
 use crate::{
     control::{
         ConflictsRequest, Event, MembersReport, Opening, RemoveRequest, ResolveRequest, Resolved,
@@ -19,11 +19,15 @@ impl Daemon {
         request: &ConflictsRequest,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
-        let ConflictsRequest { opening, path } = request;
-        let found = self.look(opening, |mount| {
-            let found = mount.conflicts(path.as_deref());
-            found.map_err(|err| Failure::bucket(&opening.bucket, &err))
-        })?;
+        let ConflictsRequest { opening, path, to_settle } = request;
+        let failed = |err| Failure::bucket(&opening.bucket, &err);
+        let found = if *to_settle {
+            self.visit(opening, Doing::Resolving, Options::default(), |mount| {
+                mount.conflicts_to_settle(path.as_deref()).map_err(failed)
+            })?
+        } else {
+            self.look(opening, |mount| mount.conflicts(path.as_deref()).map_err(failed))?
+        };
         for one in found {
             if !say(Event::Conflict(Box::new(one))) {
                 break;
@@ -35,25 +39,33 @@ impl Daemon {
     /// Settles conflicts; what cannot be settled in the way that was asked for is left.
     pub(super) fn resolve(&self, request: &ResolveRequest) -> Result<Resolved> {
         let opening = &request.opening;
-        self.visit(opening, "being resolved", Options::default(), |mount| {
+        self.visit(opening, Doing::Resolving, Options::default(), |mount| {
             let mut resolved = Resolved::default();
-            for path in &request.paths {
-                match mount.resolve(path, &request.keep) {
+            let mut failed = None;
+            for (path, seen) in &request.seen {
+                match mount.resolve(path, &request.keep, seen) {
                     Ok(()) => resolved.settled += 1,
+                    Err(CoreError::Changed) => resolved.changed.push(path.clone()),
                     // Settled together with another one, or none of its versions qualifies.
                     Err(CoreError::NotFound) => (),
                     Err(err) => {
                         let failure = Failure::bucket(&opening.bucket, &err);
                         let message = format!("{}: {}", ui::shown(path), failure.message);
-                        return Err(Failure::new(failure.code, message));
+                        failed = Some(Failure::new(failure.code, message));
+                        break;
                     }
                 }
             }
-            // Whoever settles something wants it settled everywhere, and for good.
-            mount.publish().map_err(|err| Failure::bucket(&opening.bucket, &err))?;
+            // Whoever settles something wants it settled everywhere, and for good: what was settled
+            // before something failed too.
+            let published = mount.publish().map_err(|err| Failure::bucket(&opening.bucket, &err));
+            failed.map_or(published, Err)?;
             let left = mount.conflicts(None);
             let mut left = left.map_err(|err| Failure::bucket(&opening.bucket, &err))?;
-            left.retain(|conflict| request.paths.contains(&conflict.path));
+            left.retain(|conflict| {
+                let path = &conflict.path;
+                request.seen.contains_key(path) && !resolved.changed.contains(path)
+            });
             resolved.left = left;
             Ok(resolved)
         })
@@ -65,7 +77,7 @@ impl Daemon {
 
     pub(super) fn set_settings(&self, request: &SettingsRequest) -> Result<()> {
         let bucket = &request.opening.bucket;
-        self.visit(&request.opening, "being changed", Options::default(), |mount| {
+        self.visit(&request.opening, Doing::Changing, Options::default(), |mount| {
             mount.set_settings(request.settings.clone()).map_err(|err| match err {
                 CoreError::NotPermitted => only_owners(mount, bucket, "change its strategy"),
                 err => Failure::bucket(bucket, &err),
@@ -81,7 +93,7 @@ impl Daemon {
 
     pub(super) fn remove(&self, request: &RemoveRequest) -> Result<()> {
         let (bucket, member) = (&request.opening.bucket, &request.member);
-        self.visit(&request.opening, "being changed", Options::default(), |mount| {
+        self.visit(&request.opening, Doing::Changing, Options::default(), |mount| {
             mount.set_member(member.key, &member.name, None).map_err(|err| match err {
                 CoreError::NotPermitted => only_owners(mount, bucket, "remove a device"),
                 CoreError::NotFound => Failure::new(
@@ -98,7 +110,7 @@ impl Daemon {
     /// Calls `work` with the bucket's file system, which it does not change.
     fn look<T>(&self, opening: &Opening, work: impl FnOnce(&Mount) -> Result<T>) -> Result<T> {
         let options = Options { read_only: true, ..Options::default() };
-        self.visit(opening, "being read", options, work)
+        self.visit(opening, Doing::Reading, options, work)
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! One lock, held only to look and to change; never while a bucket is opened, saved or unmounted.
 
+mod doing;
 mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -23,15 +25,11 @@ use crate::{
 };
 
 use super::Happening;
-use views::Standing;
-pub(super) use views::Viewed;
+use views::Shown;
+pub(super) use {doing::Doing, views::Viewed};
 
 /// How long whoever needs a bucket's place waits for what is just beginning or ending there.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
-
-/// What the daemon does with a bucket of its own accord. It is soon done, and nobody was told of it:
-/// whoever needs the bucket waits.
-pub(super) const OPENING: &str = "being opened";
 
 /// A bucket that is mounted.
 #[derive(Debug)]
@@ -46,6 +44,8 @@ pub(super) struct Served {
     pub(super) kernel: KernelOptions,
     /// Disconnected when the mount has ended.
     pub(super) ended: Receiver<()>,
+    /// Why not all of it was saved when it ended, if that is so.
+    pub(super) lost: OnceLock<String>,
     end: Mutex<Option<Sender<()>>, order::End>,
 }
 
@@ -64,9 +64,9 @@ impl Served {
 #[derive(Debug)]
 enum Slot {
     /// Some thread does this with the bucket.
-    Busy(&'static str),
+    Busy(Doing),
     /// It is open for other devices, and gives way to whoever wants it here.
-    Stored(Mount),
+    Kept(Mount),
     /// It is open for versions that are shown of it, with these numbers, and for nothing else.
     Viewed(Mount, BTreeSet<u64>),
     Served(Arc<Served>),
@@ -79,7 +79,7 @@ struct State {
     serial: u64,
     slots: BTreeMap<BucketName, Slot>,
     /// Versions that are shown, by their numbers.
-    views: BTreeMap<u64, Standing>,
+    views: BTreeMap<u64, Shown>,
 }
 
 /// See the module's doc.
@@ -102,10 +102,10 @@ pub(super) struct Claim<'a> {
 }
 
 impl Table {
-    /// Takes the place of `bucket` in order to do something, which `doing` names. Waits a while
+    /// Takes the place of `bucket` in order to do something. Waits a while
     /// for a mount that is just ending, and for a bucket that is just being opened for others. Nobody
     /// gets it while a version is shown that is read through it.
-    pub(super) fn claim(&self, bucket: &BucketName, doing: &'static str) -> Result<Claim<'_>> {
+    pub(super) fn claim(&self, bucket: &BucketName, doing: Doing) -> Result<Claim<'_>> {
         let deadline = Instant::now() + SETTLE;
         let mut state = self.state.lock();
         loop {
@@ -114,13 +114,13 @@ impl Table {
             }
             let refusal = match state.slots.get(bucket) {
                 Some(Slot::Viewed(..)) => return Err(state.refuse_viewed(bucket)),
-                Some(Slot::Stored(_)) if state.view_of(bucket).is_some() => {
+                Some(Slot::Kept(_)) if state.view_of(bucket).is_some() => {
                     return Err(state.refuse_viewed(bucket));
                 }
-                None | Some(Slot::Stored(_)) => {
+                None | Some(Slot::Kept(_)) => {
                     let before = state.slots.insert(bucket.clone(), Slot::Busy(doing));
                     let displaced = match before {
-                        Some(Slot::Stored(mount)) => Some(mount),
+                        Some(Slot::Kept(mount)) => Some(mount),
                         _ => None,
                     };
                     return Ok(Claim {
@@ -132,7 +132,7 @@ impl Table {
                 }
                 Some(Slot::Busy(doing)) => {
                     let message = format!("bucket '{bucket}' is just {doing}: try again later");
-                    if *doing != OPENING {
+                    if !doing.is_brief() {
                         return Err(Failure::new(Code::InUse, message));
                     }
                     message
@@ -173,7 +173,7 @@ impl Table {
     pub(super) fn open(&self, bucket: &BucketName) -> Option<Mount> {
         match self.state.lock().slots.get(bucket) {
             Some(Slot::Served(served)) => Some(served.mount.clone()),
-            Some(Slot::Stored(mount)) => Some(mount.clone()),
+            Some(Slot::Kept(mount)) => Some(mount.clone()),
             _ => None,
         }
     }
@@ -182,7 +182,7 @@ impl Table {
     pub(super) fn at_hand(&self, bucket: &BucketName) -> Option<Mount> {
         match self.state.lock().slots.get(bucket) {
             Some(Slot::Served(served)) => Some(served.mount.clone()),
-            Some(Slot::Stored(mount) | Slot::Viewed(mount, _)) => Some(mount.clone()),
+            Some(Slot::Kept(mount) | Slot::Viewed(mount, _)) => Some(mount.clone()),
             _ => None,
         }
     }
@@ -193,20 +193,26 @@ impl Table {
     }
 
     /// All buckets that are open for other devices only.
-    pub(super) fn stored(&self) -> Vec<(BucketName, Mount)> {
+    pub(super) fn kept(&self) -> Vec<(BucketName, Mount)> {
         let state = self.state.lock();
-        let stored = state.slots.iter().filter_map(|(bucket, slot)| match slot {
-            Slot::Stored(mount) => Some((bucket.clone(), mount.clone())),
+        let kept = state.slots.iter().filter_map(|(bucket, slot)| match slot {
+            Slot::Kept(mount) => Some((bucket.clone(), mount.clone())),
             _ => None,
         });
-        stored.collect()
+        kept.collect()
     }
 
-    /// As [`Table::stored`]; their places are free afterwards.
-    pub(super) fn take_stored(&self) -> Vec<(BucketName, Mount)> {
-        let stored = self.stored();
-        self.state.lock().slots.retain(|_, slot| !matches!(slot, Slot::Stored(_)));
-        stored
+    /// As [`Table::kept`]; their places are free afterwards.
+    pub(super) fn take_kept(&self) -> Vec<(BucketName, Mount)> {
+        let mut state = self.state.lock();
+        let mut kept = Vec::new();
+        for (bucket, slot) in mem::take(&mut state.slots) {
+            match slot {
+                Slot::Kept(mount) => kept.push((bucket, mount)),
+                slot => drop(state.slots.insert(bucket, slot)),
+            }
+        }
+        kept
     }
 
     /// The mount at `dir`.
@@ -219,7 +225,7 @@ impl Table {
         let state = self.state.lock();
         let served = state.slots.values().filter_map(|slot| match slot {
             Slot::Served(served) | Slot::Leaving(served) => Some(Arc::clone(served)),
-            Slot::Busy(_) | Slot::Stored(_) | Slot::Viewed(..) => None,
+            Slot::Busy(_) | Slot::Kept(_) | Slot::Viewed(..) => None,
         });
         served.collect()
     }
@@ -227,7 +233,7 @@ impl Table {
     /// How many buckets are mounted or in somebody's hands, and how many versions are shown.
     pub(super) fn len(&self) -> usize {
         let state = self.state.lock();
-        let is_counted = |slot: &&Slot| !matches!(slot, Slot::Stored(_) | Slot::Viewed(..));
+        let is_counted = |slot: &&Slot| !matches!(slot, Slot::Kept(_) | Slot::Viewed(..));
         state.slots.values().filter(is_counted).count() + state.views.len()
     }
 
@@ -290,7 +296,7 @@ impl Table {
         self.freed.notify_all();
         let busy = |state: &mut State| {
             state.slots.values().any(|slot| matches!(slot, Slot::Busy(_) | Slot::Leaving(_)))
-                || state.views.values().any(|standing| standing.leaving)
+                || state.views.values().any(|shown| shown.leaving)
         };
         if self.freed.wait_while_for(&mut state, busy, SETTLE).timed_out() {
             log::warn!("end waited_s={}", SETTLE.as_secs());
@@ -311,12 +317,12 @@ impl Claim<'_> {
 
     /// Fills the place with what is open for other devices only, unless the daemon has begun to
     /// end.
-    pub(super) fn store(&self, mount: Mount) -> Result<(), Mount> {
+    pub(super) fn keep(&self, mount: Mount) -> Result<(), Mount> {
         let mut state = self.table.state.lock();
         if state.ending {
             return Err(mount);
         }
-        state.slots.insert(self.bucket.clone(), Slot::Stored(mount));
+        state.slots.insert(self.bucket.clone(), Slot::Kept(mount));
         Ok(())
     }
 
@@ -331,6 +337,7 @@ impl Claim<'_> {
             session: mounted.session,
             kernel: mounted.kernel,
             ended,
+            lost: OnceLock::new(),
             end: Mutex::new(Some(end)),
         };
         let mut state = self.table.state.lock();
@@ -369,7 +376,7 @@ impl Drop for Claim<'_> {
 fn is(slot: &Slot, served: &Served) -> bool {
     match slot {
         Slot::Served(it) | Slot::Leaving(it) => it.serial == served.serial,
-        Slot::Busy(_) | Slot::Stored(_) | Slot::Viewed(..) => false,
+        Slot::Busy(_) | Slot::Kept(_) | Slot::Viewed(..) => false,
     }
 }
 
@@ -394,12 +401,12 @@ mod tests {
     fn a_place_has_one_claim_at_a_time() {
         let table = Table::default();
         let bucket: BucketName = "b".parse().unwrap();
-        let claim = table.claim(&bucket, "being checked").unwrap();
-        let refused = table.claim(&bucket, "being mounted").unwrap_err();
+        let claim = table.claim(&bucket, Doing::Checking).unwrap();
+        let refused = table.claim(&bucket, Doing::Mounting).unwrap_err();
         assert_eq!(refused.message, "bucket 'b' is just being checked: try again later");
         assert_eq!(refused.code, Code::InUse);
         drop(claim);
-        assert!(table.claim(&bucket, "being mounted").is_ok());
+        assert!(table.claim(&bucket, Doing::Mounting).is_ok());
         assert!(table.is_empty());
     }
 
@@ -408,12 +415,12 @@ mod tests {
         let (table, bucket) = (&Table::default(), &"b".parse::<BucketName>().unwrap());
         // So often that some of them do ask before it is free.
         for _ in 0..200 {
-            let opening = table.claim(bucket, OPENING).unwrap();
+            let opening = table.claim(bucket, Doing::Opening).unwrap();
             thread::scope(|scope| {
                 let (begins, begun) = bounded(1);
                 let mounting = thread::Builder::new().spawn_scoped(scope, move || {
                     begins.send(()).unwrap();
-                    table.claim(bucket, "being mounted").map(drop)
+                    table.claim(bucket, Doing::Mounting).map(drop)
                 });
                 begun.recv().unwrap();
                 drop(opening);
@@ -426,6 +433,6 @@ mod tests {
     fn nothing_begins_when_the_daemon_ends() {
         let table = Table::default();
         table.end();
-        assert!(table.claim(&"b".parse().unwrap(), "being mounted").is_err());
+        assert!(table.claim(&"b".parse().unwrap(), Doing::Mounting).is_err());
     }
 }

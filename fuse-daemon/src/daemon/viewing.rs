@@ -11,8 +11,7 @@ use crossbeam_channel::bounded;
 use super::{
     Daemon, Happening,
     ending::{Terms, take_down},
-    mounting::give_up,
-    table::{OPENING, Viewed},
+    table::{Doing, Viewed},
     visiting::no_version,
 };
 use crate::{
@@ -44,7 +43,7 @@ impl Daemon {
         if let Some(mount) = self.table.lend(bucket, serial) {
             return Ok(mount);
         }
-        let claim = match self.claim(bucket, OPENING) {
+        let claim = match self.claim(bucket, Doing::Opening) {
             Ok(claim) => claim,
             // Somebody has just opened it.
             Err(failure) => return self.table.lend(bucket, serial).ok_or(failure),
@@ -52,7 +51,7 @@ impl Daemon {
         let limits = Limits { cache_bytes: request.cache_bytes, ..Limits::default() };
         let mount = self.open(&request.opening, Options { limits, ..Options::default() })?;
         claim.view(mount.clone(), serial).map_err(|mount| {
-            give_up(&mount);
+            self.give_up(bucket, &mount);
             Failure::new(Code::Failed, "the daemon is ending")
         })?;
         Ok(mount)
@@ -156,7 +155,7 @@ impl Daemon {
     fn give_back(&self, bucket: &BucketName, serial: u64) {
         if let Some((mut claim, mount)) = self.table.give_back(bucket, serial) {
             claim.tell(&self.happenings);
-            give_up(&mount);
+            self.give_up(bucket, &mount);
         }
     }
 }

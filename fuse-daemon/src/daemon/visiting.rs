@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem};
+use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem, Wanted};
+use cairnfs_store::Repaired;
 
-use super::{Daemon, mounting::give_up};
+use super::{Daemon, table::Doing};
 use crate::{
     control::{
         Answer, CheckRequest, Event, LogRequest, Opening, Progress, Repair, RestoreRequest,
@@ -22,17 +23,18 @@ impl Daemon {
     pub(super) fn visit<T>(
         &self,
         opening: &Opening,
-        doing: &'static str,
+        doing: Doing,
         options: Options,
         work: impl FnOnce(&Mount) -> Result<T>,
     ) -> Result<T> {
-        if let Some(mount) = self.table.at_hand(&opening.bucket) {
-            return work(&mount);
+        let bucket = &opening.bucket;
+        if let Some(mount) = self.table.at_hand(bucket) {
+            return self.heed(bucket, work(&mount));
         }
-        let _claim = self.claim(&opening.bucket, doing)?;
+        let _claim = self.claim(bucket, doing)?;
         let mount = self.open(opening, options)?;
-        let outcome = work(&mount);
-        give_up(&mount);
+        let outcome = self.heed(bucket, work(&mount));
+        self.give_up(bucket, &mount);
         outcome
     }
 
@@ -45,10 +47,11 @@ impl Daemon {
         let failed = |err| Failure::bucket(&request.opening.bucket, &err);
         let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
         let (limit, max_changes) = (count(request.limit), count(request.max_changes));
-        let (versions, members) = self.visit(&request.opening, "being read", options, |mount| {
-            let versions = mount.log(request.path.as_deref(), limit, max_changes);
-            Ok((versions.map_err(failed)?, mount.members()))
-        })?;
+        let (versions, members) =
+            self.visit(&request.opening, Doing::Reading, options, |mount| {
+                let versions = mount.log(request.path.as_deref(), limit, max_changes);
+                Ok((versions.map_err(failed)?, mount.members()))
+            })?;
         for version in versions {
             let author = members.iter().find(|member| member.key == version.author);
             let name = author.map_or_else(String::new, |member| member.name.clone());
@@ -68,14 +71,14 @@ impl Daemon {
         let RestoreRequest { opening, which, path, in_place, contents } = request;
         let bucket = &opening.bucket;
         let options = Options { read_only: true, ..Options::default() };
-        self.visit(opening, "being read", options, |mount| {
+        self.visit(opening, Doing::Reading, options, |mount| {
             let failed = |err| Failure::bucket(bucket, &err);
             // Found first: making a version may have older ones given up on a disk that runs low.
             let past = mount.past(which).map_err(failed)?.ok_or_else(|| no_version(bucket))?;
             let unread = |err| unreadable(bucket, &past, path, &err);
             if *in_place {
                 let above = past.above(path).map_err(unread)?;
-                past.walk(path, false, &mut |_| false).map_err(unread)?;
+                past.walk(path, Wanted::default(), &mut |_| false).map_err(unread)?;
                 if *contents {
                     say(Event::Kept(mount.publish().map_err(failed)?));
                 }
@@ -83,7 +86,9 @@ impl Daemon {
                     say(Event::Past(Box::new(entry)));
                 }
             }
-            let walked = past.walk(path, *contents, &mut |item| {
+            let newest = in_place.then(|| mount.newest()).transpose().map_err(failed)?;
+            let wanted = Wanted { contents: *contents, than: newest.as_ref() };
+            let walked = past.walk(path, wanted, &mut |item| {
                 say(match item {
                     PastItem::Entry(entry) => Event::Past(Box::new(entry.clone())),
                     PastItem::Bytes { offset, bytes } => {
@@ -92,40 +97,79 @@ impl Daemon {
                 })
             });
             walked.map_err(unread)?;
-            Ok(Answer::Restored(past.id(), past.time()))
+            Ok(Answer::Restored(past.id(), past.time().into()))
         })
     }
 
     pub(super) fn publish(&self, opening: &Opening) -> Result<[u8; 32]> {
         let failed = |err| Failure::bucket(&opening.bucket, &err);
-        self.visit(opening, "being published", Options::default(), |mount| {
+        self.visit(opening, Doing::Publishing, Options::default(), |mount| {
             mount.publish().map_err(failed)
         })
     }
 
-    /// Says what is damaged; succeeds only if nothing is.
+    /// Says what is damaged; succeeds only if nothing is. Takes note of it.
     pub(super) fn check(
         &self,
         request: &CheckRequest,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
+        if request.repair == Some(Repair::Plan)
+            && self.table.open(&request.opening.bucket).is_none()
+        {
+            // It reads the log alone.
+            return self.plan_repair(&request.opening, say);
+        }
+        let bucket = &request.opening.bucket;
+        let is_open = self.table.open(bucket).is_some();
+        let repaired = self.repair_first(request, is_open, say);
+        let outcome =
+            repaired.and_then(|repaired| self.verify(request, is_open, say).map(|()| repaired));
+        self.heed_check(bucket, &outcome);
+        let lost = match outcome? {
+            Repaired { lost_end: Some(_), .. } => "what was saved last is lost",
+            Repaired { damage, .. } if !damage.is_empty() => "what cannot be read was left out",
+            _ => return Ok(()),
+        };
+        let message = format!("bucket '{bucket}': {lost}, what is left is whole");
+        Err(Failure::new(Code::Damage, message))
+    }
+
+    /// Mends what can be mended, if that is asked for. Says what could not be brought back.
+    fn repair_first(
+        &self,
+        request: &CheckRequest,
+        is_open: bool,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Repaired> {
+        match (request.repair, is_open) {
+            (Some(Repair::Do), true) => {
+                self.mend(&request.opening.bucket, say).map(|()| Repaired::default())
+            }
+            (Some(Repair::Do), false) => self.repair(&request.opening, say),
+            (Some(Repair::Plan) | None, _) => Ok(Repaired::default()),
+        }
+    }
+
+    /// Reads everything.
+    fn verify(
+        &self,
+        request: &CheckRequest,
+        is_open: bool,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
         let name = &request.opening.bucket;
         let options = Options { read_only: true, ..Options::default() };
-        let is_open = self.table.open(name).is_some();
-        let mut lost_end = None;
-        match (request.repair, is_open) {
-            (Some(Repair::Plan), false) => return self.plan_repair(&request.opening, say),
-            (Some(Repair::Do), true) => self.mend(name, say)?,
-            (Some(Repair::Do), false) => lost_end = self.repair(&request.opening, say)?,
-            (Some(Repair::Plan), true) | (None, _) => (),
-        }
         let mut damages = 0_u64;
         let say = RefCell::new(say);
-        self.visit(&request.opening, "being checked", options, |mount| {
+        let mut is_heard = true;
+        self.visit(&request.opening, Doing::Checking, options, |mount| {
             mount
                 .check(
                     &mut |done, total| {
-                        (say.borrow_mut())(Event::Progress(Progress::Checking { done, total }));
+                        let progress = Event::Progress(Progress::Checking { done, total });
+                        is_heard = (say.borrow_mut())(progress);
+                        is_heard
                     },
                     &mut |path, what| {
                         damages += 1;
@@ -134,14 +178,21 @@ impl Daemon {
                         (say.borrow_mut())(Event::Damage(path, what.to_owned()));
                     },
                 )
-                .map_err(|err| Failure::bucket(name, &err))
+                .map_err(|err| match err {
+                    Error::Stopped if !is_heard => {
+                        Failure::new(Code::Interrupted, "nobody waits any more")
+                    }
+                    Error::Stopped => Failure::new(
+                        Code::Failed,
+                        format_args!(
+                            "bucket '{name}' was wanted for something else: not all was checked"
+                        ),
+                    ),
+                    err => Failure::bucket(name, &err),
+                })
         })?;
         let found = match damages {
-            0 if lost_end.is_none() => return Ok(()),
-            0 => {
-                let message = "what was saved last is lost, what is left is whole";
-                return Err(Failure::new(Code::Damage, format_args!("bucket '{name}': {message}")));
-            }
+            0 => return Ok(()),
             1 => "1 damage found".to_owned(),
             more => format!("{more} damages found"),
         };
@@ -172,13 +223,76 @@ fn unreadable(bucket: &BucketName, past: &Past, path: &[u8], err: &Error) -> Fai
         Error::NotFound => {
             Failure::new(Code::Failed, format_args!("{version} has no '{}'", shown(path)))
         }
-        Error::Damaged { what } => Failure::new(
-            Code::Damage,
+        Error::Damaged { .. } if matches!(past.is_whole(), Ok(false)) => Failure::new(
+            Code::Failed,
             format_args!(
-                "{version} is not whole any more: {what} ('cairnfs check {bucket}' tells whether that \
-                 is damage, or a part of it was given up for space)"
+                "of {version} not all names are here: they were given up for space, or never came to \
+                 this device"
             ),
         ),
         err => Failure::bucket(bucket, err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::sync_channel, thread};
+
+    use cairnfs_mount_core::{Bucket, Protection};
+
+    use super::*;
+
+    /// A daemon that keeps a bucket for others, and what names that.
+    fn keeping(dir: &std::path::Path) -> (Daemon, CheckRequest) {
+        let (daemon, _) = Daemon::for_test(dir);
+        let bucket: BucketName = "b".parse().unwrap();
+        let place = daemon.home.bucket_dir(&bucket);
+        Bucket::create(&place, &daemon.device, Protection::KeyFile).unwrap();
+        daemon.keep_rest();
+        let opening = Opening { bucket, secret: None };
+        (daemon, CheckRequest { opening, repair: None })
+    }
+
+    #[test]
+    fn a_check_makes_way_for_who_takes_the_bucket() {
+        let dir = tempfile::tempdir().unwrap();
+        let (daemon, request) = keeping(dir.path());
+        let (begins, has_begun) = sync_channel::<()>(0);
+        let (go_on, waits) = sync_channel::<()>(0);
+        thread::scope(|scope| {
+            let checking = scope.spawn(|| {
+                let mut heard = 0;
+                let outcome = daemon.check(&request, &mut |_| {
+                    heard += 1;
+                    // As if the bucket were large. Both fail once it is taken.
+                    begins.send(()).ok();
+                    waits.recv().ok();
+                    true
+                });
+                drop((begins, waits));
+                (outcome, heard)
+            });
+            has_begun.recv().unwrap();
+            let _claim = daemon.claim(&request.opening.bucket, Doing::Mounting).unwrap();
+            drop((go_on, has_begun));
+            let (outcome, heard) = checking.join().unwrap();
+            assert_eq!((outcome.unwrap_err().code, heard), (Code::Failed, 1));
+            daemon.open(&request.opening, Options::default()).unwrap().stop().unwrap();
+        });
+        daemon.net.stop();
+    }
+
+    #[test]
+    fn a_check_ends_when_nobody_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let (daemon, request) = keeping(dir.path());
+        let mut heard = 0;
+        let outcome = daemon.check(&request, &mut |_| {
+            heard += 1;
+            false
+        });
+        assert_eq!((outcome.unwrap_err().code, heard), (Code::Interrupted, 1));
+        daemon.end_kept().unwrap();
+        daemon.net.stop();
     }
 }

@@ -3,9 +3,16 @@
 //! One `impl` cannot be split, and signatures are most of it: whatever is more than unpacking is in
 //! [`convert`], [`answer`] and [`xattr`].
 
-use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use cairnfs_mount_core::{Error, Fh, Ino, Mount, Result, SetAttr};
+use cairnfs_mount_core::{Error, Fh, Ino, Mount, Result, SetAttr, Waited};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -14,23 +21,25 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
-use super::{answer, convert, negotiate, notify::Outbox, set_id, xattr};
+use super::{
+    answer, convert,
+    negotiate::{self, TTL},
+    notify::Unheard,
+    set_id, xattr,
+};
 use crate::errno;
-
-/// The most that one call copies: the answer has 32 bits for the count.
-const COPY_BYTES_MAX: u64 = 1 << 30;
 
 /// Links the kernel's calls to a [`Mount`].
 #[derive(Debug)]
 pub(super) struct Adapter {
     mount: Mount,
-    outbox: Arc<Outbox>,
+    unheard: Arc<Unheard>,
 }
 
 impl Adapter {
-    /// Serves `mount`, of whose changes from outside the kernel hears through `outbox`.
-    pub(super) fn new(mount: Mount, outbox: Arc<Outbox>) -> Self {
-        Self { mount, outbox }
+    /// Serves `mount`, of whose changes from outside the kernel hears through `unheard`.
+    pub(super) fn new(mount: Mount, unheard: Arc<Unheard>) -> Self {
+        Self { mount, unheard }
     }
 
     /// How a file is opened. Pages stay valid from one open to the next, unless the kernel is yet
@@ -38,16 +47,41 @@ impl Adapter {
     /// need not ask.
     fn handle_flags(&self, write: bool) -> FopenFlags {
         let mut flags = FopenFlags::empty();
-        flags.set(FopenFlags::FOPEN_KEEP_CACHE, !self.outbox.is_behind());
+        flags.set(FopenFlags::FOPEN_KEEP_CACHE, !self.unheard.is_behind());
         flags.set(FopenFlags::FOPEN_NOFLUSH, !write);
         flags
     }
 
+    /// Answers a call that changes the tree: once there is memory for more, if it has changed it.
+    fn answer_change<T: Send + 'static>(
+        &self,
+        result: Result<T>,
+        answer: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        self.answer_attrs(result, |result, _| answer(result));
+    }
+
+    /// As [`Self::answer_change`], with attributes that may not be what they were any more when the
+    /// answer is given: how long the kernel may believe them.
+    fn answer_attrs<T: Send + 'static>(
+        &self,
+        result: Result<T>,
+        answer: impl FnOnce(Result<T>, &Duration) + Send + 'static,
+    ) {
+        if result.is_err() {
+            return answer(result, &TTL);
+        }
+        self.mount.answer_when_room(move |waited| match waited {
+            Waited::No => answer(result, &TTL),
+            Waited::ForRoom => answer(result, &Duration::ZERO),
+        });
+    }
+
     /// Clears the set-id bits of a file that is about to be written to.
-    fn end_set_id(&self, req: &Request, ino: Ino, fh: Fh) -> Result<()> {
-        if let Some(mode) = set_id::without(&self.mount.getattr(ino, Some(fh))?) {
+    fn end_set_id(&self, ino: Ino, fh: Fh) -> Result<()> {
+        if let Some(mode) = set_id::without(&self.mount.getattr(ino)?) {
             let changes = SetAttr { mode: Some(mode), ..SetAttr::default() };
-            self.mount.setattr(convert::caller(req), ino, Some(fh), changes)?;
+            self.mount.setattr(ino, Some(fh), changes)?;
         }
         Ok(())
     }
@@ -61,7 +95,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.mount.lookup(convert::ino(parent), name.as_bytes()) {
             Err(Error::NotFound) => answer::absent(reply),
-            result => answer::entry("lookup", reply, result),
+            result => answer::entry("lookup", reply, result, &TTL),
         }
     }
 
@@ -69,9 +103,9 @@ impl Filesystem for Adapter {
         self.mount.forget(convert::ino(ino), count);
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let result = self.mount.getattr(convert::ino(ino), fh.map(convert::fh));
-        answer::attr("getattr", reply, result);
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let result = self.mount.getattr(convert::ino(ino));
+        answer::attr("getattr", reply, result, &TTL);
     }
 
     fn setattr(
@@ -103,13 +137,13 @@ impl Filesystem for Adapter {
             mtime: mtime.map(convert::time_or_now),
         };
         if set_id::end_with(&changes, caller) {
-            match self.mount.getattr(convert::ino(ino), fh) {
+            match self.mount.getattr(convert::ino(ino)) {
                 Ok(attr) => changes.mode = set_id::without(&attr),
                 Err(err) => return reply.error(errno::of("setattr", &err)),
             }
         }
-        let result = self.mount.setattr(caller, convert::ino(ino), fh, changes);
-        answer::attr("setattr", reply, result);
+        let result = self.mount.setattr(convert::ino(ino), fh, changes);
+        self.answer_attrs(result, move |result, ttl| answer::attr("setattr", reply, result, ttl));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -132,7 +166,7 @@ impl Filesystem for Adapter {
         let (caller, parent) = (convert::caller(req), convert::ino(parent));
         let mode = mode & convert::MODE_BITS;
         let result = self.mount.mknod(caller, parent, name.as_bytes(), kind, mode, rdev);
-        answer::entry("mknod", reply, result);
+        self.answer_attrs(result, move |result, ttl| answer::entry("mknod", reply, result, ttl));
     }
 
     fn mkdir(
@@ -146,7 +180,8 @@ impl Filesystem for Adapter {
     ) {
         let (caller, parent) = (convert::caller(req), convert::ino(parent));
         let mode = mode & convert::MODE_BITS;
-        answer::entry("mkdir", reply, self.mount.mkdir(caller, parent, name.as_bytes(), mode));
+        let result = self.mount.mkdir(caller, parent, name.as_bytes(), mode);
+        self.answer_attrs(result, move |result, ttl| answer::entry("mkdir", reply, result, ttl));
     }
 
     fn symlink(
@@ -159,11 +194,8 @@ impl Filesystem for Adapter {
     ) {
         let (caller, parent) = (convert::caller(req), convert::ino(parent));
         let target = target.as_os_str().as_bytes();
-        answer::entry(
-            "symlink",
-            reply,
-            self.mount.symlink(caller, parent, name.as_bytes(), target),
-        );
+        let result = self.mount.symlink(caller, parent, name.as_bytes(), target);
+        self.answer_attrs(result, move |result, ttl| answer::entry("symlink", reply, result, ttl));
     }
 
     fn create(
@@ -179,17 +211,18 @@ impl Filesystem for Adapter {
         let (caller, parent) = (convert::caller(req), convert::ino(parent));
         let (mode, flags) = (mode & convert::MODE_BITS, convert::open_flags(flags));
         let result = self.mount.create(caller, parent, name.as_bytes(), mode, flags);
-        answer::created(reply, result, self.handle_flags(flags.write));
+        let how = self.handle_flags(flags.write);
+        self.answer_attrs(result, move |result, ttl| answer::created(reply, result, how, ttl));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.mount.unlink(convert::ino(parent), name.as_bytes());
-        answer::empty("unlink", reply, result);
+        self.answer_change(result, move |result| answer::empty("unlink", reply, result));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let result = self.mount.rmdir(convert::ino(parent), name.as_bytes());
-        answer::empty("rmdir", reply, result);
+        self.answer_change(result, move |result| answer::empty("rmdir", reply, result));
     }
 
     fn rename(
@@ -208,7 +241,7 @@ impl Filesystem for Adapter {
         let (parent, new_parent) = (convert::ino(parent), convert::ino(new_parent));
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let result = self.mount.rename(parent, name, new_parent, new_name, mode);
-        answer::empty("rename", reply, result);
+        self.answer_change(result, move |result| answer::empty("rename", reply, result));
     }
 
     fn link(
@@ -220,7 +253,8 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let (ino, new_parent) = (convert::ino(ino), convert::ino(new_parent));
-        answer::entry("link", reply, self.mount.link(ino, new_parent, new_name.as_bytes()));
+        let result = self.mount.link(ino, new_parent, new_name.as_bytes());
+        self.answer_attrs(result, move |result, ttl| answer::entry("link", reply, result, ttl));
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -237,7 +271,7 @@ impl Filesystem for Adapter {
     fn read(
         &self,
         _: &Request,
-        ino: INodeNo,
+        _: INodeNo,
         fh: FileHandle,
         offset: u64,
         len: u32,
@@ -245,30 +279,36 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let result = self.mount.read(convert::ino(ino), convert::fh(fh), offset, len);
+        let result = self.mount.read(convert::fh(fh), offset, len);
         answer::data("read", reply, result);
     }
 
     fn write(
         &self,
-        req: &Request,
+        _: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
-            && let Err(err) = self.end_set_id(req, convert::ino(ino), convert::fh(fh))
+            && let Err(err) = self.end_set_id(convert::ino(ino), convert::fh(fh))
         {
             return reply.error(errno::of("write", &err));
         }
+        let (ino, fh) = (convert::ino(ino), convert::fh(fh));
         let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let done = answer::written_later("write", reply);
-        self.mount.write(convert::ino(ino), convert::fh(fh), offset, data, cached, done);
+        // Those of this write: `fcntl` changes O_APPEND of an open file.
+        if convert::appends(flags.0) && !cached {
+            self.mount.append(ino, fh, data, done);
+        } else {
+            self.mount.write(ino, fh, offset, data, cached, done);
+        }
     }
 
     // The replies of the next three travel to the writer and are answered after the barrier, so
@@ -278,8 +318,8 @@ impl Filesystem for Adapter {
     }
 
     /// Data and attributes are saved by the same record, so `fdatasync` is no less than `fsync`.
-    fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.mount.fsync(convert::ino(ino), convert::fh(fh), answer::later("fsync", reply));
+    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.mount.fsync(convert::fh(fh), answer::later("fsync", reply));
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -331,7 +371,7 @@ impl Filesystem for Adapter {
     fn lseek(
         &self,
         _: &Request,
-        ino: INodeNo,
+        _: INodeNo,
         fh: FileHandle,
         offset: i64,
         whence: i32,
@@ -344,7 +384,7 @@ impl Filesystem for Adapter {
         let Ok(offset) = u64::try_from(offset) else {
             return reply.error(Errno::ENXIO);
         };
-        let result = self.mount.seek(convert::ino(ino), convert::fh(fh), offset, whence);
+        let result = self.mount.seek(convert::fh(fh), offset, whence);
         answer::offset(reply, result);
     }
 
@@ -366,9 +406,9 @@ impl Filesystem for Adapter {
         }
         let from = (convert::ino(ino_in), convert::fh(fh_in), offset_in);
         let to = (convert::ino(ino_out), convert::fh(fh_out), offset_out);
-        let result = self.mount.copy_range(from, to, len.min(COPY_BYTES_MAX));
+        let result = self.mount.copy_range(from, to, len);
         let count = result.map(|count| {
-            u32::try_from(count).expect("because no more was copied than was asked for")
+            u32::try_from(count).expect("because one call copies some MiB at the most")
         });
         answer::written("copy_file_range", reply, count);
     }
@@ -417,12 +457,12 @@ impl Filesystem for Adapter {
     fn releasedir(
         &self,
         _: &Request,
-        ino: INodeNo,
+        _: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.mount.releasedir(convert::ino(ino), convert::fh(fh));
+        self.mount.releasedir(convert::fh(fh));
         reply.ok();
     }
 
@@ -448,7 +488,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         };
         let result = self.mount.setxattr(convert::ino(ino), name, value, mode);
-        answer::empty("setxattr", reply, result);
+        self.answer_change(result, move |result| answer::empty("setxattr", reply, result));
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
@@ -470,7 +510,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EOPNOTSUPP);
         }
         let result = self.mount.removexattr(convert::ino(ino), name.as_bytes());
-        answer::empty("removexattr", reply, result);
+        self.answer_change(result, move |result| answer::empty("removexattr", reply, result));
     }
 
     /// Programs ask every file whether it is a terminal; fuser would log each time.

@@ -14,10 +14,13 @@ use fuser::{
 use super::{convert, negotiate::TTL};
 use crate::errno;
 
-pub(super) fn entry(op: &'static str, reply: ReplyEntry, result: Result<Attr>) {
+/// Tells two uses of one inode number apart; ours are not used again.
+const GENERATION: Generation = Generation(0);
+
+pub(super) fn entry(op: &'static str, reply: ReplyEntry, result: Result<Attr>, ttl: &Duration) {
     match result {
         Ok(attr) => {
-            reply.entry(&TTL, &convert::file_attr(&attr), Generation(attr.generation));
+            reply.entry(ttl, &convert::file_attr(&attr), GENERATION);
         }
         Err(err) => reply.error(errno::of(op, &err)),
     }
@@ -26,12 +29,12 @@ pub(super) fn entry(op: &'static str, reply: ReplyEntry, result: Result<Attr>) {
 /// The name is absent, and the kernel may remember that.
 pub(super) fn absent(reply: ReplyEntry) {
     // An entry with the number 0 is how the protocol says so.
-    reply.entry(&TTL, &convert::bare_attr(Ino(0), Kind::File), Generation(0));
+    reply.entry(&TTL, &convert::bare_attr(Ino(0), Kind::File), GENERATION);
 }
 
-pub(super) fn attr(op: &'static str, reply: ReplyAttr, result: Result<Attr>) {
+pub(super) fn attr(op: &'static str, reply: ReplyAttr, result: Result<Attr>, ttl: &Duration) {
     match result {
-        Ok(attr) => reply.attr(&TTL, &convert::file_attr(&attr)),
+        Ok(attr) => reply.attr(ttl, &convert::file_attr(&attr)),
         Err(err) => reply.error(errno::of(op, &err)),
     }
 }
@@ -74,15 +77,16 @@ pub(super) fn opened(op: &'static str, reply: ReplyOpen, result: Result<Fh>, fla
     }
 }
 
-pub(super) fn created(reply: ReplyCreate, result: Result<(Attr, Fh)>, flags: FopenFlags) {
+pub(super) fn created(
+    reply: ReplyCreate,
+    result: Result<(Attr, Fh)>,
+    flags: FopenFlags,
+    ttl: &Duration,
+) {
     match result {
-        Ok((attr, fh)) => reply.created(
-            &TTL,
-            &convert::file_attr(&attr),
-            Generation(attr.generation),
-            FileHandle(fh.0),
-            flags,
-        ),
+        Ok((attr, fh)) => {
+            reply.created(ttl, &convert::file_attr(&attr), GENERATION, FileHandle(fh.0), flags);
+        }
         Err(err) => reply.error(errno::of("create", &err)),
     }
 }
@@ -99,8 +103,7 @@ pub(super) fn statfs(reply: ReplyStatfs, result: Result<cairnfs_mount_core::Stat
     match result {
         Ok(stat) => {
             // Files are limited by space only; 0 free ones would look like a full disk.
-            let files_free = stat.blocks_free;
-            let files = stat.files.saturating_add(files_free);
+            let files = stat.blocks_free;
             let (blocks, free) = (stat.blocks, stat.blocks_free);
             let name_bytes_max = 255;
             reply.statfs(
@@ -108,7 +111,7 @@ pub(super) fn statfs(reply: ReplyStatfs, result: Result<cairnfs_mount_core::Stat
                 free,
                 free,
                 files,
-                files_free,
+                files,
                 stat.block_bytes,
                 name_bytes_max,
                 stat.block_bytes,
@@ -139,12 +142,12 @@ pub(super) fn add(reply: &mut ReplyDirectory, entry: &DirEntry) -> bool {
 
 /// As [`add`], with the attributes: for the kernel that is a lookup of the name as well.
 pub(super) fn add_plus(reply: &mut ReplyDirectoryPlus, entry: &DirEntry) -> bool {
-    let (attr, generation, ttl) = match &entry.attr {
-        Some(attr) => (convert::file_attr(attr), attr.generation, TTL),
+    let (attr, ttl) = match &entry.attr {
+        Some(attr) => (convert::file_attr(attr), TTL),
         // Of `.` and `..` the kernel looks up nothing. Of what is damaged it must ask again, so that
         // whoever looks at it hears of that.
-        None => (convert::bare_attr(entry.ino, entry.kind), 0, Duration::ZERO),
+        None => (convert::bare_attr(entry.ino, entry.kind), Duration::ZERO),
     };
     let name = OsStr::from_bytes(&entry.name);
-    !reply.add(INodeNo(entry.ino.0), entry.next, name, &ttl, &attr, Generation(generation))
+    !reply.add(INodeNo(entry.ino.0), entry.next, name, &ttl, &attr, GENERATION)
 }

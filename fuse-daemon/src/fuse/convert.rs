@@ -53,7 +53,6 @@ pub(super) fn bare_attr(ino: Ino, kind: Kind) -> FileAttr {
     let time = Time::default();
     file_attr(&Attr {
         ino,
-        generation: 0,
         kind,
         mode: 0,
         nlink: 1,
@@ -99,13 +98,17 @@ pub(super) fn node_kind(mode: u32) -> Option<Kind> {
 pub(super) fn open_flags(flags: i32) -> OpenFlags {
     let flags = OFlags::from_bits_retain(flags.cast_unsigned());
     OpenFlags {
-        append: flags.contains(OFlags::APPEND),
         // O_SYNC is O_DSYNC and one bit more.
         sync: flags.intersects(OFlags::SYNC | OFlags::DSYNC),
         truncate: flags.contains(OFlags::TRUNC),
         write: flags.intersects(OFlags::WRONLY | OFlags::RDWR),
         exclusive: flags.contains(OFlags::EXCL),
     }
+}
+
+/// Whether a write with `flags` goes to the end of the file.
+pub(super) fn appends(flags: i32) -> bool {
+    OFlags::from_bits_retain(flags.cast_unsigned()).contains(OFlags::APPEND)
 }
 
 pub(super) fn time_or_now(time: fuser::TimeOrNow) -> TimeOrNow {
@@ -212,8 +215,10 @@ mod tests {
 
     #[test]
     fn open_modes_and_flags_are_told_apart() {
-        let flags = open_flags(0o2 | 0o2000 | 0o1000 | 0o200);
-        assert!(flags.write && flags.append && flags.truncate && flags.exclusive);
+        let bits = 0o2 | 0o2000 | 0o1000 | 0o200;
+        let flags = open_flags(bits);
+        assert!(flags.write && flags.truncate && flags.exclusive);
+        assert!(appends(bits) && !appends(0o2));
         assert_eq!(open_flags(0), OpenFlags::default());
     }
 

@@ -33,7 +33,7 @@ impl Entry {
 
     /// Whether a cairnfs daemon made it, this one or an earlier one.
     pub(super) fn is_cairnfs(&self) -> bool {
-        self.is_fuse() && self.source.as_bytes().starts_with(super::options::SOURCE.as_bytes())
+        self.is_fuse() && self.source.as_bytes().starts_with(super::SOURCE.as_bytes())
     }
 
     /// Whether the table still lists this very mount.

@@ -1,7 +1,7 @@
 //! Tells the kernel what a merge has changed behind its back.
 //!
 //! ```text
-//!   writer --> Outbox::outdated --[list under a lock; wake-up, 1]--> notify --> /dev/fuse
+//!   writer --> Unheard::outdated --[list under a lock; wake-up, 1]--> notify --> /dev/fuse
 //! ```
 //!
 //! # Invariants
@@ -32,7 +32,7 @@ use crate::{
 
 /// What the kernel must hear of.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct Unheard {
     state: Mutex<State, order::Outdated>,
     /// Holds at most one wake-up: the thread takes everything whenever it wakes.
     wake: Sender<()>,
@@ -68,7 +68,7 @@ impl Kernel for Notifier {
     }
 }
 
-impl Outbox {
+impl Unheard {
     /// An empty one, and what wakes up the thread that empties it.
     pub(super) fn new() -> (Arc<Self>, Receiver<()>) {
         let (wake, woken) = bounded(1);
@@ -107,7 +107,7 @@ impl Outbox {
     }
 }
 
-impl Observer for Outbox {
+impl Observer for Unheard {
     fn outdated(&self, mut what: Vec<Outdated>) {
         let mut state = self.state.lock();
         if state.closed || what.is_empty() {
@@ -119,28 +119,28 @@ impl Observer for Outbox {
     }
 }
 
-/// Starts the thread `notify`; it ends after [`Outbox::close`].
+/// Starts the thread `notify`; it ends after [`Unheard::close`].
 ///
 /// `is_alive` says whether an inode still has a name.
 pub(super) fn start(
-    outbox: Arc<Outbox>,
+    unheard: Arc<Unheard>,
     woken: Receiver<()>,
     notifier: Notifier,
     is_alive: impl Fn(Ino) -> bool + Send + 'static,
 ) -> io::Result<()> {
-    let work = move || work(&outbox, &woken, &notifier, &is_alive);
+    let work = move || work(&unheard, &woken, &notifier, &is_alive);
     thread::Builder::new().name("notify".to_owned()).spawn(work).map(drop)
 }
 
 fn work(
-    outbox: &Outbox,
+    unheard: &Unheard,
     woken: &Receiver<()>,
     kernel: &impl Kernel,
     is_alive: &impl Fn(Ino) -> bool,
 ) {
     while woken.recv().is_ok() {
         loop {
-            let Some(taken) = outbox.take() else { return };
+            let Some(taken) = unheard.take() else { return };
             if taken.is_empty() {
                 break;
             }
@@ -222,28 +222,28 @@ mod tests {
 
     #[test]
     fn nothing_is_forgotten_and_order_is_kept_however_late_the_kernel_is() {
-        let (outbox, woken) = Outbox::new();
-        assert!(!outbox.is_behind());
+        let (unheard, woken) = Unheard::new();
+        assert!(!unheard.is_behind());
         // Many lists, one wake-up, and none of the senders waits.
         for ino in 1..=100 {
-            outbox.outdated(vec![Outdated::Inode(Ino(ino)), Outdated::Inode(Ino(ino + 1000))]);
+            unheard.outdated(vec![Outdated::Inode(Ino(ino)), Outdated::Inode(Ino(ino + 1000))]);
         }
-        assert!(outbox.is_behind());
+        assert!(unheard.is_behind());
         let kernel = Heard::default();
         thread::scope(|scope| {
             let worker = thread::Builder::new();
-            let work = || work(&outbox, &woken, &kernel, &|_| false);
+            let work = || work(&unheard, &woken, &kernel, &|_| false);
             let worker = worker.spawn_scoped(scope, work).unwrap();
-            while outbox.is_behind() {
+            while unheard.is_behind() {
                 thread::yield_now();
             }
-            outbox.close();
+            unheard.close();
             worker.join().unwrap();
         });
         let expected: Vec<_> =
             (1..=100).flat_map(|ino| [ino, ino + 1000]).map(|ino| format!("inode {ino}")).collect();
         assert_eq!(*kernel.lines.lock(), expected);
-        outbox.outdated(vec![gone(1)]);
-        assert!(!outbox.is_behind(), "kept for a session that is over");
+        unheard.outdated(vec![gone(1)]);
+        assert!(!unheard.is_behind(), "kept for a session that is over");
     }
 }

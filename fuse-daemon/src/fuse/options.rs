@@ -5,7 +5,7 @@ use rustix::mount::MountFlags;
 use super::{MountError, MountSpec};
 
 /// How the source of every cairnfs mount begins; the name of what is mounted follows.
-pub(super) const SOURCE: &str = "cairnfs:";
+pub(crate) const SOURCE: &str = "cairnfs:";
 
 /// What may stand behind `-o`, for the message that refuses the rest.
 pub(super) const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, noatime, relatime, \

@@ -14,7 +14,11 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
-use super::{answer, convert, negotiate, xattr};
+use super::{
+    answer, convert,
+    negotiate::{self, TTL},
+    xattr,
+};
 use crate::errno;
 
 /// Links the kernel's calls to a [`PastView`].
@@ -38,7 +42,7 @@ impl Filesystem for PastAdapter {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.view.lookup(convert::ino(parent), name.as_bytes()) {
             Err(Error::NotFound) => answer::absent(reply),
-            result => answer::entry("lookup", reply, result),
+            result => answer::entry("lookup", reply, result, &TTL),
         }
     }
 
@@ -47,7 +51,7 @@ impl Filesystem for PastAdapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        answer::attr("getattr", reply, self.view.getattr(convert::ino(ino)));
+        answer::attr("getattr", reply, self.view.getattr(convert::ino(ino)), &TTL);
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {

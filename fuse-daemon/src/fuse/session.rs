@@ -17,7 +17,7 @@ use super::{
     attach,
     detach::{self, Mode},
     mountinfo::{self, Entry},
-    notify::{self, Outbox},
+    notify::{self, Unheard},
     options::Options,
     past::PastAdapter,
     point,
@@ -145,7 +145,7 @@ fn find(dir: &Path, source: &str) -> io::Result<Entry> {
 
 /// Whether something leads to an inode; if that cannot be told, the kernel may think so.
 fn has_name(mount: &Mount, ino: Ino) -> bool {
-    match mount.getattr(ino, None) {
+    match mount.getattr(ino) {
         Ok(attr) => attr.nlink > 0,
         Err(err) => !matches!(err, cairnfs_mount_core::Error::Stale),
     }
@@ -158,15 +158,15 @@ fn serve_live(
     config: fuser::Config,
     ended: Ended,
 ) -> io::Result<()> {
-    let (outbox, woken) = Outbox::new();
-    let adapter = Adapter::new(mount.clone(), Arc::clone(&outbox));
+    let (unheard, woken) = Unheard::new();
+    let adapter = Adapter::new(mount.clone(), Arc::clone(&unheard));
     let started = fuser::Session::from_fd(adapter, device, ACL, config).and_then(|session| {
         let (alive, notifier) = (mount.clone(), session.notifier());
         let is_alive = move |ino| has_name(&alive, ino);
-        notify::start(Arc::clone(&outbox), woken, notifier, is_alive)?;
+        notify::start(Arc::clone(&unheard), woken, notifier, is_alive)?;
         // Before the kernel can have been answered anything.
-        mount.observe(outbox.clone());
-        let closed = Arc::clone(&outbox);
+        mount.observe(unheard.clone());
+        let closed = Arc::clone(&unheard);
         let ended = move || {
             closed.close();
             ended();
@@ -174,7 +174,7 @@ fn serve_live(
         run(session, Box::new(ended))
     });
     if started.is_err() {
-        outbox.close();
+        unheard.close();
     }
     started
 }

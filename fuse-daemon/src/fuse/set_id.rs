@@ -54,7 +54,6 @@ mod tests {
         let time = Time::default();
         Attr {
             ino: Ino(2),
-            generation: 0,
             kind,
             mode,
             nlink: 1,

@@ -9,8 +9,8 @@
 //! it holds who invited.
 
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -60,6 +60,12 @@ struct Known {
     addresses: Vec<SocketAddr>,
     invited_to: Vec<String>,
     removed_from: Vec<String>,
+}
+
+impl Known {
+    fn is_of_a_bucket(&self) -> bool {
+        !self.invited_to.is_empty() || !self.removed_from.is_empty()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -209,6 +215,23 @@ impl Addresses {
         inviters.map(|(key, _)| *key).collect()
     }
 
+    /// A bucket is not here any more. Forgets what was known of peers for its sake; of those not in
+    /// `others`, with whom something else may be shared, also where they are. Without `others` nobody
+    /// knows who they are, and all are kept.
+    pub(super) fn forget(&self, bucket: BucketId, others: Option<&BTreeSet<PeerKey>>) {
+        let bucket = bucket.to_string();
+        self.change(|state| {
+            for known in state.peers.values_mut() {
+                known.invited_to.retain(|one| *one != bucket);
+                known.removed_from.retain(|one| *one != bucket);
+            }
+            if let Some(others) = others {
+                state.peers.retain(|key, known| others.contains(key) || known.is_of_a_bucket());
+                state.hints.retain(|key, _| others.contains(key));
+            }
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         let before = state.contents();
@@ -244,37 +267,43 @@ impl State {
     }
 }
 
-/// Addresses of this machine under which others may reach `listening`, best first: those of
-/// private networks, then others, loopback last. Link-local ones of IPv6 need a scope, which means
-/// nothing on another machine.
+/// Addresses of this machine under which others may reach `listening`, best first; the one that it
+/// was told to listen at alone, if it was.
 pub(super) fn reachable_at(listening: SocketAddr) -> Vec<SocketAddr> {
     let ip = listening.ip();
     if !ip.is_unspecified() {
         return vec![listening];
     }
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let mut found: Vec<IpAddr> = interfaces
-        .into_iter()
-        .map(|interface| interface.ip())
+    let own = interfaces.into_iter().map(|interface| interface.ip());
+    let named = named_to_others(own, ip.is_ipv6());
+    named.into_iter().map(|ip| SocketAddr::new(ip, listening.port())).collect()
+}
+
+/// Which of its own addresses a machine names to others, best first: those of private networks,
+/// then others. Link-local ones of IPv6 need a scope, which means nothing on another machine, and
+/// loopback is that machine itself: it is named only if there is nothing else, to those on this one.
+fn named_to_others(own: impl Iterator<Item = IpAddr>, takes_v6: bool) -> Vec<IpAddr> {
+    let mut named: Vec<IpAddr> = own
         .filter(|one| match one {
             IpAddr::V4(ip) => !ip.is_link_local(),
             // An unspecified address of IPv6 takes both.
-            IpAddr::V6(v6) => ip.is_ipv6() && !v6.is_unicast_link_local(),
+            IpAddr::V6(ip) => takes_v6 && !ip.is_unicast_link_local(),
         })
         .collect();
-    if found.is_empty() {
-        found = vec![Ipv4Addr::LOCALHOST.into()];
+    if named.iter().any(|ip| !ip.is_loopback()) {
+        named.retain(|ip| !ip.is_loopback());
     }
-    found.sort_by_key(|ip| (rank(ip), *ip));
-    found.dedup();
-    found.into_iter().map(|ip| SocketAddr::new(ip, listening.port())).collect()
+    if named.is_empty() {
+        named = vec![Ipv4Addr::LOCALHOST.into()];
+    }
+    named.sort_by_key(|ip| (rank(ip), *ip));
+    named.dedup();
+    named
 }
 
 fn rank(ip: &IpAddr) -> u8 {
     match ip {
-        IpAddr::V4(Ipv4Addr::LOCALHOST) => 3,
-        IpAddr::V6(Ipv6Addr::LOCALHOST) => 4,
-        IpAddr::V4(ip) if ip.is_loopback() => 3,
         IpAddr::V4(ip) if ip.is_private() => 0,
         IpAddr::V4(_) => 1,
         IpAddr::V6(_) => 2,
@@ -335,6 +364,28 @@ mod tests {
     }
 
     #[test]
+    fn with_a_bucket_goes_what_was_known_of_its_peers_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("peers.toml");
+        let addresses = Addresses::load(path.clone());
+        let [gone, kept, awaited] = [[1; 32], [2; 32], [3; 32]];
+        let (bucket, other) = (BucketId([1; 16]), BucketId([2; 16]));
+        for peer in [&gone, &kept, &awaited] {
+            addresses.add(peer, &[address("10.0.0.1:1")]);
+            addresses.set_inviter(bucket, peer);
+        }
+        addresses.set_inviter(other, &awaited);
+        addresses.set_removed(&kept, bucket, true);
+        addresses.forget(bucket, None);
+        assert!(addresses.inviters(bucket).is_empty() && addresses.removed_by(bucket).is_empty());
+        assert_eq!(addresses.of(&gone).len(), 1, "who shares another bucket is not known");
+        addresses.forget(bucket, Some(&[kept].into()));
+        let read = Addresses::load(path);
+        let left = [&gone, &kept, &awaited].map(|peer| read.of(peer).len());
+        assert_eq!((left, read.inviters(other)), ([0, 1, 1], vec![awaited]));
+    }
+
+    #[test]
     fn addresses_are_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let addresses = Addresses::load(dir.path().join("peers.toml"));
@@ -361,6 +412,23 @@ mod tests {
         let found = reachable_at(address("0.0.0.0:99"));
         assert!(!found.is_empty() && found.iter().all(|one| one.port() == 99));
         assert!(found.iter().all(|one| !one.ip().is_unspecified()));
-        assert_eq!(reachable_at(address("10.1.2.3:4")), [address("10.1.2.3:4")]);
+        for told in ["10.1.2.3:4", "127.0.0.1:4", "[::1]:4"].map(address) {
+            assert_eq!(reachable_at(told), [told]);
+        }
+    }
+
+    #[test]
+    fn loopback_is_named_to_others_only_if_there_is_nothing_else() {
+        let named = |own: &[&str], takes_v6| {
+            let own = own.iter().map(|ip| ip.parse().unwrap());
+            let named = named_to_others(own, takes_v6);
+            named.iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
+        let own =
+            ["127.0.0.1", "::1", "2001:db8::1", "8.8.8.8", "fe80::1", "169.254.0.1", "10.0.0.9"];
+        assert_eq!(named(&own, true), ["10.0.0.9", "8.8.8.8", "2001:db8::1"]);
+        assert_eq!(named(&own, false), ["10.0.0.9", "8.8.8.8"]);
+        assert_eq!(named(&["::1", "127.0.0.1", "fe80::1"], true), ["127.0.0.1", "::1"]);
+        assert_eq!(named(&[], true), ["127.0.0.1"]);
     }
 }

@@ -8,11 +8,13 @@ use serde_bytes::ByteBuf;
 use super::{
     message::{Answer, Ask, GivenSecret, PART_BYTES, SECRETS_MAX, VERSIONS_MAX},
     sharing::Offered,
+    tls::PeerKey,
 };
 
 /// Gives what was asked for, in parts if it is much.
 pub(super) fn answer(
     offered: &Offered,
+    to: &PeerKey,
     ask: Ask,
     give: &mut dyn FnMut(Answer) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -28,11 +30,12 @@ pub(super) fn answer(
             }
         }
         Ask::Secrets(have) => match offered.with(|replica| replica.secrets(&have)) {
-            Some(mut secrets) => {
+            // Asked after they were taken: one of them may have been made as it was removed.
+            Some(mut secrets) if offered.trusts(to) => {
                 secrets.truncate(SECRETS_MAX);
                 give(Answer::Secrets(GivenSecret::pack(&secrets)))
             }
-            None => give(Answer::Refused),
+            _ => give(Answer::Refused),
         },
         Ask::Blobs(ids) => give_blobs(offered, &ids, give),
     }

@@ -105,7 +105,7 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
     };
     let peers = "port = 4000\n[[peer]]\nkey = \"00ff\"\naddresses = [\"10.0.0.1:4000\"]\n";
     let invites = "[[invite]]\nhash = \"00\"\nbucket = \"01\"\nrole = \"Writer\"\n\
-                   until = 1800000000\nleft = 1\nused_by = [\"02\"]\n";
+                   until = 1800000000\nleft = 1\nused_by = [\"02\"]\nremovals = [\"03\"]\n";
     let mut samples = vec![
         ("greeting", Greeting { protocol: PROTOCOL }.encode().to_vec()),
         ("frames", said.iter().flat_map(encode).collect()),

@@ -1,4 +1,9 @@
 //! What other devices have of a bucket that is here: asked before it is dropped here.
+//!
+//! Only the word of devices that may write counts. That one has the newest version it just says, and
+//! of older ones it shows the root of the tree, which it may have got from here a moment ago: neither
+//! proves that it has the rest, and nothing would that it keeps it. Who may only read cannot take
+//! anything from a bucket, and so not by such a word either; who may write can remove all of it.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +16,7 @@ use crossbeam_channel::RecvTimeoutError;
 use super::{
     Net,
     joining::{interrupted, not_shared},
-    meeting::{Search, TICK},
+    meeting::{Search, TICK, UNREACHABLE},
     report::SyncProgress,
     sharing::Offered,
 };
@@ -23,7 +28,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// What those have of a bucket who can be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Elsewhere {
-    /// Whether one of them is known to have everything that is in the newest version.
+    /// Whether one of them says that it has everything that is in the newest version.
     pub(crate) newest: bool,
     /// The blobs that none of them has.
     pub(crate) lacking: Vec<[u8; 32]>,
@@ -70,12 +75,13 @@ impl Net {
             let sides = offered.sides();
             let linked: Vec<_> = sides.iter().map(|side| side.session.key).collect();
             let head = offered.with(|replica| replica.head()).flatten();
-            let has_newest = head.is_none() || sides.iter().any(|side| side.said.seen == head);
+            let writers = || sides.iter().filter(|side| offered.is_writer(&side.session.key));
+            let has_newest = head.is_none() || writers().any(|side| side.said.seen == head);
             if !search.goes_on(self, &linked) {
                 if sides.is_empty() {
-                    return Err(self.nobody());
+                    return Err(self.nobody(UNREACHABLE));
                 }
-                let all_refuse = sides.iter().all(|side| side.said.refuses(head).is_some());
+                let all_refuse = writers().all(|side| side.said.refuses(head).is_some());
                 if has_newest || all_refuse || moved.0.elapsed() > ANSWER_WAIT {
                     return Ok(has_newest);
                 }

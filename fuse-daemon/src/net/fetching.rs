@@ -1,28 +1,25 @@
-//! Fetching one version from one peer: many requests in flight, in a window bounded in bytes.
+//! Fetching from one peer at a time, for a turn or to the end.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use cairnfs_mount_core::{Error, FetchProgress, VersionId};
-use serde_bytes::ByteBuf;
+use cairnfs_store::KeyRing;
 
 use super::{
     Net,
-    desk::{Delivered, NoAnswer, Side},
+    desk::{Delivered, Heard, NoAnswer, Side},
+    flight::Flight,
     message::{Answer, Ask, EPOCHS_MAX, GivenSecret, IDS_MAX},
-    replica::Fetching,
+    notices,
+    replica::{Fetching, Replica},
     sharing::Offered,
+    time_left::TimeLeft,
+    turns::{Aside, Task, Turn},
 };
 
-/// Bytes that may be on their way, as far as can be told before they come.
-const WINDOW_BYTES: u64 = 8 << 20;
-/// Blobs that may be on their way.
-const WINDOW_BLOBS: u64 = 2048;
-/// What a blob is taken to have before any has come: most of the first are small.
-const BLOB_BYTES_GUESS: u64 = 16 << 10;
+/// How often [`Timing::stall`](super::timing::Timing) a peer may take to show what it has: four
+/// minutes, in which 64 KiB a second are 15 MiB.
+const FIND_STALLS: u32 = 4;
 
 /// Why a version was not fetched.
 #[derive(Debug)]
@@ -38,6 +35,11 @@ pub(super) enum Unfetched {
     Closed,
     /// It failed here.
     Failed(Error),
+    /// Others have their turn first.
+    StandsBack {
+        /// The peer brings little of what it was asked for.
+        is_slow: bool,
+    },
 }
 
 impl From<Error> for Unfetched {
@@ -60,27 +62,28 @@ impl From<NoAnswer> for Unfetched {
     }
 }
 
-/// Fetches all that is lacking of `version`. What has come is kept if this ends early.
+/// Fetches all that is lacking of `version`, or goes on with what stood back. What has come is kept if
+/// this ends early.
 pub(super) fn fetch(
     net: &Net,
     offered: &Arc<Offered>,
+    aside: &mut Aside,
     side: &Side,
     version: VersionId,
 ) -> Result<Box<dyn Fetching>, Unfetched> {
-    from_peer(net, offered, side, |desk| desk.fetch_once(version))
+    Desk::open(net, offered, aside, side).bring(Task::Version(version))
 }
 
-/// Fetches what is damaged here. What has come is kept if this ends early.
+/// Fetches what is damaged here, or goes on with what stood back. What has come is kept if this ends
+/// early.
 pub(super) fn mend(
     net: &Net,
     offered: &Arc<Offered>,
+    aside: &mut Aside,
     side: &Side,
 ) -> Result<FetchProgress, Unfetched> {
-    let mended = from_peer(net, offered, side, |desk| {
-        let fetching = offered.with(|replica| replica.mend()).ok_or(Unfetched::Closed)?;
-        desk.fetch_blobs(fetching?)
-    });
-    Ok(mended?.progress())
+    let mended = Desk::open(net, offered, aside, side).bring(Task::Mend)?;
+    Ok(mended.progress())
 }
 
 /// Which of these blobs the peer does not have. What it has it sends, for there is no shorter way
@@ -88,80 +91,215 @@ pub(super) fn mend(
 pub(super) fn lacking(
     net: &Net,
     offered: &Arc<Offered>,
+    aside: &mut Aside,
     side: &Side,
     ids: &[[u8; 32]],
 ) -> Result<Vec<[u8; 32]>, Unfetched> {
-    offered.receive_from(&side.session);
-    let desk = Desk { net, offered, side };
+    let mut desk = Desk::open(net, offered, aside, side);
     let mut lacking = Vec::new();
-    let asked = ids.chunks(IDS_MAX).try_for_each(|ids| desk.ask_for(ids, &mut lacking));
-    offered.stop_receiving();
-    asked.map(|()| lacking)
-}
-
-fn from_peer(
-    net: &Net,
-    offered: &Arc<Offered>,
-    side: &Side,
-    fetch_once: impl Fn(Desk<'_>) -> Result<Box<dyn Fetching>, Unfetched>,
-) -> Result<Box<dyn Fetching>, Unfetched> {
-    offered.receive_from(&side.session);
-    let desk = Desk { net, offered, side };
-    let mut asked = BTreeSet::new();
-    let fetched = loop {
-        match fetch_once(desk) {
-            // What came before is kept, so that beginning again costs little.
-            Err(Unfetched::Failed(Error::MissingSecret { epoch })) => {
-                if !asked.insert(epoch) {
-                    let why = "a blob that no secret opens which the peer gives";
-                    break Err(Unfetched::Rejected(format!("{why} (epoch {epoch})")));
-                }
-                if let Err(err) = desk.learn_secret(epoch) {
-                    break Err(err);
-                }
-            }
-            other => break other,
-        }
-    };
-    offered.stop_receiving();
-    fetched
+    let mut time = TimeLeft::at_most(net.timing.stall * FIND_STALLS);
+    ids.chunks(IDS_MAX).try_for_each(|ids| desk.ask_for(ids, &mut lacking, &mut time))?;
+    Ok(lacking)
 }
 
 /// Where a fetch asks and hears.
-#[derive(Clone, Copy)]
 struct Desk<'a> {
     net: &'a Net,
     offered: &'a Arc<Offered>,
+    aside: &'a mut Aside,
     side: &'a Side,
 }
 
-impl Desk<'_> {
-    fn ask(&self, ask: Ask) -> u32 {
+impl Drop for Desk<'_> {
+    fn drop(&mut self) {
+        self.side.session.want_no_more(self.offered);
+        self.offered.set_transfer(None);
+        self.aside.receive_later(self.offered);
+    }
+}
+
+impl<'a> Desk<'a> {
+    fn open(net: &'a Net, offered: &'a Arc<Offered>, aside: &'a mut Aside, side: &'a Side) -> Self {
+        aside.receive_with(offered, &side.session);
+        Self { net, offered, aside, side }
+    }
+
+    /// Fetches all of it, or until others have their turn.
+    fn bring(&mut self, task: Task) -> Result<Box<dyn Fetching>, Unfetched> {
+        let mut stood_back = self.aside.take_up(self.side, task);
+        let turn_ends = Instant::now() + self.net.timing.turn;
+        self.with_secrets(|desk| {
+            // One secret after the other may be lacking.
+            if turn_ends <= Instant::now() && desk.is_waited_for(task, true) {
+                return Err(Unfetched::StandsBack { is_slow: true });
+            }
+            let flight = match stood_back.take() {
+                Some(flight) => flight,
+                None => desk.begin(task)?,
+            };
+            desk.fly(flight, task)
+        })
+    }
+
+    /// Fetches, and again with a secret more whenever one is lacking. What came before is kept, so
+    /// that beginning again costs little; it ends, as there is not room for many secrets.
+    fn with_secrets(
+        &mut self,
+        mut fetch_once: impl FnMut(&mut Self) -> Result<Box<dyn Fetching>, Unfetched>,
+    ) -> Result<Box<dyn Fetching>, Unfetched> {
+        loop {
+            match fetch_once(self) {
+                Err(Unfetched::Failed(Error::MissingSecret { epoch, record: Some(record) })) => {
+                    self.learn_secret(epoch, record)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn begin(&self, task: Task) -> Result<Flight, Unfetched> {
+        let begin = |replica: &dyn Replica| match task {
+            Task::Version(version) => replica.fetch(version),
+            Task::Mend => replica.mend(),
+        };
+        let begun = self.offered.with(|replica| (begin(replica), replica.head()));
+        let (fetching, head) = begun.ok_or(Unfetched::Closed)?;
+        let mut fetching = fetching?;
+        fetching.give_up_when(self.offered.leaving());
+        Ok(Flight::new(fetching, head, self.time_left()))
+    }
+
+    /// Fetches to the end, or until others have their turn.
+    fn fly(&mut self, mut flight: Flight, task: Task) -> Result<Box<dyn Fetching>, Unfetched> {
+        let lasts = self.net.timing.turn;
+        let mut turn = Turn::begin(lasts, &flight);
+        while !self.ask_for_more(&mut flight)? {
+            let asked = Instant::now();
+            let answer = self.answer_by(&mut flight.time, Some(turn.ends()))?;
+            turn.pass(asked.elapsed());
+            if let Some(delivered) = answer {
+                flight.take(delivered)?;
+            }
+            if turn.is_over() {
+                let is_slow = turn.is_slow(&flight);
+                self.make_room(is_slow)?;
+                if self.is_waited_for(task, is_slow) {
+                    self.aside.put(self.side, task, flight);
+                    return Err(Unfetched::StandsBack { is_slow });
+                }
+                turn = Turn::begin(lasts, &flight);
+            }
+        }
+        Ok(flight.into_fetched())
+    }
+
+    /// If writes are refused for want of space, lets go of what holds up that some is found: what stands
+    /// back, and by its error the fetch whose turn it is.
+    fn make_room(&mut self, is_slow: bool) -> Result<(), Unfetched> {
+        if !self.offered.with(|replica| replica.lacks_space()).ok_or(Unfetched::Closed)? {
+            return Ok(());
+        }
+        self.aside.clear();
+        if is_slow { Err(Unfetched::Failed(Error::NoSpace)) } else { Ok(()) }
+    }
+
+    /// Whether others should have their turn now.
+    fn is_waited_for(&self, task: Task, is_slow: bool) -> bool {
+        self.offered.is_waited_for(&self.side.session.key, task, is_slow)
+    }
+
+    /// Says whether nothing more is to come.
+    fn ask_for_more(&self, flight: &mut Flight) -> Result<bool, Unfetched> {
+        flight.fill_window(&|ask| self.ask(ask))?;
+        self.offered.set_transfer(Some((self.side.session.key, flight.progress())));
+        self.net.bump();
+        flight.is_complete()
+    }
+
+    fn ask(&self, ask: Ask) -> Option<u32> {
         self.side.session.ask(self.offered, self.side.number, ask)
     }
 
-    fn next_answer(&self) -> Result<Delivered, Unfetched> {
-        let until = Instant::now() + self.net.timing.stall;
-        Ok(self.offered.next_answer(&self.side.session, until)?)
+    /// Asks as soon as there is room for it; what comes meanwhile is of a fetch that was given up.
+    fn ask_in_turn(&mut self, ask: &Ask, time: &mut TimeLeft) -> Result<u32, Unfetched> {
+        loop {
+            if let Some(request) = self.ask(ask.clone()) {
+                return Ok(request);
+            }
+            self.answer_by(time, None)?;
+        }
     }
 
-    /// Asks, and waits for the answer; others that come are of a fetch that was given up.
-    fn ask_and_wait(&self, ask: Ask) -> Result<Answer, Unfetched> {
-        let asked = self.ask(ask);
+    fn time_left(&self) -> TimeLeft {
+        TimeLeft::new(self.net.timing.stall, self.side.session.received_bytes())
+    }
+
+    fn next_answer(&mut self, time: &mut TimeLeft) -> Result<Delivered, Unfetched> {
         loop {
-            match self.next_answer()? {
-                Delivered { request, answer } if request == asked => return Ok(answer),
-                _ => (),
+            if let Some(delivered) = self.answer_by(time, None)? {
+                return Ok(delivered);
+            }
+        }
+    }
+
+    /// Waits for the next answer on this connection, at most until then or until more may be asked.
+    /// Meanwhile does what is due at once, and takes what comes for those that stand back.
+    fn answer_by(
+        &mut self,
+        time: &mut TimeLeft,
+        by: Option<Instant>,
+    ) -> Result<Option<Delivered>, Unfetched> {
+        let session = &self.side.session;
+        loop {
+            let now = Instant::now();
+            if by.is_some_and(|by| by <= now) {
+                return Ok(None);
+            }
+            let until = time.until(now);
+            let heard = self.offered.next_answer(self.side, by.map_or(until, |by| by.min(until)));
+            time.pass(now.elapsed());
+            time.arrived(session.received_bytes());
+            match heard {
+                Ok(Heard::Answer(delivered)) => {
+                    let others = self.aside.take(delivered);
+                    let own = others.filter(|it| Arc::ptr_eq(&it.session, session));
+                    if own.is_some() {
+                        return Ok(own);
+                    }
+                }
+                Ok(Heard::Room) => return Ok(None),
+                Ok(Heard::Notice(notice)) => notices::give(self.net, self.offered, notice),
+                // Something comes, and is not whole yet; or the time is not up.
+                Err(NoAnswer::Late) if !time.is_up() => (),
+                Err(none) => return Err(none.into()),
+            }
+        }
+    }
+
+    /// Asks for little, and waits for the answer; others that come are of a fetch that was given up.
+    /// Whoever has something waits too, so the peer does not get more time by what it says meanwhile.
+    fn ask_and_wait(&mut self, ask: &Ask) -> Result<Answer, Unfetched> {
+        let asked = self.ask_in_turn(ask, &mut TimeLeft::at_most(self.net.timing.stall))?;
+        let mut time = TimeLeft::at_most(self.net.timing.stall);
+        loop {
+            let Delivered { request, answer, .. } = self.next_answer(&mut time)?;
+            if request == asked {
+                return Ok(answer);
             }
         }
     }
 
     /// Asks for blobs and adds those to `lacking` that the peer does not have.
-    fn ask_for(&self, ids: &[[u8; 32]], lacking: &mut Vec<[u8; 32]>) -> Result<(), Unfetched> {
-        let asked = self.ask(Ask::Blobs(ids.to_vec()));
+    fn ask_for(
+        &mut self,
+        ids: &[[u8; 32]],
+        lacking: &mut Vec<[u8; 32]>,
+        time: &mut TimeLeft,
+    ) -> Result<(), Unfetched> {
+        let asked = self.ask_in_turn(&Ask::Blobs(ids.to_vec()), time)?;
         let mut left = ids.len();
         loop {
-            let Delivered { request, answer } = self.next_answer()?;
+            let Delivered { request, answer, .. } = self.next_answer(time)?;
             if request != asked {
                 continue;
             }
@@ -189,29 +327,8 @@ impl Desk<'_> {
         }
     }
 
-    fn fetch_once(self, version: VersionId) -> Result<Box<dyn Fetching>, Unfetched> {
-        let begun = self.offered.with(|replica| (replica.fetch(version), replica.head()));
-        let (fetching, head) = begun.ok_or(Unfetched::Closed)?;
-        let mut fetching = fetching?;
-        let have = head.into_iter().collect();
-        match self.ask_and_wait(Ask::Ancestry { head: version, have })? {
-            Answer::Ancestry(versions) => fetching.expect_ancestors(&versions),
-            // Only a hint: it is seen below whether the version can be had.
-            Answer::Refused => (),
-            _ => return Err(senseless()),
-        }
-        self.fetch_blobs(fetching)
-    }
-
-    fn fetch_blobs(self, mut fetching: Box<dyn Fetching>) -> Result<Box<dyn Fetching>, Unfetched> {
-        fetching.give_up_when(self.offered.leaving());
-        let in_flight = HashMap::new();
-        let mut blobs = Blobs { desk: self, fetching, in_flight, blobs_in_flight: 0 };
-        blobs.ask_all()?;
-        Ok(blobs.fetching)
-    }
-
-    fn learn_secret(&self, epoch: u16) -> Result<(), Unfetched> {
+    /// Asks for the secret that opens `record`, and keeps no other that is given with it.
+    fn learn_secret(&mut self, epoch: u16, record: Vec<u8>) -> Result<(), Unfetched> {
         let have = self.offered.with(|replica| replica.epochs());
         let mut have = have.ok_or(Unfetched::Closed)?;
         // Of this one there may be a secret here too, but another one.
@@ -219,107 +336,25 @@ impl Desk<'_> {
         // Of more than can be named the newest: to be given the others again does no harm.
         have.sort_unstable_by(|one, other| other.cmp(one));
         have.truncate(EPOCHS_MAX);
-        let given = match self.ask_and_wait(Ask::Secrets(have))? {
+        let given = match self.ask_and_wait(&Ask::Secrets(have))? {
             Answer::Secrets(given) => given,
             Answer::Refused => return Err(Unfetched::Refused),
             _ => return Err(senseless()),
         };
-        if !given.iter().any(|one| one.epoch == epoch) {
-            let why = "it is sealed under a secret that the peer does not give";
-            return Err(Unfetched::Rejected(format!("{why} (epoch {epoch})")));
-        }
-        let secrets = GivenSecret::unpack(&given);
-        let learnt = self.offered.with(|replica| replica.learn_secrets(secrets));
-        Ok(learnt.ok_or(Unfetched::Closed)??)
-    }
-}
-
-struct Blobs<'a> {
-    desk: Desk<'a>,
-    fetching: Box<dyn Fetching>,
-    /// How many blobs each request still lacks.
-    in_flight: HashMap<u32, usize>,
-    blobs_in_flight: usize,
-}
-
-impl Blobs<'_> {
-    fn ask_all(&mut self) -> Result<(), Unfetched> {
-        loop {
-            self.fill_window()?;
-            let progress = self.fetching.progress();
-            self.desk.offered.set_transfer(Some((self.desk.side.session.key, progress)));
-            self.desk.net.bump();
-            if !self.in_flight.is_empty() {
-                let delivered = self.desk.next_answer()?;
-                self.take(delivered)?;
-            } else if self.fetching.is_complete() {
-                return Ok(());
-            } else {
-                let what = "a version that is being fetched: nothing is left to ask for";
-                return Err(Unfetched::Failed(Error::Damaged { what: what.into() }));
-            }
-        }
-    }
-
-    /// Asks for as much as may be in flight.
-    fn fill_window(&mut self) -> Result<(), Unfetched> {
-        let progress = self.fetching.progress();
-        let usual = progress.bytes.checked_div(progress.blobs).unwrap_or(BLOB_BYTES_GUESS);
-        let window = (WINDOW_BYTES / usual.max(1)).clamp(8, WINDOW_BLOBS);
-        let window = usize::try_from(window).unwrap_or(usize::MAX);
-        loop {
-            let room = window.saturating_sub(self.blobs_in_flight).min(window / 4).min(IDS_MAX);
-            // Few at a time would be many small requests.
-            if room < (window / 4).min(IDS_MAX) && self.blobs_in_flight > 0 {
-                return Ok(());
-            }
-            let ids = self.fetching.wanted(room.max(1))?;
-            if ids.is_empty() {
-                return Ok(());
-            }
-            let count = ids.len();
-            let request = self.desk.ask(Ask::Blobs(ids));
-            self.in_flight.insert(request, count);
-            self.blobs_in_flight += count;
-        }
-    }
-
-    fn take(&mut self, delivered: Delivered) -> Result<(), Unfetched> {
-        let Delivered { request, answer } = delivered;
-        let Some(lacking) = self.in_flight.get_mut(&request) else {
-            // Of a fetch that was given up.
-            return Ok(());
-        };
-        let (blobs, missing, more) = match answer {
-            Answer::Blobs { blobs, missing, more } => (blobs, missing, more),
-            Answer::Refused => return Err(Unfetched::Refused),
-            _ => return Err(senseless()),
-        };
-        let came = blobs.len() + missing.len();
-        let Some(left) = lacking.checked_sub(came) else { return Err(senseless()) };
-        if (left == 0) == more || (more && came == 0) {
+        let mut secrets = GivenSecret::unpack(&given);
+        secrets.retain(|(of, _)| *of == epoch);
+        if secrets.len() > KeyRing::OF_ONE_EPOCH_MAX {
             return Err(senseless());
         }
-        *lacking = left;
-        if !more {
-            self.in_flight.remove(&request);
+        let learnt = self.offered.with(|replica| replica.learn_secret(record, secrets));
+        if learnt.ok_or(Unfetched::Closed)?? {
+            return Ok(());
         }
-        self.blobs_in_flight -= came;
-        let blobs: Vec<Vec<u8>> = blobs.into_iter().map(ByteBuf::into_vec).collect();
-        if !blobs.is_empty() {
-            self.fetching.supply(blobs)?;
-        }
-        if !missing.is_empty() {
-            self.fetching.unavailable(&missing).map_err(|err| match err {
-                // What a peer has lost is no forgery.
-                Error::Rejected { .. } => Unfetched::Refused,
-                err => err.into(),
-            })?;
-        }
-        Ok(())
+        let why = "it is sealed under a secret that the peer does not give";
+        Err(Unfetched::Rejected(format!("{why} (epoch {epoch})")))
     }
 }
 
-fn senseless() -> Unfetched {
+pub(super) fn senseless() -> Unfetched {
     Unfetched::PeerWrong("the peer's answer is not what was asked for".into())
 }

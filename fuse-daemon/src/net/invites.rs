@@ -9,6 +9,9 @@
 //!    uses up nothing, gives nothing back, and makes no member of a device that is none any more,
 //!    whoever removed it. The price: a crash after a use is durable and before its device is a
 //!    member costs that use.
+//! 4. A ticket lets in nobody who was removed after it was made, or before without that being known
+//!    here then; and nobody at all once that is so of a device which has used it: that device still
+//!    knows what is in the ticket, and might come with another key.
 
 use std::{
     path::PathBuf,
@@ -43,6 +46,9 @@ struct Invitation {
     /// Devices that have used it.
     #[serde(default)]
     used_by: Vec<String>,
+    /// The removals that were known when it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removals: Vec<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -59,12 +65,25 @@ pub(super) struct Good {
 }
 
 /// A ticket that is good, in the hands of one device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Redeemed {
     pub(super) good: Good,
     /// Whether a use was used up just now; else this device had used the ticket before.
     pub(super) fresh: bool,
+    /// Who has used it, with this one.
+    pub(super) used_by: Vec<PeerKey>,
+    removals: Vec<String>,
 }
+
+impl Redeemed {
+    /// Whether it was made by who knew of this removal.
+    pub(super) fn knows(&self, removal: &Removal) -> bool {
+        self.removals.contains(&hex(removal))
+    }
+}
+
+/// The name of a removal, see [`Mount::removal`](cairnfs_mount_core::Mount::removal).
+pub(super) type Removal = [u8; 32];
 
 /// See the module's doc.
 #[derive(Debug)]
@@ -84,13 +103,13 @@ impl Invites {
         Self { path, alone: Mutex::new(()) }
     }
 
-    /// Remembers a new invitation, durably.
+    /// Remembers a new invitation, which is made knowing of `removals`, durably.
     pub(super) fn add(
         &self,
         secret: &[u8; 16],
         good: Good,
-        until: SystemTime,
-        uses: u32,
+        (until, uses): (SystemTime, u32),
+        removals: &[Removal],
     ) -> Result<()> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
@@ -108,6 +127,7 @@ impl Invites {
             until: seconds(until),
             left: uses,
             used_by: Vec::new(),
+            removals: removals.iter().map(|removal| hex(removal)).collect(),
         });
         self.write(&contents)
     }
@@ -147,16 +167,20 @@ impl Invites {
             return Err(Failure::new(Code::Failed, "invites.toml names a bucket that is none"));
         };
         let good = Good { bucket, role: one.role };
-        if one.used_by.contains(&device) {
-            return Ok(Ok(Redeemed { good, fresh: false }));
+        let fresh = !one.used_by.contains(&device);
+        if fresh {
+            if one.left == 0 {
+                return Ok(Err(Refusal::UsedUp));
+            }
+            one.left -= 1;
+            one.used_by.push(device);
         }
-        if one.left == 0 {
-            return Ok(Err(Refusal::UsedUp));
+        let used_by = one.used_by.iter().filter_map(|key| parse_hex(key)).collect();
+        let redeemed = Redeemed { good, fresh, used_by, removals: one.removals.clone() };
+        if fresh {
+            self.write(&contents)?;
         }
-        one.left -= 1;
-        one.used_by.push(device);
-        self.write(&contents)?;
-        Ok(Ok(Redeemed { good, fresh: true }))
+        Ok(Ok(redeemed))
     }
 
     /// Gives back a use, a fresh one, that came to nothing.
@@ -173,14 +197,22 @@ impl Invites {
         self.write(&contents)
     }
 
-    /// A device is removed: the tickets that it used let nobody in any more. It still knows what is
-    /// in them, and might come with another key.
+    /// A device is removed: the tickets that it used let nobody in any more.
     pub(super) fn forget(&self, bucket: BucketId, device: &PeerKey) -> Result<()> {
+        let (bucket, device) = (bucket.to_string(), hex(device));
+        self.retain(|one| one.bucket != bucket || !one.used_by.contains(&device))
+    }
+
+    /// The bucket is not here any more: nobody is let into it.
+    pub(super) fn forget_bucket(&self, bucket: BucketId) -> Result<()> {
+        self.retain(|one| one.bucket != bucket.to_string())
+    }
+
+    fn retain(&self, stays: impl Fn(&Invitation) -> bool) -> Result<()> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
-        let (bucket, device) = (bucket.to_string(), hex(device));
         let before = contents.invite.len();
-        contents.invite.retain(|one| one.bucket != bucket || !one.used_by.contains(&device));
+        contents.invite.retain(stays);
         if contents.invite.len() == before { Ok(()) } else { self.write(&contents) }
     }
 
@@ -203,8 +235,8 @@ mod tests {
         Good { bucket: BucketId([3; 16]), role: Role::Writer }
     }
 
-    fn redeemed(fresh: bool) -> Result<Redeemed, Refusal> {
-        Ok(Redeemed { good: good(), fresh })
+    fn redeemed(fresh: bool, by: u8) -> Result<Redeemed, Refusal> {
+        Ok(Redeemed { good: good(), fresh, used_by: vec![[by; 32]], removals: Vec::new() })
     }
 
     #[test]
@@ -212,23 +244,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("invites.toml");
         let until = SystemTime::now() + HOUR;
-        Invites::new(path.clone()).add(&[1; 16], good(), until, 1).unwrap();
+        Invites::new(path.clone()).add(&[1; 16], good(), (until, 1), &[]).unwrap();
         // After a restart too.
         let invites = Invites::new(path);
         assert!(invites.are_open());
         assert_eq!(invites.redeem(&[2; 16], &[7; 32]).unwrap(), Err(Refusal::Unknown));
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true));
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(false));
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true, 7));
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(false, 7));
         assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), Err(Refusal::UsedUp));
         invites.give_back(&[1; 16], &[7; 32]).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), redeemed(true));
+        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), redeemed(true, 8));
     }
 
     #[test]
     fn a_ticket_ends_in_time() {
         let dir = tempfile::tempdir().unwrap();
         let invites = Invites::new(dir.path().join("invites.toml"));
-        invites.add(&[1; 16], good(), SystemTime::now() - HOUR, 5).unwrap();
+        invites.add(&[1; 16], good(), (SystemTime::now() - HOUR, 5), &[]).unwrap();
         assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Err(Refusal::Expired));
         assert!(!invites.are_open());
     }
@@ -237,8 +269,8 @@ mod tests {
     fn the_ticket_of_a_removed_device_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let invites = Invites::new(dir.path().join("invites.toml"));
-        invites.add(&[1; 16], good(), SystemTime::now() + HOUR, 2).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true));
+        invites.add(&[1; 16], good(), (SystemTime::now() + HOUR, 2), &[]).unwrap();
+        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true, 7));
         invites.forget(good().bucket, &[7; 32]).unwrap();
         for device in [[7; 32], [8; 32]] {
             assert_eq!(invites.redeem(&[1; 16], &device).unwrap(), Err(Refusal::Unknown));
@@ -246,11 +278,23 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_knows_the_removals_that_were_known_when_it_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invites.toml");
+        let ends = (SystemTime::now() + HOUR, 2);
+        Invites::new(path.clone()).add(&[1; 16], good(), ends, &[[5; 32], [6; 32]]).unwrap();
+        let redeemed = Invites::new(path).redeem(&[1; 16], &[7; 32]).unwrap().unwrap();
+        let known = [[5; 32], [6; 32], [7; 32]].map(|removal| redeemed.knows(&removal));
+        assert_eq!(known, [true, true, false]);
+    }
+
+    #[test]
     fn the_file_does_not_hold_the_secret() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("invites.toml");
         let secret = [0xab; 16];
-        Invites::new(path.clone()).add(&secret, good(), SystemTime::now() + HOUR, 1).unwrap();
+        let invites = Invites::new(path.clone());
+        invites.add(&secret, good(), (SystemTime::now() + HOUR, 1), &[]).unwrap();
         assert!(!std::fs::read_to_string(path).unwrap().contains(&hex(&secret)));
     }
 }

@@ -1,12 +1,4 @@
-//! Letting a device in, and being let in.
-//!
-//! ```text
-//!   invited                                      inviter
-//!     -- Knock::Ticket(secret, name) ------------->   uses the ticket up, durably
-//!                                                     set_member, published
-//!     <- Admission::Joined(bucket, secrets) -------
-//!   makes the bucket; from here on both are members: dials again, fetches the first version
-//! ```
+//! Being let in: by a ticket, see [`inviting`](super::inviting), or as the member that one is already.
 
 use std::{
     fmt,
@@ -16,32 +8,32 @@ use std::{
 };
 
 use cairnfs_mount_core::{
-    Bucket, BucketId, Error as CoreError, Mount, Options, Protection, Role, Unlock,
+    Bucket, BucketId, Error as CoreError, INCARNATIONS_MAX, Mount, Options, Protection, Role,
+    Unlock,
 };
-use zeroize::Zeroizing;
 
 use super::{
     Net,
-    invites::{Good, Redeemed},
+    arriving::Arrival,
+    inviting::clean_name,
     message::{ADMISSION_BYTES_MAX, Admission, GivenSecret, Knock, Refusal},
     opening::OpenError,
     replica::Secrets,
-    report::{Invite, JoinProgress, Transfer},
-    session::Opened,
-    ticket::{ADDRESSES_MAX, Ticket},
+    report::{JoinProgress, Transfer},
+    ticket::Ticket,
+    time_left::TimeLeft,
     tls::PeerKey,
 };
 use crate::{
     exit::{Code, Failure, Result},
-    home::BucketName,
-    values::hex,
+    former,
+    home::{BucketName, Home},
+    remarks,
 };
 
-/// Longest name of a device in bytes.
-const NAME_BYTES_MAX: usize = 64;
 /// How long the inviter may take: it publishes a version.
 const ADMISSION_WAIT: Duration = Duration::from_secs(60);
-/// How long without any progress until joining is given up.
+/// How long without any progress until joining is given up; bytes on their way are some.
 const PROGRESS_WAIT: Duration = Duration::from_secs(60);
 /// How often who waits hears how far it is.
 const TICK: Duration = Duration::from_millis(200);
@@ -53,6 +45,10 @@ pub(crate) struct Joining {
     /// Whose first version is believed.
     inviters: Vec<PeerKey>,
     secrets: Secrets,
+    /// One that this device has not had in the bucket.
+    incarnation: u32,
+    /// Keeps others from joining the bucket until it is here; none if it was here before.
+    arrival: Option<Arrival>,
 }
 
 impl fmt::Debug for Joining {
@@ -67,8 +63,8 @@ impl Joining {
     ///
     /// # Errors
     ///
-    /// [`Code::NoPeer`] if there is no such device.
-    pub(crate) fn again(mount: &Mount, me: &PeerKey) -> Result<Self> {
+    /// [`Code::NoPeer`] if there is no such device; [`Code::Failed`] if this one joined too often.
+    pub(crate) fn again(home: &Home, mount: &Mount, me: &PeerKey) -> Result<Self> {
         let members = mount.members();
         let of = |role: Role| -> Vec<PeerKey> {
             let others = members.iter().filter(|member| member.key != *me && member.role == role);
@@ -81,7 +77,11 @@ impl Joining {
             return Err(Failure::new(Code::NoPeer, message));
         }
         let (bucket, secrets) = (mount.bucket_id(), mount.secrets(&[]));
-        Ok(Self { bucket, suggested: String::new(), inviters, secrets })
+        // What is here may have been put back to before it was brought anew the last time.
+        let next = former::next_incarnation(home, bucket)?;
+        let incarnation = not_too_often(next.max(mount.incarnation().saturating_add(1)))?;
+        let suggested = String::new();
+        Ok(Self { bucket, suggested, inviters, secrets, incarnation, arrival: None })
     }
 
     /// The bucket.
@@ -96,137 +96,15 @@ impl Joining {
 }
 
 impl Net {
-    /// Makes an invitation to a bucket that is served.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::NotFound`] if it is not served; [`Code::Failed`] if this device may not invite, or
-    /// cannot be reached.
-    pub(crate) fn invite(
-        &self,
-        bucket: &BucketName,
-        role: Role,
-        lifetime: Duration,
-        uses: u32,
-    ) -> Result<Invite> {
-        let offered = self.served(bucket)?;
-        let found = offered.with(|replica| (replica.bucket_id(), replica.role()));
-        let (id, own_role) = found.ok_or_else(|| not_served(bucket))?;
-        if own_role != Some(Role::Owner) {
-            let message = format!("only an owner of bucket '{bucket}' can invite to it");
-            return Err(Failure::new(Code::Failed, message));
-        }
-        self.be_reachable();
-        let addresses = self.own_addresses();
-        if addresses.is_empty() {
-            return Err(Failure::new(Code::Failed, "no port can be had to be reached at"));
-        }
-        let drawn = super::random()
-            .map_err(|err| Failure::new(Code::Failed, format_args!("cannot invite: {err}")))?;
-        let mut secret = Zeroizing::new([0; 16]);
-        secret.copy_from_slice(&drawn[..16]);
-        let until = SystemTime::now() + lifetime;
-        self.invites.add(&secret, Good { bucket: id, role }, until, uses)?;
-        let addresses = addresses.into_iter().take(ADDRESSES_MAX).collect();
-        let ticket = Ticket { bucket: id, device: self.me, secret, until, addresses };
-        log::info!("invited bucket={} uses={uses}", offered.short_id());
-        Ok(Invite { ticket: ticket.to_line(), until, uses })
-    }
-
-    /// A device was removed from a bucket: tickets that it used let nobody in any more.
-    pub(crate) fn revoke(&self, bucket: BucketId, device: &PeerKey) -> Result<()> {
-        self.invites.forget(bucket, device)
-    }
-
-    /// Answers who presents a ticket; calls `good` if it is good.
-    pub(super) fn let_in(
-        &self,
-        opened: Opened,
-        secret: &[u8; 16],
-        name: &str,
-        port: Option<u16>,
-        good: &dyn Fn(),
-    ) {
-        let peer = hex(&opened.key[..4]);
-        let admission = match self.redeem(&opened.key, secret, name, good) {
-            Ok(joined) => {
-                if let Some(port) = port {
-                    let address = SocketAddr::new(opened.address.ip(), port);
-                    self.addresses.add(&opened.key, &[address]);
-                }
-                log::info!("let-in peer={peer}");
-                joined
-            }
-            Err(refusal) => {
-                log::warn!("refused peer={peer} ticket={refusal:?}");
-                Admission::Refused(refusal)
-            }
-        };
-        match opened.send(&admission) {
-            Ok(()) => opened.finish(),
-            Err(err) => log::info!("let-in peer={peer} told=no reason=\"{err}\""),
-        }
-    }
-
-    fn redeem(
-        &self,
-        key: &PeerKey,
-        secret: &[u8; 16],
-        name: &str,
-        is_good: &dyn Fn(),
-    ) -> Result<Admission, Refusal> {
-        let failed = |failure: Failure| {
-            log::error!("invite reason={:?}", failure.message);
-            Refusal::Failed
-        };
-        let redeemed = self.invites.redeem(secret, key).map_err(failed)??;
-        is_good();
-        let joined = self.make_member(key, name, redeemed);
-        if redeemed.fresh && joined.is_err() {
-            self.invites.give_back(secret, key).map_err(failed)?;
-        }
-        joined
-    }
-
-    fn make_member(
-        &self,
-        key: &PeerKey,
-        name: &str,
-        Redeemed { good, fresh }: Redeemed,
-    ) -> Result<Admission, Refusal> {
-        let offered = self.all_served().into_iter().find(|it| it.id == good.bucket);
-        let offered = offered.ok_or(Refusal::NotServed)?;
-        let is_member = offered.trusts(key);
-        if !is_member && !fresh {
-            // It was one, and was removed.
-            return Err(Refusal::UsedUp);
-        }
-        // At once: a use whose device has become a member is not given back.
-        let made = offered.with(|replica| {
-            if !is_member {
-                replica.set_member(*key, &clean_name(name), Some(good.role))?;
-            }
-            Ok(replica.secrets(&[]))
-        });
-        let secrets = made.ok_or(Refusal::NotServed)?.map_err(|err: CoreError| {
-            log::error!("invite bucket={} reason=\"{err}\"", offered.short_id());
-            Refusal::Failed
-        })?;
-        Ok(Admission::Joined {
-            bucket: good.bucket.0,
-            bucket_name: offered.name.to_string(),
-            device_name: self.options.device_name.clone(),
-            secrets: GivenSecret::pack(&secrets),
-        })
-    }
-
     /// Presents a ticket to the device that made it: afterwards this device is a member. What
-    /// remains is to choose a name and to [`Net::finish_join`]. `say` returns whether to go on.
+    /// remains is to choose a name and to [`Net::finish_join`]. `say` returns whether to go on. Whoever
+    /// joins the same bucket meanwhile waits until it is here, or it is known that it will not be.
     ///
     /// # Errors
     ///
     /// [`Code::WrongKey`] for a ticket that is mistyped, expired, used up, or made by another
-    /// device; [`Code::NoPeer`] if that device cannot be reached.
+    /// device; [`Code::Usage`] if the bucket is here; [`Code::NoPeer`] if that device cannot be reached;
+    /// [`Code::Failed`] if this one joined too often.
     pub(crate) fn join(
         &self,
         ticket: &str,
@@ -239,14 +117,29 @@ impl Net {
         if ticket.device == self.me {
             return Err(Failure::new(Code::WrongKey, "this ticket was made by this device"));
         }
+        let arrival = self.arrivals.begin(ticket.bucket, &mut || say(JoinProgress::Waiting));
+        let arrival = Some(arrival.ok_or_else(interrupted)?);
         self.refuse_if_here(ticket.bucket)?;
+        // Before the ticket is used up.
+        let incarnation = not_too_often(former::next_incarnation(&self.home, ticket.bucket)?)?;
         let mut last = None;
         for address in &ticket.addresses {
             if !say(JoinProgress::Connecting(*address)) {
                 return Err(interrupted());
             }
             match self.present(&ticket, *address) {
-                Ok(admission) => return self.joined(&ticket, *address, admission),
+                Ok(admission) => {
+                    let (suggested, secrets) = self.admitted(&ticket, *address, admission)?;
+                    let (bucket, inviters) = (ticket.bucket, vec![ticket.device]);
+                    return Ok(Joining {
+                        bucket,
+                        suggested,
+                        inviters,
+                        secrets,
+                        incarnation,
+                        arrival,
+                    });
+                }
                 Err(err) => {
                     log::info!("join address={address} reason=\"{err}\"");
                     last = Some(format!("{address}: {err}"));
@@ -271,12 +164,13 @@ impl Net {
         Ok(admission)
     }
 
-    fn joined(
+    /// What the other device calls the bucket, and its secrets.
+    fn admitted(
         &self,
         ticket: &Ticket,
         address: SocketAddr,
         admission: Admission,
-    ) -> Result<Joining> {
+    ) -> Result<(String, Secrets)> {
         let wrong = |why: &str| Err(Failure::new(Code::WrongKey, why));
         let (bucket, suggested, secrets) = match admission {
             Admission::Joined { bucket, bucket_name, secrets, .. } => {
@@ -287,6 +181,12 @@ impl Net {
             }
             Admission::Refused(Refusal::Expired) => return Err(expired()),
             Admission::Refused(Refusal::UsedUp) => return wrong("this ticket is used up"),
+            Admission::Refused(Refusal::Removed) => {
+                return wrong(
+                    "this device was removed from the bucket, and the ticket is from before that: \
+                     ask for a new ticket",
+                );
+            }
             Admission::Refused(Refusal::NotServed) => {
                 return Err(Failure::new(
                     Code::NoPeer,
@@ -307,9 +207,11 @@ impl Net {
         if bucket != ticket.bucket {
             return wrong("the ticket is of another bucket than the device that made it says");
         }
+        // Before its addresses: those of whom nothing else is known go when another bucket is dropped.
+        self.addresses.set_inviter(bucket, &ticket.device);
         self.addresses.add(&ticket.device, &ticket.addresses);
         self.addresses.found(&ticket.device, address);
-        Ok(Joining { bucket, suggested, inviters: vec![ticket.device], secrets })
+        Ok((suggested, secrets))
     }
 
     /// Makes the bucket `name` in the new directory `dir`, fetches its first version, and closes it
@@ -326,7 +228,7 @@ impl Net {
         protection: Protection<'_>,
         say: &mut dyn FnMut(JoinProgress) -> bool,
     ) -> Result<()> {
-        let Joining { bucket, inviters, secrets, .. } = joining;
+        let Joining { bucket, inviters, secrets, incarnation, arrival, .. } = joining;
         let failed = |err: CoreError| match err {
             CoreError::Exists => {
                 Failure::usage(format_args!("a bucket '{name}' exists: choose another --name"))
@@ -335,8 +237,10 @@ impl Net {
         };
         // First: a bucket without a version is of no use if nobody knows where to get it.
         inviters.iter().for_each(|inviter| self.addresses.set_inviter(bucket, inviter));
-        Bucket::join(dir, &self.device, protection, bucket, &secrets).map_err(failed)?;
-        drop(secrets);
+        Bucket::join(dir, &self.device, protection, bucket, &secrets, incarnation)
+            .map_err(failed)?;
+        drop((secrets, arrival));
+        remarks::change(dir, |remarks| remarks.awaits_first_version = true);
         let unlock = match protection {
             Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase),
             Protection::KeyFile => Unlock::KeyFile,
@@ -347,6 +251,8 @@ impl Net {
         self.serve(name, &mount);
         let came = self.await_first_version(name, say);
         self.withdraw(name);
+        let is_awaited = mount.awaits_first_version();
+        remarks::change(dir, |remarks| remarks.awaits_first_version = is_awaited);
         let stopped = mount.stop().map_err(failed);
         came.and(stopped)
     }
@@ -357,7 +263,10 @@ impl Net {
         say: &mut dyn FnMut(JoinProgress) -> bool,
     ) -> Result<()> {
         let offered = self.served(name)?;
-        let mut moved = (Instant::now(), None);
+        let received =
+            || offered.sides().iter().map(|side| side.session.received_bytes()).sum::<u64>();
+        let mut time = TimeLeft::new(PROGRESS_WAIT.min(self.timing.stall), received());
+        let mut most = 0;
         loop {
             let awaited = offered.with(|replica| replica.awaits_first_version());
             if !awaited.ok_or_else(|| not_shared(name))? {
@@ -367,22 +276,27 @@ impl Net {
                 return Err(Failure::bucket(name, &trouble));
             }
             let progress = offered.transfer().map(|(_, progress)| progress);
-            if progress.is_some() && progress != moved.1 {
-                moved = (Instant::now(), progress);
+            let bytes = progress.map_or(0, |progress| progress.bytes);
+            if bytes > most {
+                most = bytes;
+                time.renew();
             }
+            time.arrived(received());
             if let Some(progress) = progress {
                 let transfer = Transfer::new(name, progress);
                 if !say(JoinProgress::Fetching(transfer)) {
                     return Err(interrupted());
                 }
             }
-            if moved.0.elapsed() > PROGRESS_WAIT.min(self.timing.stall) {
+            if time.is_up() {
                 let why = self.last_errors().join("; ");
                 let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
                 let message = format!("the first version does not come{why}");
                 return Err(Failure::new(Code::NoPeer, message));
             }
+            let now = Instant::now();
             self.await_news(TICK);
+            time.pass(now.elapsed());
         }
     }
 
@@ -391,17 +305,34 @@ impl Net {
     /// # Errors
     ///
     /// [`Code::Usage`] if it is here, with the name that it has.
-    pub(crate) fn refuse_if_here(&self, bucket: BucketId) -> Result<()> {
-        for name in self.home.bucket_names()? {
-            // One that cannot be read is another matter.
-            let here = Bucket::describe(&self.home.bucket_dir(&name));
-            if here.is_ok_and(|description| description.id == bucket) {
+    fn refuse_if_here(&self, bucket: BucketId) -> Result<()> {
+        match self.name_here(bucket)? {
+            None => Ok(()),
+            Some(name) => {
                 let message = format!("the ticket's bucket is here already, as '{name}'");
-                return Err(Failure::new(Code::Usage, message));
+                Err(Failure::new(Code::Usage, message))
             }
         }
-        Ok(())
     }
+
+    /// What a bucket is called here, whether it opens or not; none if it is not here.
+    pub(crate) fn name_here(&self, bucket: BucketId) -> Result<Option<BucketName>> {
+        let is_it =
+            |name: &BucketName| Bucket::noted_id(&self.home.bucket_dir(name)) == Some(bucket);
+        Ok(self.home.bucket_names()?.into_iter().find(is_it))
+    }
+}
+
+/// This incarnation, if others take what it writes.
+fn not_too_often(incarnation: u32) -> Result<u32> {
+    if incarnation <= INCARNATIONS_MAX {
+        return Ok(incarnation);
+    }
+    let message = format!(
+        "this device has begun anew in this bucket too often ({INCARNATIONS_MAX} times): another home \
+         (CAIRNFS_HOME) is another device, and can join"
+    );
+    Err(Failure::new(Code::Failed, message))
 }
 
 fn expired() -> Failure {
@@ -422,24 +353,4 @@ pub(super) fn not_shared(bucket: &BucketName) -> Failure {
     let message =
         format!("bucket '{bucket}' is not shared any more: unmount it and mount it again");
     Failure::new(Code::Failed, message)
-}
-
-/// A name of a device that can be shown: no control characters, not too long.
-fn clean_name(name: &str) -> String {
-    let mut clean: String = name.chars().filter(|c| !c.is_control()).collect();
-    while clean.len() > NAME_BYTES_MAX {
-        clean.pop();
-    }
-    clean
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_a_stranger_chose_can_be_shown() {
-        assert_eq!(clean_name("lap\x1b[2Jtop\n"), "lap[2Jtop");
-        assert!(clean_name(&"ä".repeat(1000)).len() <= NAME_BYTES_MAX);
-    }
 }

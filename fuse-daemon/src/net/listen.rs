@@ -1,4 +1,4 @@
-//! Who comes by: the thread `accept`, and one thread for each connection until it is known whose
+//! Who comes by: the thread `accept-peers`, and one thread for each connection until it is known whose
 //! it is.
 //!
 //! # Invariants

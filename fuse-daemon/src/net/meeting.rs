@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_mount_core::{FetchProgress, VersionId};
+use cairnfs_mount_core::{FetchProgress, Published, VersionId};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::{
     Net,
-    desk::{Mended, Side},
+    desk::Side,
     joining::{interrupted, not_served, not_shared},
+    mending::Mended,
     report::{PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
     said::Standing,
     sharing::Offered,
@@ -26,6 +27,9 @@ use crate::{
 
 /// How often who waits hears how far it is.
 pub(super) const TICK: Duration = Duration::from_millis(200);
+
+/// Said when all were tried.
+pub(super) const UNREACHABLE: &str = "no peer can be reached";
 
 impl Transfer {
     pub(super) fn new(bucket: &BucketName, progress: FetchProgress) -> Self {
@@ -76,15 +80,18 @@ impl Net {
                 key: *key,
                 name: contact.name.clone(),
                 address: session.map(|session| session.address).or(contact.last_address),
-                connected: session.map(|session| session.since),
+                connected: session.map(|session| session.since.into()),
                 dialled: session.is_some_and(|session| session.dialled),
                 buckets: buckets.cloned().collect(),
                 removed_from: removed.map(|(name, ..)| name.clone()).collect(),
                 transfer,
                 sent_bytes: session.map_or(0, |session| session.sent_bytes()),
                 received_bytes: session.map_or(0, |session| session.received_bytes()),
-                last_error: contact.last_error.clone(),
-                last_seen: session.map(|session| session.last_heard()).or(contact.last_seen),
+                last_error: contact.last_error.clone().map(|(why, at)| (why, at.into())),
+                last_seen: session
+                    .map(|session| session.last_heard())
+                    .or(contact.last_seen)
+                    .map(Into::into),
                 next_try: contact
                     .next
                     .filter(|_| session.is_none())
@@ -142,36 +149,38 @@ impl Net {
                 return Err(failure);
             }
             if behind == 0 && !searching {
-                return if connected { Ok(self.met(&sides, &others)) } else { Err(self.nobody()) };
-            }
-            let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if late && !connected {
-                return Err(self.nobody());
-            }
-            if late {
-                let message = match behind {
-                    0 => "still looking for peers".to_owned(),
-                    1 => "1 peer has not met this device yet".to_owned(),
-                    more => format!("{more} peers have not met this device yet"),
+                return if connected {
+                    Ok(self.met(&sides, &others))
+                } else {
+                    Err(self.nobody(UNREACHABLE))
                 };
-                return Err(Failure::new(Code::Failed, message));
             }
-            let transfer = sides.iter().find_map(|meeting| meeting.transfer.clone());
-            let progress = match transfer {
-                Some(transfer) => SyncProgress::Fetching(transfer),
-                None if behind > 0 => {
-                    let why = sides.iter().flat_map(|meeting| meeting.hopeless(self)).flatten();
-                    SyncProgress::Waiting {
-                        behind: u32::try_from(behind).unwrap_or(u32::MAX),
-                        why: why.map(|failure| failure.message).next(),
-                    }
-                }
-                None => SyncProgress::Connecting,
-            };
-            if !say(progress) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(if connected {
+                    too_late(behind)
+                } else {
+                    self.nobody("no peer was reached in time")
+                });
+            }
+            if !say(self.progress(&sides, behind)) {
                 return Err(interrupted());
             }
             self.await_news(TICK);
+        }
+    }
+
+    /// How far it is, if so many peers are `behind`.
+    fn progress(&self, sides: &[Meeting], behind: usize) -> SyncProgress {
+        if let Some(transfer) = sides.iter().find_map(|meeting| meeting.transfer.clone()) {
+            return SyncProgress::Fetching(transfer);
+        }
+        if behind == 0 {
+            return SyncProgress::Connecting;
+        }
+        let why = sides.iter().flat_map(|meeting| meeting.hopeless(self)).flatten();
+        SyncProgress::Waiting {
+            behind: u32::try_from(behind).unwrap_or(u32::MAX),
+            why: why.map(|failure| failure.message).next(),
         }
     }
 
@@ -222,15 +231,26 @@ impl Net {
         }
     }
 
-    pub(super) fn nobody(&self) -> Failure {
+    /// Why nobody is there; `why`, if there are peers.
+    pub(super) fn nobody(&self, why: &str) -> Failure {
         let errors = self.last_errors();
         let message = match (self.roster.lock().contacts.is_empty(), errors.is_empty()) {
             (true, _) => "no other device has the bucket ('cairnfs invite' lets one in)".to_owned(),
-            (false, true) => "no peer can be reached".to_owned(),
-            (false, false) => format!("no peer can be reached: {}", errors.join("; ")),
+            (false, true) => why.to_owned(),
+            (false, false) => format!("{why}: {}", errors.join("; ")),
         };
         Failure::new(Code::NoPeer, message)
     }
+}
+
+/// Not all had met by the deadline.
+fn too_late(behind: usize) -> Failure {
+    let message = match behind {
+        0 => "still looking for peers".to_owned(),
+        1 => "1 peer has not met this device yet".to_owned(),
+        more => format!("{more} peers have not met this device yet"),
+    };
+    Failure::new(Code::Failed, message)
 }
 
 /// How far one bucket has met its connected peers.
@@ -301,13 +321,13 @@ fn steps(offered: &Offered) -> BTreeMap<PeerKey, Step> {
     let said = others.map(|(key, _)| (key, offered.last_said(&key))).collect::<Vec<_>>();
     // After what they have said: nobody can have said anything of a newer one.
     let published = offered.with(|replica| replica.published());
-    let Some((head, is_published)) = published else { return BTreeMap::new() };
+    let Some(Published { head, holds_all }) = published else { return BTreeMap::new() };
     let steps = said.into_iter().map(|(key, (known, said))| {
         let all_there = said.all_there(head);
         let up_to = said.seen.filter(|_| all_there == Some(false)).map(|version| {
             // A version that was given up has no time any more.
             let time = offered.with(|replica| replica.time_of(&version).ok().flatten());
-            (version, time.flatten())
+            (version, time.flatten().map(Into::into))
         });
         let step = Step {
             bucket: offered.name.clone(),
@@ -316,7 +336,7 @@ fn steps(offered: &Offered) -> BTreeMap<PeerKey, Step> {
             up_to,
             why: said.refuses(head).map(|why| why.to_string()),
             all_here: said.all_here(head),
-            unpublished: !is_published,
+            unpublished: !holds_all,
         };
         (key, step)
     });

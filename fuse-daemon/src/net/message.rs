@@ -161,6 +161,8 @@ pub(super) enum Refusal {
     NotServed,
     /// It could not be done there now.
     Failed,
+    /// The device was removed from the bucket, and the ticket was made without knowing of that.
+    Removed,
 }
 
 /// What is said on a connection between members. Buckets are called by numbers that the side

@@ -10,16 +10,16 @@
 //! |---|---|
 //! | `tls`, `link`, `frame`, `message` | what goes over a socket |
 //! | `opening`, `listen`, `dial`, `discover` | from a socket or an address to a connection |
-//! | `session`, `outbox`, `answering` | one connection |
-//! | `sharing`, `desk`, `said`, `syncing`, `fetching`, `introducing`, `replica` | one bucket |
+//! | `connection`, `session`, `asked`, `outbox`, `answering` | one connection |
+//! | `sharing`, `desk`, `said`, `syncing`, `verdict`, `notices`, `fetching`, `mending`, `flight`, `turns`, `window`, `time_left`, `introducing`, `replica` | one bucket |
 //! | `roster`, `addresses` | who there is, and where |
-//! | `ticket`, `invites`, `joining` | letting a device in, and being let in |
+//! | `ticket`, `invites`, `inviting`, `joining`, `arriving` | letting a device in, and being let in |
 //! | `removal` | telling a device that it was removed, and hearing that |
 //! | `meeting`, `elsewhere`, `report` | what verbs ask |
 //!
 //! # Invariants
 //!
-//! 1. A device that is and was a member of nothing that is served, and has no ticket, learns nothing but
+//! 1. A device that neither is nor was a member of anything served, and has no ticket, learns only
 //!    that a cairnfs listens and this device's public key, which TLS shows before it knows whose
 //!    the other one is: not even whether there are buckets.
 //! 2. Everything a stranger can make this device keep is bounded: connections, bytes, time.
@@ -29,6 +29,9 @@
 
 mod addresses;
 mod answering;
+mod arriving;
+mod asked;
+mod connection;
 pub(crate) mod decoders;
 mod desk;
 mod dial;
@@ -37,14 +40,18 @@ mod elsewhere;
 #[cfg(test)]
 mod fake;
 mod fetching;
+mod flight;
 mod frame;
 mod introducing;
 mod invites;
+mod inviting;
 mod joining;
 mod link;
 mod listen;
 mod meeting;
+mod mending;
 mod message;
+mod notices;
 mod opening;
 mod outbox;
 mod removal;
@@ -58,8 +65,12 @@ mod syncing;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod time_left;
 mod timing;
 mod tls;
+mod turns;
+mod verdict;
+mod window;
 
 use std::{
     collections::BTreeMap,
@@ -75,18 +86,19 @@ use cairnfs_store::{DeviceKey, Secret};
 
 use self::{
     addresses::Addresses,
+    arriving::Arrivals,
     invites::Invites,
     message::Instance,
     replica::Replica,
-    roster::{Admitted, Roster},
-    session::{Ears, Ended, Session},
+    roster::Roster,
+    session::{Ended, Session},
     sharing::{Offered, Serving},
     timing::Timing,
     tls::{PeerKey, Tls},
 };
 pub(crate) use self::{
-    desk::Mended,
     joining::Joining,
+    mending::Mended,
     removal::said as said_removed,
     report::{Invite, JoinProgress, Known, PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
 };
@@ -122,8 +134,9 @@ pub(crate) struct Net {
     tls: Tls,
     addresses: Addresses,
     invites: Invites,
+    arrivals: Arc<Arrivals>,
     roster: Mutex<Roster, order::Roster>,
-    /// For the thread `dial`, and for whoever waits for threads to end.
+    /// For the thread `dial-peers`, and for whoever waits for threads to end.
     wake: Condvar,
     /// Counts what may interest who waits for peers.
     news: Mutex<u64, order::News>,
@@ -169,6 +182,7 @@ impl Net {
             tls,
             addresses: Addresses::load(home.peers_file()),
             invites: Invites::new(home.invites_file()),
+            arrivals: Arc::default(),
             roster: Mutex::default(),
             wake: Condvar::new(),
             news: Mutex::new(0),
@@ -317,62 +331,6 @@ impl Net {
         }
     }
 
-    /// Runs a connection until it ends, on this thread and one more.
-    fn run_session(&self, session: &Arc<Session>, incoming: link::Incoming) {
-        let peer = crate::values::hex(&session.key[..4]);
-        log::info!("connected peer={peer} dialled={}", session.dialled);
-        let writer = Arc::clone(session);
-        let timing = self.timing;
-        match self.spawn("peer-writes", move || writer.write_until_end(&timing)) {
-            Ok(()) => {
-                self.reconcile(session, &self.all_served());
-                self.bump();
-                let ears = Hearing { net: self, session };
-                session.read_until_end(incoming, &self.timing, &ears);
-            }
-            Err(err) => session.end(Ended::Wrong(err.to_string())),
-        }
-        session.unlink_all();
-        let ended = session.ended().unwrap_or(Ended::Gone);
-        let lasted = session.since.elapsed().unwrap_or_default();
-        let mut roster = self.roster.lock();
-        let current = roster.leave(session);
-        if let Some(contact) = roster.contacts.get_mut(&session.key) {
-            contact.last_seen = Some(session.last_heard());
-            // One that ends at once again and again is no better than none.
-            contact.failures = match ended {
-                Ended::Gone if lasted > self.timing.handshake => 0,
-                Ended::Here(_) => contact.failures,
-                Ended::Gone | Ended::Wrong(_) => contact.failures.saturating_add(1),
-            };
-            if current && !matches!(ended, Ended::Here(_)) {
-                // It may have been a cut of a moment.
-                let wait = self.jitter(contact.failures.saturating_sub(1));
-                contact.next = Some(Instant::now() + wait);
-            }
-            if let Ended::Wrong(why) = &ended {
-                contact.last_error = Some((why.clone(), std::time::SystemTime::now()));
-            }
-        }
-        drop(roster);
-        match ended {
-            Ended::Wrong(why) => log::warn!("disconnected peer={peer} reason={why:?}"),
-            Ended::Here(why) => log::info!("disconnected peer={peer} reason={why:?}"),
-            Ended::Gone => log::info!("disconnected peer={peer} reason=\"it has gone\""),
-        }
-        self.wake.notify_all();
-        self.bump();
-    }
-
-    /// Takes a connection in, or says that another one stays.
-    fn admit(&self, session: &Arc<Session>) -> Admitted {
-        let admitted = self.roster.lock().admit(&self.me, session);
-        if let Admitted::Yes(Some(old)) = &admitted {
-            old.end(Ended::Here("there is a newer connection"));
-        }
-        admitted
-    }
-
     fn note_error(&self, key: &PeerKey, error: String) {
         self.roster.lock().note_error(key, error);
     }
@@ -419,22 +377,6 @@ impl Drop for Hand {
     fn drop(&mut self) {
         self.0.roster.lock().threads -= 1;
         self.0.wake.notify_all();
-    }
-}
-
-/// What is heard on a connection, and where it goes.
-struct Hearing<'a> {
-    net: &'a Net,
-    session: &'a Arc<Session>,
-}
-
-impl Ears for Hearing<'_> {
-    fn offers_changed(&self) {
-        self.net.reconcile(self.session, &self.net.all_served());
-    }
-
-    fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]) {
-        self.net.hinted_at(device, addresses);
     }
 }
 

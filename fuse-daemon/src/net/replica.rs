@@ -7,7 +7,8 @@ use std::{
 };
 
 use cairnfs_mount_core::{
-    BucketId, Fetch, FetchProgress, Member, MergeOutcome, Mount, Observer, Result, Role, VersionId,
+    BucketId, Fetch, FetchProgress, Health, Member, MergeOutcome, Mount, Observer, Published,
+    Result, Role, VersionId,
 };
 use zeroize::Zeroizing;
 
@@ -19,7 +20,7 @@ pub(super) trait Replica: Send + Sync + Debug {
     fn bucket_id(&self) -> BucketId;
     fn recognise(&self, challenge: &[u8]) -> [u8; 32];
     fn head(&self) -> Option<VersionId>;
-    fn published(&self) -> (Option<VersionId>, bool);
+    fn published(&self) -> Published;
     fn time_of(&self, id: &VersionId) -> Result<Option<SystemTime>>;
     fn observe(&self, observer: Arc<dyn Observer>);
     fn peers_wait(&self, waiting: bool);
@@ -31,18 +32,22 @@ pub(super) trait Replica: Send + Sync + Debug {
     fn mend(&self) -> Result<Box<dyn Fetching>>;
     fn awaits_first_version(&self) -> bool;
     fn members(&self) -> Vec<Member>;
-    fn was_removed(&self, key: &[u8; 32]) -> bool;
+    fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]>;
+    fn removals(&self) -> Vec<[u8; 32]>;
     fn role(&self) -> Option<Role>;
+    /// Whether writes are refused for want of space.
+    fn lacks_space(&self) -> bool;
     fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()>;
     fn secrets(&self, have: &[u16]) -> Secrets;
     fn epochs(&self) -> Vec<u16>;
-    fn learn_secrets(&self, secrets: Secrets) -> Result<()>;
+    fn learn_secret(&self, record: Vec<u8>, offered: Secrets) -> Result<bool>;
     fn publish(&self) -> Result<()>;
 }
 
 /// A version that is being fetched; [`Fetch`] has the meaning of each call.
 pub(super) trait Fetching {
     fn give_up_when(&mut self, closed: Arc<AtomicBool>);
+    fn unlisted(&mut self) -> Option<VersionId>;
     fn expect_ancestors(&mut self, ids: &[VersionId]);
     fn wanted(&mut self, max: usize) -> Result<Vec<[u8; 32]>>;
     fn supply(&mut self, blobs: Vec<Vec<u8>>) -> Result<()>;
@@ -66,7 +71,7 @@ impl Replica for Mount {
         self.head()
     }
 
-    fn published(&self) -> (Option<VersionId>, bool) {
+    fn published(&self) -> Published {
         self.published()
     }
 
@@ -116,12 +121,20 @@ impl Replica for Mount {
         self.members()
     }
 
-    fn was_removed(&self, key: &[u8; 32]) -> bool {
-        self.was_removed(key)
+    fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+        self.removal(key)
+    }
+
+    fn removals(&self) -> Vec<[u8; 32]> {
+        self.removals()
     }
 
     fn role(&self) -> Option<Role> {
         self.role()
+    }
+
+    fn lacks_space(&self) -> bool {
+        self.status().health == Health::NoSpace
     }
 
     fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
@@ -136,8 +149,8 @@ impl Replica for Mount {
         self.epochs()
     }
 
-    fn learn_secrets(&self, secrets: Secrets) -> Result<()> {
-        self.learn_secrets(secrets)
+    fn learn_secret(&self, record: Vec<u8>, offered: Secrets) -> Result<bool> {
+        self.learn_secret(record, offered)
     }
 
     fn publish(&self) -> Result<()> {
@@ -153,6 +166,10 @@ struct MountFetch {
 impl Fetching for MountFetch {
     fn give_up_when(&mut self, closed: Arc<AtomicBool>) {
         self.fetch.give_up_when(closed);
+    }
+
+    fn unlisted(&mut self) -> Option<VersionId> {
+        self.fetch.unlisted()
     }
 
     fn expect_ancestors(&mut self, ids: &[VersionId]) {

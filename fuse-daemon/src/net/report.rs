@@ -1,10 +1,8 @@
 //! What is told about peers and transfers to those who ask.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, time::Duration};
 
+use cairnfs_mount_core::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::home::BucketName;
@@ -15,7 +13,7 @@ pub(crate) struct Invite {
     /// One line, to be carried to the other device.
     pub(crate) ticket: String,
     /// Until when it is good.
-    pub(crate) until: SystemTime,
+    pub(crate) until: Time,
     /// How many devices may use it.
     pub(crate) uses: u32,
 }
@@ -36,6 +34,8 @@ pub(crate) struct Transfer {
 /// How far joining has got.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum JoinProgress {
+    /// Somebody else is joining the bucket.
+    Waiting,
     /// Trying to reach the device that invited, here.
     Connecting(SocketAddr),
     /// Fetching the first version.
@@ -78,7 +78,7 @@ pub(crate) struct Step {
     pub(crate) all_there: Option<bool>,
     /// The version of here up to which it has everything, if it lacks something newer, and when that
     /// one was published.
-    pub(crate) up_to: Option<([u8; 32], Option<SystemTime>)>,
+    pub(crate) up_to: Option<([u8; 32], Option<Time>)>,
     /// Why it does not take what is newer, if it says so.
     pub(crate) why: Option<String>,
     /// Whether all that it published is here; none if it has not said what that is.
@@ -93,7 +93,7 @@ pub(crate) enum Known {
     /// Now: the bucket is shared with it on a connection.
     Now,
     /// When it was last heard of this bucket.
-    Then(SystemTime),
+    Then(Time),
     /// It has not been heard of this bucket since that was opened here.
     Never,
 }
@@ -121,7 +121,7 @@ pub(crate) struct PeerReport {
     /// Where it is connected to or was last seen.
     pub(crate) address: Option<SocketAddr>,
     /// Since when it is connected, if it is.
-    pub(crate) connected: Option<SystemTime>,
+    pub(crate) connected: Option<Time>,
     /// Whether this device made the connection.
     pub(crate) dialled: bool,
     /// Buckets served here that it has too, and how far it has met this device in each.
@@ -135,9 +135,9 @@ pub(crate) struct PeerReport {
     /// Bytes received from it over this connection.
     pub(crate) received_bytes: u64,
     /// What last went wrong, in plain words, and when.
-    pub(crate) last_error: Option<(String, SystemTime)>,
+    pub(crate) last_error: Option<(String, Time)>,
     /// When it was last heard of.
-    pub(crate) last_seen: Option<SystemTime>,
+    pub(crate) last_seen: Option<Time>,
     /// In how long it is tried again, if that is planned.
     pub(crate) next_try: Option<Duration>,
 }

@@ -18,16 +18,12 @@
 //! 3. What a peer makes this device keep in memory is bounded, whatever it sends; of versions that
 //!    were missed that is the names, of so many as there may be (`VERSIONS_MAX` in mount-core).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use super::{
-    answering, frame,
+    answering,
+    asked::Asked,
+    frame,
     link::{Incoming, Link, LinkError, Patience},
     message::{
         ANSWER_BYTES_MAX, Admission, Answer, Ask, Instance, OFFERS_MAX, SAY_BYTES_MAX, Say,
@@ -56,7 +52,7 @@ pub(super) struct Session {
     outbox: Outbox,
     challenge: Challenge,
     table: Mutex<Table, order::Offers>,
-    asked: Mutex<Asked, order::Asked>,
+    asked: Mutex<Asked<Offered>, order::Asked>,
     /// Where other devices are, as the peer says: some may become members here only later.
     whereabouts: Mutex<BTreeMap<PeerKey, Vec<SocketAddr>>, order::Whereabouts>,
     /// Why it ended.
@@ -98,13 +94,6 @@ struct Table {
     ours: BTreeMap<u32, Arc<Offered>>,
     /// What the other side offers, by its numbers: the mark, and the bucket if it is shared.
     theirs: BTreeMap<u32, ([u8; 32], Option<Arc<Offered>>)>,
-}
-
-/// Requests that were not answered yet, and who waits for each.
-#[derive(Debug, Default)]
-struct Asked {
-    next: u32,
-    waiting: HashMap<u32, Arc<Offered>>,
 }
 
 /// What a connection was found to be before it became a session.
@@ -214,15 +203,24 @@ impl Session {
     }
 
     /// Asks for something of a bucket that this side calls `bucket`; the answer goes to the
-    /// bucket's desk under the number that is returned.
-    pub(super) fn ask(&self, offered: &Arc<Offered>, bucket: u32, ask: Ask) -> u32 {
-        let mut asked = self.asked.lock();
-        let request = asked.next;
-        asked.next = asked.next.wrapping_add(1);
-        asked.waiting.insert(request, Arc::clone(offered));
-        drop(asked);
+    /// bucket's desk under the number that is returned. Asks nothing if as much as may be was asked
+    /// already: that there is room again is told at that desk, unless nothing
+    /// [is wanted](Session::want_no_more) any more by then.
+    pub(super) fn ask(&self, offered: &Arc<Offered>, bucket: u32, ask: Ask) -> Option<u32> {
+        let request = self.asked.lock().begin(offered)?;
         self.say(Say::Ask { request, bucket, ask });
-        request
+        Some(request)
+    }
+
+    /// Of a bucket nothing is to be asked for now.
+    pub(super) fn want_no_more(&self, offered: &Arc<Offered>) {
+        self.asked.lock().leave(offered);
+        self.tell_of_room();
+    }
+
+    fn tell_of_room(&self) {
+        let may_ask = self.asked.lock().may_ask();
+        may_ask.iter().for_each(|offered| offered.may_ask());
     }
 
     /// Ends the connection, for the reason that is given first.
@@ -273,7 +271,7 @@ impl Session {
             }
         }
         self.table.lock().ours.clear();
-        self.asked.lock().waiting.clear();
+        self.asked.lock().clear();
     }
 
     /// Where a device is, as the peer has said.
@@ -284,7 +282,7 @@ impl Session {
     /// The thread that reads: returns when the connection has ended.
     pub(super) fn read_until_end(&self, mut incoming: Incoming, timing: &Timing, ears: &dyn Ears) {
         let patience = Patience { between: timing.silence, within: timing.stall, until: None };
-        let max = || match self.asked.lock().waiting.is_empty() {
+        let max = || match self.asked.lock().is_empty() {
             true => SAY_BYTES_MAX,
             false => ANSWER_BYTES_MAX,
         };
@@ -357,13 +355,12 @@ impl Session {
                 }
             }
             Say::Answer { request, answer } => {
-                let mut asked = self.asked.lock();
-                let offered = asked.waiting.get(&request).cloned();
-                if answer.is_last() {
-                    asked.waiting.remove(&request);
-                }
-                drop(asked);
+                let is_last = answer.is_last();
+                let offered = self.asked.lock().answered(request, is_last);
                 let offered = offered.ok_or("the peer answers what was not asked")?;
+                if is_last {
+                    self.tell_of_room();
+                }
                 offered.deliver(self, request, answer);
             }
         }
@@ -413,7 +410,7 @@ impl Session {
         let Some(offered) = offered else {
             return self.send(&Say::Answer { request, answer: Answer::Refused });
         };
-        answering::answer(&offered, ask, &mut |answer| {
+        answering::answer(&offered, &self.key, ask, &mut |answer| {
             // Announcements do not wait for a long answer.
             while let Some(say) = self.outbox.urgent() {
                 self.send(&say)?;

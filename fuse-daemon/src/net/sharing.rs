@@ -5,10 +5,11 @@
 //!
 //! 1. After [`Offered::close`] nothing here uses the bucket.
 //! 2. Whoever puts something on the desk waits at most for room, and only with an answer that was
-//!    asked for.
+//!    asked for, and while answers are taken as they come.
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -16,25 +17,24 @@ use std::{
     time::Instant,
 };
 
-use cairnfs_mount_core::{BucketId, Error, FetchProgress, Observer, VersionId};
+use cairnfs_mount_core::{BucketId, Error, FetchProgress, Member, Observer, Role, VersionId};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{
-    desk::{Delivered, Desk, Inquiry, Job, Mended, NoAnswer, Side},
+    desk::{Delivered, Desk, Heard, Inquiry, Job, NoAnswer, Side, Taking},
+    mending::{Mended, Mending},
     message::{Answer, Unseen},
     replica::Replica,
     report::Known,
     said::{Said, Standing},
     session::Session,
     tls::PeerKey,
+    turns::Task,
 };
 use crate::{
     home::BucketName,
     order::{self, Condvar, Mutex, RwLock},
 };
-
-/// Bytes of answers that wait; whoever has more waits too.
-const ANSWERS_BYTES_MAX: usize = 4 << 20;
 
 /// What this device does with a bucket that it serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,9 +109,15 @@ impl Offered {
         *key != self.me && self.with(member).unwrap_or(false)
     }
 
+    /// Whether a device may write in the bucket.
+    pub(super) fn is_writer(&self, key: &PeerKey) -> bool {
+        let is_it = |member: &Member| member.key == *key && member.role != Role::Reader;
+        self.with(|replica| replica.members().iter().any(is_it)).unwrap_or(false)
+    }
+
     /// Whether a device had the bucket once and was removed, as far as is known here.
     pub(super) fn has_removed(&self, key: &PeerKey) -> bool {
-        self.with(|replica| replica.was_removed(key)).unwrap_or(false)
+        self.with(|replica| replica.removal(key)).flatten().is_some()
     }
 
     /// The devices that may have the bucket, without this one, by key and name.
@@ -153,6 +159,7 @@ impl Offered {
         let mut desk = self.desk.lock();
         desk.closed = true;
         desk.mend.clear();
+        desk.mending = None;
         desk.find.clear();
         desk.answers.clear();
         drop(desk);
@@ -162,9 +169,10 @@ impl Offered {
 
     /// The bucket is shared with a peer from now on, unless the connection has ended.
     pub(super) fn link(&self, session: &Arc<Session>, number: u32) {
-        let side = Side {
+        let mut side = Side {
             session: Arc::clone(session),
             number,
+            link: 0,
             said: Said::default(),
             told: None,
             introduced: false,
@@ -174,6 +182,8 @@ impl Offered {
         if session.ended().is_some() {
             return;
         }
+        desk.links += 1;
+        side.link = desk.links;
         desk.sides.insert(session.key, side);
         drop(desk);
         self.bell.notify_all();
@@ -231,39 +241,54 @@ impl Offered {
         }
     }
 
-    /// An answer came. Waits for room, unless nobody is there to make it.
+    /// An answer came. Waits for room if answers are taken as they come. If not, one for which there is
+    /// none is dropped: what is behind it on its connection may be of other buckets.
     pub(super) fn deliver(&self, session: &Session, request: u32, answer: Answer) {
         let weight = answer.weight();
         let mut desk = self.desk.lock();
-        while desk.awaits(session) && desk.answers_bytes > ANSWERS_BYTES_MAX {
+        let session = loop {
+            let Some(session) = desk.awaited(session) else { return };
+            if desk.has_room() {
+                break session;
+            }
+            if desk.taking == Taking::Later {
+                return desk.overrun(session);
+            }
             self.room.wait(&mut desk);
-        }
-        if !desk.awaits(session) {
-            return;
-        }
+        };
         desk.answers_bytes += weight;
-        desk.answers.push_back(Delivered { request, answer });
+        desk.answers.push_back(Delivered { session, request, answer });
         drop(desk);
         self.bell.notify_all();
     }
 
-    /// Waits for the next answer on this connection. Those that came before it ended are had too.
-    pub(super) fn next_answer(
-        &self,
-        session: &Arc<Session>,
-        until: Instant,
-    ) -> Result<Delivered, NoAnswer> {
-        let mut desk = self.desk.lock();
+    /// There is room on a connection to ask for more.
+    pub(super) fn may_ask(&self) {
+        self.desk.lock().may_ask = true;
+        self.bell.notify_all();
+    }
+
+    /// Waits for the next answer, or for something that is due at once, as long as the bucket is shared
+    /// with this peer. Answers that came before that ended are had too.
+    pub(super) fn next_answer(&self, side: &Side, until: Instant) -> Result<Heard, NoAnswer> {
         loop {
+            let head = self.head();
+            let mut desk = self.desk.lock();
             if desk.closed {
                 return Err(NoAnswer::Closed);
+            }
+            if let Some(notice) = desk.next_notice(head) {
+                return Ok(Heard::Notice(notice));
+            }
+            if mem::take(&mut desk.may_ask) {
+                return Ok(Heard::Room);
             }
             if let Some(delivered) = desk.answers.pop_front() {
                 desk.answers_bytes -= delivered.answer.weight().min(desk.answers_bytes);
                 self.room.notify_all();
-                return Ok(delivered);
+                return Ok(Heard::Answer(delivered));
             }
-            if desk.side(session).is_none() {
+            if desk.still(side).is_none() {
                 return Err(NoAnswer::PeerGone);
             }
             if self.bell.wait_until(&mut desk, until).timed_out() {
@@ -275,9 +300,7 @@ impl Offered {
     /// Waits until there is something to do. `waiting` is what the bucket was told of peers.
     pub(super) fn next_job(&self, waiting: bool) -> Job {
         loop {
-            // Asked without the desk's lock. If it changes before the lock is taken, that is on the
-            // desk too.
-            let head = self.with(|replica| replica.head()).flatten();
+            let head = self.head();
             let mut desk = self.desk.lock();
             if let Some(job) = desk.next_job(waiting, head) {
                 return job;
@@ -291,20 +314,47 @@ impl Offered {
         }
     }
 
-    /// Answers on this connection are waited for from now on.
-    pub(super) fn receive_from(&self, session: &Arc<Session>) {
-        self.desk.lock().receiving = Some(Arc::clone(session));
+    /// What this device stands on, to be asked without the desk's lock. If it changes before that
+    /// lock is taken, that is on the desk too.
+    fn head(&self) -> Option<VersionId> {
+        self.with(|replica| replica.head()).flatten()
     }
 
-    /// Answers are waited for no longer; those that still come are dropped.
-    pub(super) fn stop_receiving(&self) {
+    /// Answers on these connections are waited for from now on, and taken then. Those on others are
+    /// dropped, also if they have come. Says of which connections some were dropped since this was
+    /// last called.
+    pub(super) fn receive_from(
+        &self,
+        sessions: Vec<Arc<Session>>,
+        taking: Taking,
+    ) -> Vec<Arc<Session>> {
         let mut desk = self.desk.lock();
-        desk.receiving = None;
-        desk.transfer = None;
-        desk.answers.clear();
-        desk.answers_bytes = 0;
+        desk.taking = taking;
+        desk.receive_from(sessions);
+        let overrun = mem::take(&mut desk.overrun);
         drop(desk);
         self.room.notify_all();
+        overrun
+    }
+
+    /// Whether this is still to be fetched from the peer, and asked for as it was then.
+    pub(super) fn is_open(&self, side: &Side, task: Task) -> bool {
+        let mut desk = self.desk.lock();
+        let side = desk.still(side);
+        side.is_some_and(|it| task == Task::Mend || it.said.standing == Standing::Open)
+    }
+
+    /// Whether a fetch from a peer should stand back after its turn; `slow` if it brings little.
+    pub(super) fn is_waited_for(&self, peer: &PeerKey, task: Task, slow: bool) -> bool {
+        self.desk.lock().is_waited_for(peer, task, slow)
+    }
+
+    /// A mend has another turn.
+    pub(super) fn mend_on(&self, mending: Mending) {
+        let mut desk = self.desk.lock();
+        if !desk.closed {
+            desk.mending = Some(mending);
+        }
     }
 
     /// What came of looking at a peer's version.
@@ -318,6 +368,14 @@ impl Offered {
             && it.said.head == Some(version)
         {
             it.said.standing = standing;
+        }
+    }
+
+    /// How loud it is logged that something of a peer was rejected.
+    pub(super) fn level_of_rejected(&self, peer: &PeerKey) -> log::Level {
+        match self.desk.lock().logs_rejected(*peer, Instant::now()) {
+            true => log::Level::Warn,
+            false => log::Level::Debug,
         }
     }
 
@@ -395,7 +453,7 @@ impl Offered {
         let desk = self.desk.lock();
         match (desk.sides.get(peer), desk.remembered.get(peer)) {
             (Some(side), _) => (Known::Now, side.said.clone()),
-            (None, Some((said, at))) => (Known::Then(*at), said.clone()),
+            (None, Some((said, at))) => (Known::Then((*at).into()), said.clone()),
             (None, None) => (Known::Never, Said::default()),
         }
     }

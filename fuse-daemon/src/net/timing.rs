@@ -11,6 +11,9 @@ pub(super) struct Timing {
     pub(super) handshake: Duration,
     /// Without a byte in the middle of something.
     pub(super) stall: Duration,
+    /// After which a fetch stands back if another peer waits: long beside the seconds that what is on
+    /// its way takes, of which something may come twice, and short beside what a person waits for.
+    pub(super) turn: Duration,
     /// After which something is sent if nothing else was.
     pub(super) keep_alive: Duration,
     /// Without a word: more than two times the other side's `keep_alive`.
@@ -30,6 +33,7 @@ impl Default for Timing {
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(8),
             stall: Duration::from_secs(60),
+            turn: Duration::from_secs(30),
             keep_alive: Duration::from_secs(120),
             silence: Duration::from_secs(300),
             retry_min: Duration::from_secs(1),

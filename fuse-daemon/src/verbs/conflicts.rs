@@ -1,6 +1,8 @@
 //! `cairnfs conflicts`: what was changed on two devices in different ways.
 
-use cairnfs_mount_core::{ConflictInfo, ConflictSide};
+use cairnfs_mount_core::{
+    Author, ConflictInfo, ConflictKind, ConflictSetting, ConflictSide, Setting,
+};
 use serde::Serialize;
 
 use super::{Context, target::Target};
@@ -29,6 +31,9 @@ struct Conflict {
     path_hex: Option<String>,
     kind: String,
     versions: Vec<Version>,
+    /// What was set, of a conflict about places or attributes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<Set>,
 }
 
 #[derive(Serialize)]
@@ -41,8 +46,22 @@ struct Version {
     author: Option<String>,
     author_name: String,
     this_device: bool,
+    /// Whether another device has removed it.
+    removed: bool,
     time: String,
     bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Set {
+    what: String,
+    value: String,
+    author: Option<String>,
+    author_name: String,
+    this_device: bool,
+    shown: bool,
+    /// None if it is not known any more.
+    time: Option<String>,
 }
 
 pub(super) fn run(context: &Context, args: &ConflictsArgs) -> Result<()> {
@@ -55,7 +74,7 @@ pub(super) fn run(context: &Context, args: &ConflictsArgs) -> Result<()> {
     }
     let mut found = Vec::new();
     for target in &targets {
-        let conflicts = touching(context, target, &args.passphrase)?;
+        let conflicts = touching(context, target, &args.passphrase, false)?;
         found.extend(conflicts.into_iter().map(|conflict| (target, conflict)));
     }
     if args.json {
@@ -75,17 +94,20 @@ pub(super) fn run(context: &Context, args: &ConflictsArgs) -> Result<()> {
     }
 }
 
-/// What conflicts at or below `target`, or has a version there.
+/// What conflicts at or below `target`, or has a version there; `to_settle` as in
+/// [`ConflictsRequest`].
 pub(super) fn touching(
     context: &Context,
     target: &Target,
     passphrase: &PassphraseArgs,
+    to_settle: bool,
 ) -> Result<Vec<ConflictInfo>> {
     let opening = context.opening(&target.bucket, passphrase)?;
     let client = Client::connect_or_start(&context.home, None)?;
     let mut found = Vec::new();
     let path = Some(target.path.clone()).filter(|path| !path.is_empty());
-    client.ask(&Request::Conflicts(ConflictsRequest { opening, path }), &mut |event| {
+    let request = Request::Conflicts(ConflictsRequest { opening, path, to_settle });
+    client.ask(&request, &mut |event| {
         if let Event::Conflict(conflict) = event {
             found.push(*conflict);
         }
@@ -109,9 +131,12 @@ pub(super) fn short_id(side: &ConflictSide) -> String {
 
 fn print(target: &Target, conflict: &ConflictInfo) {
     let path = target.outside(&conflict.path);
-    let what = explained(&conflict.kind);
+    let what = explained(conflict);
     let shown = ui::shown(path.as_os_str().as_encoded_bytes());
-    ui::result(format_args!("{shown}  {}{what}", conflict.kind));
+    ui::result(format_args!("{shown}  {}: {what}", conflict.kind));
+    if !conflict.settings.is_empty() {
+        return print_settings(&conflict.settings);
+    }
     let names: Vec<_> = conflict.sides.iter().map(|side| name_beside(conflict, side)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     for (side, name) in conflict.sides.iter().zip(names) {
@@ -120,8 +145,34 @@ fn print(target: &Target, conflict: &ConflictInfo) {
             short_id(side),
             Size(side.len).about(),
             when::local(side.time),
-            author(side)
+            named(&side.author)
         ));
+    }
+}
+
+fn print_settings(settings: &[ConflictSetting]) {
+    let told: Vec<_> = settings.iter().map(|it| described(&it.what)).collect();
+    let texts: Vec<_> = told.iter().map(|(what, value)| format!("{what} {value}")).collect();
+    let width = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+    for (set, text) in settings.iter().zip(texts) {
+        let shown = if set.shown { "shown" } else { "" };
+        let time = set.time.map_or_else(|| "at a time not known".to_owned(), when::local);
+        ui::result(format_args!("  {text:<width$}  {shown:<5}  {time}  {}", named(&set.author)));
+    }
+}
+
+/// What was set, and to what.
+fn described(what: &Setting) -> (&'static str, String) {
+    match what {
+        Setting::Path(path) => ("name", ui::shown(path)),
+        Setting::Mode(mode) => ("mode", format!("{mode:04o}")),
+        Setting::Owner(uid) => ("owner", uid.to_string()),
+        Setting::Group(gid) => ("group", gid.to_string()),
+        Setting::Modified(time) => ("time", when::rfc3339(*time)),
+        Setting::Attribute(name, value) => {
+            let value = value.as_ref().map_or_else(|| "removed".to_owned(), |it| ui::shown(it));
+            ("attribute", format!("{} = {value}", ui::shown(name)))
+        }
     }
 }
 
@@ -132,29 +183,49 @@ fn name_beside(conflict: &ConflictInfo, side: &ConflictSide) -> String {
     ui::shown(name)
 }
 
-fn author(side: &ConflictSide) -> String {
-    match (&*side.author_name, side.author) {
-        _ if side.ours => "this device".to_owned(),
+fn named(author: &Author) -> String {
+    match (&*author.name, author.key) {
+        _ if author.ours => "this device".to_owned(),
         ("", Some(key)) => format!("device {}", hex(&key[..4])),
         ("", None) => "a device that is no member".to_owned(),
         (name, _) => ui::shown(name.as_bytes()),
     }
 }
 
-fn explained(kind: &str) -> &'static str {
-    match kind {
-        "content" => ": written on two devices",
-        "name" => ": two files of one name",
-        "type" => ": two kinds of file of one name",
-        "rename" => ": renamed to two names",
-        "cycle" => ": moved into each other",
-        "delmod" => ": removed here, changed there",
-        "deladd" => ": the folder was removed, and something added to it",
-        "meta" => ": attributes changed on two devices",
-        "clash" => ": names that differ in case only",
-        "orphan" => ": its folder is gone",
-        _ => "",
+fn explained(conflict: &ConflictInfo) -> String {
+    match conflict.kind {
+        ConflictKind::Content => "written on two devices".into(),
+        ConflictKind::Name => "two files of one name".into(),
+        ConflictKind::Type => "two kinds of file of one name".into(),
+        ConflictKind::Rename => "renamed to two names".into(),
+        ConflictKind::Cycle => "moved into each other".into(),
+        ConflictKind::DeleteModify => {
+            format!("changed {}, removed on another device", where_changed(conflict))
+        }
+        ConflictKind::DeleteAdd => format!(
+            "something was added to the folder {}, and it was removed on another device",
+            where_changed(conflict)
+        ),
+        ConflictKind::Meta => "attributes changed on two devices".into(),
+        ConflictKind::Clash => "names that differ in case only".into(),
+        ConflictKind::Orphan => "its folder is gone".into(),
     }
+}
+
+/// Where what was removed has been changed meanwhile. Who removed it nobody has written down, but it
+/// was none of these.
+fn where_changed(conflict: &ConflictInfo) -> String {
+    let removed = conflict.sides.iter().filter(|side| side.removed);
+    let mut places: Vec<_> = removed
+        .map(|side| if side.author.ours { "here".into() } else { on(&side.author) })
+        .collect();
+    places.sort_unstable();
+    places.dedup();
+    if places.is_empty() { "on one device".into() } else { places.join(" and ") }
+}
+
+fn on(author: &Author) -> String {
+    format!("on {}", named(author))
 }
 
 fn document(target: &Target, conflict: &ConflictInfo) -> Conflict {
@@ -162,9 +233,10 @@ fn document(target: &Target, conflict: &ConflictInfo) -> Conflict {
         path: String::from_utf8_lossy(&side.path).into_owned(),
         path_hex: odd(&side.path),
         id: (side.id != [0; 32]).then(|| hex(&side.id)),
-        author: side.author.map(|key| hex(&key)),
-        author_name: side.author_name.clone(),
-        this_device: side.ours,
+        author: side.author.key.map(|key| hex(&key)),
+        author_name: side.author.name.clone(),
+        this_device: side.author.ours,
+        removed: side.removed,
         time: when::rfc3339(side.time),
         bytes: side.len,
     });
@@ -173,11 +245,83 @@ fn document(target: &Target, conflict: &ConflictInfo) -> Conflict {
         dir: target.dir.clone().map(PathText),
         path: String::from_utf8_lossy(&conflict.path).into_owned(),
         path_hex: odd(&conflict.path),
-        kind: conflict.kind.clone(),
+        kind: conflict.kind.to_string(),
         versions: versions.collect(),
+        settings: conflict.settings.iter().map(set).collect(),
+    }
+}
+
+fn set(setting: &ConflictSetting) -> Set {
+    let (what, value) = described(&setting.what);
+    Set {
+        what: what.to_owned(),
+        value,
+        author: setting.author.key.map(|key| hex(&key)),
+        author_name: setting.author.name.clone(),
+        this_device: setting.author.ours,
+        shown: setting.shown,
+        time: setting.time.map(when::rfc3339),
     }
 }
 
 fn odd(path: &[u8]) -> Option<String> {
     str::from_utf8(path).is_err().then(|| hex(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn author(name: &str, ours: bool) -> Author {
+        Author { key: None, name: name.into(), ours }
+    }
+
+    fn conflict(kind: ConflictKind, changed: &[Author]) -> ConflictInfo {
+        let sides = changed.iter().map(|author| ConflictSide {
+            path: b"f".to_vec(),
+            id: [1; 32],
+            author: author.clone(),
+            removed: true,
+            newest: true,
+            time: SystemTime::UNIX_EPOCH,
+            len: 1,
+        });
+        let (path, settings) = (b"f".to_vec(), Vec::new());
+        ConflictInfo { path, kind, sides: sides.collect(), settings }
+    }
+
+    #[test]
+    fn where_something_was_changed_that_another_removed_is_said_from_both_sides() {
+        let (here, laptop) = (author("notebook", true), author("laptop", false));
+        let said = |kind, by: &[Author]| explained(&conflict(kind, by));
+        let file = ConflictKind::DeleteModify;
+        assert_eq!(
+            said(file, std::slice::from_ref(&here)),
+            "changed here, removed on another device"
+        );
+        let there = said(file, std::slice::from_ref(&laptop));
+        assert_eq!(there, "changed on laptop, removed on another device");
+        let both = said(file, &[laptop.clone(), here]);
+        assert_eq!(both, "changed here and on laptop, removed on another device");
+        let folder = said(ConflictKind::DeleteAdd, &[laptop]);
+        assert!(folder.contains("added to the folder on laptop, and it was removed"), "{folder}");
+    }
+
+    #[test]
+    fn what_was_set_is_told_in_words() {
+        let time = SystemTime::UNIX_EPOCH;
+        for (what, told) in [
+            (Setting::Path(b"d/new".to_vec()), "name d/new"),
+            (Setting::Mode(0o640), "mode 0640"),
+            (Setting::Owner(1000), "owner 1000"),
+            (Setting::Group(7), "group 7"),
+            (Setting::Modified(time), "time 1970-01-01T00:00:00Z"),
+            (Setting::Attribute(b"user.a".to_vec(), None), "attribute user.a = removed"),
+        ] {
+            let (what, value) = described(&what);
+            assert_eq!(format!("{what} {value}"), told);
+        }
+    }
 }

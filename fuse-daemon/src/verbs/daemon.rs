@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<()> {
     daemon.mount_at_start(args.except.as_ref());
     // One that a verb started is there for what is mounted.
     if !args.detach {
-        daemon.store_unmounted();
+        daemon.keep_unmounted();
     }
     daemon.serve(Until::Stopped)
 }

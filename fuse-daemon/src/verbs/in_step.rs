@@ -131,7 +131,7 @@ fn lacking(step: &Step) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use cairnfs_mount_core::Time;
 
     use super::*;
 
@@ -157,7 +157,7 @@ mod tests {
             key: [1; 32],
             name: name.to_owned(),
             address: None,
-            connected: is_connected.then_some(SystemTime::UNIX_EPOCH),
+            connected: is_connected.then_some(Time::default()),
             dialled: false,
             buckets: vec![step],
             removed_from: Vec::new(),
@@ -177,11 +177,11 @@ mod tests {
     }
 
     fn then() -> (Known, String) {
-        (Known::Then(SystemTime::UNIX_EPOCH), when::local(SystemTime::UNIX_EPOCH))
+        (Known::Then(Time::default()), when::local(Time::default()))
     }
 
     fn behind() -> Step {
-        let up_to = Some(([0xab; 32], Some(SystemTime::UNIX_EPOCH)));
+        let up_to = Some(([0xab; 32], Some(Time::default())));
         Step { all_there: Some(false), up_to, ..met() }
     }
 

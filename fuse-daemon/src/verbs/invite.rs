@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &InviteArgs) -> Result<()> {
     };
     let client = Client::connect(&context.home)?.ok_or_else(none)?;
     let Answer::Invite(invite) = client.ask(&Request::Invite(request), &mut |_| ())? else {
-        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+        return Err(Failure::unexpected_answer());
     };
     ui::result(&invite.ticket);
     let devices =

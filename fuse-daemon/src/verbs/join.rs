@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, args: &JoinArgs) -> Result<()> {
     let answer = client.ask(&Request::Join(request), &mut |event| show(&mut line, event));
     line.clear();
     let Answer::Joined(name) = answer? else {
-        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+        return Err(Failure::unexpected_answer());
     };
     ui::result(&name);
     ui::note(format_args!("joined bucket '{name}'; mount it with: cairnfs mount {name} DIR"));

@@ -31,6 +31,8 @@ struct Listed {
     dir: Option<PathText>,
     read_only: bool,
     at_start: Option<PathText>,
+    /// Why it could not be mounted there, if it could not.
+    at_start_error: Option<String>,
     stored_bytes: u64,
     /// Versions of it that are mounted.
     views: Vec<View>,
@@ -39,7 +41,16 @@ struct Listed {
 }
 
 pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
-    let StatusReport { mounts, views, .. } = context.status(false)?;
+    let list = gather(context)?;
+    if args.json {
+        return ui::json(&list);
+    }
+    print(&list);
+    Ok(())
+}
+
+fn gather(context: &Context) -> Result<List> {
+    let StatusReport { mounts, views, failed_at_start, .. } = context.status(false)?;
     let at_start = at_start::read(&context.home)?;
     let mut list = List { buckets: Vec::new() };
     for name in context.home.bucket_names()? {
@@ -50,7 +61,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
         };
         list.buckets.push(Listed {
             name: name.to_string(),
-            id: description.as_ref().map(|it| it.id.to_string()),
+            id: description.as_ref().and_then(|it| Some(it.id?.to_string())),
             created: description.as_ref().map(|it| when::rfc3339(it.created)),
             needs_passphrase: description.as_ref().map(|it| it.needs_passphrase),
             mounted: mount.is_some(),
@@ -60,32 +71,45 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
                 .iter()
                 .find(|one| *one.bucket() == name)
                 .map(|one| PathText(one.dir().to_owned())),
+            at_start_error: failed_at_start
+                .iter()
+                .find(|failed| failed.bucket == name)
+                .map(|failed| failed.why.clone()),
             stored_bytes: context.stored_bytes(&name),
             views: views::of(&name, &views),
             error,
         });
     }
-    if args.json {
-        return ui::json(&list);
-    }
+    Ok(list)
+}
+
+fn print(list: &List) {
     if list.buckets.is_empty() {
         ui::note("no buckets yet: make one with 'cairnfs create NAME'");
     }
     let width = list.buckets.iter().map(|bucket| bucket.name.len()).max().unwrap_or(0);
-    for bucket in list.buckets {
-        let state = match (&bucket.error, &bucket.dir) {
-            (Some(error), _) => error.clone(),
-            (None, Some(PathText(dir))) => {
-                let read_only = if bucket.read_only { " (read-only)" } else { "" };
-                format!("at {}{read_only}", ui::shown_path(dir))
-            }
-            (None, None) => "not mounted".to_owned(),
-        };
+    for bucket in &list.buckets {
+        let state = bucket.state();
         let size = Size(bucket.stored_bytes).about();
         ui::result(format_args!("{:<width$}  {size:>10}  {state}", bucket.name));
-        for view in bucket.views {
+        for view in &bucket.views {
             ui::result(format_args!("{:width$}  {:10}  {}", "", "", view.line()));
         }
     }
-    Ok(())
+}
+
+impl Listed {
+    fn state(&self) -> String {
+        match (&self.error, &self.dir) {
+            (Some(error), _) => error.clone(),
+            (None, Some(PathText(dir))) => {
+                let read_only = if self.read_only { " (read-only)" } else { "" };
+                format!("at {}{read_only}", ui::shown_path(dir))
+            }
+            (None, None) => match &self.at_start_error {
+                Some(why) => format!("not mounted: at the daemon's start that failed: {why}"),
+                None => "not mounted".to_owned(),
+            },
+        }
+    }
 }

@@ -31,6 +31,8 @@ struct Version {
     this_device: bool,
     /// Several for a merge, which lists no changes of its own.
     parents: Vec<String>,
+    /// Whether all that it holds is on this device.
+    whole: bool,
     changes: Vec<Change>,
     more_changes: bool,
 }
@@ -107,6 +109,7 @@ fn document(version: &VersionReport, device: [u8; 32]) -> Version {
         author_name: version.author_name.clone(),
         this_device: version.author == device,
         parents: version.parents.iter().map(|id| hex(id)).collect(),
+        whole: version.is_whole,
         changes: changes.collect(),
         more_changes: version.more_changes,
     }
@@ -125,6 +128,9 @@ fn print(version: &VersionReport, device: [u8; 32]) {
     if version.parents.len() > 1 {
         let parents: Vec<_> = version.parents.iter().map(|id| hex(&id[..8])).collect();
         ui::result(format_args!("  merge of {}", parents.join(" and ")));
+    }
+    if !version.is_whole {
+        ui::result("  not whole: parts of it are not on this device");
     }
     for (sign, path) in &version.changes {
         ui::result(format_args!("  {sign} {}", ui::shown(path)));

@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, args: &MembersArgs) -> Result<()> {
         ));
     }
     if report.role.is_none() {
-        ui::note(format_args!("this device is no member of bucket '{}' any more", args.bucket));
+        ui::note(format_args!("this device is no member of bucket '{}'", args.bucket));
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn ask(context: &Context, opening: Opening) -> Result<MembersReport> {
     let client = Client::connect_or_start(&context.home, None)?;
     match client.ask(&Request::Members(opening), &mut |_| ())? {
         Answer::Members(report) => Ok(report),
-        _ => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+        _ => Err(Failure::unexpected_answer()),
     }
 }
 

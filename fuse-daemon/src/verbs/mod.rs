@@ -7,6 +7,7 @@ mod create;
 mod daemon;
 mod demo;
 mod doctor;
+mod drop;
 mod id;
 mod in_step;
 mod invite;
@@ -97,7 +98,14 @@ impl Context {
             _ => home,
         };
         let home = Home::locate(home.as_deref())?;
-        let settings = Settings::load(&home)?;
+        let settings = match Settings::load(&home) {
+            // What is wrong with them must not keep a daemon from being stopped, which needs none.
+            Err(failure) if matches!(verb, Verb::Stop) => {
+                ui::note(ui::shown(failure.message.as_bytes()));
+                Settings::default()
+            }
+            loaded => loaded?,
+        };
         let default = if stays { LevelFilter::Info } else { LevelFilter::Warn };
         logger::start(level.or_else(|| settings.get("log", None)).unwrap_or(default));
         Ok(Self { home, settings })
@@ -123,6 +131,7 @@ impl Context {
             Verb::Invite(args) => invite::run(self, &args),
             Verb::Join(args) => join::run(self, &args),
             Verb::Rejoin(args) => rejoin::run(self, &args),
+            Verb::Drop(args) => drop::run(self, &args),
             Verb::Peers(args) => peers::run(self, &args),
             Verb::Sync(args) => sync::run(self, &args),
             Verb::Members(args) => members::run(self, &args),
@@ -176,7 +185,7 @@ impl Context {
         let limit = if save { Limit::NONE } else { Limit::soon() };
         match client.within(limit).ask(&control::Request::Status { save }, &mut |_| ())? {
             control::Answer::Status(status) => Ok(status),
-            _ => Err(Failure::new(crate::exit::Code::Failed, "the daemon gave another answer")),
+            _ => Err(Failure::unexpected_answer()),
         }
     }
 
@@ -210,6 +219,7 @@ fn show(line: &mut ProgressLine, event: Event) {
             line.show(format_args!("checking: {done} of {total} ({percent} %)"));
         }
         Event::Progress(Progress::Joining(progress)) => match progress {
+            JoinProgress::Waiting => line.show("another command is joining the same bucket"),
             JoinProgress::Connecting(address) => line.show(format_args!("trying {address}")),
             JoinProgress::Fetching(transfer) => line.show(peers::receiving(&transfer)),
         },

@@ -1,6 +1,6 @@
 //! `cairnfs mount --at`: has the daemon mount an older version, to be looked at beside the bucket.
 
-use cairnfs_mount_core::{Bucket, Unlock, Which};
+use cairnfs_mount_core::{Bucket, Which};
 
 use super::{Context, mount::passphrase_flags};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     daemon::{Running, Until},
     exit::{Code, Failure, Result},
     interrupt::{self, OnInterrupt},
-    place, ui,
+    passphrase, place, ui,
     values::{Size, Switch},
     when,
 };
@@ -64,7 +64,7 @@ fn plan(context: &Context, request: &ViewRequest) -> Result<()> {
     }
     // Else it is open already.
     if let Some(secret) = &request.opening.secret {
-        Bucket::try_key(&context.home.bucket_dir(bucket), Unlock::Passphrase(secret.expose()))
+        Bucket::try_key(&context.home.bucket_dir(bucket), passphrase::unlock(Some(secret)))
             .map_err(|err| Failure::bucket(bucket, &err))?;
     }
     let version = match &request.which {
@@ -80,7 +80,7 @@ fn ask(context: &Context, request: &ViewRequest) -> Result<ViewReport> {
     let client = Client::connect_or_start(&context.home, None)?;
     match client.ask(&Request::View(request.clone()), &mut |_| ())? {
         Answer::Viewed(report) => Ok(report),
-        _ => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+        _ => Err(Failure::unexpected_answer()),
     }
 }
 

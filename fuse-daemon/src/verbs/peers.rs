@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cli::JsonArgs,
     control::{Answer, Client, Limit, PeersReport, Request},
-    exit::{Code, Failure, Result},
+    exit::{Failure, Result},
     home::BucketName,
     net::{PeerReport, Transfer, said_removed},
     ui,
@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
         None => PeersReport::default(),
         Some(client) => match client.within(Limit::soon()).ask(&Request::Peers, &mut |_| ())? {
             Answer::Peers(report) => report,
-            _ => return Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+            _ => return Err(Failure::unexpected_answer()),
         },
     };
     if args.json {

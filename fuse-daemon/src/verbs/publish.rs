@@ -4,7 +4,7 @@ use super::Context;
 use crate::{
     cli::PublishArgs,
     control::{Answer, Client, Opening, Request},
-    exit::{Code, Failure, Result},
+    exit::{Failure, Result},
     ui,
     values::hex,
 };
@@ -20,6 +20,6 @@ pub(super) fn publish(context: &Context, opening: Opening) -> Result<[u8; 32]> {
     let client = Client::connect_or_start(&context.home, None)?;
     match client.ask(&Request::Publish(opening), &mut |_| ())? {
         Answer::Published(id) => Ok(id),
-        _ => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
+        _ => Err(Failure::unexpected_answer()),
     }
 }

@@ -4,7 +4,7 @@ use super::{Context, show};
 use crate::{
     cli::RejoinArgs,
     control::{Answer, Client, RejoinRequest, Request},
-    exit::{Code, Failure, Result},
+    exit::{Failure, Result},
     ui,
     ui::ProgressLine,
 };
@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, args: &RejoinArgs) -> Result<()> {
     let answer = client.ask(&Request::Rejoin(request), &mut |event| show(&mut line, event));
     line.clear();
     let Answer::Rejoined(loss) = answer? else {
-        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+        return Err(Failure::unexpected_answer());
     };
     let name = &args.bucket;
     match (args.dry_run, loss.is_nothing()) {

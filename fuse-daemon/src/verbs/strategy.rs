@@ -9,7 +9,7 @@ use super::Context;
 use crate::{
     cli::StrategyArgs,
     control::{Answer, Client, Request, SettingsRequest},
-    exit::{Code, Failure, Result},
+    exit::{Failure, Result},
     ui,
 };
 
@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, args: &StrategyArgs) -> Result<()> {
     let client = Client::connect_or_start(&context.home, None)?;
     let request = Request::Settings(opening.clone());
     let Answer::Settings(before) = client.ask(&request, &mut |_| ())? else {
-        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+        return Err(Failure::unexpected_answer());
     };
     let after = changed(&before, args)?;
     if after != before && !args.dry_run {
@@ -103,7 +103,7 @@ mod tests {
     use cairnfs_mount_core::Strategy;
 
     use super::*;
-    use crate::cli::PassphraseArgs;
+    use crate::{cli::PassphraseArgs, exit::Code};
 
     fn args(strategy: Option<Strategy>, rules: &[&str], removed: &[&str]) -> StrategyArgs {
         StrategyArgs {

@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<()> {
         .ask(&Request::Sync(request), &mut |event| show(&mut line, event));
     line.clear();
     let Answer::Synced(outcome) = answer? else {
-        return Err(Failure::new(Code::Failed, "the daemon gave another answer"));
+        return Err(Failure::unexpected_answer());
     };
     let met = match outcome.peers {
         1 => "in step with 1 device".to_owned(),

@@ -47,9 +47,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let attrs: Vec<_> = disputed.rival_attrs().cloned().collect();
         for key in attrs {
             let Some(reg) = disputed.attrs.get(&key) else { continue };
-            let (wanted, value) = choose(reg, prefers);
-            preferred |= wanted;
-            let value = value.cloned().flatten();
+            let wanted = preferred_of(reg, prefers);
+            preferred |= wanted.is_some();
+            let shown = || disputed.attrs_of(None).get(&key).cloned();
+            let value = wanted.map_or_else(shown, Clone::clone);
             self.set_undisputed(id, key, value)?;
         }
         Ok(preferred)
@@ -68,11 +69,12 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             let rivals = disputed.places.get(&claim.link).filter(|reg| are_rivals(reg));
             let Some(rivals) = rivals else { continue };
             let shown = (parent, name.clone());
-            let spot = match choose(rivals, prefers) {
-                (true, Some(place)) => (place.parent, place.name.clone()),
-                _ => shown.clone(),
+            let wanted = preferred_of(rivals, prefers);
+            let spot = match wanted {
+                Some(place) => (place.parent, place.name.clone()),
+                None => shown.clone(),
             };
-            preferred |= rivals.ops().any(prefers);
+            preferred |= wanted.is_some();
             if spot != shown {
                 self.must_take(id, &spot)?;
             }
@@ -193,9 +195,7 @@ enum Turned {
     To(LinkId, Spot),
 }
 
-/// The wanted value of a register, else the latest; and whether it is a wanted one.
-fn choose<'r, V>(reg: &'r Reg<V>, prefers: Prefers<'_>) -> (bool, Option<&'r V>) {
-    let wanted = reg.iter().rev().find(|(op, _)| prefers(op));
-    let value = wanted.or_else(|| reg.last()).map(|(_, value)| value);
-    (wanted.is_some(), value)
+/// The latest wanted value of a register.
+fn preferred_of<'r, V>(reg: &'r Reg<V>, prefers: Prefers<'_>) -> Option<&'r V> {
+    reg.iter().rev().find(|(op, _)| prefers(op)).map(|(_, value)| value)
 }

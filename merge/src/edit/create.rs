@@ -11,26 +11,48 @@ use crate::reg::Reg;
 use crate::small_map::SmallMap;
 use crate::tree::Tree;
 
+/// A file or directory that is to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewNode<B> {
+    /// Its id, which must be new: [`NodeId::Born`] of the operation.
+    pub id: NodeId,
+    /// The name it asks for.
+    pub name: Name,
+    /// What it is.
+    pub kind: Kind,
+    /// Its content; none for a directory.
+    pub content: Option<Content<B>>,
+    /// Its attributes.
+    pub attrs: SmallMap<AttrKey, AttrValue>,
+}
+
+impl<B> NewNode<B> {
+    /// A directory without attributes.
+    #[must_use]
+    pub fn dir(id: NodeId, name: Name) -> Self {
+        Self { id, name, kind: Kind::Dir, content: None, attrs: SmallMap::default() }
+    }
+
+    /// A file without attributes.
+    #[must_use]
+    pub fn file(id: NodeId, name: Name, content: Content<B>) -> Self {
+        let attrs = SmallMap::default();
+        Self { id, name, kind: Kind::File, content: Some(content), attrs }
+    }
+}
+
 impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
-    /// Creates `id`, which must be new, as `name` in the united directories `dirs`.
+    /// Creates `new` in the united directories `dirs`.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] if the name is shown; [`EditError::NoContent`] for a leaf without
-    /// content, [`EditError::IsADirectory`] for a directory with one; [`EditError::NotFound`] or
-    /// [`EditError::NotADirectory`] for the directory.
-    pub fn create(
-        &mut self,
-        id: NodeId,
-        dirs: &[NodeId],
-        name: Name,
-        kind: Kind,
-        content: Option<Content<B>>,
-        attrs: impl IntoIterator<Item = (AttrKey, AttrValue)>,
-    ) -> EditResult<(), T::Error> {
+    /// [`EditError::Exists`] if the name is shown or the id is not new; [`EditError::NoContent`] for
+    /// a leaf without content, [`EditError::IsADirectory`] for a directory with one;
+    /// [`EditError::NotFound`] or [`EditError::NotADirectory`] for the directory it is to be in.
+    pub fn create(&mut self, dirs: &[NodeId], new: NewNode<B>) -> EditResult<(), T::Error> {
         self.act(|edit| {
-            edit.must_be_free(dirs, &name)?;
-            edit.create_node(id, dirs, name, kind, content, attrs)
+            edit.must_be_free(dirs, &new.name)?;
+            edit.create_node(dirs, new)
         })
     }
 
@@ -40,27 +62,12 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// # Errors
     ///
     /// As [`Self::create`], but for the name.
-    pub fn create_beside(
-        &mut self,
-        id: NodeId,
-        dirs: &[NodeId],
-        name: Name,
-        kind: Kind,
-        content: Option<Content<B>>,
-        attrs: impl IntoIterator<Item = (AttrKey, AttrValue)>,
-    ) -> EditResult<(), T::Error> {
-        self.act(|edit| edit.create_node(id, dirs, name, kind, content, attrs))
+    pub fn create_beside(&mut self, dirs: &[NodeId], new: NewNode<B>) -> EditResult<(), T::Error> {
+        self.act(|edit| edit.create_node(dirs, new))
     }
 
-    fn create_node(
-        &mut self,
-        id: NodeId,
-        dirs: &[NodeId],
-        name: Name,
-        kind: Kind,
-        content: Option<Content<B>>,
-        attrs: impl IntoIterator<Item = (AttrKey, AttrValue)>,
-    ) -> EditResult<(), T::Error> {
+    fn create_node(&mut self, dirs: &[NodeId], new: NewNode<B>) -> EditResult<(), T::Error> {
+        let NewNode { id, name, kind, content, attrs } = new;
         let dir = self.home(dirs)?;
         if id == NodeId::Root || self.node(&id)?.is_some() {
             return Err(EditError::Exists);
@@ -74,7 +81,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             Some(content) => node.content = Reg::one(op, content),
             None => (),
         }
-        let attrs = attrs.into_iter().map(|(key, value)| (key, Reg::one(op, Some(value))));
+        let attrs =
+            attrs.iter().map(|(key, value)| (key.clone(), Reg::one(op, Some(value.clone()))));
         node.attrs = attrs.collect();
         node.live = Reg::one(op, Carry::Same);
         self.put(id, node);
@@ -149,7 +157,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let mut node = Arc::unwrap_or_clone(node);
         let never_set = value.is_none() && node.attrs.get(&key).is_none();
         if !never_set {
-            node.attrs.insert(key, Reg::one(self.op, value));
+            node.set_attr(self.op, key, value);
         }
         self.put(*id, node);
         Ok(())

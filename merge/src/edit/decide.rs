@@ -1,4 +1,4 @@
-//! Ending a conflict as a person decides it.
+//! Ending a conflict, as a person or a resolver decides it.
 //!
 //! # Invariant
 //!
@@ -13,12 +13,13 @@ use crate::entry::Entry;
 use crate::groups::claimants;
 use crate::ids::{ContentId, LinkId, NodeId, OpId};
 use crate::name::Name;
-use crate::node::{Body, Node, Place};
+use crate::node::{Body, Content, Node, Place, are_rivals};
 use crate::reg::Reg;
 use crate::tree::Tree;
 use crate::versions::merged_versions;
 
-/// What a person wants to stay.
+/// What a person wants to stay of the versions there are, for [`Edit::decide`]. A program answers with
+/// a [`Resolution`](crate::Resolution).
 #[derive(Debug)]
 pub enum Decision<'a, B> {
     /// All versions, each as a file of its own under the name it is shown under; where these are
@@ -30,7 +31,8 @@ pub enum Decision<'a, B> {
 }
 
 impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
-    /// Ends every conflict of the name `slot` in the united directories `dirs`.
+    /// Ends every conflict of the name `slot` in the united directories `dirs`, as a person decides
+    /// among what is there; [`Self::resolve`] writes something new.
     ///
     /// Of places and attributes that peers disagree about, those count whose operations `prefers`
     /// says yes to, else those that are shown. Returns whether it said so of any.
@@ -56,7 +58,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
                     kept.extend(edit.keep_beside(&winner, version)?);
                 }
                 Decision::Only(version) => {
-                    edit.keep_only(version, dirs, slot)?;
+                    edit.keep_only(version, by_a_person(version)?, dirs, slot)?;
                     kept = BTreeSet::from([version.id()]);
                 }
             }
@@ -105,17 +107,19 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     }
 
     /// The copies that show file `id` for names it has lost, other than that of `winner`, if it is
-    /// to be written anew: it would take those names from who has them.
+    /// to be written or hung up anew: it would take those names from who has them.
     fn lost_elsewhere(
         &self,
         id: &NodeId,
         winner: &Entry<B>,
     ) -> EditResult<Vec<Entry<B>>, T::Error> {
         let mut lost = Vec::new();
-        let unsettled = |node: Arc<Node<B>>| node.is_weak() || node.content.len() != 1;
-        let written = self.displaced(id)?.is_some() || self.node(id)?.is_some_and(unsettled);
+        let is_unsettled = |node: Arc<Node<B>>| {
+            node.is_weak() || node.content.len() != 1 || node.places.values().any(are_rivals)
+        };
+        let is_changed = self.displaced(id)?.is_some() || self.node(id)?.is_some_and(is_unsettled);
         let names =
-            if written { self.names_where(id, <[Name]>::contains)? } else { BTreeSet::new() };
+            if is_changed { self.names_where(id, <[Name]>::contains)? } else { BTreeSet::new() };
         for (dirs, slot) in names {
             if slot != winner.name || dirs != winner.dirs {
                 let copies = self.view().copies(&dirs, &slot)?.into_iter();
@@ -154,7 +158,11 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             self.split_with_names(id, named)?;
         }
         // Its place among the versions of other files must not change: no touch.
-        Ok(self.change(id, |node| node.content.retain(|_, content| content.id == latest))?)
+        Ok(self.change(id, |node| {
+            node.change_versions(None, |versions| {
+                versions.retain(|_, content| content.id == latest);
+            });
+        })?)
     }
 
     /// Makes one file of the copies `named`, which show one version of `id`.
@@ -178,26 +186,28 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         Ok(())
     }
 
-    /// Leaves the name to `version` alone, directories aside.
-    fn keep_only(
+    /// Leaves the name to `kept` alone, directories aside, and writes `content` to its file.
+    pub(super) fn keep_only(
         &mut self,
-        version: &Entry<B>,
+        kept: &Entry<B>,
+        content: Content<B>,
         dirs: &[NodeId],
         slot: &Name,
     ) -> EditResult<(), T::Error> {
-        let kept = version.id();
-        self.drop_claims(dirs, slot, Some(kept))?;
-        let mut content = version.content.clone().ok_or(EditError::IsADirectory)?;
-        content.auto = false;
-        let node = self.node(&kept)?.ok_or(EditError::NotFound)?;
+        let id = kept.id();
+        self.drop_claims(dirs, slot, Some(id))?;
+        let shown = kept.content.as_ref().ok_or(EditError::IsADirectory)?.id;
+        let node = self.node(&id)?.ok_or(EditError::NotFound)?;
         let is_alone = node.content.len() == 1 && node.content.iter().all(|it| *it.1 == content);
         // Settled, so that who decides otherwise at the same time leaves a version too, not none.
-        self.settle(&kept)?;
+        self.settle(&id)?;
         if !is_alone {
-            let content = Reg::one(self.op, content);
-            self.change(&kept, |node| node.content = content)?;
+            let (heir, content) = ((self.op, shown), Reg::one(self.op, content));
+            self.change(&id, |node| {
+                node.change_versions(Some(heir), |versions| *versions = content);
+            })?;
         }
-        Ok(self.climb_from(&kept)?)
+        Ok(self.climb_from(&id)?)
     }
 
     /// Keeps `version` where the directory `winner` has the name. A file becomes one of its own
@@ -211,7 +221,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             self.drop_claims(&winner.dirs, &winner.name, None)?;
             return Ok(Vec::new());
         }
-        self.keep_only(version, &winner.dirs, &winner.name)?;
+        self.keep_only(version, by_a_person(version)?, &winner.dirs, &winner.name)?;
         self.commit_part()?;
         self.set_free(winner)
     }
@@ -231,4 +241,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         }
         Ok(())
     }
+}
+
+/// The content of `version` as a person keeps it.
+fn by_a_person<B: Body, E: std::error::Error>(version: &Entry<B>) -> EditResult<Content<B>, E> {
+    let content = version.content.clone().ok_or(EditError::IsADirectory)?;
+    Ok(Content { auto: false, ..content })
 }

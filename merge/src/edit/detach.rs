@@ -90,10 +90,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         if node.content.ops().all(|op| owned.contains(op)) {
             self.settle(&id)?;
             let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
-            match content {
-                Some(content) => node.content = Reg::one(self.op, content),
-                None if node.content.len() != 1 => node.content = Reg::one(self.op, shown),
-                None => (),
+            let heir = Some((self.op, shown.id));
+            let again = (node.content.len() != 1).then(|| shown.clone());
+            if let Some(content) = content.or(again) {
+                node.change_versions(heir, |versions| *versions = Reg::one(self.op, content));
             }
             self.put(id, node);
             self.place(&id, entry, dir, name)?;
@@ -101,7 +101,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         }
         let link = self.links(&id, entry)?.first().copied().unwrap_or(LinkId::FIRST);
         let split = self.split(entry, &node, link, (dir, name), content.unwrap_or(shown))?;
-        self.change(&id, |node| node.content.retain(|op, _| !owned.contains(op)))?;
+        self.change(&id, |node| {
+            node.change_versions(None, |versions| versions.retain(|op, _| !owned.contains(op)));
+        })?;
         Ok(split)
     }
 
@@ -121,7 +123,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let place = Place::new(dir, name.clone());
         copy.places = SmallMap::one(LinkId::FIRST, Reg::one(self.op, place));
         copy.content = Reg::one(self.op, content);
-        let attrs = node.effective_attrs();
+        let attrs = node.attrs_of(Some(&shown.id)).to_map();
         let attrs = attrs.iter().map(|(k, v)| (k.clone(), Reg::one(self.op, Some(v.clone()))));
         copy.attrs = attrs.collect();
         copy.live = Reg::one(self.op, Carry::Same);
@@ -208,10 +210,12 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         if rest || rival.is_some() {
             let own = self.op;
             return Ok(self.change(id, |node| {
-                node.content.retain(|op, _| !ops.contains(op));
-                if let Some(content) = rival {
-                    node.content.set(own, content);
-                }
+                node.change_versions(None, |versions| {
+                    versions.retain(|op, _| !ops.contains(op));
+                    if let Some(content) = rival {
+                        versions.set(own, content);
+                    }
+                });
             })?);
         }
         let links = self.links(id, entry)?;

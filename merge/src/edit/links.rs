@@ -52,11 +52,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
 
     /// Makes the names of node `id` safe from an action on `entry`; says whether that took any
     /// change.
-    pub(super) fn shield_from(
-        &mut self,
-        id: &NodeId,
-        entry: &Entry<B>,
-    ) -> EditResult<bool, T::Error> {
+    fn shield_from(&mut self, id: &NodeId, entry: &Entry<B>) -> EditResult<bool, T::Error> {
         let mut prepared = false;
         let mut lost = Vec::new();
         for (dirs, slot) in self.names_where(id, <[Name]>::contains)? {

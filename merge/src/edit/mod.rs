@@ -17,12 +17,15 @@ mod create;
 mod decide;
 mod detach;
 mod links;
+mod path;
 mod remove;
 mod rename;
 mod touch;
 mod write;
 
+pub use self::create::NewNode;
 pub use self::decide::Decision;
+pub(crate) use self::path::{PathEdit, PathError, find_path, names_of};
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

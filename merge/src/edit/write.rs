@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Edit, EditError, EditResult};
 use crate::entry::Entry;
 use crate::ids::NodeId;
-use crate::node::{Body, Content, Place};
+use crate::name::Name;
+use crate::node::{Body, Content};
 use crate::reg::Reg;
 use crate::tree::Tree;
 
@@ -42,8 +43,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             let content = temp.content.clone().ok_or(EditError::NotFound)?;
             edit.kill(temp.id());
             let id = edit.overwrite(target, content)?;
-            let kept = edit.node(&id)?.ok_or(EditError::NotFound)?.effective_attrs();
-            for (key, value) in node.effective_attrs().iter() {
+            let kept = edit.node(&id)?.ok_or(EditError::NotFound)?.attrs_of(None).to_map();
+            for (key, value) in node.attrs_of(None).to_map().iter() {
                 if kept.get(key) != Some(value) {
                     edit.put_attr(&id, key.clone(), Some(value.clone()))?;
                 }
@@ -52,66 +53,53 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         })
     }
 
-    /// Settles a conflict: `content` under the name of `winner`, every other version goes.
+    /// Settles the conflict of which `entry` is a version: `content` gets the contested name, and
+    /// every other version loses it.
+    ///
+    /// The version that has these bytes already keeps the name; else they are written to the file of
+    /// `entry`. Other names of that file show them too; those of the others show what they showed.
+    /// What a person decides is [`Self::decide`].
     ///
     /// # Errors
     ///
     /// [`EditError::IsADirectory`] if a directory holds the name.
-    pub fn resolve(&mut self, winner: &Entry<B>, content: Content<B>) -> EditResult<(), T::Error> {
-        let is_decision = content.auto;
-        self.act(|edit| edit.settle_conflict(winner, content, is_decision))
-    }
-
-    /// As [`Edit::resolve`], with what all versions together amount to.
-    pub(crate) fn unite(
+    pub fn resolve(
         &mut self,
-        winner: &Entry<B>,
+        entry: &Entry<B>,
         mut content: Content<B>,
     ) -> EditResult<(), T::Error> {
-        content.auto = false;
-        self.act(|edit| edit.settle_conflict(winner, content, true))
-    }
-
-    fn settle_conflict(
-        &mut self,
-        winner: &Entry<B>,
-        mut content: Content<B>,
-        is_decision: bool,
-    ) -> EditResult<(), T::Error> {
-        let shown = winner.content.as_ref().ok_or(EditError::IsADirectory)?;
-        let id = winner.id();
-        // Other files that have this name lose it only here.
-        let mut prepared = false;
-        let rivals = self.rivals(winner)?;
-        for loser in rivals.copies.iter().chain(&rivals.absorbed).chain([winner]) {
-            for other in loser.owners.keys().filter(|other| **other != id) {
-                prepared |= self.shield_from(other, loser)?;
+        self.act(|edit| {
+            let (dirs, slot) = (&entry.dirs, entry.slot());
+            let claimed = edit.view().claimed(dirs, slot)?;
+            if claimed.iter().any(|version| version.kind.is_dir()) {
+                return Err(EditError::IsADirectory);
             }
-        }
-        let now = if prepared { self.view().lookup(&winner.dirs, &winner.name)? } else { None };
-        let winner = now.as_ref().unwrap_or(winner);
-        let rivals = self.rivals(winner)?;
-        for loser in rivals.copies.iter().chain(&rivals.absorbed) {
-            self.drop_owners(loser, None)?;
-        }
-        self.drop_owners(winner, Some(&id))?;
-        self.settle(&id)?;
-        let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
-        content.hist = self.hist_of(winner, shown);
-        if is_decision {
-            // The place is written too, so that two resolvers that keep different nodes both
-            // keep them in earnest.
-            let places: Vec<_> = node
-                .claims()
-                .map(|claim| (claim.link, Place::new(claim.place.parent, claim.place.name.clone())))
-                .collect();
-            for (link, place) in places {
+            let has_it = |version: &&Entry<B>| {
+                version.content.as_ref().is_some_and(|has| has.id == content.id)
+            };
+            let kept = [entry].into_iter().chain(&claimed).find(has_it).unwrap_or(entry);
+            let shown = kept.content.as_ref().ok_or(EditError::IsADirectory)?;
+            content.hist =
+                if shown.id == content.id { shown.hist.clone() } else { edit.hist_of(kept, shown) };
+            edit.keep_only(kept, content, dirs, slot)?;
+            Ok(edit.place_again(&kept.id(), dirs, slot)?)
+        })
+    }
+
+    /// Writes the places of the settled file `id` under a name anew: of two resolvers who keep
+    /// different files, each takes the other's away, and yet both stay.
+    fn place_again(&mut self, id: &NodeId, dirs: &[NodeId], slot: &Name) -> Result<(), T::Error> {
+        let links = self.links_at(id, dirs, slot)?;
+        let Some(node) = self.node(id)? else { return Ok(()) };
+        let mut node = Arc::unwrap_or_clone(node);
+        for link in links {
+            let place = node.places.get(&link).and_then(Reg::last).map(|(_, place)| place.clone());
+            if let Some(place) = place {
                 node.places.insert(link, Reg::one(self.op, place));
             }
         }
-        node.content = Reg::one(self.op, content);
-        self.put(id, node);
-        Ok(self.climb_from(&id)?)
+        self.put(*id, node);
+        Ok(())
     }
 
     fn overwrite(
@@ -138,11 +126,13 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
         let op = self.op;
         // Settling writes a carried version again; it is the one being replaced.
-        node.content.retain(|other, old| {
-            let carried = *other == op && old.id == shown.id;
-            !carried && !owned.contains(other)
+        node.change_versions(Some((op, shown.id)), |versions| {
+            versions.retain(|other, old| {
+                let carried = *other == op && old.id == shown.id;
+                !carried && !owned.contains(other)
+            });
+            versions.set(op, content);
         });
-        node.content.set(op, content);
         self.put(id, node);
         self.climb_from(&id)?;
         Ok(id)

@@ -131,7 +131,7 @@ pub(crate) fn write(tree: &mut Indexed<u8>, op: OpId, dir: &str, file: &str, val
 pub(crate) fn write_at(tree: &mut Indexed<u8>, op: OpId, dirs: &[&str], file: &str, value: u8) {
     let mut ids = vec![NodeId::Root];
     for dir in dirs {
-        ids = lookup(tree, &ids, &name(dir)).unwrap().unwrap().ids;
+        ids = lookup(tree, &ids, &name(dir)).unwrap().unwrap().into_ids();
     }
     let entry = lookup(tree, &ids, &name(file)).unwrap().unwrap();
     let mut edit = Edit::new(tree, op);

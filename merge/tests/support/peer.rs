@@ -7,7 +7,7 @@ use std::rc::Rc;
 use cairnfs_merge::text::merge_lines;
 use cairnfs_merge::{
     AttrKey, AttrValue, ConflictKind, Content, ContentId, DeviceId, Edit, EditError, Entry,
-    Indexed, Kind, MergeContent, Name, NodeId, OpId, Policy, Rendered, View, conflicts,
+    Indexed, Kind, MergeContent, Name, NewNode, NodeId, OpId, Policy, Rendered, View, conflicts,
 };
 
 /// A body that is the text itself.
@@ -45,10 +45,10 @@ impl Library {
 }
 
 impl MergeContent<Text> for Library {
-    fn merge(&self, base: &Content<Text>, sides: &[&Content<Text>]) -> Option<Content<Text>> {
+    fn merge(&self, base: ContentId, sides: &[&Content<Text>]) -> Option<Content<Text>> {
         let texts = self.0.borrow();
         let sides: Vec<&[u8]> = sides.iter().map(|side| side.body.as_bytes()).collect();
-        let merged = merge_lines(texts.get(&base.id)?.as_bytes(), &sides)?;
+        let merged = merge_lines(texts.get(&base)?.as_bytes(), &sides)?;
         Some(content(&String::from_utf8(merged).ok()?))
     }
 }
@@ -125,7 +125,7 @@ impl Peer {
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let entry = self.view().lookup(&dirs, &name(part)?).unwrap();
             let entry = entry.filter(|entry| entry.kind.is_dir());
-            dirs = entry.ok_or_else(|| Refused(format!("no directory {path}")))?.ids;
+            dirs = entry.ok_or_else(|| Refused(format!("no directory {path}")))?.into_ids();
         }
         Ok(dirs)
     }
@@ -189,7 +189,10 @@ impl Peer {
                     self.rm(path)?;
                 }
                 let (dirs, last) = (self.dirs(dir)?, name(last)?);
-                self.act(|edit, id| Ok(edit.create(id, &dirs, last, kind, Some(content), [])?))
+                self.act(|edit, id| {
+                    let new = NewNode { kind, ..NewNode::file(id, last, content) };
+                    Ok(edit.create(&dirs, new)?)
+                })
             }
         }
     }
@@ -222,7 +225,7 @@ impl Peer {
     pub(crate) fn mkdir(&mut self, path: &str) -> Done {
         let (dir, last) = split(path);
         let (dirs, last) = (self.dirs(dir)?, name(last)?);
-        self.act(|edit, id| Ok(edit.create(id, &dirs, last, Kind::Dir, None, [])?))
+        self.act(|edit, id| Ok(edit.create(&dirs, NewNode::dir(id, last))?))
     }
 
     pub(crate) fn rm(&mut self, path: &str) -> Done {
@@ -262,7 +265,7 @@ impl Peer {
         let entry = self.get(path)?;
         let key = AttrKey::new(key.as_bytes()).map_err(|err| Refused(err.to_string()))?;
         let value = AttrValue::new(value.as_bytes()).map_err(|err| Refused(err.to_string()))?;
-        let ids = if entry.kind.is_dir() { entry.ids.as_slice() } else { &entry.ids[..1] };
+        let ids = if entry.kind.is_dir() { entry.ids() } else { &entry.ids()[..1] };
         self.act(|edit, _| {
             for id in ids {
                 edit.set_attr(id, key.clone(), Some(value.clone()))?;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairnfs_merge::{Indexed, Kind, Name, NodeId, State, join};
+use cairnfs_merge::{Entry, Indexed, Kind, Name, NodeId, State, join};
 
 use super::peer::{Done, Peer, Refused, Text, show, split};
 
@@ -67,9 +67,18 @@ pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
     conflicts
 }
 
+/// The peers at the end of a history.
+pub(crate) fn parted(seed: u64, number: u64) -> (Rng, Vec<Peer>) {
+    let (rng, mut peers, _) = play(seed, number, Shape { in_step: false });
+    for peer in &mut peers {
+        peer.publish();
+    }
+    (rng, peers)
+}
+
 /// The peers at the end of a history, once all have heard of all.
 pub(crate) fn met(seed: u64, number: u64) -> (Rng, Vec<Peer>) {
-    let (rng, mut peers, _) = play(seed, number, Shape { in_step: false });
+    let (rng, mut peers) = parted(seed, number);
     exchange_all(&mut peers, 5);
     for peer in &mut peers {
         peer.publish();
@@ -213,7 +222,8 @@ fn random_action(rng: &mut Rng, peer: &mut Peer, step: usize, often: Often) -> D
 
 /// Edit locality: a write or an unlink at one path changes no other path's bytes or name, but for
 /// a copy that equals the new bytes, and a long copy name that gets shorter when its blocker goes.
-/// The other names of the very file that is written show the new bytes: that is a hard link.
+/// The other names of the very file that is written show the new bytes: that is a hard link. And it
+/// changes no attribute anywhere.
 fn locally(
     peer: &mut Peer,
     path: &str,
@@ -228,8 +238,15 @@ fn locally(
         .map(|(path, entry)| (String::from_utf8(path).unwrap(), entry))
         .collect();
     let written = entries.get(path).filter(|entry| text.is_some() && !entry.is_copy());
+    let attrs_before = attrs(peer);
     action(peer)?;
     let after = peer.show();
+    let attrs_after = attrs(peer);
+    for (path, was) in &attrs_before {
+        // What is written over something of another kind is a new file.
+        let is = attrs_after.get(path).filter(|is| is.0 == was.0);
+        assert!(is.is_none_or(|is| is == was), "{path} had {was:?} and has {is:?}");
+    }
     let shortened = |long: &String, short: &String, shown: &Option<String>| {
         let hex = |name: &str| name.rsplit_once('@').map_or(0, |(_, hex)| hex.len());
         let (was, is) = (hex(long), hex(short));
@@ -265,6 +282,18 @@ fn locally(
         }
     }
     Ok(())
+}
+
+/// The kind and the attributes of each version that one file alone has, by its path.
+fn attrs(peer: &Peer) -> BTreeMap<String, (Kind, [Option<String>; 2])> {
+    let rendered = peer.render();
+    let alone = rendered.by_path().into_iter().filter(|(_, entry)| entry.owners.len() == 1);
+    let of = |(path, entry): (Vec<u8>, &Entry<Text>)| {
+        let path = String::from_utf8(path).unwrap();
+        let attrs = ["x", "y"].map(|key| peer.attr(&path, key));
+        (path, (entry.kind, attrs))
+    };
+    alone.map(of).collect()
 }
 
 /// Well-formed view: parents are shown directories, names are legal and unique, every live leaf is

@@ -90,6 +90,21 @@ fn who_was_removed_stays_so_until_somebody_who_knows_of_it_invites_it_again() {
 }
 
 #[test]
+fn each_removal_has_a_name_of_its_own() {
+    let mut charter = owners();
+    assert_eq!((charter.removal(&D), charter.removals()), (None, Vec::new()));
+    charter.set(A, 5, D, None);
+    let first = charter.removal(&D).unwrap();
+    charter.set(B, 6, E, WRITER);
+    charter.set(A, 7, E, None);
+    assert_eq!(charter.removals(), [first, charter.removal(&E).unwrap()]);
+    charter.set(A, 8, D, WRITER);
+    assert_eq!(charter.removal(&D), None);
+    charter.set(A, 9, D, None);
+    assert!(![first, charter.removal(&E).unwrap()].contains(&charter.removal(&D).unwrap()));
+}
+
+#[test]
 fn what_an_owner_changed_before_it_learned_that_it_is_none_counts_for_nothing() {
     for role in [None, READER, WRITER] {
         let known = owners().and(|it| it.set(B, 5, E, READER));

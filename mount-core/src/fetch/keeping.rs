@@ -10,17 +10,20 @@
 use std::collections::{HashSet, VecDeque};
 
 use cairnfs_store::{BlobId, CheckedBlob};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
 use super::walk::Need;
-use crate::{Error, Result, writer::Command};
+use crate::{
+    Error, Result,
+    writer::{Command, Errand, inbox::Inbox},
+};
 
 /// Bytes that come while the writer waits for the disk: half of what it makes durable at a time.
 const AHEAD_BYTES_MAX: usize = 16 << 20;
 
 /// See the module's doc.
 pub(super) struct Keeping {
-    inbox: Sender<Command>,
+    inbox: Inbox,
     /// In the order in which the writer takes them.
     handed: VecDeque<Handed>,
     bytes: usize,
@@ -37,27 +40,22 @@ struct Handed {
 }
 
 impl Keeping {
-    pub(super) fn new(inbox: Sender<Command>) -> Self {
+    pub(super) fn new(inbox: Inbox) -> Self {
         Self { inbox, handed: VecDeque::new(), bytes: 0, ids: HashSet::new(), failed: false }
     }
 
     /// Hands blobs to the writer, with what they are needed for.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`].
-    pub(super) fn hand(&mut self, blobs: Vec<CheckedBlob>, needs: Vec<Need>) -> Result<()> {
+    pub(super) fn hand(&mut self, blobs: Vec<CheckedBlob>, needs: Vec<Need>) {
         if blobs.is_empty() {
-            return Ok(());
+            return;
         }
         let ids: Vec<BlobId> = blobs.iter().map(|blob| blob.blob().id).collect();
         let bytes = blobs.iter().map(|blob| blob.as_bytes().len()).sum();
         let (reply, answer) = bounded(1);
-        self.inbox.send(Command::Keep(blobs, reply)).map_err(|_ended| Error::Stopped)?;
+        self.inbox.send(Command::Errand(Errand::Keep(blobs, reply)));
         self.ids.extend(&ids);
         self.bytes += bytes;
         self.handed.push_back(Handed { ids, bytes, needs, answer });
-        Ok(())
     }
 
     /// Whether this one may not be in the store yet.
@@ -123,6 +121,7 @@ mod tests {
     use cairnfs_store::{KeyRing, Kind, Options, create, sim::SimDisk};
 
     use super::*;
+    use crate::writer::inbox::{Commands, inbox};
 
     /// Blobs as a peer may send them, each a batch of its own.
     fn batches(count: u8, len: usize) -> Vec<Vec<CheckedBlob>> {
@@ -138,13 +137,15 @@ mod tests {
         (0..count).map(&mut sealed).collect()
     }
 
-    fn writer() -> (Keeping, Receiver<Command>) {
-        let (inbox, commands) = bounded(100);
+    fn writer() -> (Keeping, Commands) {
+        let (inbox, commands) = inbox(100);
         (Keeping::new(inbox), commands)
     }
 
-    fn answer(commands: &Receiver<Command>, with: Result<()>) {
-        let Ok(Command::Keep(_, reply)) = commands.try_recv() else { panic!("nothing to keep") };
+    fn answer(commands: &Commands, with: Result<()>) {
+        let Ok(Command::Errand(Errand::Keep(_, reply))) = commands.inbox().try_recv() else {
+            panic!("nothing to keep")
+        };
         reply.send(with).unwrap();
     }
 
@@ -153,7 +154,7 @@ mod tests {
         let (mut keeping, commands) = writer();
         for batch in batches(2, 100) {
             let id = batch[0].blob().id;
-            keeping.hand(batch, vec![Need::Version(id)]).unwrap();
+            keeping.hand(batch, vec![Need::Version(id)]);
             assert!(keeping.holds(&id));
         }
         assert!(keeping.poll().unwrap().is_none());
@@ -174,7 +175,7 @@ mod tests {
             if keeping.is_full() {
                 break;
             }
-            keeping.hand(batch, Vec::new()).unwrap();
+            keeping.hand(batch, Vec::new());
             handed += 1;
         }
         assert_eq!(handed, 16, "of one MiB, and what sealing adds");
@@ -188,13 +189,14 @@ mod tests {
         let (mut keeping, commands) = writer();
         let mut batches = batches(3, 100).into_iter();
         let mut hand = |keeping: &mut Keeping| keeping.hand(batches.next().unwrap(), Vec::new());
-        hand(&mut keeping).unwrap();
+        hand(&mut keeping);
         answer(&commands, Err(Error::NoSpace));
         assert!(matches!(keeping.poll(), Err(Error::NoSpace)));
-        hand(&mut keeping).unwrap();
-        drop(commands.recv());
+        hand(&mut keeping);
+        drop(commands.inbox().recv());
         assert!(matches!(keeping.wait(), Err(Error::Stopped)));
         drop(commands);
-        assert!(matches!(hand(&mut keeping), Err(Error::Stopped)));
+        hand(&mut keeping);
+        assert!(matches!(keeping.wait(), Err(Error::Stopped)));
     }
 }

@@ -21,6 +21,7 @@
 //! 4. Of versions that were missed only the names are held in memory. What they say lies in the
 //!    store, where nothing refers to it before the head is merged, and is read again from there.
 
+mod answers;
 mod keeping;
 mod queue;
 mod walk;
@@ -34,23 +35,23 @@ use std::{
     },
 };
 
-use cairnfs_merge::VersionVector;
-use cairnfs_store::{BlobId, CheckedBlob, Error as StoreError, SealedBlob, map::Root};
-use crossbeam_channel::{Sender, bounded};
+use cairnfs_merge::{OpId, VersionVector};
+use cairnfs_store::{BlobId, Error as StoreError, map::Root};
 
 use self::{
     keeping::Keeping,
-    queue::VersionQueue,
+    queue::{Queued, VersionQueue},
     walk::{Need, Place},
 };
 use crate::{
     Error, Result, VersionId,
     charter::Charter,
-    manifest::Manifest,
+    manifest::{Manifest, device_id},
     shared::{HeadState, Shared},
     tree::BaseTree,
     verify::{Verifier, verify_first},
-    writer::Command,
+    versions::{Untold, untold_past},
+    writer::inbox::Inbox,
 };
 
 /// More versions than an honest peer ever has us lack at one time: what it hinted at, and a few for
@@ -65,7 +66,7 @@ const LACKING_VERSIONS_MAX: usize = 1 << 16;
 /// be merged, and the next asks for that again.
 pub struct Fetch {
     shared: Arc<Shared>,
-    inbox: Sender<Command>,
+    inbox: Inbox,
     head: BlobId,
     /// Our own version when the fetch began.
     ours: BaseTree,
@@ -85,14 +86,23 @@ pub struct Fetch {
     lacking: HashMap<BlobId, Vec<Need>>,
     /// The versions to be looked at.
     versions: VersionQueue,
+    /// One that is lacking and in no list of the peer's.
+    unlisted: Option<BlobId>,
     /// The head, once it is here.
     manifest: Option<Arc<Manifest>>,
+    /// Operations that may mean something else to the head than here. Of what knows one of them all that
+    /// comes before is looked at too.
+    doubtful: Vec<OpId>,
     /// What our version said of members when those that came were verified.
     verified_by: Option<Charter>,
     /// What the writer has yet to put.
     keeping: Keeping,
-    /// What is here and could not be read: what comes takes its place.
+    /// What is here and could not be read: what comes takes its place. Of one that mends, also what
+    /// our own version lacks.
     rotten: HashSet<BlobId>,
+    /// Whether it looks at versions before the head: of one that mends, at what may never have been
+    /// here, or was given up for space.
+    is_beyond_head: bool,
     /// Nodes of files' maps that were looked at; of one that mends, everything.
     walked: HashSet<BlobId>,
     progress: FetchProgress,
@@ -107,7 +117,10 @@ pub struct FetchProgress {
     pub bytes: u64,
     /// Blobs that are known to be lacking still; more may turn up.
     pub lacking: u64,
-    /// Blobs that the peer does not have, where the fetch goes on without.
+    /// Of those, parts of older versions that were not damaged here, but were not here.
+    pub absent: u64,
+    /// Blobs that are damaged here and that the peer does not have either, where the fetch goes on
+    /// without.
     pub unavailable: u64,
 }
 
@@ -127,7 +140,7 @@ impl fmt::Debug for Fetch {
 }
 
 impl Fetch {
-    pub(crate) fn begin(shared: Arc<Shared>, inbox: Sender<Command>, head: VersionId) -> Self {
+    pub(crate) fn begin(shared: Arc<Shared>, inbox: Inbox, head: VersionId) -> Self {
         let (ours, known) = {
             let core = shared.core.read();
             (core.tree.base().clone(), core.head.vv.clone())
@@ -137,7 +150,7 @@ impl Fetch {
 
     /// A fetch of our own version and all before it that are here: of them, what cannot be read.
     /// It reads everything. What the peer does not have either is passed over.
-    pub(crate) fn begin_mending(shared: Arc<Shared>, inbox: Sender<Command>) -> Result<Self> {
+    pub(crate) fn begin_mending(shared: Arc<Shared>, inbox: Inbox) -> Result<Self> {
         let head = shared.core.read().head.manifest.id;
         // As if nothing were known here.
         let nothing = BaseTree::open(Arc::clone(&shared.vault), Root::EMPTY)?;
@@ -149,7 +162,7 @@ impl Fetch {
 
     fn with(
         shared: Arc<Shared>,
-        inbox: Sender<Command>,
+        inbox: Inbox,
         head: VersionId,
         ours: BaseTree,
         known: VersionVector,
@@ -171,10 +184,13 @@ impl Fetch {
             ready: VecDeque::new(),
             lacking: HashMap::new(),
             versions: VersionQueue::of(BlobId(head)),
+            unlisted: None,
             manifest: None,
+            doubtful: Vec::new(),
             verified_by: None,
             keeping,
             rotten: HashSet::new(),
+            is_beyond_head: false,
             walked: HashSet::new(),
             progress: FetchProgress::default(),
         }
@@ -197,13 +213,21 @@ impl Fetch {
         self.closed = closed;
     }
 
-    /// Versions that come before the head, as the peer says: asked for all at once, rather than
-    /// one after the other. Only a hint; what is not an ancestor is not merged.
+    /// A version to ask the peer about: for a list of it and those before it
+    /// ([`Mount::ancestry`](crate::Mount::ancestry)), as it and they would be fetched one after the
+    /// other without. Nothing while [`Fetch::wanted`] hands out only versions that are in such a list.
+    pub fn unlisted(&mut self) -> Option<VersionId> {
+        self.unlisted.take().map(|id| id.0)
+    }
+
+    /// Versions that the peer says come before one that was [unlisted](Fetch::unlisted): asked for all
+    /// at once. Only a hint; what is not an ancestor of the head is not merged.
     pub fn expect_ancestors(&mut self, ids: &[VersionId]) {
         if self.phase == Phase::Versions && !self.is_first() {
             for id in ids.iter().take(LACKING_VERSIONS_MAX / 2) {
                 self.versions.hint(BlobId(*id));
             }
+            self.unlisted.take_if(|id| ids.contains(&id.0));
         }
     }
 
@@ -219,13 +243,17 @@ impl Fetch {
         }
         while self.ready.len() < max {
             self.check_wanted()?;
-            let next = self.todo.pop().or_else(|| self.versions.pop().map(Need::Version));
+            let next = match self.todo.pop() {
+                Some(need) => Some(need),
+                None => self.next_version()?.map(Need::Version),
+            };
             let is_asked = self.lacking.len() > self.ready.len();
             match next {
                 Some(need) => self.look_at(need)?,
                 // More comes, which is waited for rather than the writer.
                 None if is_asked || !self.ready.is_empty() => break,
                 None if !self.keeping.is_empty() => self.todo.extend(self.keeping.wait()?),
+                None if self.phase == Phase::Versions && self.needs_past()? => (),
                 None if self.phase == Phase::Versions => self.begin_tree()?,
                 None => break,
             }
@@ -235,97 +263,27 @@ impl Fetch {
         Ok(self.ready.drain(..count).map(|id| id.0).collect())
     }
 
+    /// The next version to be looked at. One that mends has all of the head before: what is not here of
+    /// that is damage, and else it need not be.
+    fn next_version(&mut self) -> Result<Option<BlobId>> {
+        if self.mends && !self.is_beyond_head && !self.lacking.is_empty() {
+            return Ok(None);
+        }
+        let Some(Queued { id, is_listed }) = self.versions.pop() else { return Ok(None) };
+        self.is_beyond_head = id != self.head;
+        // Who mends, or has just joined, looks at no version that is not here but the head.
+        let needs_list = !is_listed && !self.mends && !self.is_first();
+        if needs_list && self.unlisted.is_none() {
+            // Of the head also if it came before a cut: those before it may not have.
+            let is_asked = id == self.head || !self.shared.vault.blobs().contains(&id)?;
+            self.unlisted = is_asked.then_some(id);
+        }
+        Ok(Some(id))
+    }
+
     fn check_wanted(&self) -> Result<()> {
         // Nothing else is ordered by it.
         if self.closed.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
-    }
-
-    /// Takes blobs that the peer sent, in any order. They are put while more is received: that they
-    /// cannot be stored may be told only by a later call of this or of [`Fetch::wanted`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Rejected`] for what was not asked for, is not what it claims, or makes no sense;
-    /// [`Error::MissingSecret`] if it is sealed under a secret that is not here: ask for it, and
-    /// begin again; [`Error::NoSpace`], [`Error::Io`], [`Error::Stopped`].
-    pub fn supply(&mut self, blobs: Vec<Vec<u8>>) -> Result<()> {
-        let (count, bytes) = (blobs.len(), blobs.iter().map(Vec::len).sum::<usize>());
-        let checked: Vec<CheckedBlob> =
-            blobs.into_iter().map(|bytes| self.check(bytes)).collect::<Result<_>>()?;
-        let (heals, keeps): (Vec<_>, Vec<_>) = checked
-            .into_iter()
-            .partition(|blob| self.mends || self.rotten.contains(&blob.blob().id));
-        let needs = self.needs_of(&keeps);
-        self.keeping.hand(keeps, needs)?;
-        while self.keeping.is_full() {
-            self.todo.extend(self.keeping.wait()?);
-        }
-        self.heal(heals)?;
-        self.progress.blobs += count as u64;
-        self.progress.bytes += bytes as u64;
-        self.progress.lacking = self.lacking.len() as u64;
-        Ok(())
-    }
-
-    /// Invariant 1, and that it was asked for. Here rather than by the writer, which has enough to do.
-    fn check(&self, bytes: Vec<u8>) -> Result<CheckedBlob> {
-        let blob = SealedBlob::from_bytes(bytes)
-            .map_err(|_source| rejected("a blob that is no intact record"))?;
-        let claims = blob.claims();
-        let Some(needs) = self.lacking.get(&claims.id) else {
-            return Err(rejected("a blob that was not asked for"));
-        };
-        if needs.iter().filter_map(Need::len).any(|len| len != claims.len) {
-            return Err(rejected("a blob of another length than the one referred to"));
-        }
-        self.shared.vault.blobs().check(blob).map_err(|err| match err {
-            StoreError::Forged { .. } => rejected("a blob that is not what its name says"),
-            err => err.into(),
-        })
-    }
-
-    /// What blobs that came are needed for, but for chunks: nothing follows from those.
-    fn needs_of(&mut self, came: &[CheckedBlob]) -> Vec<Need> {
-        let needs = came.iter().filter_map(|blob| self.lacking.remove(&blob.blob().id)).flatten();
-        needs.filter(|need| !matches!(need, Need::Chunk(_))).collect()
-    }
-
-    /// Has blobs that came take the place of what is damaged here.
-    fn heal(&mut self, blobs: Vec<CheckedBlob>) -> Result<()> {
-        if blobs.is_empty() {
-            return Ok(());
-        }
-        let needs = self.needs_of(&blobs);
-        let (reply, answer) = bounded(1);
-        self.inbox.send(Command::Heal(blobs, reply)).map_err(|_ended| Error::Stopped)?;
-        answer.recv().unwrap_or(Err(Error::Stopped))?;
-        for need in needs {
-            if !self.mends {
-                self.todo.push(need);
-            } else if !self.expand(&need)? {
-                // It has been looked at before; what lies below it has not.
-                return Err(rotten_again(&need.id()));
-            }
-        }
-        Ok(())
-    }
-
-    /// The peer does not have these. Versions long past may be lacking, nothing else.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Rejected`] if the version cannot be had without.
-    pub fn unavailable(&mut self, ids: &[[u8; 32]]) -> Result<()> {
-        for id in ids {
-            let id = BlobId(*id);
-            match self.lacking.remove(&id).as_deref() {
-                Some(_) if self.mends => self.progress.unavailable += 1,
-                Some([Need::Version(_), ..]) if id != self.head => (),
-                Some(_) => return Err(rejected("its peer does not have all of it")),
-                None => return Err(rejected("an answer to what was not asked")),
-            }
-        }
-        Ok(())
     }
 
     /// Whether everything is here, but for what is [unavailable](FetchProgress::unavailable).
@@ -375,11 +333,13 @@ impl Fetch {
         if self.mends && !self.walked.insert(id) {
             return Ok(());
         }
-        let is_here = if self.mends {
-            self.is_readable(&id)?
-        } else {
-            self.shared.vault.blobs().contains(&id)?
-        };
+        let mut is_here = self.shared.vault.blobs().contains(&id)?;
+        if self.mends && !(is_here && self.is_readable(&id)?) {
+            if is_here || !self.is_beyond_head {
+                self.rotten.insert(id);
+            }
+            is_here = false;
+        }
         if is_here {
             if self.expand(&need)? {
                 return Ok(());
@@ -408,17 +368,42 @@ impl Fetch {
         let blobs = self.shared.vault.blobs();
         let read =
             || blobs.get_sealed(id).and(blobs.describe(id)).and_then(|(_, blob)| blobs.get(&blob));
-        match read().map_err(Error::from) {
+        match read() {
             Ok(_) => Ok(true),
-            Err(Error::Damaged { .. }) => Ok(false),
-            Err(err) => Err(err),
+            Err(StoreError::UnknownEpoch { epoch }) => Err(self.missing_secret(id, epoch)?),
+            Err(err) => {
+                let err = Error::from(err);
+                if err.is_damage() { Ok(false) } else { Err(err) }
+            }
         }
+    }
+
+    /// A blob that is here is sealed under a secret that is not.
+    fn missing_secret(&self, id: &BlobId, epoch: u16) -> Result<Error> {
+        let record = self.shared.vault.blobs().get_sealed(id)?;
+        Ok(Error::MissingSecret { epoch, record: Some(record.into()) })
     }
 
     /// Whether this node is a part of our own map `root`, which is whole.
     fn is_ours(&self, root: Root, place: &Place) -> Result<bool> {
         let Some(under) = &place.under else { return Ok(root.0 == Some(place.blob)) };
         Ok(self.shared.vault.maps().holds(&root, &place.blob, under.level, &under.first)?)
+    }
+
+    /// Whether more of what comes before the head has to come, so that it can be told whether both sides
+    /// mean the same by what both know: a version that seems to be known may be one that this device
+    /// has made and, put back to an older state, has forgotten.
+    fn needs_past(&mut self) -> Result<bool> {
+        if self.is_first() || self.manifest.is_none() {
+            return Ok(false);
+        }
+        let ours = self.shared.core.read().head.clone();
+        let me = device_id(&self.shared.key, ours.incarnation);
+        let known = (ours.manifest.id, &ours.vv);
+        let Untold { ops, lacking } = untold_past(&me, known, self.head, &self.shared.vault)?;
+        self.doubtful = ops;
+        lacking.into_iter().try_for_each(|id| self.versions.need(id))?;
+        Ok(!self.versions.is_empty())
     }
 
     fn begin_tree(&mut self) -> Result<()> {

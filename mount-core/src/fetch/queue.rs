@@ -1,5 +1,6 @@
 //! The versions that a fetch looks at, each once, those first that were named first: a history of
-//! merges stays as narrow as it is, however long.
+//! merges stays as narrow as it is, however long. They are named by the version that follows from
+//! them, and by lists of the peer's, which hold many at once.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -14,15 +15,24 @@ const VERSIONS_MAX: usize = 1 << 20;
 /// See the module's doc.
 #[derive(Default)]
 pub(super) struct VersionQueue {
-    todo: VecDeque<BlobId>,
+    todo: VecDeque<Queued>,
     /// All that were ever named, [`VERSIONS_MAX`] at the most.
     named: HashSet<BlobId>,
+}
+
+/// A version that is to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Queued {
+    pub(super) id: BlobId,
+    /// Whether a list of the peer's was the first to name it, which names those before it too.
+    pub(super) is_listed: bool,
 }
 
 impl VersionQueue {
     /// Begins with `head`.
     pub(super) fn of(head: BlobId) -> Self {
-        Self { todo: VecDeque::from([head]), named: HashSet::from([head]) }
+        let first = Queued { id: head, is_listed: false };
+        Self { todo: VecDeque::from([first]), named: HashSet::from([head]) }
     }
 
     /// Queues a version that another follows from.
@@ -34,18 +44,22 @@ impl VersionQueue {
         if self.named.len() >= VERSIONS_MAX && !self.named.contains(&id) {
             return Err(rejected("more versions than any bucket has"));
         }
-        self.hint(id);
+        self.queue(Queued { id, is_listed: false });
         Ok(())
     }
 
-    /// Queues a version if there is room for it.
+    /// Queues a version of a list if there is room for it.
     pub(super) fn hint(&mut self, id: BlobId) {
-        if self.named.len() < VERSIONS_MAX && self.named.insert(id) {
-            self.todo.push_back(id);
+        self.queue(Queued { id, is_listed: true });
+    }
+
+    fn queue(&mut self, version: Queued) {
+        if self.named.len() < VERSIONS_MAX && self.named.insert(version.id) {
+            self.todo.push_back(version);
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<BlobId> {
+    pub(super) fn pop(&mut self) -> Option<Queued> {
         self.todo.pop_front()
     }
 
@@ -68,9 +82,11 @@ mod tests {
         for n in [1, 2, 1, 0, 3] {
             queue.need(id(n)).unwrap();
         }
-        assert_eq!([queue.pop(), queue.pop()], [Some(id(0)), Some(id(1))]);
+        let pop = |queue: &mut VersionQueue| queue.pop().map(|version| version.id);
+        assert_eq!([pop(&mut queue), pop(&mut queue)], [Some(id(0)), Some(id(1))]);
         queue.need(id(1)).unwrap();
-        assert_eq!([queue.pop(), queue.pop(), queue.pop()], [Some(id(2)), Some(id(3)), None]);
+        let last = [pop(&mut queue), pop(&mut queue), pop(&mut queue)];
+        assert_eq!(last, [Some(id(2)), Some(id(3)), None]);
     }
 
     #[test]

@@ -112,12 +112,11 @@ impl Fetch {
         match read {
             Ok(read) => Ok(Some(read)),
             Err(StoreError::Corrupt { .. } | StoreError::Missing { .. }) => Ok(None),
-            // The secret that it names may be what is damaged.
-            Err(StoreError::UnknownEpoch { .. })
-                if self.shared.vault.blobs().get_sealed(id).is_err() =>
-            {
-                Ok(None)
-            }
+            Err(StoreError::UnknownEpoch { epoch }) => match self.missing_secret(id, epoch) {
+                Ok(missing) => Err(missing),
+                // The secret that it names may be what is damaged.
+                Err(_) => Ok(None),
+            },
             Err(err) => Err(distrust(err.into())),
         }
     }
@@ -143,9 +142,10 @@ impl Fetch {
         if manifest.bucket != self.shared.bucket {
             return Err(rejected("a version of another bucket"));
         }
-        // What is covered brings nothing new. What it says of members is relied on only if it is
-        // known here as well.
-        if id != self.head && self.known.dominates(&manifest.vv) {
+        // What is covered brings nothing new, unless it means something else by what both know. What it
+        // says of members is relied on only if it is known here as well.
+        let is_covered = id != self.head && self.known.dominates(&manifest.vv);
+        if is_covered && !self.doubtful.iter().any(|op| manifest.vv.knows(op)) {
             return Ok(true);
         }
         if self.mends {

@@ -22,6 +22,8 @@ pub(crate) struct Content {
     pub(super) cut: Option<u64>,
     /// Whether anything changed since the last snapshot.
     pub(super) unsaved: bool,
+    /// Whether a snapshot holds what was unsaved, and no barrier covers it yet.
+    pub(super) in_flight: bool,
     /// Whether anything changed since the content in the tree.
     pub(super) changed: bool,
     /// Whether the next save record must say where the base lies.
@@ -52,6 +54,7 @@ impl Content {
             written: None,
             cut: None,
             unsaved: false,
+            in_flight: false,
             changed: false,
             base_unsaved: false,
             claim: None,
@@ -103,6 +106,11 @@ impl Content {
 
     pub(crate) fn is_unsaved(&self) -> bool {
         self.unsaved
+    }
+
+    /// Whether no barrier covers all of it, be it that a save is under way.
+    pub(crate) fn is_at_risk(&self) -> bool {
+        self.unsaved || self.in_flight
     }
 
     /// Whether the content differs from the one in the tree, as far as is known.
@@ -197,6 +205,7 @@ impl Content {
         let before = (self.pieces.weight(), self.pieces.unsaved_bytes());
         self.pieces = Pieces::default();
         self.unsaved = false;
+        self.in_flight = false;
         self.growth_since(before)
     }
 

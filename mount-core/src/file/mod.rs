@@ -29,10 +29,12 @@ use std::sync::atomic::AtomicBool;
 use std::{
     ops::{Deref, DerefMut},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU32, Ordering},
     },
 };
+
+use cairnfs_merge::NodeId;
 
 pub(crate) use base::{Base, Data};
 pub(crate) use content::{Content, FILE_BYTES_MAX, Growth};
@@ -50,6 +52,8 @@ pub(crate) struct File {
     content: Mutex<Content, order::Content>,
     /// Handles that are open. Changed only under the lock of the table of files.
     pub(crate) handles: AtomicU32,
+    /// The node that it was the content of until another one was renamed over it.
+    replaced_at: OnceLock<NodeId>,
     /// Whether it is in `unsaved`. Changed only under the lock of the content.
     listed: AtomicBool,
     me: Weak<Self>,
@@ -78,6 +82,7 @@ impl File {
         Self {
             content: Mutex::new(Content::new(base)),
             handles: AtomicU32::new(0),
+            replaced_at: OnceLock::new(),
             listed: AtomicBool::new(false),
             me,
             unsaved,
@@ -86,6 +91,16 @@ impl File {
 
     pub(crate) fn lock(&self) -> ContentGuard<'_> {
         ContentGuard { content: self.content.lock(), file: self }
+    }
+
+    /// Another content has taken its place as that of `node`.
+    pub(crate) fn replaced(&self, node: NodeId) {
+        self.replaced_at.get_or_init(|| node);
+    }
+
+    /// Whether it was the content of `node` until it was replaced.
+    pub(crate) fn was_replaced_at(&self, node: &NodeId) -> bool {
+        self.replaced_at.get() == Some(node)
     }
 
     /// Whether any handle is open.

@@ -49,6 +49,15 @@ enum RecordFill {
     Hole(u64),
 }
 
+impl RecordFill {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Hole(len) => *len,
+        }
+    }
+}
+
 impl FileRecord {
     /// A lower bound of the length of its encoding: the bytes of its pieces.
     pub(crate) fn bytes(&self) -> usize {
@@ -57,6 +66,25 @@ impl FileRecord {
             RecordFill::Hole(_) => 0,
         };
         self.pieces.iter().map(|(_, fill)| bytes(fill)).sum()
+    }
+
+    /// The same, to be applied to no state at all; `None` if it needs the one at the save before.
+    pub(crate) fn alone(mut self) -> Option<Self> {
+        if self.base.is_none() {
+            // Beyond the shortest length is nothing but what the record itself says.
+            let needed = self.cut.unwrap_or(self.len).min(self.len);
+            let mut told = 0;
+            for (start, fill) in &self.pieces {
+                if *start <= told {
+                    told = told.max(start.saturating_add(fill.len()));
+                }
+            }
+            if told < needed {
+                return None;
+            }
+            self.base = Some((Data::EMPTY, 0));
+        }
+        Some(self)
     }
 }
 
@@ -100,10 +128,7 @@ impl Content {
     pub(crate) fn apply(&mut self, record: FileRecord) -> Result<()> {
         let sound = record.len <= FILE_BYTES_MAX
             && record.pieces.iter().all(|(start, fill)| {
-                let len = match fill {
-                    RecordFill::Bytes(bytes) => bytes.len() as u64,
-                    RecordFill::Hole(len) => *len,
-                };
+                let len = fill.len();
                 len > 0 && start.checked_add(len).is_some_and(|end| end <= FILE_BYTES_MAX)
             });
         if !sound {

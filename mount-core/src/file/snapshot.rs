@@ -56,6 +56,7 @@ impl Content {
 
     /// Everything is in a snapshot.
     fn taken(&mut self) {
+        self.in_flight |= self.unsaved;
         self.unsaved = false;
         self.cut = None;
         self.base_unsaved = false;
@@ -87,6 +88,7 @@ impl Content {
     /// A barrier covers `snapshot`, and `base` if it was folded from it: the pieces in that go.
     pub(crate) fn saved(&mut self, snapshot: &Self, base: Option<Base>) -> Growth {
         let before = (self.pieces.weight(), self.pieces.unsaved_bytes());
+        self.in_flight = false;
         // First, so that what is left of a piece that was sealed in part is saved too.
         self.pieces.mark_saved(&snapshot.pieces);
         if let Some(base) = base {
@@ -108,6 +110,7 @@ impl Content {
 
     /// The save of `snapshot` failed: everything in it is unsaved still.
     pub(crate) fn not_saved(&mut self, snapshot: &Self) {
+        self.in_flight = false;
         self.unsaved |= snapshot.unsaved;
         self.base_unsaved |= snapshot.base_unsaved;
         self.cut = match (self.cut, snapshot.cut) {
@@ -121,7 +124,8 @@ impl Content {
         if self.written == snapshot.written {
             self.written = None;
         }
-        self.changed = self.written.is_some() || !self.is_clean();
+        // What has been moved to another node since is not in that one.
+        self.changed = self.written.is_some() || self.base_unsaved || !self.is_clean();
     }
 
     /// The next record must say where the sealed content lies: the node does not tell.

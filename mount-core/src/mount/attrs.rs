@@ -6,7 +6,7 @@ use cairnfs_merge::{Content as Value, Entry, Node, Tree};
 
 use super::{Mount, Target};
 use crate::{
-    Attr, Caller, Error, Fh, Ino, Kind, Result, SetAttr, Time, TimeOrNow,
+    Attr, Error, Fh, Ino, Kind, Result, SetAttr, Time, TimeOrNow,
     file::{Content, Data, File},
     inodes::{Orphan, Shown},
     places,
@@ -23,34 +23,26 @@ impl Mount {
     /// # Errors
     ///
     /// [`Error::Stale`], damage.
-    pub fn getattr(&self, ino: Ino, fh: Option<Fh>) -> Result<Attr> {
-        let _fh = fh;
+    pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         let core = self.shared().core.read();
         let target = self.target(&core, ino)?;
         let mut attr = match &target {
             Target::Named(shown, node) => self.attr(&core, *shown, node)?,
             Target::Nameless(orphan) => orphan_attr(ino, orphan),
-            Target::RemovedDir(_, node) => plain_attr(ino, node),
+            Target::RemovedDir(shown, node) => plain_attr(ino, *shown, node),
         };
         attr.ino = ino;
         Ok(attr)
     }
 
-    /// Changes attributes. A file that is cut or extended by it counts as written to.
+    /// Changes attributes. A file that is cut or extended by it counts as written to. Whether the
+    /// caller may is for whoever calls this to check.
     ///
     /// # Errors
     ///
     /// [`Error::Stale`], [`Error::IsDir`] for the length of a directory, [`Error::TooLarge`],
     /// [`Error::ReadOnly`], damage.
-    pub fn setattr(
-        &self,
-        caller: Caller,
-        ino: Ino,
-        fh: Option<Fh>,
-        changes: SetAttr,
-    ) -> Result<Attr> {
-        // The kernel has checked the caller's rights.
-        let _caller = caller;
+    pub fn setattr(&self, ino: Ino, fh: Option<Fh>, changes: SetAttr) -> Result<Attr> {
         self.shared().writable()?;
         if let Some(len) = changes.size {
             self.set_len(ino, fh, len)?;
@@ -59,12 +51,23 @@ impl Mount {
         if others != SetAttr::default() {
             let target = self.target(&self.shared().core.read(), ino)?;
             match target {
-                Target::Named(shown, _) => self.set_attrs(shown, others)?,
-                Target::Nameless(orphan) => self.set_orphan_attrs(ino, &orphan, others),
+                Target::Named(shown, node) => {
+                    self.set_attrs(self.apart(ino, shown, &node)?, others)?;
+                }
+                Target::Nameless(orphan) => self.set_orphan_attrs(&orphan, others),
                 Target::RemovedDir(..) => return Err(Error::NotFound),
             }
         }
-        self.getattr(ino, fh)
+        self.getattr(ino)
+    }
+
+    /// What `shown` is once its attributes can be set and no other version's: of a conflict copy that
+    /// is one of several versions of `node`, a file of its own.
+    pub(super) fn apart(&self, ino: Ino, shown: Shown, node: &Node<Data>) -> Result<Shown> {
+        if node.content.len() < 2 {
+            return Ok(shown);
+        }
+        self.with_core(|core| self.shared().own_copy(core, ino, shown))
     }
 
     fn set_attrs(&self, shown: Shown, changes: SetAttr) -> Result<()> {
@@ -85,11 +88,15 @@ impl Mount {
                     if let Some(gid) = changes.gid {
                         edit.set_attr(&id, attrs::gid_key(), Some(attrs::number(gid)))?;
                     }
-                    if let Some(mtime) = changes.mtime {
-                        let mtime = resolve(mtime, change.now);
-                        edit.set_attr(&id, attrs::mtime_key(), Some(attrs::encode(&mtime)))?;
-                    }
                     let (now, atime) = (change.now, changes.atime);
+                    match changes.mtime {
+                        // As if it had been written to: nobody has chosen a time.
+                        Some(TimeOrNow::Now) => attrs::set_written(edit, &id, now)?,
+                        Some(TimeOrNow::At(mtime)) => {
+                            edit.set_attr(&id, attrs::mtime_key(), Some(attrs::encode(&mtime)))?;
+                        }
+                        None => (),
+                    }
                     attrs::change_times(edit, &id, |times| {
                         times.ctime = now;
                         times.atime = atime.map_or(times.atime, |atime| resolve(atime, now));
@@ -108,9 +115,9 @@ impl Mount {
         )
     }
 
-    fn set_orphan_attrs(&self, ino: Ino, orphan: &Orphan, changes: SetAttr) {
+    fn set_orphan_attrs(&self, orphan: &Orphan, changes: SetAttr) {
         let mut node = Node::clone(&orphan.node);
-        let mut meta = Meta::of(&node);
+        let mut meta = Meta::of(&node, orphan.shown.copy.as_ref());
         let now = Time::now();
         meta.mode = changes.mode.unwrap_or(meta.mode) & 0o7777;
         meta.uid = changes.uid.unwrap_or(meta.uid);
@@ -124,7 +131,7 @@ impl Mount {
             orphan.file.lock().forget_written();
         }
         attrs::overwrite(&mut node, &meta);
-        self.shared().inodes.lock().update_orphan(ino, Arc::new(node));
+        self.shared().inodes.lock().update_orphan(&orphan.file, &Arc::new(node));
     }
 
     /// The attributes of a looked-up entry; the kernel is told its inode number.
@@ -149,7 +156,7 @@ impl Mount {
 
     fn attr(&self, core: &Core, shown: Shown, node: &Node<Data>) -> Result<Attr> {
         let ino = self.shared().inodes.lock().number(shown);
-        let mut attr = plain_attr(ino, node);
+        let mut attr = plain_attr(ino, shown, node);
         if node.kind.is_dir() {
             let mut subdirs = 0;
             for dir in places::group(&core.tree, &shown.node)? {
@@ -191,10 +198,8 @@ impl Mount {
         self.with_core(|core| {
             self.shared().writable()?;
             let file = self.load_for_writing(core, ino)?;
-            let outdated = self.shared().claim(core, ino, &file)?;
-            let result = change(&mut file.lock());
-            self.shared().tell_outdated(&outdated);
-            Ok(result)
+            self.claim(core, ino, &file)?;
+            Ok(change(&mut file.lock()))
         })
     }
 
@@ -214,11 +219,17 @@ impl Mount {
             drop(content);
             self.with_core(|core| {
                 self.shared().writable()?;
-                let outdated = self.shared().claim(core, ino, file)?;
-                self.shared().tell_outdated(&outdated);
-                Ok(())
+                self.claim(core, ino, file)
             })?;
         }
+    }
+
+    /// What a merge has parted from its name becomes a file of its own; the kernel is told.
+    fn claim(&self, core: &mut Core, ino: Ino, file: &Arc<File>) -> Result<()> {
+        let mut outdated = Vec::new();
+        let claimed = self.shared().claim(core, ino, file, &mut outdated);
+        self.shared().tell_outdated(&outdated);
+        claimed
     }
 
     /// The content behind `ino`, to be changed before `core` is let go. A conflict copy becomes a file
@@ -251,12 +262,11 @@ pub(super) fn dir_links(subdirs: u64) -> u32 {
     u32::try_from(subdirs).unwrap_or(u32::MAX - 2).saturating_add(2)
 }
 
-/// What the node alone tells.
-pub(super) fn plain_attr(ino: Ino, node: &Node<Data>) -> Attr {
-    let Meta { mode, uid, gid, times } = Meta::of(node);
+/// What the node alone tells of what is shown.
+pub(super) fn plain_attr(ino: Ino, shown: Shown, node: &Node<Data>) -> Attr {
+    let Meta { mode, uid, gid, times } = Meta::of(node, shown.copy.as_ref());
     Attr {
         ino,
-        generation: 0,
         kind: node.kind,
         mode,
         nlink: 0,
@@ -292,7 +302,7 @@ fn add_content(attr: &mut Attr, content: &Content) {
 }
 
 fn orphan_attr(ino: Ino, orphan: &Orphan) -> Attr {
-    let mut attr = plain_attr(ino, &orphan.node);
+    let mut attr = plain_attr(ino, orphan.shown, &orphan.node);
     add_content(&mut attr, &orphan.file.lock());
     attr
 }

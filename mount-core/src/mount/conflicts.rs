@@ -1,18 +1,20 @@
 //! Conflicts: what there are, and settling them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use cairnfs_merge::{
-    Conflict, ConflictVersion, Decision, DeviceId, Name, NodeId, OpId, Tree, View, at_name,
-    conflicts,
+    Conflict, ConflictVersion, Decision, DeviceId, Disputed, Name, NodeId, OpId, Tree, View,
+    at_name, conflicts,
 };
 
 use super::{Change, Mount};
 use crate::{
-    ConflictInfo, ConflictSide, Error, Keep, Result,
+    Author, ConflictInfo, ConflictSetting, ConflictSide, Error, Keep, Result, Seen, Setting,
     file::Data,
-    peers::is_of_versions,
-    tree::{LiveTree, attrs::Meta},
+    tree::{
+        LiveTree,
+        attrs::{self, Meta},
+    },
 };
 
 /// Who wrote under each device id.
@@ -48,7 +50,7 @@ impl Mount {
         };
         match look() {
             // The version may have been replaced and given up for space meanwhile.
-            Err(Error::Damaged { .. }) => look(),
+            Err(err) if err.is_damage() => look(),
             result => result,
         }
     }
@@ -60,55 +62,93 @@ impl Mount {
         conflict: &Conflict<Data>,
         authors: &Authors,
     ) -> Result<ConflictInfo> {
-        let key_of = |version: &ConflictVersion<Data>| authors.get(&version.author());
-        let is_ours = |version: &ConflictVersion<Data>| {
-            key_of(version).is_some_and(|(key, _)| *key == self.shared().key)
+        let author = |device: &DeviceId| {
+            let known = authors.get(device);
+            Author {
+                key: known.map(|(key, _)| *key),
+                name: known.map_or_else(String::new, |(_, name)| name.clone()),
+                ours: known.is_some_and(|(key, _)| *key == self.shared().key),
+            }
         };
         let newest_of = |ours: bool| {
-            let side = conflict.versions.iter().filter(|version| is_ours(version) == ours);
-            side.map(|version| version.op).max()
+            let of = |version: &&ConflictVersion<Data>| author(&version.author()).ours == ours;
+            conflict.versions.iter().filter(of).map(|version| version.op).max()
         };
         let newest = [newest_of(false), newest_of(true)];
         let sides = conflict.versions.iter().map(|version| {
-            let author = key_of(version);
             let node = tree.node(&version.entry.id())?;
             let content = version.entry.content.as_ref();
+            let id = content.map(|content| &content.id);
+            let time = node.map(|node| Meta::of(&node, id).times.mtime);
             Ok(ConflictSide {
                 path: shown_path(conflict, version),
-                id: content.map_or([0; 32], |content| content.id.0),
-                author: author.map(|(key, _)| *key),
-                author_name: author.map_or_else(String::new, |(_, name)| name.clone()),
-                ours: is_ours(version),
+                id: id.map_or([0; 32], |id| id.0),
+                author: author(&version.author()),
+                removed: version.entry.weak,
                 newest: newest.contains(&Some(version.op)),
-                time: node.map_or_else(Default::default, |node| Meta::of(&node).times.mtime).into(),
+                time: time.map_or(SystemTime::UNIX_EPOCH, Into::into),
                 len: content.map_or(0, |content| content.len),
+            })
+        });
+        let settings = conflict.said.iter().map(|said| {
+            let node = tree.node(&said.node)?;
+            Ok(ConflictSetting {
+                what: setting(&said.what),
+                author: author(&said.op.device),
+                shown: said.shown,
+                time: node.and_then(|node| attrs::changed_by(&node, &said.op)).map(Into::into),
             })
         });
         Ok(ConflictInfo {
             path: conflict.path.clone(),
-            kind: conflict.kind.to_string(),
+            kind: conflict.kind,
             sides: sides.collect::<Result<_>>()?,
+            settings: settings.collect::<Result<_>>()?,
         })
     }
 
-    /// Settles the conflict of the contested name `path`, or of which `path` is a copy.
+    /// What conflicts at `path` or below it, to be settled: what is written and in no version yet takes
+    /// part, as it does in [`Self::resolve`].
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if nothing conflicts there, the version to keep takes no part, or the
-    /// directory to move to is gone; [`Error::Exists`] if the name to move to is taken;
-    /// [`Error::ReadOnly`], damage.
-    pub fn resolve(&self, path: &[u8], keep: &Keep) -> Result<()> {
-        // What is written but not published is part of what is decided on.
+    /// Those of [`Self::conflicts`] and [`Self::publish`].
+    pub fn conflicts_to_settle(&self, path: Option<&[u8]>) -> Result<Vec<ConflictInfo>> {
+        self.publish_contents()?;
+        self.conflicts(path)
+    }
+
+    fn publish_contents(&self) -> Result<()> {
         if self.shared().core.read().has_changed_contents() {
             self.publish()?;
         }
+        Ok(())
+    }
+
+    /// Settles the conflict of the contested name `path`, or of which `path` is a copy. What whoever
+    /// decides has not `seen` is not dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`] if more takes part by now than was `seen`: nothing is changed then.
+    /// [`Error::NotFound`] if nothing conflicts there, the version to keep takes no part, or the
+    /// directory to move to is gone; [`Error::Exists`] if the name to move to is taken;
+    /// [`Error::ReadOnly`], damage.
+    pub fn resolve(&self, path: &[u8], keep: &Keep, seen: &Seen) -> Result<()> {
+        // What is written but not published is part of what is decided on.
+        self.publish_contents()?;
         let authors = self.shared().core.read().head.charter.authors();
         let is_ours =
             |op: &OpId| authors.get(&op.device).is_some_and(|(key, _)| *key == self.shared().key);
         self.change(|change| {
-            let conflict = conflict_at(change, path)?.ok_or(Error::NotFound)?;
-            let info = self.info(change.edit.tree(), &conflict, &authors)?;
+            let conflicts = conflicts_at(change, path)?;
+            let infos = conflicts.iter().map(|it| self.info(change.edit.tree(), it, &authors));
+            let infos: Vec<_> = infos.collect::<Result<_>>()?;
+            // Under the lock under which it is decided: a merge may have come since it was listed.
+            if !infos.iter().all(|info| seen.knows(info)) {
+                return Err(Error::Changed);
+            }
+            let (conflict, info) = conflicts.iter().zip(&infos).next().ok_or(Error::NotFound)?;
             let kept = info.kept(keep)?;
             let kept = kept.first().and_then(|place| conflict.versions.get(*place));
             let kept = &kept.ok_or(Error::NotFound)?.entry;
@@ -120,7 +160,7 @@ impl Mount {
             };
             let found = change.edit.decide(&conflict.dirs, &conflict.slot, &decision, &prefers)?;
             // Nothing of what is disputed is from the side that was asked for.
-            if !found && !info.is_of_versions() && matches!(keep, Keep::Ours | Keep::Theirs) {
+            if !found && !info.kind.is_of_versions() && matches!(keep, Keep::Ours | Keep::Theirs) {
                 return Err(Error::NotFound);
             }
             Ok(())
@@ -128,25 +168,34 @@ impl Mount {
     }
 }
 
-/// A conflict of the contested name `path`, or of which `path` is a copy: about which version is to
-/// stay, if there is such a one.
-fn conflict_at(change: &Change<'_>, path: &[u8]) -> Result<Option<Conflict<Data>>> {
+/// The conflicts of the contested name `path`, or of which `path` is a copy: that about which version
+/// is to stay alone, if there is such a one.
+fn conflicts_at(change: &Change<'_>, path: &[u8]) -> Result<Vec<Conflict<Data>>> {
     let mut names = path.split(|byte| *byte == b'/').map(Name::new);
-    let Some(Ok(last)) = names.next_back() else { return Ok(None) };
+    let Some(Ok(last)) = names.next_back() else { return Ok(Vec::new()) };
     let mut dirs = vec![NodeId::Root];
     for name in names {
-        let Ok(name) = name else { return Ok(None) };
+        let Ok(name) = name else { return Ok(Vec::new()) };
         match change.lookup(&dirs, &name)? {
-            Some(entry) if entry.kind.is_dir() => dirs = entry.ids,
-            _ => return Ok(None),
+            Some(entry) if entry.kind.is_dir() => dirs = entry.into_ids(),
+            _ => return Ok(Vec::new()),
         }
     }
     let mut found = at_name(&change.edit.view(), &dirs, &last)?;
     if let Some(first) = found.first().map(|conflict| conflict.slot.clone()) {
         found.retain(|conflict| conflict.slot == first);
     }
-    let of_versions = found.iter().position(|it| is_of_versions(&it.kind.to_string()));
-    Ok(found.into_iter().nth(of_versions.unwrap_or(0)))
+    if let Some(of_versions) = found.iter().position(|it| it.kind.is_of_versions()) {
+        return Ok(vec![found.swap_remove(of_versions)]);
+    }
+    Ok(found)
+}
+
+fn setting(disputed: &Disputed) -> Setting {
+    match disputed {
+        Disputed::Path(path) => Setting::Path(path.clone()),
+        Disputed::Attr(key, value) => attrs::setting(key, value.as_ref()),
+    }
 }
 
 /// The path under which a version is shown.

@@ -12,7 +12,15 @@ use crate::{
 };
 
 /// Positions of `.` and `..`; the name at index `i` is at `i + NAMES_AT`.
-pub(super) const NAMES_AT: u64 = 2;
+const NAMES_AT: u64 = 2;
+
+/// What a listing tells of a name.
+pub(super) struct Told {
+    pub(super) ino: Ino,
+    pub(super) kind: Kind,
+    /// If there is one, the kernel has been told of `ino`.
+    pub(super) attr: Option<Attr>,
+}
 
 impl Mount {
     /// Opens a directory.
@@ -54,53 +62,44 @@ impl Mount {
         if offset == 0 {
             *listing = Listing::default();
         }
-        for (position, name) in [(0, b".".as_slice()), (1, b"..")] {
-            let ino = if position == 0 { ino } else { self.parent_of(&handle)?.unwrap_or(ino) };
-            let entry = DirEntry {
-                name: name.to_vec(),
-                ino,
-                kind: Kind::Dir,
-                next: position + 1,
-                attr: None,
-            };
-            if offset <= position && !take(entry) {
-                return Ok(());
+        let dir = &handle.shown.node;
+        let dots = [ino, self.parent_of(&handle)?.unwrap_or(ino)];
+        hand_over(
+            &mut listing,
+            (dots, offset),
+            // The lock is let go after each page.
+            |listing| listing.read_page(&self.shared().core.read().tree, dir),
+            |(name, id, kind)| self.list_one(dir, name, *id, *kind, with_attrs),
+            |told| self.shared().inodes.lock().forget(told, 1),
+            take,
+        )
+    }
+
+    /// What is listed of `name` in the directory `dir`, which was `id` when the page was read; `None` if
+    /// it has gone since.
+    fn list_one(
+        &self,
+        dir: &NodeId,
+        name: &Name,
+        id: NodeId,
+        kind: Kind,
+        with_attrs: bool,
+    ) -> Result<Option<Told>> {
+        let core = self.shared().core.read();
+        let (mut shown, mut attr): (_, Option<Attr>) = (Shown::node(id), None);
+        if with_attrs || !core.tree.is_at_peace()? {
+            match self.find_listed(&core, dir, name, id) {
+                Ok(None) => return Ok(None),
+                Ok(Some((known, found))) => {
+                    shown = known;
+                    attr = found.ok().filter(|_| with_attrs);
+                }
+                // One damaged node must not hide the others: whoever looks it up hears of it.
+                Err(err) => log::warn!("readdir node={id} reason={err}"),
             }
         }
-        let first = usize::try_from(offset.saturating_sub(NAMES_AT)).unwrap_or(usize::MAX);
-        for index in first.. {
-            let core = self.shared().core.read();
-            if index >= listing.names.len() && !listing.read_page(&core.tree, &handle.shown.node)? {
-                break;
-            }
-            let Some((name, id, kind)) = listing.names.get(index).cloned() else { break };
-            let next = index as u64 + NAMES_AT + 1;
-            let mut entry =
-                DirEntry { name: name.as_bytes().to_vec(), ino: Ino(0), kind, next, attr: None };
-            let mut shown = Shown::node(id);
-            if with_attrs || !core.tree.is_at_peace()? {
-                match self.find_listed(&core, &handle.shown.node, &name, id) {
-                    // It has gone since the page was read.
-                    Ok(None) => continue,
-                    Ok(Some((known, attr))) => {
-                        shown = known;
-                        entry.attr = attr.ok().filter(|_| with_attrs);
-                    }
-                    // One damaged node must not hide the others: whoever looks it up hears of it.
-                    Err(err) => log::warn!("readdir node={id} reason={err}"),
-                }
-            }
-            entry.ino = self.shared().inodes.lock().number(shown);
-            entry.kind = entry.attr.map_or(kind, |attr| attr.kind);
-            let (told, was_told) = (entry.ino, entry.attr.is_some());
-            if !take(entry) {
-                if was_told {
-                    self.shared().inodes.lock().forget(told, 1);
-                }
-                break;
-            }
-        }
-        Ok(())
+        let ino = self.shared().inodes.lock().number(shown);
+        Ok(Some(Told { ino, kind: attr.map_or(kind, |attr| attr.kind), attr }))
     }
 
     /// What is called `name` in the directory `dir` now, which was `id` when the page was read; `None`
@@ -132,8 +131,7 @@ impl Mount {
     }
 
     /// Closes a directory.
-    pub fn releasedir(&self, ino: Ino, fh: Fh) {
-        let _ino = ino;
+    pub fn releasedir(&self, fh: Fh) {
         self.shared().handles.close_dir(fh);
     }
 
@@ -147,4 +145,42 @@ impl Mount {
             Err(err) => done(Err(err)),
         }
     }
+}
+
+/// Hands the entries of a directory to `take`, as [`Mount::readdir`] does.
+///
+/// `read_page` reads more names, `tell` says what one of them shows, if it is there still. The kernel
+/// is to `forget` what it was told of and had no room for.
+pub(super) fn hand_over(
+    listing: &mut Listing,
+    (dots, offset): ([Ino; 2], u64),
+    read_page: impl Fn(&mut Listing) -> Result<bool>,
+    tell: impl Fn(&(Name, NodeId, Kind)) -> Result<Option<Told>>,
+    forget: impl Fn(Ino),
+    take: &mut dyn FnMut(DirEntry) -> bool,
+) -> Result<()> {
+    for (next, name, ino) in [(1, b".".as_slice(), dots[0]), (2, b"..", dots[1])] {
+        let (name, kind) = (name.to_vec(), Kind::Dir);
+        if offset < next && !take(DirEntry { name, ino, kind, next, attr: None }) {
+            return Ok(());
+        }
+    }
+    let first = usize::try_from(offset.saturating_sub(NAMES_AT)).unwrap_or(usize::MAX);
+    for index in first.. {
+        while index >= listing.names.len() {
+            if !read_page(listing)? {
+                return Ok(());
+            }
+        }
+        let listed = &listing.names[index];
+        let Some(Told { ino, kind, attr }) = tell(listed)? else { continue };
+        let (name, next) = (listed.0.as_bytes().to_vec(), index as u64 + NAMES_AT + 1);
+        if !take(DirEntry { name, ino, kind, next, attr }) {
+            if attr.is_some() {
+                forget(ino);
+            }
+            break;
+        }
+    }
+    Ok(())
 }

@@ -78,14 +78,13 @@ impl Mount {
     /// # Errors
     ///
     /// [`Error::BadHandle`]; [`Error::Damaged`] if a chunk is missing or was changed.
-    pub fn read(&self, ino: Ino, fh: Fh, offset: u64, len: u32) -> Result<Vec<u8>> {
-        let _ino = ino;
+    pub fn read(&self, fh: Fh, offset: u64, len: u32) -> Result<Vec<u8>> {
         let handle = self.shared().handles.file(fh)?;
         let vault = &self.shared().vault;
         let extract = || handle.file.lock().extract(offset, u64::from(len));
         match extract().read(vault) {
             // What was taken may have been replaced and given up for space meanwhile.
-            Err(Error::Damaged { .. }) => extract().read(vault),
+            Err(err) if err.is_damage() => extract().read(vault),
             result => result,
         }
     }
@@ -97,13 +96,22 @@ impl Mount {
     }
 
     /// Takes the bytes at once; `done` is called when there is room for more, and for a handle
-    /// opened with `sync` after the barrier. `cached`: the kernel writes back its page cache
-    /// (mmap), so that `append` does not apply.
+    /// opened with `sync` after the barrier. `cached`: the kernel writes back its page cache (mmap).
     ///
     /// `done` gets [`Error::BadHandle`], [`Error::ReadOnly`], [`Error::NoSpace`],
     /// [`Error::TooLarge`], or what the save failed with.
     pub fn write(&self, ino: Ino, fh: Fh, offset: u64, data: &[u8], cached: bool, done: Done<u32>) {
-        match self.take(ino, fh, offset, data, cached) {
+        self.taken(self.take(ino, fh, Some(offset), data, cached), done);
+    }
+
+    /// As [`Mount::write`], to the end of the file, wherever that is by now.
+    pub fn append(&self, ino: Ino, fh: Fh, data: &[u8], done: Done<u32>) {
+        self.taken(self.take(ino, fh, None, data, false), done);
+    }
+
+    /// Answers a write of which so many bytes were taken; and whether it waits for the barrier.
+    fn taken(&self, taken: Result<(u32, bool)>, done: Done<u32>) {
+        match taken {
             Ok((len, sync)) => {
                 self.changed();
                 let room = &self.shared().room;
@@ -111,7 +119,7 @@ impl Mount {
                     self.save_then(Box::new(move |saved| done(saved.map(|()| len))));
                     room.wants_relief()
                 } else {
-                    room.answer_write(len, done)
+                    room.answer(move |relieved, _| done(relieved.map(|()| len)))
                 };
                 if asks {
                     self.send(Command::Relieve);
@@ -121,11 +129,12 @@ impl Mount {
         }
     }
 
+    /// Takes `data` at `offset`, or at the end if there is none.
     fn take(
         &self,
         ino: Ino,
         fh: Fh,
-        offset: u64,
+        offset: Option<u64>,
         data: &[u8],
         cached: bool,
     ) -> Result<(u32, bool)> {
@@ -133,21 +142,17 @@ impl Mount {
         shared.writable()?;
         let len = u32::try_from(data.len()).map_err(|_beyond| Error::TooLarge)?;
         self.reserve(u64::from(len))?;
+        let write = |content: &mut Content| {
+            let offset = offset.unwrap_or_else(|| content.len());
+            content.write(offset, data, Time::now())
+        };
         let (grown, sync) = match shared.handles.file(fh) {
             Ok(handle) => {
-                let append = handle.flags.append && !cached;
-                let write = |content: &mut Content| {
-                    let offset = if append { content.len() } else { offset };
-                    content.write(offset, data, Time::now())
-                };
                 let grown = self.write_to(ino, &handle.file, write)??;
                 (grown, handle.flags.sync && !cached)
             }
             // The page cache may be written back through any handle, or none that is left.
-            Err(_) if cached => {
-                let write = |content: &mut Content| content.write(offset, data, Time::now());
-                (self.with_content(ino, write)??, false)
-            }
+            Err(_) if cached => (self.with_content(ino, write)??, false),
             Err(err) => return Err(err),
         };
         shared.room.account(grown);
@@ -183,8 +188,7 @@ impl Mount {
     /// Waits for the barrier under every policy.
     ///
     /// `done` gets what the save failed with.
-    pub fn fsync(&self, ino: Ino, fh: Fh, done: Done) {
-        let _ino = ino;
+    pub fn fsync(&self, fh: Fh, done: Done) {
         match self.shared().handles.file(fh) {
             Ok(_) => self.save_then(done),
             Err(err) => done(Err(err)),
@@ -256,8 +260,7 @@ impl Mount {
     /// # Errors
     ///
     /// [`Error::NoSuchOffset`], [`Error::BadHandle`], damage.
-    pub fn seek(&self, ino: Ino, fh: Fh, offset: u64, whence: Whence) -> Result<u64> {
-        let _ino = ino;
+    pub fn seek(&self, fh: Fh, offset: u64, whence: Whence) -> Result<u64> {
         let handle = self.shared().handles.file(fh)?;
         let extract = handle.file.lock().extract(offset, u64::MAX);
         extract.seek(&self.shared().vault, whence)
@@ -280,7 +283,7 @@ impl Mount {
         }
         let extract = source.file.lock().extract(from.2, len.min(COPY_BYTES_MAX));
         let data = extract.read(&self.shared().vault)?;
-        let (copied, _) = self.take(to.0, to.1, to.2, &data, false)?;
+        let (copied, _) = self.take(to.0, to.1, Some(to.2), &data, false)?;
         self.changed();
         if self.shared().room.is_pressed() {
             // A thread of the kernel's waits here, as there is no reply to hold back.

@@ -1,17 +1,18 @@
-//! Versions: listing them, and verifying all that they hold.
+//! Versions: listing them, and what each changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::SystemTime,
 };
 
 use cairnfs_merge::{Name, Node, NodeId, Tree, View, spots};
 use cairnfs_store::{BlobId, map::Root};
 
-use super::{Mount, Version};
+use super::{Mount, Version, presence::Presence};
 use crate::{
     ChangedPath, Error, Kind, PathChange, Result,
-    file::{Base, Data},
+    file::Data,
     manifest::Manifest,
     places,
     tree::{BaseTree, keys},
@@ -40,13 +41,14 @@ impl Mount {
             path.is_none_or(|path| is_within(&change.path, path))
                 || lineage.iter().any(|id| nodes.contains(id))
         };
+        let mut presence = Presence::new(self);
         let mut versions = Vec::new();
         while versions.len() < limit {
             let Some((id, manifest)) = history.next().transpose()? else { break };
             let mut changes = Vec::new();
             let mut more_changes = false;
             if let Some(before) = self.root_before(&manifest)? {
-                self.changes(before, manifest.root, &mut |change, lineage| {
+                let compared = self.changes(before, manifest.root, &mut |change, lineage| {
                     let wanted = wanted(&change, lineage);
                     if wanted && changes.len() < max_changes.max(1) {
                         changes.push(change);
@@ -54,7 +56,10 @@ impl Mount {
                         more_changes |= wanted;
                     }
                     !more_changes
-                })?;
+                });
+                if !unless_incomplete(compared.map(|()| true))? {
+                    (changes, more_changes) = (Vec::new(), false);
+                }
             }
             if path.is_some() && changes.is_empty() {
                 continue;
@@ -62,7 +67,9 @@ impl Mount {
             changes.truncate(max_changes);
             let (time, author) = (manifest.time.into(), manifest.author);
             let parents = manifest.parents.iter().map(|id| id.0).collect();
-            versions.push(Version { id: id.0, time, author, parents, changes, more_changes });
+            let is_whole = unless_incomplete(presence.of_tree(manifest.root))?;
+            let id = id.0;
+            versions.push(Version { id, time, author, parents, is_whole, changes, more_changes });
         }
         Ok(versions)
     }
@@ -77,7 +84,7 @@ impl Mount {
             let entry = View::new(&core.tree).lookup(&dirs, &name)?;
             let Some(entry) = entry else { return Ok(Vec::new()) };
             dirs = places::group(&core.tree, &entry.id())?;
-            nodes = entry.ids;
+            nodes = entry.into_ids();
         }
         Ok(nodes)
     }
@@ -98,19 +105,13 @@ impl Mount {
         };
         let before = match manifest.parents.as_slice() {
             [] => Root::EMPTY,
-            [parent] if self.shared().vault.blobs().contains(parent)? => {
-                self.manifest(parent)?.root
+            [parent] => {
+                let parent = self.shared().vault.manifest(parent)?;
+                parent.map_or(Root::EMPTY, |parent| parent.root)
             }
-            [_] => Root::EMPTY,
             _ => return Ok(None),
         };
         Ok((is_here(before)? && is_here(manifest.root)?).then_some(before))
-    }
-
-    fn manifest(&self, id: &BlobId) -> Result<Manifest> {
-        let blobs = self.shared().vault.blobs();
-        let (_, blob) = blobs.describe(id)?;
-        Manifest::open(&blobs.get(&blob)?)
     }
 
     /// Hands the paths that differ to `each`, with the nodes from there up to the root, until it says
@@ -134,203 +135,11 @@ impl Mount {
             let Some(id) = keys::parse_only_node(&change.key) else { continue };
             let was = change.old.as_deref().map(|value| before.decode(value)).transpose()?;
             let is = change.new.as_deref().map(|value| after.decode(value)).transpose()?;
-            let changed = match (&was, &is) {
-                (None, Some(_)) => (PathChange::Added, &after),
-                (Some(_), None) => (PathChange::Removed, &before),
-                (Some(was), Some(is)) if was.places != is.places => {
-                    // Moved: gone from where it was, and come to where it is.
-                    let (path, lineage) = place_of(&before, &id)?;
-                    if !each(ChangedPath { change: PathChange::Removed, path }, &lineage) {
-                        break;
-                    }
-                    (PathChange::Added, &after)
-                }
-                (Some(was), Some(is)) if differs(was, is) => (PathChange::Changed, &after),
-                _ => continue,
-            };
-            let (path, lineage) = place_of(changed.1, &id)?;
-            if !path.is_empty() && !each(ChangedPath { change: changed.0, path }, &lineage) {
+            if !each_change(&id, (&before, was.as_deref()), (&after, is.as_deref()), each)? {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// Reads and verifies everything, older versions too; calls `found` for each damaged path of
-    /// the newest version (or none for what is not in it) with what is wrong, `progress` with bytes
-    /// done and in all.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]; damage is found, not failed with.
-    pub fn check(
-        &self,
-        progress: &mut dyn FnMut(u64, u64),
-        found: &mut dyn FnMut(Option<&[u8]>, &str),
-    ) -> Result<()> {
-        // What was written since the last version is verified too.
-        match self.publish() {
-            Ok(_) => (),
-            Err(err @ Error::Damaged { .. }) => found(None, &format!("no new version: {err}")),
-            Err(err) => return Err(err),
-        }
-        let vault = &self.shared().vault;
-        let report =
-            vault.blobs().scrub(&mut |read| progress(read.done_bytes, read.total_bytes))?;
-        let mut damaged: HashMap<BlobId, (String, bool)> = HashMap::new();
-        for damage in report.damage {
-            let what = format!("{} at {}", damage.pack.display(), damage.offset);
-            match damage.id {
-                Some(id) => drop(damaged.insert(id, (what, false))),
-                None => found(None, &what),
-            }
-        }
-        for (path, what) in self.check_newest(&mut damaged) {
-            found(path.as_deref(), &what);
-        }
-        let elsewhere = damaged.into_values().filter(|(_, has_path)| !has_path);
-        elsewhere.for_each(|(what, _)| found(None, &what));
-        Ok(())
-    }
-
-    /// What is wrong with the newest version and those before it.
-    ///
-    /// On a disk that runs low, a version that was the newest when it began to be read may be given
-    /// up before it is read; then it is no damage that parts of it are missing.
-    fn check_newest(
-        &self,
-        damaged: &mut HashMap<BlobId, (String, bool)>,
-    ) -> BTreeSet<(Option<Vec<u8>>, String)> {
-        const TIMES_MAX: u32 = 20;
-        let newest = || self.shared().core.read().head.manifest.id;
-        for _ in 1..TIMES_MAX {
-            let before = newest();
-            let found = self.check_version(damaged);
-            if found.is_empty() || newest() == before {
-                return found;
-            }
-        }
-        self.check_version(damaged)
-    }
-
-    fn check_version(
-        &self,
-        damaged: &mut HashMap<BlobId, (String, bool)>,
-    ) -> BTreeSet<(Option<Vec<u8>>, String)> {
-        let mut all = BTreeSet::new();
-        let mut found = |path: Option<&[u8]>, what: &str| {
-            all.insert((path.map(<[u8]>::to_vec), what.to_owned()));
-        };
-        self.check_tree(damaged, &mut found);
-        self.check_history(&mut found);
-        all
-    }
-
-    /// Finds the paths of the newest version that need something damaged or missing, and marks
-    /// what they need.
-    fn check_tree(
-        &self,
-        damaged: &mut HashMap<BlobId, (String, bool)>,
-        found: &mut dyn FnMut(Option<&[u8]>, &str),
-    ) {
-        let tree = self.shared().core.read().tree.base().clone();
-        let nodes = keys::all_nodes();
-        for item in tree.vault.scan(tree.root, &nodes, &keys::end(&nodes)) {
-            let (key, value) = match item {
-                Ok(item) => item,
-                Err(err) => {
-                    found(None, &format!("the tree: {err}"));
-                    // What stands behind cannot be reached from here, but by its names.
-                    return self.check_names(&tree, damaged, found);
-                }
-            };
-            let Some(id) = keys::parse_only_node(&key) else { continue };
-            let damage = match tree.decode(&value) {
-                Ok(node) => self.check_contents(&node, damaged),
-                Err(err) => Some(err.to_string()),
-            };
-            if let Some(damage) = damage {
-                match path_of(&tree, &id) {
-                    Ok(path) => found(Some(&path), &damage),
-                    Err(_) => found(None, &damage),
-                }
-            }
-        }
-    }
-
-    /// As [`Mount::check_tree`], by the index of names: for a tree of which nodes are lost.
-    fn check_names(
-        &self,
-        tree: &BaseTree,
-        damaged: &mut HashMap<BlobId, (String, bool)>,
-        found: &mut dyn FnMut(Option<&[u8]>, &str),
-    ) {
-        let names = keys::all_children();
-        for item in tree.vault.scan(tree.root, &names, &keys::end(&names)) {
-            let (key, _) = match item {
-                Ok(item) => item,
-                Err(err) => {
-                    found(None, &format!("the names of the tree: {err}"));
-                    break;
-                }
-            };
-            let Some((dir, name, id)) = keys::parse_any_child(&key) else { continue };
-            let damage = match tree.node(&id) {
-                Ok(Some(node)) => self.check_contents(&node, damaged),
-                Ok(None) => None,
-                Err(err) => Some(err.to_string()),
-            };
-            let Some(damage) = damage else { continue };
-            match path_of(tree, &dir) {
-                Ok(mut path) => {
-                    if !path.is_empty() {
-                        path.push(b'/');
-                    }
-                    path.extend_from_slice(name.as_bytes());
-                    found(Some(&path), &damage);
-                }
-                Err(_) => found(None, &damage),
-            }
-        }
-    }
-
-    /// What is wrong with the contents of a node, if anything is.
-    fn check_contents(
-        &self,
-        node: &Node<Data>,
-        damaged: &mut HashMap<BlobId, (String, bool)>,
-    ) -> Option<String> {
-        let vault = &self.shared().vault;
-        let mut damage = None;
-        for (_, value) in node.contents() {
-            let base = Base::new(value.body.clone(), value.len);
-            let mut at = 0;
-            loop {
-                let extent = match base.chunk_after(vault, at) {
-                    Ok(Some(extent)) => extent,
-                    Ok(None) => break,
-                    Err(err) => return Some(err.to_string()),
-                };
-                at = extent.end();
-                if let Some((what, has_path)) = damaged.get_mut(&extent.blob.id) {
-                    *has_path = true;
-                    damage.get_or_insert_with(|| what.clone());
-                } else if let Err(err) = vault.blobs().describe(&extent.blob.id) {
-                    // Missing, or what the scrub could not tell the name of.
-                    damage.get_or_insert_with(|| err.to_string());
-                }
-            }
-        }
-        damage
-    }
-
-    /// Follows the versions back to the first that are kept.
-    fn check_history(&self, found: &mut dyn FnMut(Option<&[u8]>, &str)) {
-        for version in self.history() {
-            if let Err(err) = version {
-                found(None, &format!("the versions: {err}"));
-            }
-        }
     }
 }
 
@@ -340,21 +149,22 @@ pub(super) struct History<'a> {
     first: Option<BlobId>,
     seen: HashSet<BlobId>,
     /// By how much they know: a version knows more than those it follows from.
-    waiting: BTreeMap<(u64, SystemTime, BlobId), Manifest>,
+    waiting: BTreeMap<(u64, SystemTime, BlobId), Arc<Manifest>>,
 }
 
 impl History<'_> {
     fn wait_for(&mut self, id: BlobId) -> Result<()> {
         // Older versions may have been given up for space.
-        if self.seen.insert(id) && self.mount.shared().vault.blobs().contains(&id)? {
-            let manifest = self.mount.manifest(&id)?;
+        if self.seen.insert(id)
+            && let Some(manifest) = self.mount.shared().vault.manifest(&id)?
+        {
             let time = SystemTime::from(manifest.time);
             self.waiting.insert((manifest.vv.max_lamport(), time, id), manifest);
         }
         Ok(())
     }
 
-    fn step(&mut self) -> Result<Option<(BlobId, Manifest)>> {
+    fn step(&mut self) -> Result<Option<(BlobId, Arc<Manifest>)>> {
         if let Some(first) = self.first.take() {
             self.wait_for(first)?;
         }
@@ -367,7 +177,7 @@ impl History<'_> {
 }
 
 impl Iterator for History<'_> {
-    type Item = Result<(BlobId, Manifest)>;
+    type Item = Result<(BlobId, Arc<Manifest>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.step();
@@ -378,10 +188,58 @@ impl Iterator for History<'_> {
     }
 }
 
+/// What was found of a version; `false` if parts of it could not be read, being damaged or not here.
+fn unless_incomplete(found: Result<bool>) -> Result<bool> {
+    match found {
+        Err(err) if err.is_damage() => Ok(false),
+        found => found,
+    }
+}
+
+/// Hands the names that a node has lost and got to `each`, and one that it has kept if it is another
+/// one now; says whether there was not enough of it yet.
+fn each_change(
+    id: &NodeId,
+    (before, was): (&BaseTree, Option<&Node<Data>>),
+    (after, is): (&BaseTree, Option<&Node<Data>>),
+    each: &mut dyn FnMut(ChangedPath, &[NodeId]) -> bool,
+) -> Result<bool> {
+    let places = |tree: &BaseTree, node: Option<&Node<Data>>| -> Result<Vec<_>> {
+        let Some(node) = node else { return Ok(Vec::new()) };
+        let spots = spots(node, tree.displaced(id)?.as_ref()).into_iter();
+        Ok(spots.map(|spot| (spot.parent, spot.name)).collect())
+    };
+    let (old, new) = (places(before, was)?, places(after, is)?);
+    let mut told = |tree: &BaseTree, (parent, name): &(NodeId, Name), change| {
+        let (mut path, mut lineage) = place_of(tree, parent)?;
+        lineage.insert(0, *id);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.as_bytes());
+        Ok(each(ChangedPath { change, path }, &lineage))
+    };
+    // A file may have many names.
+    let (was_at, is_at) = (old.iter().collect::<HashSet<_>>(), new.iter().collect::<HashSet<_>>());
+    for place in old.iter().filter(|place| !is_at.contains(place)) {
+        if !told(before, place, PathChange::Removed)? {
+            return Ok(false);
+        }
+    }
+    for place in new.iter().filter(|place| !was_at.contains(place)) {
+        if !told(after, place, PathChange::Added)? {
+            return Ok(false);
+        }
+    }
+    let kept = new.iter().find(|place| was_at.contains(place));
+    let (Some(was), Some(is), Some(kept)) = (was, is, kept) else { return Ok(true) };
+    if differs(was, is) { told(after, kept, PathChange::Changed) } else { Ok(true) }
+}
+
 /// Whether something other than bookkeeping has changed.
 fn differs(was: &Node<Data>, is: &Node<Data>) -> bool {
     let loud = |node: &Node<Data>| {
-        let attrs = node.effective_attrs();
+        let attrs = node.attrs_of(None).to_map();
         let loud = attrs.iter().filter(|(key, _)| !key.is_quiet());
         loud.map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>()
     };
@@ -396,12 +254,12 @@ fn is_within(path: &[u8], ancestor: &[u8]) -> bool {
 }
 
 /// The path of a node from the root, without a leading slash.
-fn path_of(tree: &BaseTree, id: &NodeId) -> Result<Vec<u8>> {
+pub(super) fn path_of<T: Tree<Data, Error = Error>>(tree: &T, id: &NodeId) -> Result<Vec<u8>> {
     place_of(tree, id).map(|(path, _)| path)
 }
 
 /// The path of a node, as [`path_of`], and the node with those above it.
-fn place_of(tree: &BaseTree, id: &NodeId) -> Result<(Vec<u8>, Vec<NodeId>)> {
+fn place_of<T: Tree<Data, Error = Error>>(tree: &T, id: &NodeId) -> Result<(Vec<u8>, Vec<NodeId>)> {
     let mut names = Vec::new();
     let mut lineage = Vec::new();
     let mut at = *id;

@@ -4,37 +4,41 @@
 //! what it shows, and changing the tree.
 
 mod attrs;
+mod check;
 mod conflicts;
 mod dirs;
 mod files;
 mod history;
 mod names;
 mod past;
+mod presence;
 mod sync;
 mod view;
+mod walking;
 mod whole;
 mod xattrs;
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{collections::BTreeSet, sync::Arc, thread::JoinHandle};
 
-use cairnfs_merge::{Edit, Entry, Name, Node, NodeId, Tree, View};
-use crossbeam_channel::Sender;
+use cairnfs_merge::{Attrs, Edit, Edited, Entry, Name, Node, NodeId, Spot, Tree, View, spots};
 
 pub use self::{
-    past::{Past, PastEntry, PastItem, Which},
+    past::{Past, Which},
     view::PastView,
+    walking::{PastEntry, PastItem, Wanted},
     whole::Version,
 };
 use crate::{
-    Done, Error, Ino, Kind, Outdated, Result, Time,
+    Done, Error, Ino, Kind, Outdated, Result, Time, Waited,
     file::{Base, Data, File},
+    files::Files,
     follow::{OpenVersion, open_versions},
     inodes::{Bound, Orphan, Shown},
     order::{self, Mutex},
     places,
     shared::{Core, Shared},
     tree::{LiveTree, limits},
-    writer::Command,
+    writer::{Command, inbox::Inbox},
 };
 
 /// A served bucket. Cheap to clone; the writer thread ends with [`Mount::stop`], or when the last
@@ -47,7 +51,7 @@ pub struct Mount {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    inbox: Sender<Command>,
+    inbox: Inbox,
     writer: Mutex<Option<JoinHandle<()>>, order::Ending>,
 }
 
@@ -62,12 +66,13 @@ enum Target {
 }
 
 impl Target {
-    fn node(&self) -> &Node<Data> {
-        match self {
-            Self::Named(_, node) => node,
-            Self::Nameless(orphan) => &orphan.node,
-            Self::RemovedDir(_, node) => node,
-        }
+    /// The attributes of the version that it shows.
+    fn attrs(&self) -> Attrs<'_, Data> {
+        let (shown, node) = match self {
+            Self::Named(shown, node) | Self::RemovedDir(shown, node) => (shown, node),
+            Self::Nameless(orphan) => (&orphan.shown, &orphan.node),
+        };
+        node.attrs_of(shown.copy.as_ref())
     }
 }
 
@@ -75,6 +80,7 @@ impl Target {
 struct Change<'c> {
     edit: Edit<'c, Data, LiveTree>,
     op: cairnfs_merge::OpId,
+    files: &'c Files,
     next_n: &'c mut u32,
     now: Time,
 }
@@ -84,6 +90,11 @@ impl Change<'_> {
     fn fresh_n(&mut self) -> u32 {
         *self.next_n += 1;
         *self.next_n
+    }
+
+    /// Whether what is shown holds something that the tree does not.
+    fn is_changed(&self, shown: &Shown) -> bool {
+        self.files.get(shown).is_some_and(|file| file.lock().is_changed())
     }
 
     fn lookup(&self, dirs: &[NodeId], name: &Name) -> Result<Option<Entry<Data>>> {
@@ -110,11 +121,9 @@ impl Mount {
         &self.inner.shared
     }
 
-    /// Hands a command to the writer; if it has ended, `refused` says so to who waits.
-    fn send(&self, command: Command) {
-        if let Err(refused) = self.inner.inbox.send(command) {
-            refused.into_inner().refuse();
-        }
+    /// Hands a command to the writer; if it has ended, who waits is told.
+    pub(crate) fn send(&self, command: Command) {
+        self.inner.inbox.send(command);
     }
 
     /// Something was changed: the writer's clock must be running.
@@ -133,6 +142,7 @@ impl Mount {
         let mut core = self.shared().core.write();
         let before = core.unsaved.len();
         let result = work(&mut core);
+        self.shared().room.account_tree(core.tree.held_bytes());
         // Of what was unsaved before, whoever changed it takes note.
         let is_changed = core.unsaved.len() > before;
         drop(core);
@@ -159,6 +169,15 @@ impl Mount {
                 self.shared().room.reserve(bytes)
             }
             result => result,
+        }
+    }
+
+    /// Calls `answer` with what a call that changed the tree came to: now, or when there is memory for
+    /// further changes. Whoever makes them faster than they can be saved waits here, and nobody else.
+    pub fn answer_when_room(&self, answer: impl FnOnce(Waited) + Send + 'static) {
+        // The change is made, whether or not there is memory for more.
+        if self.shared().room.answer(|_relieved, waited| answer(waited)) {
+            self.send(Command::Relieve);
         }
     }
 
@@ -258,17 +277,21 @@ impl Mount {
         let mut context = Change {
             edit: Edit::new(&core.tree, core.op),
             op: core.op,
+            files: &core.files,
             next_n: &mut core.next_n,
             now: Time::now(),
         };
         let result = change(&mut context)?;
         let edited = context.edit.finish();
-        let contested: Vec<_> = edited.index.contested.keys().cloned().collect();
+        let contested = contested_by(&core.tree, &edited)?;
         let open = if contested.is_empty() { Vec::new() } else { touched(core, &contested)? };
-        core.unsaved.extend(edited.nodes.keys());
-        core.tree.apply(edited);
+        // The names of copies that the change takes away, too: nobody else tells the kernel of them.
+        let before = self.contested_outdated(core, &contested);
+        core.apply(edited);
         let result = then(core, result);
-        let outdated = self.settle_contested(core, &contested, open);
+        let mut outdated = self.settle_contested(core, &contested, open);
+        outdated.extend(before);
+        self.shared().room.account_tree(core.tree.held_bytes());
         self.shared().tell_outdated(&outdated);
         drop(guard);
         self.changed();
@@ -279,16 +302,24 @@ impl Mount {
     fn settle_contested(
         &self,
         core: &mut Core,
-        contested: &[(NodeId, Name)],
+        contested: &BTreeSet<(NodeId, Name)>,
         open: Vec<OpenVersion>,
     ) -> Vec<Outdated> {
         let mut outdated = Vec::new();
         // It says so in the log, and the call has been carried out.
         let _is_whole = self.shared().follow(core, open, &mut outdated).is_ok();
-        for (dir, name) in contested {
-            outdated.extend(self.shared().names_outdated(&core.tree, dir, name));
-        }
+        outdated.extend(self.contested_outdated(core, contested));
         outdated
+    }
+
+    /// What the kernel knows of `contested` names and of the copies that the tree shows of them.
+    fn contested_outdated(
+        &self,
+        core: &Core,
+        contested: &BTreeSet<(NodeId, Name)>,
+    ) -> Vec<Outdated> {
+        let names = contested.iter();
+        names.flat_map(|(dir, name)| self.shared().names_outdated(&core.tree, dir, name)).collect()
     }
 
     /// An entry has lost a name; if it was the last one, its open content lives on without.
@@ -309,7 +340,7 @@ impl Mount {
     fn set_adrift(&self, shown: Shown, old: &Arc<Node<Data>>, file: Arc<File>) {
         if file.is_open() {
             let node = Arc::clone(old);
-            self.shared().inodes.lock().orphan(shown, Orphan { node, file });
+            self.shared().inodes.lock().orphan(Orphan { shown, node, file });
         } else {
             self.shared().room.account_dropped(&mut file.lock());
         }
@@ -321,11 +352,33 @@ fn has_version(node: &Node<Data>, shown: &Shown) -> bool {
     node.contents().iter().any(|(_, content)| Some(content.id) == shown.copy)
 }
 
+/// The names that may show another version once `edited` is applied: those that become contested or
+/// cease to be, and the contested names of what it changes.
+fn contested_by(tree: &LiveTree, edited: &Edited<Data>) -> Result<BTreeSet<(NodeId, Name)>> {
+    let mut names: BTreeSet<_> = edited.index.contested.keys().cloned().collect();
+    if tree.is_at_peace()? {
+        return Ok(names);
+    }
+    for (id, node) in &edited.nodes {
+        let before = tree.displaced(id)?;
+        let after = edited.index.displaced.get(id).unwrap_or(&before);
+        let was = tree.node(id)?.map(|node| spots(&node, before.as_ref()));
+        let is = node.as_ref().map(|node| spots(node, after.as_ref()));
+        for Spot { parent, name, .. } in was.into_iter().chain(is).flatten() {
+            // In directories that are shown as one any of them may have the other versions.
+            let dirs = places::group(tree, &parent)?;
+            if places::is_contested(tree, &dirs, &name)? {
+                names.extend(dirs.into_iter().map(|dir| (dir, name.clone())));
+            }
+        }
+    }
+    Ok(names)
+}
+
 /// What is open of the contested names.
-fn touched(core: &Core, contested: &[(NodeId, Name)]) -> Result<Vec<OpenVersion>> {
+fn touched(core: &Core, contested: &BTreeSet<(NodeId, Name)>) -> Result<Vec<OpenVersion>> {
     open_versions(core, |_, spots| {
-        spots.iter().any(|spot| {
-            contested.iter().any(|(dir, name)| *dir == spot.parent && *name == spot.name)
-        })
+        let is_one = |spot: &Spot| contested.contains(&(spot.parent, spot.name.clone()));
+        Ok(spots.iter().any(is_one))
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairnfs_merge::{
-    AttrKey, AttrValue, Content as Value, ContentId, Entry, LinkId, Name, Node, NodeId, Tree,
+    Content as Value, ContentId, Entry, LinkId, Name, NewNode, Node, NodeId, Tree,
 };
 
 use super::{Change, Mount, Target};
@@ -126,7 +126,7 @@ impl Mount {
             made => made?,
         };
         let fh = self.open(attr.ino, flags)?;
-        match self.getattr(attr.ino, Some(fh)) {
+        match self.getattr(attr.ino) {
             Ok(attr) => Ok((attr, fh)),
             Err(err) => {
                 // Nobody learns the handle's number.
@@ -162,13 +162,14 @@ impl Mount {
                     let id = ContentId(self.shared().vault.content_id(&base));
                     Value::new(id, base.sealed_len, base.data)
                 });
-                let attrs: [(AttrKey, AttrValue); 4] = [
+                let attrs = [
                     (attrs::mode_key(), attrs::number(mode & 0o7777)),
                     (attrs::uid_key(), attrs::number(caller.uid)),
                     (attrs::gid_key(), attrs::number(gid)),
                     (attrs::times_key(), attrs::encode(&Times::born(change.now))),
                 ];
-                change.edit.create(id, &dirs, name.clone(), kind, content, attrs)?;
+                let (name, attrs) = (name.clone(), attrs.into_iter().collect());
+                change.edit.create(&dirs, NewNode { id, name, kind, content, attrs })?;
                 attrs::set_written(&mut change.edit, &dirs[0], change.now)?;
                 Ok((dirs, id))
             },
@@ -204,17 +205,27 @@ impl Mount {
         self.change_and(
             |change| {
                 let (dirs, ..) = parent.resolve(change)?;
-                let entry = places::entry_of_node(change.edit.tree(), &shown.node)?;
-                let entry = entry.ok_or(Error::Stale)?;
+                let mut entry =
+                    places::entry_of(change.edit.tree(), &shown)?.ok_or(Error::Stale)?;
+                let mut id = shown.node;
+                // A conflict copy with a second name is a file like any other from then on.
+                if shown.copy.is_some() {
+                    id = change.edit.pin(&entry)?;
+                    entry = places::entry_of_node(change.edit.tree(), &id)?.ok_or(Error::Stale)?;
+                }
                 let link = LinkId::Later { op: change.op, n: change.fresh_n() };
                 change.edit.link(&entry, &dirs, new_name.clone(), link)?;
-                change.must_fit(&shown.node, Error::TooManyLinks)?;
-                attrs::set_changed(&mut change.edit, &shown.node, change.now)?;
-                attrs::set_written(&mut change.edit, &dirs[0], change.now)
+                change.must_fit(&id, Error::TooManyLinks)?;
+                attrs::set_changed(&mut change.edit, &id, change.now)?;
+                attrs::set_written(&mut change.edit, &dirs[0], change.now)?;
+                Ok(Shown::node(id))
             },
-            |core, ()| {
-                let node = core.tree.node(&shown.node)?.ok_or(Error::Stale)?;
-                self.attr_of_node(core, shown, &node)
+            |core, linked| {
+                if shown.copy.is_some() {
+                    self.shared().copy_became(core, ino, shown, linked);
+                }
+                let node = core.tree.node(&linked.node)?.ok_or(Error::Stale)?;
+                self.attr_of_node(core, linked, &node)
             },
         )
     }
@@ -286,35 +297,22 @@ impl Mount {
                 let (dirs, ..) = parent.resolve(change)?;
                 let (new_dirs, ..) = new_parent.resolve(change)?;
                 let mut moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
-                let mut target = change.lookup(&new_dirs, &new_name)?;
+                let target = change.lookup(&new_dirs, &new_name)?;
                 // A conflict copy that is moved is a file like any other from then on.
                 if moved.is_copy() {
                     change.edit.pin(&moved)?;
                     moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
                 }
-                let done = match (mode, &mut target) {
+                let done = match (mode, target) {
                     (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),
                     (RenameMode::Exchange, None) => return Err(Error::NotFound),
                     (RenameMode::Exchange, Some(other)) => {
-                        change.edit.exchange(&moved, other)?;
+                        change.edit.exchange(&moved, &other)?;
                         attrs::set_changed(&mut change.edit, &other.id(), change.now)?;
                         Renamed::Moved(None)
                     }
-                    (_, Some(over)) if same_file(&moved, over) => return Ok(Renamed::Nothing),
-                    (_, Some(over)) => {
-                        let old = change.edit.tree().node(&over.id())?.ok_or(Error::Stale)?;
-                        if can_replace(change, &moved, over)? {
-                            change.edit.replace(&moved, over)?;
-                            Renamed::Replaced(Box::new((moved.clone(), (over.clone(), old))))
-                        } else {
-                            change.edit.rename(&moved, &new_dirs, &new_name)?;
-                            // It may have other names, by which the loss of this one shows.
-                            if change.edit.tree().node(&over.id())?.is_some() {
-                                attrs::set_changed(&mut change.edit, &over.id(), change.now)?;
-                            }
-                            Renamed::Moved(Some(Box::new((over.clone(), old))))
-                        }
-                    }
+                    (_, Some(over)) if same_file(&moved, &over) => return Ok(Renamed::Nothing),
+                    (_, Some(over)) => move_over(change, &moved, over, (&new_dirs, &new_name))?,
                     (_, None) => {
                         change.edit.rename(&moved, &new_dirs, &new_name)?;
                         Renamed::Moved(None)
@@ -347,10 +345,16 @@ impl Mount {
         let (from, to) = (Self::shown(temp), Self::shown(target));
         let old_file = core.files.remove(&to);
         if let Some(file) = old_file {
+            file.replaced(to.node);
             self.set_adrift(to, old, file);
         }
         self.shared().inodes.lock().replace(from, to);
-        if let Some(file) = core.files.rename(&from, to) {
+        // One that was never written to needs a record as well, over those of the old content.
+        let file = core.files.rename(&from, to).or_else(|| {
+            let content = temp.content.clone().filter(|_| temp.kind == Kind::File)?;
+            Some(core.files.load(to, Base::new(content.body, content.len)))
+        });
+        if let Some(file) = file {
             file.lock().must_record_all();
         }
         Ok(())
@@ -392,13 +396,39 @@ impl Parent {
             let root = self.0 == NodeId::Root;
             return if root { Ok((dirs, 0, false)) } else { Err(Error::NotFound) };
         };
-        let meta = attrs::Meta::of(&node);
+        let meta = attrs::Meta::of(&node, None);
         Ok((dirs, meta.gid, meta.mode & SET_GID != 0))
     }
 }
 
 fn same_file(one: &Entry<Data>, other: &Entry<Data>) -> bool {
     one.id() == other.id() && one.kind == other.kind && !one.kind.is_dir()
+}
+
+/// Moves a name over another one, which is called `name` in `dirs`.
+fn move_over(
+    change: &mut Change<'_>,
+    moved: &Entry<Data>,
+    over: Entry<Data>,
+    (dirs, name): (&[NodeId], &Name),
+) -> Result<Renamed> {
+    let old = change.edit.tree().node(&over.id())?.ok_or(Error::Stale)?;
+    if can_replace(change, moved, &over)? {
+        let mut temp = moved.clone();
+        // The tree does not have what was written to it, and a version made just now must not show
+        // less than that in the place of the old.
+        if change.is_changed(&Mount::shown(moved)) {
+            temp.content.clone_from(&over.content);
+        }
+        change.edit.replace(&temp, &over)?;
+        return Ok(Renamed::Replaced(Box::new((moved.clone(), (over, old)))));
+    }
+    change.edit.rename(moved, dirs, name)?;
+    // It may have other names, by which the loss of this one shows.
+    if change.edit.tree().node(&over.id())?.is_some() {
+        attrs::set_changed(&mut change.edit, &over.id(), change.now)?;
+    }
+    Ok(Renamed::Moved(Some(Box::new((over, old)))))
 }
 
 /// Whether the rename is an editor's save: a file that no version has seen, over one of its kind.

@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 
 use super::Mount;
 use crate::{
-    BucketId, Error, Fetch, MergeOutcome, Observer, Protection, Result, Role, Settings, Unlock,
-    VersionId,
+    BucketId, Error, Fetch, MergeOutcome, Observer, Protection, Published, Result, Role, Settings,
+    Unlock, VersionId,
     key_file::Rewrap,
     manifest::Member,
     versions::Ancestry,
-    writer::{CharterChange, Command},
+    writer::{CharterChange, Command, Errand},
 };
 
 impl Mount {
@@ -38,12 +38,11 @@ impl Mount {
         self.shared().core.read().version()
     }
 
-    /// As [`Mount::head`], and whether all that was changed here until now is in it: both at one
-    /// moment.
+    /// What of this device is published.
     #[must_use]
-    pub fn published(&self) -> (Option<VersionId>, bool) {
+    pub fn published(&self) -> Published {
         let core = self.shared().core.read();
-        (core.version(), core.is_published())
+        Published { head: core.version(), holds_all: core.is_published() }
     }
 
     /// When a version was published, by the clock of the device that did; `None` if it is not here.
@@ -67,7 +66,8 @@ impl Mount {
         self.send(Command::Wake);
     }
 
-    /// Whether all that the version `id` knows is known here; `false` if it is not here.
+    /// Whether all that the version `id` knows is known here, with the same meaning; `false` also if
+    /// it is not here, or if that cannot be told.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Mount {
             return Ok(true);
         }
         match self.shared().vault.manifest(&BlobId(*id))? {
-            Some(theirs) => self.shared().knows_all_of(&theirs),
+            Some(theirs) => self.shared().holds_all_of(BlobId(*id), &theirs),
             None => Ok(false),
         }
     }
@@ -138,7 +138,7 @@ impl Mount {
     /// [`Error::Stopped`].
     pub fn fetch(&self, head: VersionId) -> Result<Fetch> {
         // What came for one that was cut off may wait for the writer yet, and need not come again.
-        self.ask(|reply| Command::Keep(Vec::new(), reply))?;
+        self.ask(|reply| Command::Errand(Errand::Keep(Vec::new(), reply)))?;
         Ok(Fetch::begin(Arc::clone(&self.inner.shared), self.inner.inbox.clone(), head))
     }
 
@@ -158,11 +158,12 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] if the version is not to be believed; nothing has changed then.
+    /// [`Error::Rejected`] if the version is not to be believed, [`Error::WrittenTwice`],
+    /// [`Error::PutBack`]; nothing has changed then.
     /// [`Error::Busy`] if it must be fetched again, see [`Fetch`]. [`Error::NoSpace`],
     /// [`Error::Poisoned`], [`Error::Stopped`], damage.
     pub fn merge_from(&self, fetched: Fetch) -> Result<MergeOutcome> {
-        self.ask(|reply| Command::Merge(Box::new(fetched), reply))
+        self.ask(|reply| Command::Errand(Errand::Merge(Box::new(fetched), reply)))
     }
 
     /// Whether this device has joined but not merged its first version: the tree is not there yet.
@@ -177,10 +178,24 @@ impl Mount {
         self.shared().core.read().head.charter.members()
     }
 
-    /// Whether the device `key` had the bucket once and was removed, as far as is known here.
+    /// Whether the device `key` had the bucket once and was removed, as far as is known here: a name
+    /// for that, which no other removal has, not even of the same device.
     #[must_use]
-    pub fn was_removed(&self, key: &[u8; 32]) -> bool {
-        self.shared().core.read().head.charter.was_removed(key)
+    pub fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+        self.shared().core.read().head.charter.removal(key)
+    }
+
+    /// The names of all removals that hold, as far as is known here.
+    #[must_use]
+    pub fn removals(&self) -> Vec<[u8; 32]> {
+        self.shared().core.read().head.charter.removals()
+    }
+
+    /// Which of its lives in the bucket this device leads: it begins another one when it is put back
+    /// to an older state, or joins again after it had the bucket before.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.shared().core.read().head.incarnation
     }
 
     /// What this device may do; `None` if it has been removed.
@@ -200,15 +215,17 @@ impl Mount {
         let (me, name) = (self.shared().key, name.to_owned());
         let change: CharterChange =
             Box::new(move |charter, op| charter.set_member((me, op), key, &name, role));
-        self.ask(|reply| Command::Charter(change, reply))
+        self.ask(|reply| Command::Errand(Errand::Charter(change, reply)))
     }
 
-    /// The bucket's secrets whose epochs are not in `have`, for another member.
+    /// The bucket's secrets whose epochs are not in `have`, for another member: those of the version
+    /// that this device stands on. One that was learnt for a newer version may be of the removal of
+    /// just that member, and is given only once a version has been merged, or the bucket was opened anew.
     #[must_use]
     pub fn secrets(&self, have: &[u16]) -> Vec<(u16, Zeroizing<[u8; 32]>)> {
-        let secrets = self.shared().vault.blobs().keys().secrets();
-        let lacking = secrets.into_iter().filter(|(epoch, _)| !have.contains(epoch));
-        lacking.map(|(epoch, secret)| (epoch, Zeroizing::new(*secret.expose()))).collect()
+        let secrets = Arc::clone(&self.shared().core.read().head.secrets);
+        let lacking = secrets.iter().filter(|(epoch, _)| !have.contains(epoch));
+        lacking.map(|(epoch, secret)| (*epoch, Zeroizing::new(*secret.expose()))).collect()
     }
 
     /// The epochs of the secrets that this device has.
@@ -218,15 +235,26 @@ impl Mount {
         secrets.into_iter().map(|(epoch, _)| epoch).collect()
     }
 
-    /// Keeps secrets that another member gave, durably.
+    /// Keeps, durably, the one of these secrets that opens the record of an
+    /// [`Error::MissingSecret`]; `false` if none does, or there is no room for it. So a member can
+    /// give only secrets that something is sealed under.
+    ///
+    /// Tries them one after the other: whoever calls bounds how many there are.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::NoSpace`].
-    pub fn learn_secrets(&self, secrets: Vec<(u16, Zeroizing<[u8; 32]>)>) -> Result<()> {
-        let secrets = secrets.into_iter().map(|(epoch, secret)| (epoch, Secret::new(*secret)));
-        let secrets = secrets.collect();
-        self.ask(|reply| Command::Learn(secrets, reply))
+    /// [`Error::Io`], [`Error::NoSpace`], [`Error::Stopped`].
+    pub fn learn_secret(
+        &self,
+        record: Vec<u8>,
+        offered: Vec<(u16, Zeroizing<[u8; 32]>)>,
+    ) -> Result<bool> {
+        let record = SealedBlob::from_bytes(record)?;
+        let blobs = self.shared().vault.blobs();
+        let mut offered = offered.into_iter().map(|(epoch, it)| (epoch, Secret::new(*it)));
+        let fitting = offered.find(|(epoch, it)| blobs.is_opened_by(&record, *epoch, it));
+        let Some((epoch, secret)) = fitting else { return Ok(false) };
+        self.ask(|reply| Command::Errand(Errand::Learn(epoch, secret, reply)))
     }
 
     /// Changes what protects the secrets on this device, in the key file of `dir`, where the bucket
@@ -244,7 +272,7 @@ impl Mount {
         new: Protection<'_>,
     ) -> Result<()> {
         let rewrap = Box::new(Rewrap::new(dir, present, new)?);
-        self.ask(|reply| Command::Rewrap(rewrap, reply))
+        self.ask(|reply| Command::Errand(Errand::Rewrap(rewrap, reply)))
     }
 
     /// How conflicts are treated.
@@ -264,7 +292,7 @@ impl Mount {
         let me = self.shared().key;
         let change: CharterChange =
             Box::new(move |charter, op| charter.set_settings((me, op), settings.clone()));
-        self.ask(|reply| Command::Charter(change, reply))
+        self.ask(|reply| Command::Errand(Errand::Charter(change, reply)))
     }
 
     /// Has the writer do something and waits for its answer.

@@ -10,13 +10,13 @@ use cairnfs_merge::{Name, Node, NodeId, Tree, View};
 use super::{
     Mount, Past,
     attrs::{add_sealed, dir_links, plain_attr},
-    dirs::NAMES_AT,
+    dirs::{Told, hand_over},
     xattrs::{names_of, value_of},
 };
 use crate::{
     Attr, DirEntry, Error, Fh, Ino, Kind, OpenFlags, Result, StatFs, Whence,
     file::{Base, Data, File},
-    handles::{Handles, Listing},
+    handles::Handles,
     inodes::{Bound, Inodes, Shown},
     order::{self, Mutex},
     places,
@@ -203,43 +203,25 @@ impl PastView {
         let mut listing = handle.listing.lock();
         let parent = places::parent_of(&past.tree, &dir)?
             .map_or(ino, |parent| self.inner.inodes.lock().number(Shown::node(parent)));
-        for (next, name, ino) in [(1, b".".as_slice(), ino), (2, b"..", parent)] {
-            let (name, kind) = (name.to_vec(), Kind::Dir);
-            if offset < next && !take(DirEntry { name, ino, kind, next, attr: None }) {
-                return Ok(());
-            }
-        }
-        let first = usize::try_from(offset.saturating_sub(NAMES_AT)).unwrap_or(usize::MAX);
-        for index in first.. {
-            if index >= listing.names.len() && !listing.read_page(&past.tree, &dir)? {
-                break;
-            }
-            let next = index as u64 + NAMES_AT + 1;
-            let Some(entry) = self.entry(&past, &dir, &listing, index, next, with_attrs) else {
-                break;
-            };
-            let (told, was_told) = (entry.ino, entry.attr.is_some());
-            if !take(entry) {
-                if was_told {
-                    self.forget(told, 1);
-                }
-                break;
-            }
-        }
-        Ok(())
+        hand_over(
+            &mut listing,
+            ([ino, parent], offset),
+            |listing| listing.read_page(&past.tree, &dir),
+            |(name, id, kind)| Ok(Some(self.list_one(&past, (&dir, name), *id, *kind, with_attrs))),
+            |told| self.forget(told, 1),
+            take,
+        )
     }
 
-    /// The name at `index` of what was listed of `dir`.
-    fn entry(
+    /// What is listed of a name of a directory, which is `id`.
+    fn list_one(
         &self,
         past: &Past,
-        dir: &NodeId,
-        listing: &Listing,
-        index: usize,
-        next: u64,
+        (dir, name): (&NodeId, &Name),
+        id: NodeId,
+        kind: Kind,
         with_attrs: bool,
-    ) -> Option<DirEntry> {
-        let (name, id, kind) = listing.names.get(index)?;
+    ) -> Told {
         let told = shown_as(past, dir, name, id).and_then(|shown| {
             let attr = if with_attrs { Some(self.tell(past, shown)?) } else { None };
             Ok((shown, attr))
@@ -247,10 +229,10 @@ impl PastView {
         let (shown, attr) = told.unwrap_or_else(|err| {
             // One damaged node must not hide the others: whoever looks it up hears of it.
             log::warn!("readdir node={id} reason={err}");
-            (Shown::node(*id), None)
+            (Shown::node(id), None)
         });
         let ino = attr.map_or_else(|| self.inner.inodes.lock().number(shown), |attr| attr.ino);
-        Some(DirEntry { name: name.as_bytes().to_vec(), ino, kind: *kind, next, attr })
+        Told { ino, kind, attr }
     }
 
     /// Closes a directory.
@@ -264,7 +246,8 @@ impl PastView {
     ///
     /// [`Error::NoXattr`]; as [`PastView::getattr`].
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        value_of(&self.target(&*self.past()?, ino)?.1, name)
+        let (shown, node) = self.target(&*self.past()?, ino)?;
+        value_of(&node.attrs_of(shown.copy.as_ref()), name)
     }
 
     /// The names of extended attributes, each ended by a NUL, as `listxattr` returns them.
@@ -273,7 +256,8 @@ impl PastView {
     ///
     /// As [`PastView::getattr`].
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
-        Ok(names_of(&self.target(&*self.past()?, ino)?.1))
+        let (shown, node) = self.target(&*self.past()?, ino)?;
+        Ok(names_of(&node.attrs_of(shown.copy.as_ref())))
     }
 
     /// What `statfs` shows: what it does of the live file system.
@@ -312,9 +296,9 @@ fn node_of(past: &Past, shown: &Shown) -> Result<Arc<Node<Data>>> {
 }
 
 /// What the name `name` of the directory `dir`, listed as `id`, shows.
-fn shown_as(past: &Past, dir: &NodeId, name: &Name, id: &NodeId) -> Result<Shown> {
+fn shown_as(past: &Past, dir: &NodeId, name: &Name, id: NodeId) -> Result<Shown> {
     if past.tree.is_at_peace()? {
-        return Ok(Shown::node(*id));
+        return Ok(Shown::node(id));
     }
     let dirs = places::group(&past.tree, dir)?;
     let entry = View::new(&past.tree).lookup(&dirs, name)?.ok_or(Error::NotFound)?;
@@ -323,7 +307,7 @@ fn shown_as(past: &Past, dir: &NodeId, name: &Name, id: &NodeId) -> Result<Shown
 
 /// The attributes of what is shown, without its number.
 fn attr_of(past: &Past, shown: Shown, node: &Node<Data>) -> Result<Attr> {
-    let mut attr = plain_attr(Ino(0), node);
+    let mut attr = plain_attr(Ino(0), shown, node);
     if node.kind.is_dir() {
         let mut subdirs = 0;
         for dir in places::group(&past.tree, &shown.node)? {

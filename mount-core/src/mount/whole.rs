@@ -3,6 +3,7 @@
 use std::{sync::Arc, thread, time::SystemTime};
 
 use cairnfs_merge::{View, conflicts};
+use cairnfs_store::{BlobId, Rot};
 
 use super::{Inner, Mount};
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     vault::Vault,
     writer::{
         Command, Writer,
+        inbox::inbox,
         recover::{Recovered, recover},
     },
 };
@@ -30,11 +32,23 @@ pub struct Version {
     pub author: [u8; 32],
     /// The versions it follows from; several for a merge.
     pub parents: Vec<[u8; 32]>,
+    /// Whether all that it holds is here.
+    pub is_whole: bool,
     /// What changed against its parent; empty for a merge, where that was not asked for, and where
-    /// the tree of one of the two is not here.
+    /// the tree of one of the two is not all here.
     pub changes: Vec<ChangedPath>,
     /// Whether `changes` was cut short.
     pub more_changes: bool,
+}
+
+/// Seals what is new under the secret that the version is sealed under which the bucket stands on:
+/// others may lie in the key file, that some member made up or that no version is sealed under yet.
+fn seal_as(head: &BlobId, vault: &Vault) {
+    match vault.blobs().sealed_under(head) {
+        Ok((epoch, secret)) => vault.blobs().keys().seal_under(epoch, &secret),
+        // It could be read, or the bucket would not have opened: so its checksum has rotted.
+        Err(err) => log::warn!("seals under the highest epoch: {err}"),
+    }
 }
 
 impl Mount {
@@ -47,7 +61,8 @@ impl Mount {
     pub fn start(bucket: Bucket, options: Options) -> Result<Self> {
         let vault = Arc::new(Vault::new(bucket.blobs, options.limits.cache_bytes));
         let Recovered { core, inodes, published, unpublished, parted } =
-            recover(&bucket.saves, &vault)?;
+            recover(&bucket.saves, &bucket.left_out, &vault)?;
+        seal_as(&core.head.manifest.id, &vault);
         let shared = Arc::new(Shared::new(
             options,
             (bucket.id, bucket.device.public()),
@@ -59,7 +74,7 @@ impl Mount {
         // Nobody has been told of a name yet.
         shared.follow(&mut shared.core.write(), parted, &mut Vec::new())?;
         let journaled = bucket.saves.iter().map(|save| save.len() as u64).sum();
-        let (inbox, commands) = crossbeam_channel::bounded(INBOX_LEN);
+        let (inbox, commands) = inbox(INBOX_LEN);
         let writer = Writer::new(
             Arc::clone(&shared),
             bucket.appender,
@@ -69,7 +84,7 @@ impl Mount {
         );
         let thread = thread::Builder::new()
             .name("writer".into())
-            .spawn(move || writer.run(&commands))
+            .spawn(move || writer.run(commands.inbox()))
             .map_err(|err| Error::Io(format!("cannot start a thread: {err}")))?;
         let inner = Inner { shared, inbox, writer: Mutex::new(Some(thread)) };
         Ok(Self { inner: Arc::new(inner) })
@@ -89,7 +104,6 @@ impl Mount {
             block_bytes: BLOCK_BYTES,
             blocks: blocks(space.total_bytes),
             blocks_free: blocks(free_bytes),
-            files: 0,
         })
     }
 
@@ -125,6 +139,12 @@ impl Mount {
             barriers: report.barriers,
             open_handles,
         }
+    }
+
+    /// What readers found damaged since the bucket was opened, and no check has found whole since.
+    #[must_use]
+    pub fn rot(&self) -> Option<Rot> {
+        self.shared().vault.blobs().rot()
     }
 
     /// Bytes and changes that are not durable yet, without waiting for anything: the changes are not

@@ -1,6 +1,6 @@
 //! Extended attributes.
 
-use cairnfs_merge::{AttrKey, AttrValue, Node, Tree};
+use cairnfs_merge::{AttrKey, AttrValue, Attrs, Tree};
 
 use super::{Mount, Target};
 use crate::{
@@ -18,7 +18,7 @@ impl Mount {
     /// [`Error::NoXattr`], [`Error::Stale`], damage.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
         let core = self.shared().core.read();
-        value_of(self.target(&core, ino)?.node(), name)
+        value_of(&self.target(&core, ino)?.attrs(), name)
     }
 
     /// Sets an extended attribute.
@@ -42,7 +42,7 @@ impl Mount {
     /// [`Error::Stale`], damage.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
         let core = self.shared().core.read();
-        Ok(names_of(self.target(&core, ino)?.node()))
+        Ok(names_of(&self.target(&core, ino)?.attrs()))
     }
 
     /// Removes an extended attribute.
@@ -61,15 +61,16 @@ impl Mount {
         value: Option<&AttrValue>,
         mode: SetXattr,
     ) -> Result<()> {
-        let shown = match self.target(&self.shared().core.read(), ino)? {
-            Target::Named(shown, _) => shown,
+        let target = self.target(&self.shared().core.read(), ino)?;
+        let shown = match target {
+            Target::Named(shown, node) => self.apart(ino, shown, &node)?,
             Target::Nameless(_) | Target::RemovedDir(..) => {
                 return Err(Error::NotSupported("attributes of a file without a name"));
             }
         };
         self.change(|change| {
             let node = change.edit.tree().node(&shown.node)?;
-            let exists = node.as_ref().is_some_and(|node| node.effective_attr(key).is_some());
+            let exists = node.as_ref().is_some_and(|node| node.attrs_of(None).get(key).is_some());
             match mode {
                 SetXattr::Create if exists => return Err(Error::Exists),
                 SetXattr::Replace if !exists => return Err(Error::NoXattr),
@@ -91,21 +92,20 @@ impl Mount {
     }
 }
 
-/// The value of an extended attribute of `node`.
+/// The value of an extended attribute.
 ///
 /// # Errors
 ///
 /// [`Error::NoXattr`], [`Error::NotSupported`].
-pub(super) fn value_of(node: &Node<Data>, name: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn value_of(attrs: &Attrs<'_, Data>, name: &[u8]) -> Result<Vec<u8>> {
     let key = xattr_key(name)?;
-    let attrs = node.effective_attrs();
     attrs.get(&key).map(|value| value.as_bytes().to_vec()).ok_or(Error::NoXattr)
 }
 
-/// The names of all extended attributes of `node`, each ended by a NUL.
-pub(super) fn names_of(node: &Node<Data>) -> Vec<u8> {
+/// The names of all extended attributes, each ended by a NUL.
+pub(super) fn names_of(attrs: &Attrs<'_, Data>) -> Vec<u8> {
     let mut names = Vec::new();
-    for key in node.effective_attrs().keys().filter(|key| is_xattr(key)) {
+    for key in attrs.to_map().keys().filter(|key| is_xattr(key)) {
         names.extend_from_slice(key.as_bytes());
         names.push(0);
     }

@@ -44,6 +44,10 @@ pub(crate) struct Noise {
 }
 
 impl Noise {
+    pub(super) fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
     pub(super) fn bytes(self) -> Vec<u8> {
         Rng(self.seed).bytes(self.len)
     }

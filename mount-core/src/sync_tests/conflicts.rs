@@ -1,4 +1,4 @@
-//! Conflicts, settled by hand and by strategies.
+//! Conflicts, as they are listed and shown.
 
 use std::{
     sync::{
@@ -6,60 +6,42 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::SystemTime,
 };
 
 use cairnfs_store::sim::Call;
 
-use super::{ME, NO_CACHE, Peer, WRITE, comes, sync, two};
+use super::{NO_CACHE, Peer, WRITE, comes, sync, two};
 use crate::{
-    Error, Keep, MergeStep, SetAttr, Settings, Strategy,
+    ConflictKind, Keep, SetAttr, SetXattr, Setting, Time, TimeOrNow,
     slow_disk::{Gate, SlowDisk},
 };
 
-fn chmod(peer: &Peer, path: &str, mode: u32) {
+pub(super) fn chmod(peer: &Peer, path: &str, mode: u32) {
     let changes = SetAttr { mode: Some(mode), ..SetAttr::default() };
-    peer.mount().setattr(ME, peer.walk(path).unwrap(), None, changes).unwrap();
+    peer.mount().setattr(peer.walk(path).unwrap(), None, changes).unwrap();
 }
 
-fn mode(peer: &Peer, path: &str) -> u32 {
-    peer.mount().getattr(peer.walk(path).unwrap(), None).unwrap().mode & 0o7777
+pub(super) fn mode(peer: &Peer, path: &str) -> u32 {
+    peer.mount().getattr(peer.walk(path).unwrap()).unwrap().mode & 0o7777
 }
 
-fn link(peer: &Peer, from: &str, to: &str) {
-    peer.mount().link(peer.walk(from).unwrap(), crate::Ino::ROOT, to.as_bytes()).unwrap();
+fn mtime(peer: &Peer, path: &str) -> Time {
+    peer.mount().getattr(peer.walk(path).unwrap()).unwrap().mtime
 }
 
-/// Settles `path` on the first device, and sees on the second that nothing conflicts any more.
-fn settle(a: &Peer, b: &Peer, path: &str, keep: &Keep) {
-    assert!(!a.mount().conflicts(Some(path.as_bytes())).unwrap().is_empty(), "{path}");
-    a.mount().resolve(path.as_bytes(), keep).unwrap();
-    sync(a, b);
-    assert_eq!(b.mount().conflicts(None).unwrap(), [], "{keep:?}");
+fn touch(peer: &Peer, time: TimeOrNow) {
+    let changes = SetAttr { mtime: Some(time), ..SetAttr::default() };
+    peer.mount().setattr(peer.walk("old").unwrap(), None, changes).unwrap();
 }
 
-#[test]
-fn conflicts_are_settled_on_all_devices() {
-    for (keep, expected) in
-        [(Keep::Ours, vec!["x=a"]), (Keep::Theirs, vec!["x=b"]), (Keep::Shown, vec!["x=b"])]
-    {
-        let (a, b) = two();
-        a.unlink("old");
-        sync(&a, &b);
-        a.write("x", "a");
-        b.write("pad", "1");
-        b.mount().publish().unwrap();
-        b.unlink("pad");
-        b.write("x", "b");
-        sync(&a, &b);
-        let found = a.mount().conflicts(Some(b"x")).unwrap();
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].sides.len(), 2, "{found:?}");
-        assert_eq!(found[0].sides.iter().filter(|side| side.ours).count(), 1);
-        a.mount().resolve(b"x", &keep).unwrap();
-        sync(&a, &b);
-        assert_eq!(b.tree(), expected, "{keep:?}");
-        assert!(b.mount().conflicts(None).unwrap().is_empty());
-    }
+fn set_xattr(peer: &Peer, path: &str, value: &[u8]) {
+    let ino = peer.walk(path).unwrap();
+    peer.mount().setxattr(ino, b"user.by", value, SetXattr::Any).unwrap();
+}
+
+fn xattr(peer: &Peer, path: &str) -> Vec<u8> {
+    peer.mount().getxattr(peer.walk(path).unwrap(), b"user.by").unwrap()
 }
 
 #[test]
@@ -75,7 +57,7 @@ fn what_a_device_wrote_before_it_was_put_back_is_its_own_still() {
     b.write("other", "2");
     sync(&b, &a);
     // It has another name now, and is the same device.
-    b.mount().resolve(b"x", &Keep::Ours).unwrap();
+    b.resolve(b"x", &Keep::Ours).unwrap();
     sync(&a, &b);
     assert_eq!(a.names("x"), ["x"]);
     assert!(a.tree().contains(&"x=b".to_owned()), "{:?}", a.tree());
@@ -135,20 +117,6 @@ fn who_opens_something_does_not_wait_while_conflicts_are_listed() {
 }
 
 #[test]
-fn keeping_both_makes_two_files_of_a_conflict() {
-    let (a, b) = two();
-    a.write("x", "a");
-    b.write("x", "b");
-    sync(&a, &b);
-    let names = a.names("x");
-    a.mount().resolve(names[1].as_bytes(), &Keep::Both).unwrap();
-    sync(&a, &b);
-    assert_eq!(b.names("x"), names);
-    assert!(b.mount().conflicts(None).unwrap().is_empty());
-    assert!(matches!(a.mount().resolve(b"x", &Keep::Both), Err(Error::NotFound)));
-}
-
-#[test]
 fn a_copy_that_is_opened_for_writing_is_saved_and_published_as_a_file_of_its_own() {
     let (a, b) = two();
     a.write("x", "a");
@@ -166,197 +134,136 @@ fn a_copy_that_is_opened_for_writing_is_saved_and_published_as_a_file_of_its_own
 }
 
 #[test]
-fn keeping_both_of_a_file_and_a_folder_keeps_both() {
+fn a_version_that_lost_its_name_is_as_its_author_left_it() {
     let (a, b) = two();
-    a.mkdir("m");
-    a.write("m/notes", "0");
+    a.write("old", "a");
+    chmod(&a, "old", 0o600);
+    set_xattr(&a, "old", b"a");
+    b.write("old", "b");
+    chmod(&b, "old", 0o644);
+    set_xattr(&b, "old", b"b");
+    let left =
+        [(0o600, mtime(&a, "old"), xattr(&a, "old")), (0o644, mtime(&b, "old"), xattr(&b, "old"))];
     sync(&a, &b);
-    a.write("m/notes", "edit");
-    b.unlink("m/notes");
-    b.mkdir("m/notes");
-    b.write("m/notes/a", "n");
+    let names = a.names("old");
+    let version =
+        |peer: &Peer, name: &str| (mode(peer, name), mtime(peer, name), xattr(peer, name));
+    let [shown, lost] = [0, 1].map(|at| version(&a, &names[at]));
+    assert!([[shown.clone(), lost.clone()], [lost.clone(), shown.clone()]].contains(&left));
+    assert_eq!([0, 1].map(|at| version(&b, &names[at])), [shown.clone(), lost.clone()]);
+    let found = a.mount().conflicts(None).unwrap();
+    assert_eq!(found.len(), 1, "what came with a version is no conflict of its own: {found:?}");
+    let times: Vec<_> = found[0].sides.iter().map(|side| side.time).collect();
+    assert_eq!(times, [shown.1.into(), lost.1.into()]);
+    // A file of its own by a change of its attributes, and the other as it was.
+    chmod(&a, &names[1], 0o640);
     sync(&a, &b);
-    let tree = a.tree();
-    assert!(tree.contains(&"m/notes/a=n".to_owned()), "{tree:?}");
-    a.mount().resolve(b"m/notes", &Keep::Both).unwrap();
-    sync(&a, &b);
-    assert_eq!(b.tree(), tree);
-    assert!(b.mount().conflicts(None).unwrap().is_empty());
+    assert_eq!(version(&b, &names[0]), shown);
+    assert_eq!(version(&b, &names[1]), (0o640, lost.1, lost.2));
+    assert_eq!(b.mount().conflicts(None).unwrap(), []);
 }
 
 #[test]
-fn attributes_that_differ_are_settled() {
-    for (keep, expected) in [(Keep::Ours, 0o600), (Keep::Theirs, 0o640), (Keep::Both, 0)] {
-        let (a, b) = two();
-        chmod(&a, "old", 0o600);
-        chmod(&b, "old", 0o640);
-        sync(&a, &b);
-        let expected = if keep == Keep::Both { mode(&a, "old") } else { expected };
-        settle(&a, &b, "old", &keep);
-        assert_eq!((mode(&a, "old"), mode(&b, "old")), (expected, expected), "{keep:?}");
+fn what_is_written_to_the_name_changes_no_time_of_the_version_that_lost_it() {
+    let (a, b) = two();
+    a.write("old", "a");
+    b.write("old", "b");
+    sync(&a, &b);
+    let [_, lost] = a.names("old").try_into().unwrap();
+    let time = mtime(&a, &lost);
+    for text in ["more", "more", "and more"] {
+        for peer in [&a, &b] {
+            let before = mtime(peer, "old");
+            peer.write("old", text);
+            sync(&a, &b);
+            assert_eq!((mtime(&a, &lost), mtime(&b, &lost)), (time, time));
+            assert!(mtime(&a, "old") > before && mtime(&b, "old") > before);
+        }
     }
 }
 
 #[test]
-fn two_renames_are_settled() {
-    for (keep, expected) in [(Keep::Ours, "ours"), (Keep::Theirs, "theirs"), (Keep::Both, "")] {
-        let (a, b) = two();
-        a.rename("old", "ours");
-        b.rename("old", "theirs");
+fn an_edit_here_and_a_touch_there_are_no_conflict_and_nor_are_two_touches() {
+    let past = TimeOrNow::At(Time { seconds: 1_000_000, nanos: 0 });
+    let (a, b) = two();
+    touch(&a, past);
+    sync(&a, &b);
+    for time in [TimeOrNow::Now, TimeOrNow::At(Time { seconds: 2_000_000, nanos: 0 })] {
+        a.write("old", "edited");
+        touch(&b, time);
         sync(&a, &b);
-        let [shown] = a.names("").try_into().unwrap();
-        settle(&a, &b, &shown, &keep);
-        let expected = if keep == Keep::Both { &*shown } else { expected };
-        assert_eq!(b.tree(), [format!("{expected}=0")], "{keep:?}");
+        assert_eq!(a.mount().conflicts(None).unwrap(), []);
+        touch(&b, past);
+        sync(&a, &b);
     }
+    // As git does with an object that it has already.
+    touch(&a, TimeOrNow::Now);
+    touch(&b, TimeOrNow::Now);
+    sync(&a, &b);
+    assert_eq!(a.mount().conflicts(None).unwrap(), []);
+    touch(&a, past);
+    touch(&b, TimeOrNow::At(Time { seconds: 3_000_000, nanos: 0 }));
+    sync(&a, &b);
+    assert_eq!(a.mount().conflicts(None).unwrap().len(), 1, "two times that were chosen");
 }
 
 #[test]
-fn a_name_that_is_taken_is_not_taken_away_by_settling_two_renames() {
+fn both_sides_of_two_renames_and_of_two_modes_are_told() {
     let (a, b) = two();
+    a.write("other", "0");
+    sync(&a, &b);
+    let start = SystemTime::now();
     a.rename("old", "ours");
     b.rename("old", "theirs");
+    chmod(&a, "other", 0o600);
+    chmod(&b, "other", 0o640);
     sync(&a, &b);
-    let [shown] = a.names("").try_into().unwrap();
-    let (lost, keep) =
-        if shown == "ours" { ("theirs", Keep::Theirs) } else { ("ours", Keep::Ours) };
-    a.write(lost, "new");
-    let tree = a.tree();
-    assert!(matches!(a.mount().resolve(shown.as_bytes(), &keep), Err(Error::Exists)));
-    assert_eq!(a.tree(), tree);
-}
-
-#[test]
-fn folders_moved_into_each_other_are_settled() {
-    let ours = ["m2/", "m2/m1/", "m2/m1/x=1", "old=0"];
-    let theirs = ["m1/", "m1/m2/", "m1/x=1", "old=0"];
-    for keep in [Keep::Ours, Keep::Theirs, Keep::Both] {
-        let (a, b) = two();
-        a.mkdir("m1");
-        a.write("m1/x", "1");
-        a.mkdir("m2");
-        sync(&a, &b);
-        a.rename("m1", "m2/m1");
-        b.rename("m2", "m1/m2");
-        sync(&a, &b);
-        let before = a.tree();
-        let found = a.mount().conflicts(None).unwrap();
-        let path = String::from_utf8(found[0].path.clone()).unwrap();
-        settle(&a, &b, &path, &keep);
-        match keep {
-            Keep::Ours => assert_eq!(b.tree(), ours),
-            Keep::Theirs => assert_eq!(b.tree(), theirs),
-            _ => assert_eq!(b.tree(), before),
+    for (peer, other) in [(&a, &b), (&b, &a)] {
+        let found = peer.mount().conflicts(None).unwrap();
+        let told: Vec<_> = found.iter().flat_map(|one| &one.settings).collect();
+        let by = |ours: bool| -> Vec<_> {
+            let of = told.iter().filter(|it| it.author.ours == ours);
+            of.map(|it| it.what.clone()).collect()
+        };
+        let mut sides = [
+            vec![Setting::Path(b"ours".to_vec()), Setting::Mode(0o600)],
+            vec![Setting::Path(b"theirs".to_vec()), Setting::Mode(0o640)],
+        ];
+        if std::ptr::eq(peer, &raw const b) {
+            sides.reverse();
+        }
+        let mut told_by = [by(true), by(false)];
+        told_by.iter_mut().for_each(|side| side.sort_by_key(|it| matches!(it, Setting::Mode(_))));
+        assert_eq!(told_by, sides);
+        let now = SystemTime::now();
+        assert!(told.iter().all(|it| it.time.is_some_and(|time| time >= start && time <= now)));
+        for one in &found {
+            let shown: Vec<_> = one.settings.iter().filter(|it| it.shown).collect();
+            let [shown] = shown.as_slice() else { panic!("{one:?}") };
+            match &shown.what {
+                Setting::Path(path) => assert_eq!(*path, one.path),
+                Setting::Mode(shown) => assert_eq!(*shown, mode(other, "other")),
+                what => panic!("{what:?}"),
+            }
         }
     }
 }
 
 #[test]
-fn a_folder_removed_here_and_added_to_there_is_settled() {
-    for keep in [Keep::Theirs, Keep::Both] {
+fn who_changed_what_another_removed_is_told_on_both_devices() {
+    for a_removes in [true, false] {
         let (a, b) = two();
-        a.mkdir("e");
+        let (removes, changes) = if a_removes { (&a, &b) } else { (&b, &a) };
+        removes.unlink("old");
+        changes.write("old", "1");
         sync(&a, &b);
-        a.mount().rmdir(crate::Ino::ROOT, b"e").unwrap();
-        b.write("e/new", "1");
-        sync(&a, &b);
-        // To remove a folder is no version of it.
-        assert!(matches!(a.mount().resolve(b"e", &Keep::Ours), Err(Error::NotFound)));
-        settle(&a, &b, "e", &keep);
-        assert_eq!(b.tree(), ["e/", "e/new=1", "old=0"]);
-    }
-}
-
-#[test]
-fn names_of_one_file_are_its_names_still_when_both_are_kept() {
-    for other in ["h2", "h3"] {
-        let (a, b) = two();
-        a.write("h1", "a");
-        link(&a, "h1", "h2");
-        b.write("h1", "b");
-        link(&b, "h1", other);
-        sync(&a, &b);
-        let names = a.names("h");
-        assert_eq!(names.len(), 4, "{names:?}");
-        a.mount().resolve(b"h1", &Keep::Both).unwrap();
-        a.mount().resolve(b"h2", &Keep::Both).ok();
-        sync(&a, &b);
-        assert_eq!(b.mount().conflicts(None).unwrap(), []);
-        assert_eq!(b.names("h"), names);
-        for name in &names {
-            let attr = b.mount().getattr(b.walk(name).unwrap(), None).unwrap();
-            assert_eq!(attr.nlink, 2, "{name} of {names:?}");
+        for (peer, ours) in [(removes, false), (changes, true)] {
+            let [one] = peer.mount().conflicts(None).unwrap().try_into().unwrap();
+            assert_eq!(one.kind, ConflictKind::DeleteModify);
+            assert_eq!(one.sides.len(), 1);
+            assert_eq!((one.sides[0].removed, one.sides[0].author.ours), (true, ours));
         }
     }
-}
-
-#[test]
-fn a_file_that_loses_a_name_keeps_its_others_and_what_they_hold() {
-    for keep in [Keep::Ours, Keep::Theirs] {
-        let (a, b) = two();
-        a.write("h1", "a");
-        link(&a, "h1", "h2");
-        b.write("h1", "b");
-        link(&b, "h1", "h3");
-        sync(&a, &b);
-        let content = if keep == Keep::Ours { "a" } else { "b" };
-        settle(&a, &b, "h1", &keep);
-        assert_eq!(b.tree(), [&*format!("h1={content}"), "h2=a", "h3=b", "old=0"]);
-    }
-}
-
-#[test]
-fn a_folder_stays_whichever_file_of_its_name_is_kept() {
-    let (a, b) = two();
-    a.write("k", "file");
-    b.mkdir("k");
-    b.write("k/x", "1");
-    sync(&a, &b);
-    let tree = a.tree();
-    settle(&a, &b, "k", &Keep::Ours);
-    assert_eq!(b.tree(), tree);
-}
-
-#[test]
-fn the_strategy_travels_and_decides() {
-    let (a, b) = two();
-    let rules = vec![("*.txt".to_owned(), Strategy::MergeText)];
-    let settings = Settings { strategy: Strategy::LastWriteWins, rules };
-    assert!(matches!(b.mount().set_settings(settings.clone()), Err(Error::NotPermitted)));
-    a.mount().set_settings(settings.clone()).unwrap();
-    a.write("notes.txt", "one\ntwo\nthree\nfour\nfive\n");
-    sync(&a, &b);
-    assert_eq!(b.mount().settings(), settings);
-    a.write("x", "a");
-    a.write("notes.txt", "ONE\ntwo\nthree\nfour\nfive\n");
-    b.write("x", "b");
-    b.write("notes.txt", "one\ntwo\nthree\nfour\nFIVE\n");
-    sync(&a, &b);
-    let tree = a.tree();
-    assert!(tree.contains(&"notes.txt=ONE\ntwo\nthree\nfour\nFIVE\n".to_owned()), "{tree:?}");
-    assert_eq!(a.names("x").len(), 1, "{tree:?}");
-    assert!(a.mount().conflicts(None).unwrap().is_empty());
-}
-
-#[test]
-fn what_is_written_after_a_merge_that_settled_something_is_no_part_of_it() {
-    let (a, b) = two();
-    let settings = Settings { strategy: Strategy::LastWriteWins, rules: Vec::new() };
-    a.mount().set_settings(settings).unwrap();
-    a.write("x", "0");
-    sync(&a, &b);
-    // The clock here is far ahead of the one there.
-    for n in 0..5 {
-        a.write("pad", &n.to_string());
-        a.mount().publish().unwrap();
-    }
-    a.write("x", "a");
-    b.write("x", "b");
-    assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
-    assert_eq!(b.pull(&a).unwrap(), MergeStep::FastForward);
-    a.write("after", "1");
-    sync(&a, &b);
-    assert_eq!(b.tree(), ["after=1", "old=0", "pad=4", "x=a"]);
 }
 
 #[test]

@@ -5,36 +5,22 @@ use std::sync::Arc;
 use cairnfs_merge::OpId;
 use cairnfs_store::{Appender, BlobId, DeviceKey, Kind};
 
-use super::{Peer, two};
+use super::{
+    Peer,
+    forging::{is_refused, without_past},
+    tell_secrets, two,
+};
 use crate::{
     Error, MergeStep, Role,
     charter::Charter,
     manifest::{Manifest, Member},
 };
 
-/// The name of a version that nobody has.
-const GONE: BlobId = BlobId([7; 32]);
-
 /// Makes `key` an owner in `version`, by a change of its author's.
 fn make_owner(version: &mut Manifest, key: [u8; 32]) {
     let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
     let author = (version.author, at);
     version.charter.set_member(author, key, "evil", Some(Role::Owner)).unwrap();
-}
-
-/// As if what the version follows from had been given up for space.
-fn without_past(version: &mut Manifest) {
-    version.parents = vec![GONE];
-}
-
-/// That `victim` takes nothing of `hostile`'s, and for the right reason.
-#[track_caller]
-fn is_refused(victim: &Peer, hostile: &Peer, says: &str) {
-    let (members, tree) = (victim.mount().members(), victim.tree());
-    let pulled = victim.pull(hostile);
-    let told = |why: &str| why.contains(says);
-    assert!(matches!(&pulled, Err(Error::Rejected { why }) if told(why)), "{pulled:?}");
-    assert_eq!((victim.mount().members(), victim.tree()), (members, tree));
 }
 
 /// An owner, a writer, and a reader who was an owner; and a charter that was never, in which it is
@@ -315,7 +301,7 @@ fn an_owner_who_was_removed_stays_so_also_if_a_member_passes_on_what_it_did() {
     let members = a.mount().members();
     assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
     assert_eq!(a.mount().members(), members);
-    b.mount().learn_secrets(a.mount().secrets(&b.mount().epochs())).unwrap();
+    tell_secrets(&a, &b);
     assert_eq!(b.pull(&a).unwrap(), MergeStep::FastForward);
     assert_eq!(b.mount().members(), members);
 }

@@ -3,14 +3,29 @@
 use std::sync::Arc;
 
 use cairnfs_merge::OpId;
-use cairnfs_store::{Appender, Kind};
+use cairnfs_store::{Appender, BlobId, Kind};
 
 use super::{Peer, bucket_id};
 use crate::{
-    Time,
+    Error, Time,
     manifest::Manifest,
     writer::record::{Head, SaveRecord},
 };
+
+/// As if what the version follows from had been given up for space.
+pub(super) fn without_past(version: &mut Manifest) {
+    version.parents = vec![BlobId([7; 32])];
+}
+
+/// That `victim` takes nothing of `hostile`'s, and for the right reason.
+#[track_caller]
+pub(super) fn is_refused(victim: &Peer, hostile: &Peer, says: &str) {
+    let (members, tree) = (victim.mount().members(), victim.tree());
+    let pulled = victim.pull(hostile);
+    let told = |why: &str| why.contains(says);
+    assert!(matches!(&pulled, Err(Error::Rejected { why }) if told(why)), "{pulled:?}");
+    assert_eq!((victim.mount().members(), victim.tree()), (members, tree));
+}
 
 impl Peer {
     /// Publishes the version that would come next, with what `alter` makes of it.
@@ -36,6 +51,7 @@ impl Peer {
                 charter: parent.charter,
             };
             alter(appender, &mut manifest);
+            let next = manifest.vv.max_lamport() + 1;
             let manifest = appender.put(Kind::Manifest, &manifest.seal(&key)).unwrap();
             SaveRecord {
                 head: Some(Head {
@@ -44,7 +60,7 @@ impl Peer {
                     incarnation: 0,
                     before: None,
                 }),
-                op: OpId { lamport: op.lamport + 1, ..op },
+                op: OpId { lamport: next, ..op },
                 nodes: Vec::new(),
                 files: Vec::new(),
             }

@@ -1,12 +1,14 @@
 //! What each role may do, and what strangers may not.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
-use cairnfs_store::open;
+use cairnfs_store::{
+    Secret, open,
+    sim::{Call, Fault},
+};
 use parking_lot::Mutex;
-use zeroize::Zeroizing;
 
-use super::{DIR, ME, Peer, keys, store_options, sync, two};
+use super::{DIR, ME, Peer, keys, store_options, sync, tell_secrets, two};
 use crate::{
     Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId, manifest::Manifest, verify,
 };
@@ -68,10 +70,107 @@ fn who_is_removed_cannot_read_what_is_new_and_the_others_learn_the_secret() {
     let head = a.mount().head().unwrap();
     assert!(matches!(b.fetch(&a, head), Err(Error::MissingSecret { .. })));
     assert!(matches!(c.fetch(&a, head), Err(Error::MissingSecret { .. })));
-    c.mount().learn_secrets(a.mount().secrets(&c.mount().epochs())).unwrap();
+    tell_secrets(&a, &c);
     c.pull(&a).unwrap();
     assert_eq!(a.tree(), c.tree());
     assert_eq!(c.mount().members().len(), 2);
+}
+
+/// Nobody else has the new one yet: what is sealed under it could be read by no other device.
+#[test]
+fn a_removal_that_fails_leaves_the_secret_that_is_sealed_under() {
+    let mut failed = 0;
+    for nth in 1..20 {
+        let (mut a, b) = two();
+        a.restart_without_cache();
+        let before = a.keys().current();
+        a.disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
+        let remove = || a.mount().set_member(b.key.public(), "", None);
+        if remove().is_ok() {
+            continue;
+        }
+        failed += 1;
+        assert_eq!(a.keys().current(), before, "read {nth} failed");
+        a.write("after", "x");
+        b.pull(&a).unwrap();
+        assert_eq!(a.tree(), b.tree());
+        remove().unwrap();
+        assert_ne!(a.keys().current(), before);
+    }
+    assert!(failed > 0, "no removal failed");
+}
+
+#[test]
+fn who_is_being_removed_is_not_given_the_new_secret_by_who_has_not_heard_of_it_yet() {
+    let (a, removed) = two();
+    let b = a.invite(Role::Writer);
+    let given = |peer: &Peer| peer.mount().secrets(&removed.mount().epochs()).len();
+    // The secret is made before the version is that says who is removed.
+    let during = Arc::new(Mutex::new(None));
+    let (mount, seen) = (a.mount().clone(), Arc::clone(&during));
+    let key = removed.key.public();
+    a.change_charter(move |charter, op| {
+        *seen.lock() = Some(mount.secrets(&[]).len());
+        charter.set_member((mount.shared().key, op), key, "", None)
+    });
+    assert_eq!((during.lock().take(), given(&a)), (Some(1), 1));
+    // It needs the secret to fetch that version.
+    tell_secrets(&a, &b);
+    b.write("meanwhile", "x");
+    b.mount().publish().unwrap();
+    assert_eq!((b.mount().epochs().len(), given(&b)), (2, 0));
+    b.pull(&a).unwrap();
+    assert_eq!(given(&b), 1);
+}
+
+/// As when it has fetched what a member sealed under a secret that it made up.
+fn plant(peer: &Peer, epoch: u16, n: u8) {
+    assert!(peer.keys().learn(epoch, Secret::new([n; 32])));
+}
+
+#[test]
+fn nothing_is_sealed_under_a_secret_that_a_member_made_up_before_it_was_removed() {
+    let (mut a, removed) = two();
+    let c = a.invite(Role::Writer);
+    // No number is higher.
+    for peer in [&a, &removed, &c] {
+        plant(peer, u16::MAX, 7);
+    }
+    a.mount().set_member(removed.key.public(), "", None).unwrap();
+    // Nor is any of the same number smaller.
+    let (epoch, _) = a.keys().current();
+    for peer in [&removed, &c] {
+        plant(peer, epoch, 0);
+    }
+    tell_secrets(&a, &c);
+    assert_eq!(c.pull(&a).unwrap(), MergeStep::FastForward);
+    a.restart(true);
+    for peer in [&a, &c] {
+        peer.write("new", "secret");
+        let head = peer.mount().publish().unwrap();
+        let fetched = removed.fetch(peer, head);
+        assert!(matches!(fetched, Err(Error::MissingSecret { .. })), "{:?}", fetched.err());
+    }
+    sync(&a, &c);
+}
+
+#[test]
+fn a_merge_with_what_knows_of_no_removal_is_sealed_as_what_knows_of_it() {
+    let (a, b) = two();
+    let c = a.invite(Role::Writer);
+    b.pull(&a).unwrap();
+    // It joined and was removed, and who did not hear of it seals as before.
+    let removed = a.invite(Role::Writer);
+    a.mount().set_member(removed.key.public(), "", None).unwrap();
+    tell_secrets(&a, &c);
+    for peer in [&b, &c] {
+        peer.write(&format!("by {}", peer.key.public()[0]), "x");
+        tell_secrets(&a, peer);
+        assert_eq!(peer.pull(&a).unwrap(), MergeStep::Merged);
+        assert_eq!(peer.keys().current(), a.keys().current());
+    }
+    sync(&b, &c);
+    assert_eq!(b.mount().epochs().len(), 2, "one secret was enough");
 }
 
 /// As when each of them has removed a device, without knowing of the other's doing so.
@@ -79,26 +178,22 @@ fn who_is_removed_cannot_read_what_is_new_and_the_others_learn_the_secret() {
 fn two_who_began_an_epoch_of_one_number_apart_go_on_together() {
     let (a, b) = two();
     for (peer, n) in [(&a, 1), (&b, 2)] {
-        peer.mount().learn_secrets(vec![(9, Zeroizing::new([n; 32]))]).unwrap();
+        plant(peer, 9, n);
+        peer.keys().seal_under(9, &Secret::new([n; 32]));
         peer.write(&format!("sealed-by-{n}"), "x");
         peer.mount().publish().unwrap();
     }
     for (one, other) in [(&a, &b), (&b, &a)] {
         let fetched = one.fetch(other, other.mount().head().unwrap());
-        assert!(matches!(fetched, Err(Error::MissingSecret { epoch: 9 })), "{fetched:?}");
+        assert!(matches!(fetched, Err(Error::MissingSecret { epoch: 9, .. })), "{fetched:?}");
     }
     for (one, other) in [(&a, &b), (&b, &a)] {
-        one.mount().learn_secrets(other.mount().secrets(&[0])).unwrap();
+        tell_secrets(other, one);
     }
     sync(&a, &b);
     assert_eq!(a.names("sealed-by"), ["sealed-by-1", "sealed-by-2"]);
     b.write("after", "x");
     sync(&a, &b);
-}
-
-/// The members' secrets go from the one to the other, as when they meet.
-fn tell_secrets(from: &Peer, to: &Peer) {
-    to.mount().learn_secrets(from.mount().secrets(&[])).unwrap();
 }
 
 #[test]

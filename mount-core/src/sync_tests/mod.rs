@@ -1,18 +1,25 @@
 //! Several devices in one process: what one publishes the others merge into their live mounts.
 
+mod believing;
+mod bounds;
 mod conflicts;
 mod cost;
 mod escalation;
 mod failing;
 mod fetching;
 mod forging;
+mod knowledge;
+mod landing;
 mod members;
 mod mending;
 mod merging;
+mod names;
+mod nodes;
 mod open_files;
 mod put_back;
 mod saving;
 mod searching;
+mod settling;
 mod showing;
 
 use std::{
@@ -22,22 +29,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cairnfs_merge::OpId;
 use cairnfs_store::{
     Appender, DeviceKey, KeyRing, Options as StoreOptions, Secret, create, disk::Disk, open, sim,
 };
 use parking_lot::Mutex;
 
 use crate::{
-    Bucket, BucketId, Caller, Fh, Ino, Kind, Limits, MergeStep, Mount, Observer, OpenFlags,
-    Options, RenameMode, Result, Role, VersionId,
+    Bucket, BucketId, Caller, Fh, Ino, Keep, Kind, Limits, MergeStep, Mount, Observer, OpenFlags,
+    Options, RenameMode, Result, Role, Seen, VersionId,
     bucket::{begin, begin_unknown},
-    writer::record::SaveRecord,
+    charter::Charter,
+    writer::{Command, Errand, record::SaveRecord},
 };
 
 const DIR: &str = "/bucket";
 const ME: Caller = Caller { uid: 0, gid: 0 };
-const READ: OpenFlags =
-    OpenFlags { append: false, sync: false, truncate: false, write: false, exclusive: false };
+const READ: OpenFlags = OpenFlags { sync: false, truncate: false, write: false, exclusive: false };
 const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
 /// So little memory that whatever is needed is read.
 const NO_CACHE: Limits = Limits { cache_bytes: 0, dirty_bytes: 32 << 20 };
@@ -83,18 +91,24 @@ fn store_options() -> StoreOptions {
     StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 64 << 10, ..StoreOptions::default() }
 }
 
-fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>) -> Result<Mount> {
-    start_with(Arc::new(disk.clone()), key, Limits::default())
+fn start(disk: &sim::SimDisk, key: &Arc<DeviceKey>, keys: KeyRing) -> Result<Mount> {
+    start_with(Arc::new(disk.clone()), key, keys, Limits::default())
 }
 
-fn start_with(disk: Arc<dyn Disk>, key: &Arc<DeviceKey>, limits: Limits) -> Result<Mount> {
-    let opened = open(disk, Path::new(DIR), keys(), store_options())?;
+fn start_with(
+    disk: Arc<dyn Disk>,
+    key: &Arc<DeviceKey>,
+    keys: KeyRing,
+    limits: Limits,
+) -> Result<Mount> {
+    let opened = open(disk, Path::new(DIR), keys, store_options())?;
     let bucket = Bucket {
         id: bucket_id(),
         device: Arc::clone(key),
         appender: opened.appender,
         blobs: opened.blobs,
         saves: opened.saves,
+        left_out: opened.left_out,
         key_file: None,
     };
     // Versions are made when the test says so.
@@ -105,12 +119,18 @@ fn start_with(disk: Arc<dyn Disk>, key: &Arc<DeviceKey>, limits: Limits) -> Resu
 
 impl Peer {
     fn fresh(fill: impl FnOnce(&DeviceKey, Appender, Arc<cairnfs_store::Blobs>)) -> Self {
-        let key = Arc::new(DeviceKey::generate().unwrap());
+        Self::of_key(Arc::new(DeviceKey::generate().unwrap()), fill)
+    }
+
+    fn of_key(
+        key: Arc<DeviceKey>,
+        fill: impl FnOnce(&DeviceKey, Appender, Arc<cairnfs_store::Blobs>),
+    ) -> Self {
         let disk = sim::SimDisk::new(1);
         let (appender, blobs) =
             create(Arc::new(disk.clone()), Path::new(DIR), keys(), store_options()).unwrap();
         fill(&key, appender, blobs);
-        let mount = Some(start(&disk, &key).unwrap());
+        let mount = Some(start(&disk, &key, keys()).unwrap());
         Self { disk, key, mount }
     }
 
@@ -123,12 +143,22 @@ impl Peer {
     /// A device that `self` invites, with the tree that `self` has.
     fn invite(&self, role: Role) -> Self {
         let peer = Self::fresh(|key, mut appender, _| {
-            begin_unknown(key, bucket_id(), &mut appender).unwrap();
+            begin_unknown((key, 0), bucket_id(), &mut appender).unwrap();
         });
         self.mount().set_member(peer.key.public(), "peer", Some(role)).unwrap();
         assert!(peer.mount().awaits_first_version());
         assert_eq!(peer.pull(self).unwrap(), MergeStep::FastForward);
         assert!(!peer.mount().awaits_first_version());
+        peer
+    }
+
+    /// The same device with a new copy of what `from` has: its own was dropped.
+    fn join_again(&self, from: &Self) -> Self {
+        let incarnation = self.mount().incarnation() + 1;
+        let peer = Self::of_key(Arc::clone(&self.key), |key, mut appender, _| {
+            begin_unknown((key, incarnation), bucket_id(), &mut appender).unwrap();
+        });
+        assert_eq!(peer.pull(from).unwrap(), MergeStep::FastForward);
         peer
     }
 
@@ -198,13 +228,15 @@ impl Peer {
     /// As if it had saved the record that `put` makes.
     fn restart_after(&mut self, put: impl FnOnce(&mut Appender) -> SaveRecord) {
         self.mount().stop().unwrap();
+        let keys = self.key_file();
         self.mount = None;
         let disk = Arc::new(self.disk.clone());
-        let mut appender = open(disk, Path::new(DIR), keys(), store_options()).unwrap().appender;
+        let opened = open(disk, Path::new(DIR), keys.clone(), store_options()).unwrap();
+        let mut appender = opened.appender;
         let record = put(&mut appender);
         appender.save(&record.encode(), record.head.is_some()).unwrap();
-        drop(appender);
-        self.start_on(self.disk.clone());
+        drop((appender, opened.blobs));
+        self.mount = Some(start(&self.disk, &self.key, keys).unwrap());
     }
 
     /// As if it were started again, with so little memory that whatever it needs is read.
@@ -215,8 +247,25 @@ impl Peer {
     /// As if it were started again; `disk` is its own, with something before its calls.
     fn restart_with(&mut self, disk: Arc<dyn Disk>, limits: Limits) {
         self.mount().stop().unwrap();
+        let keys = self.key_file();
         self.mount = None;
-        self.mount = Some(start_with(disk, &self.key, limits).unwrap());
+        self.mount = Some(start_with(disk, &self.key, keys, limits).unwrap());
+    }
+
+    fn change_charter(&self, change: impl Fn(&mut Charter, OpId) -> Result<()> + Send + 'static) {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.mount().send(Command::Errand(Errand::Charter(Box::new(change), reply)));
+        answer.recv().unwrap().unwrap();
+    }
+
+    /// What a key file would hold.
+    fn key_file(&self) -> KeyRing {
+        let known = self.mount.as_ref().map(|_| self.keys().secrets());
+        known.map_or_else(keys, |known| KeyRing::new(known).unwrap())
+    }
+
+    fn keys(&self) -> &KeyRing {
+        self.mount().shared().vault.blobs().keys()
     }
 
     /// Does `what` once, as soon as it stands on a new version: in a merge before which something
@@ -228,9 +277,10 @@ impl Peer {
     }
 
     fn start_on(&mut self, disk: sim::SimDisk) {
+        let keys = self.key_file();
         // The bucket is let go with the last clone.
         self.mount = None;
-        self.mount = Some(start(&disk, &self.key).unwrap());
+        self.mount = Some(start(&disk, &self.key, keys).unwrap());
         self.disk = disk;
     }
 
@@ -277,6 +327,18 @@ impl Peer {
         self.mount().mkdir(ME, dir, name, 0o755).unwrap();
     }
 
+    /// Settles what conflicts at `path` by somebody who has just looked at it.
+    fn resolve(&self, path: &[u8], keep: &Keep) -> Result<()> {
+        self.mount().resolve(path, keep, &self.seen(path))
+    }
+
+    fn seen(&self, path: &[u8]) -> Seen {
+        let mut seen = Seen::default();
+        let listed = self.mount().conflicts_to_settle(Some(path)).unwrap();
+        listed.iter().for_each(|conflict| seen.add(conflict));
+        seen
+    }
+
     fn unlink(&self, path: &str) {
         let (dir, name) = self.parent(path);
         self.mount().unlink(dir, name).unwrap();
@@ -292,8 +354,8 @@ impl Peer {
         (ino, self.mount().open(ino, flags).unwrap())
     }
 
-    fn read_from(&self, ino: Ino, fh: Fh) -> String {
-        String::from_utf8(self.mount().read(ino, fh, 0, 1 << 20).unwrap()).unwrap()
+    fn read_from(&self, fh: Fh) -> String {
+        String::from_utf8(self.mount().read(fh, 0, 1 << 20).unwrap()).unwrap()
     }
 
     /// Every path with its content, directories with a slash.
@@ -316,7 +378,7 @@ impl Peer {
                     dirs.push((format!("{path}/"), entry.ino));
                 } else {
                     let fh = self.mount().open(entry.ino, READ).unwrap();
-                    found.push(format!("{path}={}", self.read_from(entry.ino, fh)));
+                    found.push(format!("{path}={}", self.read_from(fh)));
                     self.mount().release(entry.ino, fh, Box::new(|_| ()));
                 }
             }
@@ -330,6 +392,13 @@ impl Peer {
         let tree = self.tree().into_iter();
         let names = tree.filter_map(|line| Some(line.split_once('=')?.0.to_owned()));
         names.filter(|name| name.starts_with(prefix)).collect()
+    }
+}
+
+/// The members' secrets go from the one to the other, as when they meet.
+fn tell_secrets(from: &Peer, to: &Peer) {
+    for (epoch, secret) in from.mount().secrets(&[]) {
+        let _is_new = to.keys().learn(epoch, Secret::new(*secret));
     }
 }
 

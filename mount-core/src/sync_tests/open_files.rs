@@ -5,8 +5,8 @@ use std::{io::ErrorKind, sync::Arc, thread};
 use cairnfs_store::sim::{Call, Fault};
 use parking_lot::Mutex;
 
-use super::{READ, WRITE, sync, two};
-use crate::{Ino, MergeStep, Mount, Observer, OpenFlags, Outdated};
+use super::{Peer, READ, WRITE, sync, two};
+use crate::{Ino, MergeStep, Mount, Observer, OpenFlags, Outdated, Role};
 
 /// Remembers what the kernel would be told.
 #[derive(Default)]
@@ -61,11 +61,11 @@ fn an_open_handle_keeps_the_bytes_it_was_opened_on() {
     let (ino, fh) = a.open("old", READ);
     b.write("old", "changed elsewhere");
     assert_eq!(a.pull(&b).unwrap(), MergeStep::FastForward);
-    assert_eq!(a.read_from(ino, fh), "0", "the handle");
+    assert_eq!(a.read_from(fh), "0", "the handle");
     let name = Outdated::Name { dir: Ino::ROOT, name: b"old".to_vec() };
     assert!(heard.0.lock().contains(&name), "the kernel goes on showing what was opened");
     let (now, fresh) = a.open("old", READ);
-    assert_eq!(a.read_from(now, fresh), "changed elsewhere", "the name");
+    assert_eq!(a.read_from(fresh), "changed elsewhere", "the name");
     assert_ne!(ino, now, "pages of one must not be mixed with those of the other");
 }
 
@@ -76,7 +76,7 @@ fn a_write_through_a_handle_on_replaced_bytes_becomes_a_version_of_its_own() {
     b.write("old", "theirs");
     assert_eq!(a.pull(&b).unwrap(), MergeStep::FastForward);
     a.write_to(ino, fh, 0, "from the past").unwrap();
-    assert_eq!(a.read_from(ino, fh), "from the past");
+    assert_eq!(a.read_from(fh), "from the past");
     a.close(ino, fh);
     a.restart(false);
     sync(&a, &b);
@@ -110,13 +110,38 @@ fn a_handle_follows_its_bytes_to_the_conflict_copy() {
     b.mount().publish().unwrap();
     b.write("test", "b");
     a.pull(&b).unwrap();
-    assert_eq!(a.read_from(ino, fh), "a");
+    assert_eq!(a.read_from(fh), "a");
     a.write_to(ino, fh, 1, "!").unwrap();
     a.close(ino, fh);
     sync(&a, &b);
     let tree = b.tree();
     assert!(tree.iter().any(|line| line == "test=b"), "{tree:?}");
     assert!(tree.iter().any(|line| line.starts_with("test@") && line.ends_with("=a!")), "{tree:?}");
+}
+
+/// The name was contested before the merge and is after it, and of the same file.
+#[test]
+fn a_contested_name_that_comes_to_mean_other_bytes_than_what_is_open_is_told() {
+    let (a, b) = two();
+    a.write("old", "a");
+    b.write("old", "b");
+    sync(&a, &b);
+    // The later operation has the name.
+    for n in ["1", "2", "3"] {
+        b.write("pad", n);
+        b.mount().publish().unwrap();
+    }
+    b.write("old", "b again");
+    a.write("old", "a again");
+    let (ino, fh) = a.open("old", WRITE);
+    let heard = Arc::new(Heard::default());
+    a.mount().observe(Arc::clone(&heard) as Arc<dyn Observer>);
+    a.pull(&b).unwrap();
+    assert_eq!(a.read_from(fh), "a again");
+    assert_ne!(a.walk("old").unwrap(), ino);
+    let name = Outdated::Name { dir: Ino::ROOT, name: b"old".to_vec() };
+    let told = heard.0.lock().clone();
+    assert!(told.contains(&name), "who opens it writes to the copy: {told:?}");
 }
 
 #[test]
@@ -139,4 +164,72 @@ fn opening_that_fails_leaves_no_handle() {
         assert_eq!(a.mount().status().open_handles, handles, "read {nth} failed");
     }
     assert!(failed > 0, "no read failed");
+}
+
+/// Has `peer` be later than others by `count` versions.
+fn later_by(peer: &Peer, count: usize) {
+    for n in 0..count {
+        peer.write("pad", &n.to_string());
+        peer.mount().publish().unwrap();
+    }
+}
+
+#[track_caller]
+fn has(peer: &Peer, text: &str) {
+    let tree = peer.tree();
+    assert!(tree.iter().any(|line| line.ends_with(text)), "{text} is lost: {tree:?}");
+}
+
+/// The name was contested before, and goes on being so: only who has it is another.
+#[test]
+fn a_handle_follows_its_bytes_when_a_contested_name_goes_to_a_third_version() {
+    for n in 0..6 {
+        let (a, b) = two();
+        let c = a.invite(Role::Writer);
+        a.write("f", "base");
+        sync(&a, &b);
+        let of_b = format!("from b {n}");
+        b.write("f", &of_b);
+        b.mount().publish().unwrap();
+        later_by(&a, 9);
+        a.write("f", "from a");
+        assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
+        let (ino, fh) = a.open("f", WRITE);
+        later_by(&c, 20);
+        c.write("f", "c");
+        assert_eq!(a.pull(&c).unwrap(), MergeStep::Merged);
+        assert!(a.tree().contains(&"f=c".to_owned()), "{:?}", a.tree());
+        a.write_to(ino, fh, 0, "Z").unwrap();
+        a.close(ino, fh);
+        a.mount().publish().unwrap();
+        has(&a, &of_b);
+        has(&a, "Zrom a");
+    }
+}
+
+/// As above, and what is open is opened under its new name as well.
+#[test]
+fn a_file_whose_name_was_lost_again_is_one_content_under_both_handles() {
+    let (mut a, b) = two();
+    later_by(&a, 3);
+    a.write("f", "from a");
+    a.mount().publish().unwrap();
+    b.write("f", "b1");
+    a.pull(&b).unwrap();
+    let (ino, fh) = a.open("f", WRITE);
+    later_by(&b, 20);
+    b.write("f", "b2");
+    a.pull(&b).unwrap();
+    let copy = a.names("f@").remove(0);
+    let reader = a.open(&copy, READ);
+    a.write_to(ino, fh, 0, "ZZZZ").unwrap();
+    assert_eq!(a.read_from(reader.1), "ZZZZ a");
+    let writer = a.open(&copy, WRITE);
+    for (ino, fh) in [(ino, fh), writer, reader] {
+        a.close(ino, fh);
+    }
+    a.mount().publish().unwrap();
+    has(&a, "ZZZZ a");
+    a.restart(false);
+    has(&a, "ZZZZ a");
 }

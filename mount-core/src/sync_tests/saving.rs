@@ -83,6 +83,39 @@ fn what_was_written_in_a_merge_is_published_by_itself() {
     assert!(b.tree().contains(&"old=in the merge".to_owned()), "{:?}", b.tree());
 }
 
+#[test]
+fn what_a_version_has_sealed_is_counted_as_unsaved_until_its_barrier() {
+    let (mut a, _b) = two();
+    // Long enough that the writer must read the rest of one to seal what was written to it.
+    let names = ["first", "second"];
+    names.iter().for_each(|name| a.write(name, &"soon ".repeat(5_000)));
+    a.mount().publish().unwrap();
+    let open = Open::default();
+    let counts = Arc::new(Mutex::new(Vec::new()));
+    let (at_read, counted) = (Arc::clone(&open), Arc::clone(&counts));
+    let read = move || {
+        write_next(&at_read);
+        if let Some((mount, files)) = &*at_read.lock()
+            && files.is_empty()
+        {
+            // The writer itself may hold the lock.
+            let count = || mount.shared().core.try_read().map(|core| core.unsaved_changes());
+            counted.lock().extend(thread::scope(|scope| scope.spawn(count).join().unwrap()));
+        }
+    };
+    a.restart_with(SlowDisk::new(&a.disk, "writer", Call::Read, read), NO_CACHE);
+    let files: VecDeque<_> = names.iter().map(|name| a.open(name, WRITE)).collect();
+    let (ino, fh) = files[0];
+    a.write_to(ino, fh, 0, "late").unwrap();
+    *open.lock() = Some((a.mount().clone(), files));
+    // The first is saved before it is sealed; the second is written to meanwhile, and sealed then.
+    a.mount().publish().unwrap();
+    open.lock().take();
+    let counts = counts.lock().clone();
+    assert!(!counts.is_empty() && !counts.contains(&0), "{counts:?}");
+    assert_eq!(a.mount().status().unsaved_changes, 0);
+}
+
 /// Files that are open, to be written to one after the other.
 type Open = Arc<Mutex<Option<(Mount, VecDeque<(Ino, Fh)>)>>>;
 

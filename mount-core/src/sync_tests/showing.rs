@@ -6,8 +6,8 @@ use super::{
     sync, two,
 };
 use crate::{
-    Attr, Error, Ino, Kind, Limits, PastView, Result, Which, peers::hex, random_load::Rng,
-    slow_disk::SlowDisk,
+    Attr, Error, Ino, Kind, Limits, PastItem, PastView, Result, Wanted, Which, peers::hex,
+    random_load::Rng, slow_disk::SlowDisk,
 };
 
 impl Peer {
@@ -85,8 +85,8 @@ fn a_version_is_shown_under_the_names_and_numbers_of_the_live_tree() {
     let copies = a.names("contested");
     assert_eq!(copies.len(), 2, "{copies:?}");
     for name in &copies {
-        let (ino, fh) = a.open(name, super::READ);
-        assert_eq!(read(&view, name).unwrap(), a.read_from(ino, fh));
+        let (_, fh) = a.open(name, super::READ);
+        assert_eq!(read(&view, name).unwrap(), a.read_from(fh));
     }
     let plain = view.lookup(Ino::ROOT, b"plain").unwrap().ino;
     assert_eq!(plain, a.walk("plain").unwrap());
@@ -107,6 +107,32 @@ fn a_version_is_shown_under_the_names_and_numbers_of_the_live_tree() {
     // What the kernel has forgotten has no number any more.
     view.forget(before.ino, u64::MAX);
     assert!(matches!(view.getattr(before.ino), Err(Error::Stale)));
+}
+
+#[test]
+fn a_copy_that_becomes_a_file_while_its_directory_is_listed_is_listed_once() {
+    let (a, b) = two();
+    a.write("x", "a");
+    b.write("x", "b");
+    b.pull(&a).unwrap();
+    let copy = b.names("x@").pop().unwrap();
+    let fh = b.mount().opendir(Ino::ROOT).unwrap();
+    let (mut names, mut next) = (Vec::new(), 2);
+    for count in [1, 10] {
+        let from = next;
+        let mut take = |entry: crate::DirEntry| {
+            let is_room = names.len() < count;
+            if is_room {
+                next = entry.next;
+                names.push(String::from_utf8(entry.name).unwrap());
+            }
+            is_room
+        };
+        b.mount().readdir(Ino::ROOT, fh, from, false, &mut take).unwrap();
+        b.write(&copy, "a file of its own");
+    }
+    names.sort();
+    assert_eq!(names, ["old".to_owned(), "x".to_owned(), copy]);
 }
 
 #[test]
@@ -163,11 +189,62 @@ fn a_shown_version_of_which_a_part_is_gone_does_not_keep_the_rest_from_being_giv
     a.gives_space();
     let view = a.show(&version).unwrap();
     assert!(matches!(read(&view, "more"), Err(Error::Damaged { .. })));
-    let (ino, fh) = a.open("kept", super::READ);
-    assert_eq!(read(&view, "kept").unwrap(), a.read_from(ino, fh), "what is whole can be read");
+    let (_, fh) = a.open("kept", super::READ);
+    assert_eq!(read(&view, "kept").unwrap(), a.read_from(fh), "what is whole can be read");
+    let past = a.mount().past(&Which::Id(hex(&version))).unwrap().unwrap();
+    let mut walked = Vec::new();
+    let take = &mut |item: PastItem<'_>| {
+        match item {
+            PastItem::Entry(entry) => walked.push((entry.path.clone(), entry.is_here, 0)),
+            PastItem::Bytes { bytes, .. } => walked.last_mut().unwrap().2 += bytes.len(),
+        }
+        true
+    };
+    let wanted = Wanted { contents: true, than: None };
+    past.walk(b"kept", wanted, take).unwrap();
+    past.walk(b"more", wanted, take).unwrap();
+    assert_eq!(walked, [(b"kept".to_vec(), true, 900_000), (b"more".to_vec(), false, 0)]);
+    assert!(!past.is_whole().unwrap());
+    let log = a.mount().log(None, 9, 9).unwrap();
+    let is_whole = |id: &[u8; 32]| log.iter().find(|it| it.id == *id).unwrap().is_whole;
+    assert!(!is_whole(&version) && is_whole(&log[0].id), "{log:?}");
     a.write("again", &noise(&mut rng, 4_000_000));
     a.mount().publish().unwrap();
     a.unlink("again");
     a.mount().publish().unwrap();
     a.gives_space();
+}
+
+/// Else a restore would make a link to the wrong version of it.
+#[test]
+fn a_walk_tells_the_versions_of_a_file_with_several_names_apart() {
+    let (a, b) = two();
+    a.write("f", "base");
+    a.mount().link(a.walk("f").unwrap(), Ino::ROOT, b"g").unwrap();
+    sync(&a, &b);
+    a.write("f", "from a");
+    b.write("f", "from b");
+    sync(&a, &b);
+    let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let take = &mut |item: PastItem<'_>| {
+        match item {
+            PastItem::Entry(entry) => {
+                let of =
+                    |path: &Vec<u8>| found.iter().find(|(at, _)| at == path).unwrap().1.clone();
+                let bytes = entry.same_as.as_ref().map_or_else(Vec::new, of);
+                found.push((entry.path.clone(), bytes));
+            }
+            PastItem::Bytes { bytes, .. } => found.last_mut().unwrap().1.extend_from_slice(bytes),
+        }
+        true
+    };
+    let wanted = Wanted { contents: true, than: None };
+    a.mount().newest().unwrap().walk(b"", wanted, take).unwrap();
+    let walked = |line: &String| {
+        let (path, text) = line.split_once('=')?;
+        Some((path.as_bytes().to_vec(), text.as_bytes().to_vec()))
+    };
+    for file in a.tree().iter().filter_map(walked) {
+        assert!(found.contains(&file), "{file:?} is not in {found:?}");
+    }
 }

@@ -3,17 +3,17 @@
 //! | key | value | concurrent changes |
 //! |---|---|---|
 //! | `mode`, `uid`, `gid` | number | the latest wins, and is reported |
-//! | `mtime` | a time that somebody set | the latest wins, and is reported |
+//! | `mtime` | a time that somebody chose | the latest wins, and is reported |
 //! | `~times` | times that follow from use | the latest wins, in silence |
 //! | any name with a dot | an extended attribute | the latest wins, and is reported |
 
 use std::sync::LazyLock;
 
-use cairnfs_merge::{AttrKey, AttrValue, Edit, Node, NodeId, Reg, Tree};
+use cairnfs_merge::{AttrKey, AttrValue, ContentId, Edit, Node, NodeId, OpId, Reg, Tree};
 use serde::{Deserialize, Serialize};
 
 use super::Data;
-use crate::{Error, Kind, Result, Time};
+use crate::{Error, Kind, Result, Setting, Time};
 
 /// The times that change by themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ impl Times {
     }
 }
 
-/// The attributes of a node as they count.
+/// The attributes of a version as they count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Meta {
     pub(crate) mode: u32,
@@ -40,17 +40,19 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    /// What `node` shows; values of a foreign device that make no sense read as absent.
-    pub(crate) fn of(node: &Node<Data>) -> Self {
+    /// What `node` shows with its version `version`, else with its latest; values of a foreign device
+    /// that make no sense read as absent.
+    pub(crate) fn of(node: &Node<Data>, version: Option<&ContentId>) -> Self {
+        let attrs = node.attrs_of(version);
         let number = |key: &AttrKey| {
-            let bytes = node.effective_attr(key)?.as_bytes().try_into().ok()?;
+            let bytes = attrs.get(key)?.as_bytes().try_into().ok()?;
             Some(u32::from_le_bytes(bytes))
         };
-        let mut times = node
-            .effective_attr(&TIMES)
+        let mut times = attrs
+            .get(&TIMES)
             .and_then(|value| postcard::from_bytes::<Times>(value.as_bytes()).ok())
             .unwrap_or_else(|| Times::born(Time::default()));
-        if let Some(set) = node.effective_attr(&MTIME) {
+        if let Some(set) = attrs.get(&MTIME) {
             times.mtime = postcard::from_bytes(set.as_bytes()).unwrap_or(times.mtime);
         }
         let default_mode = if node.kind == Kind::Dir { 0o755 } else { 0o644 };
@@ -93,6 +95,27 @@ pub(crate) fn times_key() -> AttrKey {
     TIMES.clone()
 }
 
+/// When `op` has changed `node`; none if the device has changed it since, or nothing says so.
+pub(crate) fn changed_by(node: &Node<Data>, op: &OpId) -> Option<Time> {
+    let mut times = node.attrs.get(&TIMES)?.iter();
+    let (_, value) = times.find(|(by, _)| *by == op)?;
+    Some(postcard::from_bytes::<Times>(value.as_ref()?.as_bytes()).ok()?.ctime)
+}
+
+/// What a value means to a person; one that makes no sense is shown as it is.
+pub(crate) fn setting(key: &AttrKey, value: Option<&AttrValue>) -> Setting {
+    let bytes = value.map(AttrValue::as_bytes);
+    let number = bytes.and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)));
+    let time = bytes.and_then(|bytes| postcard::from_bytes::<Time>(bytes).ok());
+    match (number, time) {
+        (Some(mode), _) if *key == *MODE => Setting::Mode(mode & 0o7777),
+        (Some(uid), _) if *key == *UID => Setting::Owner(uid),
+        (Some(gid), _) if *key == *GID => Setting::Group(gid),
+        (_, Some(time)) if *key == *MTIME => Setting::Modified(time.into()),
+        _ => Setting::Attribute(key.as_bytes().to_vec(), bytes.map(<[u8]>::to_vec)),
+    }
+}
+
 /// Whether a key is an extended attribute's name.
 pub(crate) fn is_xattr(key: &AttrKey) -> bool {
     key.as_bytes().contains(&b'.')
@@ -107,7 +130,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> AttrValue {
     AttrValue::new(&bytes).expect("because times are short")
 }
 
-/// Changes the times of the node `id`, and with `mtime` forgets one that somebody set.
+/// Changes the times of the latest version of the node `id`, and with `mtime` forgets one that somebody set.
 ///
 /// # Errors
 ///
@@ -119,7 +142,7 @@ pub(crate) fn change_times<T: Tree<Data, Error = Error>>(
 ) -> Result<()> {
     let node = edit.tree().node(id)?;
     let (mut times, was_set) = match &node {
-        Some(node) => (Meta::of(node).times, node.effective_attr(&MTIME).is_some()),
+        Some(node) => (Meta::of(node, None).times, node.attrs_of(None).get(&MTIME).is_some()),
         None => (Times::born(Time::default()), false),
     };
     let before = times.mtime;

@@ -15,6 +15,7 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 mod once_copies;
 mod subdirs;
+mod weight;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,6 +28,7 @@ use cairnfs_store::{BlobRef, map::Root};
 pub(crate) use base::BaseTree;
 use once_copies::OnceCopies;
 use subdirs::Subdirs;
+use weight::node_bytes;
 
 pub(crate) use crate::file::Data;
 use crate::{Error, Result, vault::Vault};
@@ -69,6 +71,8 @@ pub(crate) struct LiveTree {
     base: BaseTree,
     frozen: Option<Arc<Layer>>,
     live: Layer,
+    /// The memory that the nodes of `live` take, and those of `frozen`, in bytes.
+    node_bytes: (u64, u64),
     subdirs: Subdirs,
     once_copies: OnceCopies,
 }
@@ -91,6 +95,10 @@ impl LiveTree {
     fn put(&mut self, nodes: NodeEdits<Data>, index: IndexEdits) {
         self.follow_subdirs(&index);
         let touched = self.once_copies.touched(&index);
+        for (id, node) in &nodes {
+            let before = self.live.nodes.get(id).map_or(0, node_bytes);
+            self.node_bytes.0 = self.node_bytes.0 + node_bytes(node) - before;
+        }
         self.live.put(nodes, index);
         self.follow_once_copies(touched);
     }
@@ -108,13 +116,15 @@ impl LiveTree {
 
     /// Where a changed node holds `sealed`, gives it the bytes back that it had `before`.
     pub(crate) fn untell(&mut self, id: &NodeId, sealed: &Data, before: &Content<Data>) {
-        let Some(Some(node)) = self.live.nodes.get_mut(id) else { return };
+        let Some(Some(node)) = self.live.nodes.get(id) else { return };
         if let Some((&op, value)) = node.content.last()
             && value.body == *sealed
         {
             let (hist, auto) = (value.hist.clone(), value.auto);
             let value = Content { hist, auto, ..before.clone() };
-            Arc::make_mut(node).content.set(op, value);
+            let mut node = Node::clone(node);
+            node.content.set(op, value);
+            self.put(NodeEdits::from([(*id, Some(Arc::new(node)))]), IndexEdits::default());
         }
     }
 
@@ -139,6 +149,12 @@ impl LiveTree {
         self.live.nodes.len()
     }
 
+    /// The memory that the changes since the last version take, in bytes.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let layers = self.frozen.as_deref().into_iter().chain([&self.live]);
+        self.node_bytes.0 + self.node_bytes.1 + layers.map(Layer::index_bytes).sum::<u64>()
+    }
+
     /// Whether nothing has changed since the last version.
     pub(crate) fn is_published(&self) -> bool {
         self.frozen.is_none() && self.live.nodes.is_empty()
@@ -152,6 +168,7 @@ impl LiveTree {
     pub(crate) fn freeze(&mut self) -> Arc<Layer> {
         assert!(self.frozen.is_none(), "one version at a time");
         let layer = Arc::new(std::mem::take(&mut self.live));
+        self.node_bytes = (0, self.node_bytes.0);
         self.frozen = Some(Arc::clone(&layer));
         layer
     }
@@ -159,7 +176,8 @@ impl LiveTree {
     /// The tree that stands on another version, with other changes on it.
     pub(crate) fn over(base: BaseTree, live: Layer) -> Self {
         let (subdirs, once_copies) = (Subdirs::default(), OnceCopies::default());
-        Self { base, frozen: None, live, subdirs, once_copies }
+        let node_bytes = (live.node_bytes(), 0);
+        Self { base, frozen: None, live, node_bytes, subdirs, once_copies }
     }
 
     /// The tree as it is now, to list its conflicts without a lock; `None` if there are none. Costs a
@@ -185,6 +203,7 @@ impl LiveTree {
     pub(crate) fn settle(&mut self, base: BaseTree) {
         self.base = base;
         self.frozen = None;
+        self.node_bytes.1 = 0;
         self.subdirs.forget();
     }
 
@@ -194,6 +213,7 @@ impl LiveTree {
             let mut layer = Arc::unwrap_or_clone(frozen);
             let newer = std::mem::take(&mut self.live);
             layer.put(newer.nodes, newer.index);
+            self.node_bytes = (layer.node_bytes(), 0);
             self.live = layer;
         }
     }

@@ -210,7 +210,7 @@ mod tests {
                     Step::Publish => mount.publish().map(drop),
                 };
                 for dir in dirs {
-                    let links = mount.getattr(dir, None).unwrap().nlink;
+                    let links = mount.getattr(dir).unwrap().nlink;
                     prop_assert_eq!(links, 2 + listed(&mount, dir).unwrap());
                 }
             }

@@ -7,19 +7,22 @@
 use std::{sync::Arc, time::Instant};
 
 use cairnfs_merge::{DeviceId, NodeEdits, NodeId, OpId, derive};
-use cairnfs_store::{BlobId, Kind as BlobKind};
+use cairnfs_store::BlobId;
 
-use super::{Writer, merge::difference};
+use super::{
+    Writer,
+    difference::difference,
+    version::{NewVersion, VersionFacts},
+};
 use crate::{
-    Result, Time,
-    fetch::{Fetch, rejected},
+    Error, Result,
+    fetch::Fetch,
     file::Data,
     inodes::Shown,
-    manifest::{Manifest, device_id},
+    manifest::{INCARNATIONS_MAX, device_id},
     shared::{HeadState, Shared},
-    tree::{BaseTree, Layer, LiveTree, map_edits},
-    vault::Sealer,
-    versions::{self, CANNOT_GO_ON},
+    tree::{BaseTree, Layer, LiveTree},
+    versions,
 };
 
 /// What the operations of a device since a fork are called instead.
@@ -55,8 +58,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] if that place is not here any more, or others' changes were merged since;
-    /// a full disk, a failed write or barrier. Nothing has changed then.
+    /// [`Error::PutBack`] if that place is not here any more, if others' changes were merged since,
+    /// or if it began anew too often; a full disk, a failed write or barrier. Nothing has changed then.
     pub(super) fn begin_anew(&mut self, fetched: &Fetch) -> Result<()> {
         let started = Instant::now();
         let result = self.write_anew(fetched);
@@ -77,14 +80,22 @@ impl Writer {
             (core.head.clone(), core.tree.base().clone())
         };
         let fork = versions::fork(ours.manifest.id, BlobId(fetched.head()), &shared.vault)?;
-        let (fork_id, fork) = fork.ok_or_else(|| rejected(CANNOT_GO_ON))?;
-        let (me, incarnation) = (self.device_id(&ours), ours.incarnation.saturating_add(1));
-        let anew = device_id(&self.device.public(), incarnation);
+        let (fork_id, fork) = fork.ok_or(Error::PutBack)?;
+        let me = self.device_id(&ours);
+        let theirs = shared.vault.manifest(&BlobId(fetched.head()))?;
+        // It may have begun anew before, which the state that it was put back to knows nothing of.
+        let is_new = |device: &DeviceId| {
+            ours.vv.get(device) == 0 && theirs.as_ref().is_none_or(|it| it.vv.get(device) == 0)
+        };
+        let (incarnation, anew) = (ours.incarnation.saturating_add(1)..=INCARNATIONS_MAX)
+            .map(|incarnation| (incarnation, device_id(&self.device.public(), incarnation)))
+            .find(|(_, device)| is_new(device))
+            .ok_or(Error::PutBack)?;
         let mut vv = fork.vv.clone();
         vv.learn(&OpId { lamport: ours.vv.get(&me), device: me });
         if vv != ours.vv {
             // Somebody else's changes were merged since: they cannot be told apart from here.
-            return Err(rejected(CANNOT_GO_ON));
+            return Err(Error::PutBack);
         }
         let renaming = Renaming { from: me, after: fork.vv.get(&me), to: anew };
         let rename = |op| renaming.of(op);
@@ -92,28 +103,18 @@ impl Writer {
             renamed(&BaseTree::open(Arc::clone(&shared.vault), fork.root)?, &base, &rename)?;
         let index = derive(&base, &nodes)?;
         let layer = Layer { nodes, index };
-        let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
-        let edits = map_edits(&layer, |long| sealer.put_node(long))?;
-        let root = sealer.apply(base.root, edits)?;
-        // All that is newer in it is this device's own, or others' would be known.
-        let charter = ours.charter.retagged(&rename);
-        let last = OpId { lamport: ours.vv.get(&me), device: anew };
         let mut vv = fork.vv.clone();
-        vv.learn(&last);
-        let manifest = Manifest {
-            bucket: shared.bucket,
-            author: self.device.public(),
+        vv.learn(&OpId { lamport: ours.vv.get(&me), device: anew });
+        let facts = VersionFacts {
             incarnation,
             parents: vec![fork_id],
-            vv: vv.clone(),
-            root,
-            ops: last.lamport.saturating_sub(fork.vv.max_lamport()),
-            time: Time::now(),
-            charter: charter.clone(),
+            before: fork.vv.max_lamport(),
+            vv,
+            // All that is newer in it is this device's own, or others' would be known.
+            charter: ours.charter.retagged(&rename),
+            secrets: ours.secrets_and(shared.vault.blobs().keys().current()),
         };
-        let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
-        let head = HeadState { manifest: blob, vv, charter, incarnation };
-        let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
+        let NewVersion { head, base, .. } = self.make_version(&layer, base.root, facts)?;
         self.write_head(&head, Some(&renaming))?;
         let nodes = layer.nodes.into_keys().collect();
         Ok(Renamed { head, base, renaming, nodes })

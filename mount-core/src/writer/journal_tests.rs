@@ -88,7 +88,7 @@ fn a_file_without_a_name_holds_no_writer_up() {
         let written = told.recv_timeout(Duration::from_secs(30));
         assert!(matches!(written, Ok(Ok(1))), "byte {n}: {written:?}");
     }
-    let read = mounted.read(file, fh, 0, 1 << 20).unwrap();
+    let read = mounted.read(fh, 0, 1 << 20).unwrap();
     assert!(read.iter().enumerate().all(|(at, byte)| *byte == if at % 64 == 0 { 7 } else { 0 }));
     assert_eq!(read.len(), 9_999 * 64 + 1);
 }
@@ -112,7 +112,7 @@ fn a_damaged_file_without_a_name_keeps_nothing_from_being_saved() {
     for n in 0..2_000 {
         mounted.write(file, fh, n * 1_000, &[7; 100], false, Box::new(|_| ()));
     }
-    assert!(mounted.read(file, fh, 0, 2 << 20).is_err(), "it is not damaged");
+    assert!(mounted.read(fh, 0, 2 << 20).is_err(), "it is not damaged");
     let other = mounted.mknod(ME, Ino::ROOT, b"other", Kind::File, 0o644, 0).unwrap().ino;
     write_all(&mounted, other, 0, b"x").unwrap();
     save(&mounted).unwrap();

@@ -3,19 +3,15 @@
 //! Under the lock of `core`, so that no call sees half of it. What is open goes on, see
 //! [`follow`](crate::follow).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry as MapEntry};
+use std::collections::BTreeSet;
 
-use cairnfs_merge::{
-    DeviceId, Entry, IndexEdits, Name, NodeEdits, NodeId, OpId, Side, Spot, Tree, View, derive,
-    merge,
-};
+use cairnfs_merge::{DeviceId, IndexEdits, NodeEdits, NodeId, OpId, Side, Spot, Tree, merge};
 
+use super::stale::Stale;
 use crate::{
     Outdated, Result,
     file::Data,
     follow::open_versions,
-    inodes::Shown,
-    mount::Mount,
     places,
     shared::{Core, HeadState, Shared},
     tree::{BaseTree, Layer, LiveTree},
@@ -27,6 +23,7 @@ pub(super) struct Landing {
     pub(super) base: BaseTree,
     pub(super) nodes: NodeEdits<Data>,
     pub(super) index: IndexEdits,
+    pub(super) stale: Stale,
     /// The first version of a device that has joined: nobody can have looked at anything yet.
     pub(super) first: bool,
 }
@@ -44,16 +41,26 @@ impl Shared {
         let core = &mut *guard;
         let (live, op) = rebase(core, &landing, me)?;
         let changed: Vec<NodeId> = live.nodes.keys().copied().collect();
-        let contested = contested(&landing.index, &live.index);
         let next = LiveTree::over(landing.base, live);
         let open = open_versions(core, |id, spots| {
-            let here = |spot: &Spot| contested.contains(&(spot.parent, spot.name.clone()));
-            landing.nodes.contains_key(id) || spots.iter().any(here)
+            if landing.nodes.contains_key(id) {
+                return Ok(true);
+            }
+            for Spot { parent, name, .. } in spots {
+                // A name that was contested before may show another version by a change of that one.
+                if next.live().index.contested.contains_key(&(*parent, name.clone()))
+                    || landing.stale.has(&places::group(&core.tree, parent)?, name)
+                {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })?;
         let mut outdated = if landing.first {
             vec![Outdated::Inode(crate::Ino::ROOT)]
         } else {
-            self.outdated(core, &next, &landing.nodes, &landing.index)?
+            let stale = landing.stale.with_live(&core.tree, &next, &landing.index)?;
+            stale.outdated(&self.inodes.lock())
         };
         // Whatever fails from here on, all of it is done.
         core.tree = next;
@@ -61,99 +68,11 @@ impl Shared {
         core.op = op;
         core.unsaved = changed.into_iter().collect();
         let followed = self.follow(core, open, &mut outdated);
+        self.room.account_tree(core.tree.held_bytes());
         self.note_rights(core);
         // Whoever opens something once the lock is let go must find that said.
         self.tell_outdated(&outdated);
         followed
-    }
-
-    /// What the kernel may believe that is no longer so.
-    fn outdated(
-        &self,
-        core: &Core,
-        next: &LiveTree,
-        nodes: &NodeEdits<Data>,
-        index: &IndexEdits,
-    ) -> Result<Vec<Outdated>> {
-        let old = &core.tree;
-        let mut outdated = Vec::new();
-        let mut known = Dirs { old, next, groups: HashMap::new() };
-        // What each name showed that may show another thing now.
-        let mut names: BTreeMap<(NodeId, Name), Option<Entry<Data>>> = BTreeMap::new();
-        for (dir, name) in index.contested.keys() {
-            for entry in View::new(next).claimed(&known.after(dir)?, name)? {
-                names.insert((*dir, entry.name), None);
-            }
-            for entry in View::new(old).claimed(&known.before(dir)?, name)? {
-                names.insert((*dir, entry.name.clone()), Some(entry));
-            }
-        }
-        let changed = index.children.keys().map(|(dir, name, _)| (dir, name));
-        for (dir, name) in changed.chain(index.contested.keys().map(|(dir, name)| (dir, name))) {
-            if let MapEntry::Vacant(unread) = names.entry((*dir, name.clone())) {
-                unread.insert(View::new(old).lookup(&known.before(dir)?, name)?);
-            }
-        }
-        let mut dirs_changed = BTreeSet::new();
-        for ((dir, name), was) in names {
-            let (before, after) = (known.before(&dir)?, known.after(&dir)?);
-            if before.is_empty() {
-                continue;
-            }
-            let gone = match was.and_then(|was| self.inodes.lock().known(&Mount::shown(&was))) {
-                Some(ino) if View::new(next).lookup(&after, &name)?.is_none() => Some(ino),
-                _ => None,
-            };
-            let inodes = self.inodes.lock();
-            for id in before.iter().chain(&after).collect::<BTreeSet<_>>() {
-                dirs_changed.insert(*id);
-                let Some(dir) = inodes.known(&Shown::node(*id)) else { continue };
-                let name = name.as_bytes().to_vec();
-                outdated.push(match gone {
-                    Some(ino) => Outdated::Gone { dir, name, ino },
-                    None => Outdated::Name { dir, name },
-                });
-            }
-        }
-        let inodes = self.inodes.lock();
-        for id in nodes.keys().copied().chain(dirs_changed).collect::<BTreeSet<_>>() {
-            if id == NodeId::Root || old.node(&id)?.is_some() {
-                outdated.extend(inodes.numbers_of(&id).into_iter().map(Outdated::Inode));
-            }
-        }
-        Ok(outdated)
-    }
-}
-
-/// The directories shown as one, before and after; none for one that was not there before.
-struct Dirs<'a> {
-    old: &'a LiveTree,
-    next: &'a LiveTree,
-    groups: HashMap<NodeId, (Vec<NodeId>, Vec<NodeId>)>,
-}
-
-impl Dirs<'_> {
-    fn find(&mut self, dir: &NodeId) -> Result<&(Vec<NodeId>, Vec<NodeId>)> {
-        if !self.groups.contains_key(dir) {
-            let after = places::group(self.next, dir)?;
-            // One that is new may be shown as one with another that the kernel knows.
-            let mut before = Vec::new();
-            for id in &after {
-                if before.is_empty() && (*id == NodeId::Root || self.old.node(id)?.is_some()) {
-                    before = places::group(self.old, id)?;
-                }
-            }
-            self.groups.insert(*dir, (before, after));
-        }
-        Ok(&self.groups[dir])
-    }
-
-    fn before(&mut self, dir: &NodeId) -> Result<Vec<NodeId>> {
-        Ok(self.find(dir)?.0.clone())
-    }
-
-    fn after(&mut self, dir: &NodeId) -> Result<Vec<NodeId>> {
-        Ok(self.find(dir)?.1.clone())
     }
 }
 
@@ -165,21 +84,18 @@ fn rebase(core: &Core, landing: &Landing, me: DeviceId) -> Result<(Layer, OpId)>
     }
     let mut vv = core.head.vv.clone();
     vv.learn(&core.op);
-    let differing = live.keys().map(|id| Ok((*id, core.tree.node(id)?, landing.base.node(id)?)));
+    // The new version has what it differs in from the one before, but for what it removed: of that
+    // the join must know, for what was moved here meanwhile is to keep what was in it.
+    let removed = landing.nodes.iter().filter(|(_, node)| node.is_none()).map(|(id, _)| id);
+    let ids: BTreeSet<&NodeId> = live.keys().chain(removed).collect();
+    let differing =
+        ids.into_iter().map(|id| Ok((*id, landing.base.node(id)?, core.tree.node(id)?)));
     let merged = merge(
-        Side { tree: &core.tree, vv: &vv },
         Side { tree: &landing.base, vv: &landing.head.vv },
+        Side { tree: &core.tree, vv: &vv },
         differing,
         me,
     )?;
-    let mut nodes: BTreeMap<_, _> = live.clone();
-    nodes.extend(merged.nodes);
-    let index = derive(&landing.base, &nodes)?;
     let op = merged.restored.map_or(core.op, |(op, _)| op);
-    Ok((Layer { nodes, index }, op))
-}
-
-/// The names that were or are contested on either side.
-fn contested(landed: &IndexEdits, live: &IndexEdits) -> BTreeSet<(NodeId, Name)> {
-    landed.contested.keys().chain(live.contested.keys()).cloned().collect()
+    Ok((Layer { nodes: merged.nodes, index: merged.index }, op))
 }

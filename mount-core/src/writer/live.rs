@@ -154,7 +154,7 @@ impl Walk<'_> {
     /// The end of a part: also if something in it is damaged, where that does not matter.
     fn pass(&self, part: Result<()>) -> Result<()> {
         match part {
-            Err(Error::Damaged { .. }) if self.lacking == Lacking::Passes => Ok(()),
+            Err(err) if err.is_damage() && self.lacking == Lacking::Passes => Ok(()),
             part => part,
         }
     }

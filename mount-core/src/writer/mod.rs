@@ -1,14 +1,15 @@
 //! The writer thread: the only code that saves and publishes.
 //!
 //! ```text
-//!   fuse-0 .. fuse-n --+
+//!   fuser-0 .. fuser-3 +
 //!                      +-- Command --[bounded]--> writer --> Appender: append, one barrier
 //!   control -----------+                            |
 //!                                                   +--> Done, after the barrier
 //! ```
 //!
 //! One thread, named `writer`. While one barrier runs the next commands queue up; whatever has
-//! queued is one group commit. It ends with [`Command::Stop`], after a last save and publish.
+//! queued is one group commit. It ends with [`Command::Stop`], or when every handle of the mount is
+//! dropped, after a last save and publish.
 //!
 //! # Invariants
 //!
@@ -18,6 +19,11 @@
 //! 3. No lock is held during a write to the log or a barrier.
 
 mod anew;
+mod difference;
+mod doubt;
+pub(crate) mod inbox;
+mod joining;
+mod knowledge;
 mod landing;
 mod live;
 mod lookout;
@@ -30,6 +36,9 @@ pub(crate) mod recover;
 pub(crate) mod save;
 mod schedule;
 mod search;
+mod stale;
+mod standing;
+mod version;
 
 #[cfg(test)]
 mod journal_tests;
@@ -74,18 +83,8 @@ pub(crate) enum Command {
     MakeRoom(Sender<Infallible>),
     /// Seal what there is as a version; answers with its id.
     Publish(Sender<Result<[u8; 32]>>),
-    /// Keep what a peer sent.
-    Keep(Vec<CheckedBlob>, Sender<Result<()>>),
-    /// Keep what a peer sent in the place of what is damaged here.
-    Heal(Vec<CheckedBlob>, Sender<Result<()>>),
-    /// Merge a version that was fetched.
-    Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
-    /// Publish a version with other members or settings.
-    Charter(CharterChange, Sender<Result<()>>),
-    /// Keep secrets that another member gave.
-    Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
-    /// Write the key file under another passphrase.
-    Rewrap(Box<Rewrap>, Sender<Result<()>>),
+    /// Do something for a peer or a member, when its turn comes.
+    Errand(Errand),
     /// Look at the clock again.
     Wake,
     /// Save, publish and end.
@@ -93,19 +92,14 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Says to who waits for it that the writer has ended.
+    /// Says to the caller that waits for it that the writer has ended.
     pub(crate) fn refuse(self) {
         match self {
             // Who waits for room finds that the sender is gone.
             Self::Dirty | Self::Wake | Self::Relieve | Self::MakeRoom(_) => (),
             Self::Save(done) => done(Err(Error::Stopped)),
             Self::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
-            Self::Keep(_, reply)
-            | Self::Heal(_, reply)
-            | Self::Charter(_, reply)
-            | Self::Learn(_, reply)
-            | Self::Rewrap(_, reply) => drop(reply.send(Err(Error::Stopped))),
-            Self::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
+            Self::Errand(errand) => errand.refuse(),
             Self::Stop(reply) => drop(reply.send(Ok(()))),
         }
     }
@@ -114,14 +108,34 @@ impl Command {
 /// What a charter is to become, under an operation of this device.
 pub(crate) type CharterChange = Box<dyn Fn(&mut Charter, OpId) -> Result<()> + Send>;
 
-/// What peers and members asked for; done one after the other, each after a save.
-enum Errand {
+/// What peers and members ask for; done one after the other, each after a save.
+pub(crate) enum Errand {
+    /// Keep what a peer sent.
     Keep(Vec<CheckedBlob>, Sender<Result<()>>),
+    /// Keep what a peer sent in the place of what is damaged here.
     Heal(Vec<CheckedBlob>, Sender<Result<()>>),
+    /// Merge a version that was fetched.
     Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
+    /// Publish a version with other members or settings.
     Charter(CharterChange, Sender<Result<()>>),
-    Learn(Vec<(u16, Secret)>, Sender<Result<()>>),
+    /// Keep a secret that another member gave; answers whether it was taken.
+    Learn(u16, Secret, Sender<Result<bool>>),
+    /// Write the key file under another passphrase.
     Rewrap(Box<Rewrap>, Sender<Result<()>>),
+}
+
+impl Errand {
+    /// Says to the caller that the writer has ended.
+    fn refuse(self) {
+        match self {
+            Self::Keep(_, reply)
+            | Self::Heal(_, reply)
+            | Self::Charter(_, reply)
+            | Self::Rewrap(_, reply) => drop(reply.send(Err(Error::Stopped))),
+            Self::Learn(_, _, reply) => drop(reply.send(Err(Error::Stopped))),
+            Self::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
+        }
+    }
 }
 
 /// The state that belongs to the writer thread alone.
@@ -138,8 +152,8 @@ pub(crate) struct Writer {
     reclaim: Reclaim,
     /// Whether save records may have become redundant that were not looked at since.
     tidying: bool,
-    /// The version for the merge of which the secret was changed last.
-    rotated_for: Option<BlobId>,
+    /// The version for the merge of which a secret was begun last, and that secret.
+    begun_for: Option<(BlobId, (u16, Secret))>,
 }
 
 impl Writer {
@@ -164,7 +178,7 @@ impl Writer {
             relieve: false,
             reclaim: Reclaim::default(),
             tidying: false,
-            rotated_for: None,
+            begun_for: None,
         }
     }
 
@@ -237,16 +251,7 @@ impl Writer {
             Command::Relieve => self.relieve = true,
             Command::MakeRoom(reply) => self.reclaim.refused(reply),
             Command::Publish(reply) => self.publishers.push(reply),
-            Command::Keep(blobs, reply) => self.errands.push_back(Errand::Keep(blobs, reply)),
-            Command::Heal(blobs, reply) => self.errands.push_back(Errand::Heal(blobs, reply)),
-            Command::Merge(fetch, reply) => self.errands.push_back(Errand::Merge(fetch, reply)),
-            Command::Charter(change, reply) => {
-                self.errands.push_back(Errand::Charter(change, reply));
-            }
-            Command::Learn(secrets, reply) => self.errands.push_back(Errand::Learn(secrets, reply)),
-            Command::Rewrap(rewrap, reply) => {
-                self.errands.push_back(Errand::Rewrap(rewrap, reply));
-            }
+            Command::Errand(errand) => self.errands.push_back(errand),
             Command::Wake => (),
             Command::Stop(reply) => return Some(reply),
         }
@@ -342,7 +347,9 @@ impl Writer {
                     let result = self.change_charter(&change);
                     reply.send(self.heed(result)).is_err()
                 }
-                Errand::Learn(secrets, reply) => reply.send(self.learn(secrets)).is_err(),
+                Errand::Learn(epoch, secret, reply) => {
+                    reply.send(self.learn(epoch, secret)).is_err()
+                }
                 Errand::Rewrap(rewrap, reply) => reply.send(self.rewrap(*rewrap)).is_err(),
             };
             if others_wait() {
@@ -365,7 +372,6 @@ impl Writer {
     fn refuse_rest(&self, inbox: &Receiver<Command>) {
         self.shared.stopped();
         inbox.try_iter().for_each(Command::refuse);
-        self.shared.room.close();
     }
 
     /// Takes note of how an attempt to write ended.
@@ -387,5 +393,12 @@ impl Writer {
                 self.schedule.retry(Instant::now() + Duration::from_secs(5));
             }
         }
+    }
+}
+
+impl Drop for Writer {
+    /// However it ends, nobody waits for memory that nobody frees any more.
+    fn drop(&mut self) {
+        self.shared.room.close();
     }
 }

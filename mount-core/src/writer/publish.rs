@@ -11,38 +11,61 @@
 //! files are written to without a pause while it is made; then it holds their last sealed state. What
 //! comes too late for the tree to be told of is saved with the version, and another one is due.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Tree};
-use cairnfs_store::{BlobRef, Error as StoreError, Kind as BlobKind};
+use cairnfs_store::Error as StoreError;
 
 use super::{
     CharterChange, Writer,
     record::{Head, SaveRecord},
     save::Snapshot,
+    version::{NewVersion, VersionFacts},
 };
 use crate::{
-    Error, Result, Time,
+    Error, Result,
     file::{Base, Data, File, Tail},
     inodes::Shown,
-    manifest::Manifest,
     places,
     shared::{HeadState, Shared},
-    tree::{BaseTree, Layer, attrs, map_edits},
-    vault::Sealer,
+    tree::{BaseTree, Layer, attrs},
 };
 
-/// The newest snapshot of each content that was sealed. By content and not by node: a content may be
-/// renamed to another node meanwhile, and must not be taken for two.
-type Sealed = HashMap<*const File, Snapshot>;
+/// What was sealed for a version.
+#[derive(Default)]
+struct Sealed {
+    /// The newest snapshot of each content. By content and not by node: a content may be renamed to
+    /// another node meanwhile, and must not be taken for two.
+    snapshots: HashMap<*const File, Snapshot>,
+    /// Of which content each node had the newest one.
+    newest: HashMap<NodeId, *const File>,
+}
+
+impl Sealed {
+    /// The newest snapshot that was taken of the node `id`, if `file`, which is its content now, is
+    /// the one it was taken of or has replaced that.
+    ///
+    /// None that was taken under another name: it may be the half of a temporary file.
+    fn of(&self, id: &NodeId, file: &Arc<File>) -> Option<&Snapshot> {
+        let snapshot = self.snapshots.get(self.newest.get(id)?)?;
+        let is_of_it = Arc::ptr_eq(&snapshot.file, file) || snapshot.file.was_replaced_at(id);
+        (snapshot.id == Some(*id) && is_of_it).then_some(snapshot)
+    }
+
+    fn insert(&mut self, snapshot: Snapshot) {
+        let key = Arc::as_ptr(&snapshot.file);
+        self.newest.extend(snapshot.id.map(|id| (id, key)));
+        self.snapshots.insert(key, snapshot);
+    }
+}
 
 /// A content that the tree was told of.
 struct Told {
-    file: *const File,
+    file: Arc<File>,
+    /// What showed it then.
+    shown: NodeId,
+    /// The node that it was written to.
+    node: NodeId,
     /// What its node held before.
     before: Option<Value<Data>>,
     /// What it was sealed into.
@@ -94,10 +117,11 @@ impl Writer {
             return Ok(shared.core.read().head.manifest.id.0);
         }
         shared.core.write().saving = true;
-        let mut sealed = HashMap::new();
+        let mut sealed = Sealed::default();
         let mut told = Vec::new();
         let result = self.seal_contents(&mut sealed).and_then(|()| {
-            let frozen = shared.freeze(&mut sealed, &mut told)?;
+            shared.tell_all(&sealed, &mut told)?;
+            let frozen = shared.freeze(&mut sealed, &told);
             let result = self.write_version(&frozen, change);
             shared.unfreeze(frozen, result.is_ok());
             result
@@ -128,13 +152,12 @@ impl Writer {
             if dirty.is_empty() {
                 break;
             }
-            for (id, file) in dirty {
-                let content = file.lock().snapshot();
-                let mut snapshot = Snapshot { id: Some(id), file, content, base: None };
+            for file in dirty {
+                let Some((id, mut snapshot)) = self.shared.snapshot_of(file) else { continue };
                 match self.fold(&mut snapshot, Tail::Seal) {
                     Ok(()) => (),
-                    // One damaged file must not keep all others from being published.
-                    Err(err @ Error::Damaged { .. }) => {
+                    // A file that cannot be read must not keep all others from being published.
+                    Err(err) if !self.ends_saving(&err) => {
                         log::warn!("seal failed node={id} reason={err}");
                         snapshot.file.lock().not_saved(&snapshot.content);
                         continue;
@@ -145,11 +168,10 @@ impl Writer {
                     }
                 }
                 // Should the version fail, what the older snapshot took is unsaved too.
-                let key = Arc::as_ptr(&snapshot.file);
-                if let Some(older) = sealed.get(&key) {
+                if let Some(older) = sealed.snapshots.get(&Arc::as_ptr(&snapshot.file)) {
                     snapshot.content.not_saved(&older.content);
                 }
-                sealed.insert(key, snapshot);
+                sealed.insert(snapshot);
             }
         }
         Ok(())
@@ -162,50 +184,42 @@ impl Writer {
         change: Option<&CharterChange>,
     ) -> Result<(HeadState, BaseTree)> {
         let shared = Arc::clone(&self.shared);
-        let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
-        let edits = map_edits(&frozen.layer, |long| sealer.put_node(long))?;
-        let old_root = shared.core.read().tree.base().root;
-        let root = sealer.apply(old_root, edits)?;
-        let mut vv = frozen.parent.vv.clone();
+        let parent = &frozen.parent;
+        let mut vv = parent.vv.clone();
         vv.learn(&frozen.op);
-        let mut charter = frozen.parent.charter.clone();
+        let mut charter = parent.charter.clone();
         if let Some(change) = change {
             change(&mut charter, frozen.op)?;
         }
-        let manifest = Manifest {
-            bucket: shared.bucket,
-            author: self.device.public(),
-            incarnation: frozen.parent.incarnation,
-            parents: vec![frozen.parent.manifest.id],
-            vv: vv.clone(),
-            root,
-            ops: frozen.op.lamport.saturating_sub(frozen.parent.vv.max_lamport()),
-            time: Time::now(),
-            charter: charter.clone(),
+        let facts = VersionFacts {
+            incarnation: parent.incarnation,
+            parents: vec![parent.manifest.id],
+            before: parent.vv.max_lamport(),
+            vv,
+            charter,
+            secrets: parent.secrets_and(shared.vault.blobs().keys().current()),
         };
-        let bytes = manifest.seal(&self.device);
-        let blob: BlobRef = self.appender.put(BlobKind::Manifest, &bytes)?;
+        let old_root = shared.core.read().tree.base().root;
+        let NewVersion { head, base, time } = self.make_version(&frozen.layer, old_root, facts)?;
         let record = SaveRecord {
             head: Some(Head {
-                manifest: blob,
+                manifest: head.manifest,
                 devices: shared.inodes.lock().devices().to_vec(),
-                incarnation: frozen.parent.incarnation,
+                incarnation: head.incarnation,
                 before: None,
             }),
             op: frozen.next_op,
             nodes: Vec::new(),
             files: frozen.carried.iter().filter_map(Snapshot::whole_record).collect(),
         };
-        let base = BaseTree::open(Arc::clone(&shared.vault), root)?;
         // Nothing fails after the barrier: what is live would go on from the version before.
         let bytes = self.append(&record, true)?;
-        shared.note_publish(manifest.time);
+        shared.note_publish(time);
         self.schedule.published();
         if frozen.is_late {
             self.schedule.carried(Instant::now(), bytes as u64);
         }
-        let incarnation = frozen.parent.incarnation;
-        Ok((HeadState { manifest: blob, vv, charter, incarnation }, base))
+        Ok((head, base))
     }
 }
 
@@ -215,36 +229,49 @@ impl Shared {
     }
 
     /// The contents that the tree does not hold and that are not sealed as they are now.
-    fn unsealed(&self, sealed: &Sealed) -> Vec<(NodeId, Arc<File>)> {
+    fn unsealed(&self, sealed: &Sealed) -> Vec<Arc<File>> {
         let core = self.core.read();
-        let dirty = core.files.iter().filter(|(_, file)| {
+        let dirty = core.files.values().filter(|file| {
             let content = file.lock();
-            let is_new = !sealed.contains_key(&Arc::as_ptr(file));
+            let is_new = !sealed.snapshots.contains_key(&Arc::as_ptr(file));
             content.is_changed() && (is_new || content.is_unsaved())
         });
-        dirty.map(|(shown, file)| (shown.node, Arc::clone(file))).collect()
+        dirty.map(Arc::clone).collect()
     }
 
-    /// Step 2: the tree learns of the sealed contents, and its changes are frozen. What the nodes
-    /// held before goes to `told`.
-    fn freeze(&self, sealed: &mut Sealed, told: &mut Vec<Told>) -> Result<Frozen> {
+    /// Takes what `file` holds, and the node it is the content of at that moment; nothing if it has
+    /// lost its name.
+    fn snapshot_of(&self, file: Arc<File>) -> Option<(NodeId, Snapshot)> {
+        let core = self.core.read();
+        let id = core.files.shown_as(&file)?.node;
+        let content = file.lock().snapshot();
+        Some((id, Snapshot { id: Some(id), file, content, base: None }))
+    }
+
+    /// Step 2: the tree learns of the sealed contents. What the nodes held before goes to `told`.
+    fn tell_all(&self, sealed: &Sealed, told: &mut Vec<Told>) -> Result<()> {
         let ids: Vec<NodeId> = self.core.read().files.keys().map(|shown| shown.node).collect();
-        for slice in ids.chunks(TOLD_AT_ONCE) {
-            self.tell(slice, sealed, told)?;
-        }
+        ids.chunks(TOLD_AT_ONCE).try_for_each(|slice| self.tell(slice, sealed, told))
+    }
+
+    /// And its changes are frozen.
+    fn freeze(&self, sealed: &mut Sealed, told: &[Told]) -> Frozen {
         let mut guard = self.core.write();
         let core = &mut *guard;
         let (mut carried, mut is_late) = (Vec::new(), false);
-        let known: HashSet<*const File> = told.iter().map(|told| told.file).collect();
+        let told_at: HashMap<*const File, NodeId> =
+            told.iter().map(|told| (Arc::as_ptr(&told.file), told.shown)).collect();
         for (shown, file) in core.files.iter() {
             let key = Arc::as_ptr(file);
-            if known.contains(&key) || !file.lock().is_changed() {
+            let is_known = told_at.get(&key) == Some(&shown.node);
+            if is_known || !file.lock().is_changed() {
                 continue;
             }
             let mut content = file.lock().snapshot();
             is_late |= content.is_unsaved();
-            // Sealed, but renamed before the tree was told: it must not be taken for published.
-            if let Some(older) = sealed.remove(&key) {
+            // Sealed, but renamed before the tree was told, or since: the tree does not have it where
+            // it is now, and it must not be taken for published.
+            if let Some(older) = sealed.snapshots.remove(&key) {
                 content.not_saved(&older.content);
                 is_late = true;
             }
@@ -258,7 +285,7 @@ impl Shared {
         core.unsaved.clear();
         self.inodes.lock().grown_up();
         let (parent, next_op) = (core.head.clone(), core.op);
-        Ok(Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op })
+        Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op }
     }
 
     /// Writes the sealed contents of the nodes `ids` into the tree.
@@ -268,43 +295,45 @@ impl Shared {
         let mut edit = Edit::new(&core.tree, core.op);
         for id in ids {
             let Some(file) = core.files.get(&Shown::node(*id)) else { continue };
-            let Some(snapshot) = sealed.get(&Arc::as_ptr(file)) else { continue };
+            let Some(snapshot) = sealed.of(id, file) else { continue };
             let (Some(base), Some(node)) = (&snapshot.base, core.tree.node(id)?) else { continue };
             let before = node.content.last().map(|(_, value)| value.clone());
-            self.write_content(&mut edit, *id, snapshot, base)?;
-            told.push(Told { file: Arc::as_ptr(file), before, sealed: base.data.clone() });
+            let node = self.write_content(&mut edit, *id, base)?;
+            // What the content says now: the time may have been set since it was sealed. What has
+            // replaced it has another.
+            let is_live = Arc::ptr_eq(&snapshot.file, file);
+            if let Some(written) = file.lock().written().filter(|_| is_live) {
+                attrs::set_last_written(&mut edit, &node, written)?;
+            }
+            let (file, sealed) = (Arc::clone(&snapshot.file), base.data.clone());
+            told.push(Told { file, shown: *id, node, before, sealed });
         }
         let edited = edit.finish();
-        core.unsaved.extend(edited.nodes.keys());
-        core.tree.apply(edited);
+        core.apply(edited);
         Ok(())
     }
 
+    /// Writes what was sealed as `base` to `node`; says which node has it then.
     fn write_content<T: Tree<Data, Error = Error>>(
         &self,
         edit: &mut Edit<'_, Data, T>,
         node: NodeId,
-        snapshot: &Snapshot,
         base: &Base,
-    ) -> Result<()> {
-        let Some(entry) = places::entry_of_node(edit.tree(), &node)? else { return Ok(()) };
+    ) -> Result<NodeId> {
+        let Some(entry) = places::entry_of_node(edit.tree(), &node)? else { return Ok(node) };
         let id = ContentId(self.vault.content_id(base));
         let value = Value::new(id, base.sealed_len, base.data.clone());
-        let node = edit.write(&entry, value)?;
-        // What the content says now: the time may have been set since it was sealed.
-        if let Some(written) = snapshot.file.lock().written() {
-            attrs::set_last_written(edit, &node, written)?;
-        }
-        Ok(())
+        Ok(edit.write(&entry, value)?)
     }
 
     /// Step 4.
     fn stand_on(&self, head: HeadState, base: BaseTree, sealed: Sealed) {
         let mut core = self.core.write();
         core.tree.settle(base);
+        self.room.account_tree(core.tree.held_bytes());
         core.head = head;
         core.saving_ends();
-        for Snapshot { file, content, base, .. } in sealed.into_values() {
+        for Snapshot { file, content, base, .. } in sealed.snapshots.into_values() {
             let mut live = file.lock();
             self.room.account(live.saved(&content, base));
             live.published(&content);
@@ -328,15 +357,73 @@ impl Shared {
         let mut guard = self.core.write();
         let core = &mut *guard;
         for told in told {
-            // By now the content may belong to another node.
-            let holder = core.files.iter().find(|(_, file)| Arc::as_ptr(file) == told.file);
-            if let (Some((shown, _)), Some(before)) = (holder, told.before) {
-                core.tree.untell(&shown.node, &told.sealed, &before);
+            let Some(before) = told.before else { continue };
+            // By now the content may belong to another node, or another content to this one.
+            let holder = core.files.shown_as(&told.file).map(|shown| shown.node);
+            for node in holder.into_iter().chain([told.node]) {
+                core.tree.untell(&node, &told.sealed, &before);
             }
         }
-        self.settle(sealed.into_values(), false);
+        self.settle(sealed.snapshots.into_values(), false);
         core.saving_ends();
         drop(guard);
         self.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        Ino, Kind, Mount, OpenFlags, RenameMode,
+        random_load::{ME, fresh, mount_publishing, write_all},
+    };
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn read(mount: &Mount, name: &[u8]) -> Vec<u8> {
+        let ino = mount.lookup(Ino::ROOT, name).unwrap().ino;
+        let fh = mount.open(ino, OpenFlags::default()).unwrap();
+        let bytes = mount.read(fh, 0, 100).unwrap();
+        mount.release(ino, fh, Box::new(|_| ()));
+        bytes
+    }
+
+    #[test]
+    fn what_replaces_a_file_between_being_told_to_the_tree_and_the_freeze_is_carried() {
+        let (disk, device, _) = fresh(1);
+        let mounted = mount_publishing(&disk, &device, HOUR, HOUR).unwrap();
+        let write = |name: &[u8], content: &[u8]| {
+            let ino = mounted.mknod(ME, Ino::ROOT, name, Kind::File, 0o644, 0).unwrap().ino;
+            write_all(&mounted, ino, 0, content).unwrap();
+        };
+        write(b"f", b"old");
+        mounted.publish().unwrap();
+        write(b"temp", b"new");
+        // As the writer does, which has nothing to do now.
+        let shared = mounted.shared();
+        shared.core.write().saving = true;
+        let (mut sealed, mut told) = (Sealed::default(), Vec::new());
+        for file in shared.unsealed(&sealed) {
+            let (_, mut snapshot) = shared.snapshot_of(file).unwrap();
+            snapshot.base = Some(Base::new(Data::Inline(b"new".to_vec()), 3));
+            sealed.insert(snapshot);
+        }
+        shared.tell_all(&sealed, &mut told).unwrap();
+        assert_eq!(told.len(), 1);
+        mounted.rename(Ino::ROOT, b"temp", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
+        let frozen = shared.freeze(&mut sealed, &told);
+        assert_eq!(frozen.carried.len(), 1, "the version would have neither");
+        assert!(frozen.is_late, "another one is due");
+        shared.unfreeze(frozen, false);
+        shared.unseal(sealed, told);
+        assert_eq!(read(&mounted, b"f"), b"new");
+        mounted.publish().unwrap();
+        mounted.stop().unwrap();
+        let again = mount_publishing(&disk.kill(), &device, HOUR, HOUR).unwrap();
+        assert_eq!(read(&again, b"f"), b"new");
+        again.stop().unwrap();
     }
 }

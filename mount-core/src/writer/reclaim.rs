@@ -26,7 +26,7 @@ use super::{
 };
 use crate::Result;
 
-/// A disk with less than this part free is low, as is one with less than [`LOW_BYTES_MAX`].
+/// A disk is low with less than this part of it free and less than [`LOW_BYTES_MAX`].
 const LOW_PART: u64 = 50;
 const LOW_BYTES_MAX: u64 = 2 << 30;
 /// Who was refused space waits no longer than this after a search for some has begun.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use cairnfs_merge::{LinkId, NodeId, OpId, Tree};
-use cairnfs_store::BlobRef;
+use cairnfs_store::{BlobRef, LeftOut};
 
-use super::record::SaveRecord;
+use super::{doubt::Doubt, record::SaveRecord};
 use crate::{
     Error, Result, Time,
     file::Base,
@@ -16,7 +16,7 @@ use crate::{
     follow::{OpenVersion, open_versions},
     inodes::{Inodes, Shown},
     manifest::Manifest,
-    shared::{Core, HeadState},
+    shared::{Core, HeadState, SetBack},
     tree::LiveTree,
     vault::Vault,
 };
@@ -33,17 +33,22 @@ pub(crate) struct Recovered {
     pub(crate) parted: Vec<OpenVersion>,
 }
 
-/// Replays `saves`: the record that began the version we stand on, and all after it.
+/// Replays `saves`: the record that began the version we stand on, and all after it. Of what was saved
+/// behind something that a repair has `left_out` only what does not depend on that.
 ///
 /// # Errors
 ///
 /// [`Error::Damaged`] if a record or the version makes no sense, [`Error::Newer`].
-pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered> {
+pub(crate) fn recover(
+    saves: &[Vec<u8>],
+    left_out: &LeftOut,
+    vault: &Arc<Vault>,
+) -> Result<Recovered> {
     let mut records = saves.iter().map(|bytes| SaveRecord::decode(bytes));
     let damaged = |what: &str| Error::Damaged { what: what.to_owned() };
     let first = records.next().ok_or_else(|| damaged("the log names no version"))??;
     let head = first.head.clone().ok_or_else(|| damaged("the log names no version"))?;
-    let manifest = Manifest::open(&vault.chunk(&head.manifest)?)?;
+    let manifest = Manifest::open_ours(&vault.chunk(&head.manifest)?)?;
     let mut core = Core {
         tree: LiveTree::open(Arc::clone(vault), manifest.root)?,
         files: Files::default(),
@@ -53,24 +58,29 @@ pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered
         op: first.op,
         clock_floor: 0,
         next_n: 0,
+        set_back: SetBack::default(),
         head: HeadState {
             manifest: head.manifest,
             vv: manifest.vv,
             charter: manifest.charter,
             incarnation: head.incarnation,
+            secrets: vault.blobs().keys().secrets().into(),
         },
     };
-    let mut parted = replay_first(&mut core, first, head.before, vault)?;
-    for record in records {
+    let mut doubt = Doubt::new(left_out);
+    let mut parted = replay_first(&mut core, first, head.before, &mut doubt, vault)?;
+    for (record, index) in records.zip(1..) {
         let record = record?;
+        doubt.save(index);
         core.op = record.op;
         if !(record.nodes.is_empty() && record.files.is_empty()) {
             // The first save after a merge has all of them where they belong.
             for version in parted.drain(..) {
                 core.files.remove(version.shown());
+                doubt.loses(version.shown().node);
             }
         }
-        replay(&mut core, record)?;
+        replay(&mut core, record, &mut doubt)?;
     }
     // A file may have been removed after its content was recorded.
     let mut gone = HashSet::new();
@@ -82,6 +92,14 @@ pub(crate) fn recover(saves: &[Vec<u8>], vault: &Arc<Vault>) -> Result<Recovered
     }
     core.files.retain(|shown, _| !gone.contains(shown));
     core.next_n = next_n(&core)?;
+    let mut files = BTreeSet::new();
+    for id in doubt.set_back() {
+        if core.tree.node(&id)?.is_some() {
+            log::warn!("recovery left out what was saved last node={id}");
+            files.insert(id);
+        }
+    }
+    core.set_back = SetBack { on: Some(head.manifest), files };
     let unpublished = core.tree.changed_count() > 0 || !core.files.is_empty();
     let (inodes, published) = (Inodes::new(head.devices), manifest.time);
     Ok(Recovered { core, inodes, published, unpublished, parted })
@@ -93,25 +111,26 @@ fn replay_first(
     core: &mut Core,
     first: SaveRecord,
     before: Option<BlobRef>,
+    doubt: &mut Doubt<'_>,
     vault: &Arc<Vault>,
 ) -> Result<Vec<OpenVersion>> {
     let Some(before) = before.filter(|_| !first.files.is_empty()) else {
-        replay(core, first)?;
+        replay(core, first, doubt)?;
         return Ok(Vec::new());
     };
     match tree_of(&before, vault) {
         Ok(before) => {
             let tree = std::mem::replace(&mut core.tree, before);
-            replay(core, first)?;
-            let mut parted = open_versions(core, |_, _| true)?;
+            replay(core, first, doubt)?;
+            let mut parted = open_versions(core, |_, _| Ok(true))?;
             core.tree = tree;
             parted.retain(|version| version.is_parted(&core.tree));
             Ok(parted)
         }
         // It may have been given up for space since. No reason to refuse all that is there.
-        Err(err @ Error::Damaged { .. }) => {
+        Err(err) if err.is_damage() => {
             log::warn!("contents are put on the newest version: those before it: {err}");
-            replay(core, first)?;
+            replay(core, first, doubt)?;
             Ok(Vec::new())
         }
         Err(err) => Err(err),
@@ -119,20 +138,22 @@ fn replay_first(
 }
 
 fn tree_of(manifest: &BlobRef, vault: &Arc<Vault>) -> Result<LiveTree> {
-    let manifest = Manifest::open(&vault.chunk(manifest)?)?;
+    let manifest = Manifest::open_ours(&vault.chunk(manifest)?)?;
     LiveTree::open(Arc::clone(vault), manifest.root)
 }
 
-fn replay(core: &mut Core, record: SaveRecord) -> Result<()> {
+fn replay(core: &mut Core, record: SaveRecord, doubt: &mut Doubt<'_>) -> Result<()> {
     let nodes: BTreeMap<_, _> = record.nodes.into_iter().collect();
     for (id, _) in nodes.iter().filter(|(_, node)| node.is_none()) {
         core.files.remove(&Shown::node(*id));
     }
+    doubt.make_way(core, &nodes)?;
     core.tree.replay(nodes)?;
     for (id, file) in record.files {
         let shown = Shown::node(id);
         // The content of a node that went in the same save: there is nothing to bring back.
         let Some(node) = core.tree.node(&id)? else { continue };
+        let Some(file) = doubt.file(id, file) else { continue };
         let loaded = match core.files.get(&shown) {
             Some(loaded) => Arc::clone(loaded),
             None => {

@@ -108,8 +108,9 @@ impl Writer {
         for snapshot in batch.files.iter_mut().filter(|it| !it.content.is_to_record()) {
             let tail = if snapshot.id.is_some() { Tail::Keep } else { Tail::Seal };
             match self.fold(snapshot, tail) {
-                // Then it is journaled: one damaged file must not keep all others from being saved.
-                Err(err @ Error::Damaged { .. }) => log::warn!("cut failed reason={err}"),
+                // Then it is journaled: a file that cannot be read must not keep all others from
+                // being saved.
+                Err(err) if !self.ends_saving(&err) => log::warn!("cut failed reason={err}"),
                 result => result?,
             }
         }
@@ -138,6 +139,12 @@ impl Writer {
             self.appender.save(&bytes, checkpoint)?;
         }
         Ok(bytes.len())
+    }
+
+    /// Whether what failed in cutting one content fails all that is saved with it: it could not be
+    /// written. Else something of that content could not be read.
+    pub(super) fn ends_saving(&self, err: &Error) -> bool {
+        matches!(err, Error::NoSpace) || self.appender.poisoned()
     }
 
     /// Cuts what is dirty in `snapshot` into chunks.

@@ -10,8 +10,7 @@ use cairnfs_store::DeviceKey;
 use crate::{Bucket, Caller, Ino, Mount, OpenFlags, Options, Protection, SavePolicy, Unlock};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const WRITE: OpenFlags =
-    OpenFlags { append: false, sync: false, truncate: false, write: true, exclusive: false };
+const WRITE: OpenFlags = OpenFlags { sync: false, truncate: false, write: true, exclusive: false };
 
 /// Writes again and again, and waits each time until it is saved. Which pauses the writer makes
 /// between, `publish` says.

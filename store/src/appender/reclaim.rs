@@ -215,13 +215,18 @@ impl Appender {
     /// Whether a put must store this blob: it is not here, is damaged, or is about to go.
     pub(super) fn wants(&mut self, id: &BlobId) -> Result<bool> {
         let doomed = self.plan.as_mut().is_some_and(|plan| plan.doomed.remove(id));
-        if doomed || self.blobs.rotten.has(id) || !self.blobs.contains(id)? {
+        let rotten = self.blobs.rotten.has(id) && !self.is_in_batch(id);
+        if doomed || rotten || !self.blobs.contains(id)? {
             return Ok(true);
         }
         if let Some(again) = &mut self.put_again {
             again.insert(*id);
         }
         Ok(false)
+    }
+
+    fn is_in_batch(&self, id: &BlobId) -> bool {
+        self.blobs.tail.find(id).is_some_and(|loc| loc.at >= self.chain.batch_start)
     }
 
     pub(super) fn plan_saved(&mut self) {
@@ -302,7 +307,7 @@ impl Blobs {
                 Found::End { .. } => return Ok(Some(content)),
                 Found::Bad { at, header } => {
                     let at = Pos { pack: number, offset: at };
-                    log::warn!("pack not reclaimed: {:?}", damage(packs, at, header.as_ref()));
+                    log::warn!("pack reclaimed=no damage={:?}", damage(packs, at, header.as_ref()));
                     return Ok(None);
                 }
             }

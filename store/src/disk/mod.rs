@@ -13,7 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
-pub(crate) use whole::{remove_unfinished, replace_file, write_new_file};
+pub use whole::replace_file;
+pub(crate) use whole::{remove_unfinished, unfinished, write_new_file};
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -95,7 +95,7 @@ impl Disk for RealDisk {
         // disk must not keep anybody from opening a bucket, so a failure here is no failure.
         let noted = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         if let Err(err) = noted {
-            log::debug!("lock pid not noted: {err}");
+            log::debug!("lock pid-noted=no reason={err}");
         }
         Ok(Box::new(RealLock { file }))
     }
@@ -111,7 +111,7 @@ struct RealLock {
 impl Drop for RealLock {
     fn drop(&mut self) {
         if let Err(err) = rustix::fs::flock(&self.file, FlockOperation::Unlock) {
-            log::debug!("lock not let go: {err}");
+            log::debug!("lock released=no reason={err}");
         }
     }
 }

@@ -21,8 +21,13 @@ pub(crate) fn write_new_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Resu
 /// Writes a file of mode 0600 in the place of what has the name, whose owner it gets: afterwards,
 /// and after a crash at any moment, there is the old content or the new. Durable when this returns.
 ///
-/// A failure leaves nothing beside it. What a crash has left there [`remove_unfinished`] removes.
-pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+/// A failure leaves nothing beside it. What a crash has left there, under the name with `.new` behind
+/// it, the next call removes.
+///
+/// # Errors
+///
+/// [`Error::NoSpace`](crate::Error::NoSpace), [`Error::Io`](crate::Error::Io).
+pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
     // It may be one that others can read.
     remove_unfinished(disk, path)?;
     let fresh = unfinished(path);
@@ -58,7 +63,7 @@ fn write_like(disk: &dyn Disk, fresh: &Path, path: &Path, bytes: &[u8]) -> Resul
 }
 
 /// The name of a file that is to take that of `path`.
-fn unfinished(path: &Path) -> PathBuf {
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     path.with_file_name(name)

@@ -12,6 +12,7 @@
 mod backend;
 mod trail;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, Open};
-use crate::error::IoContext;
+use crate::disk::{Disk, Open, remove_unfinished, unfinished};
+use crate::error::{IoContext, is_gone, is_unreadable};
 use crate::journal::{Loc, Pos};
 use crate::order::{self, RwLock};
 use crate::{BlobId, Error, Result, Seq};
@@ -32,6 +33,7 @@ const FILE: &str = "index.redb";
 const BLOBS: TableDefinition<'_, &[u8; 32], &[u8; 12]> = TableDefinition::new("blobs");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const MARK: &str = "mark";
+const LEFT: &str = "left";
 
 /// How far the index has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,23 @@ pub(crate) struct Mark {
     pub(crate) last_save: Option<Pos>,
     /// The newest checkpoint up to there.
     pub(crate) checkpoint: Option<Pos>,
+}
+
+/// What a repair has left of the saves from the newest checkpoint on that is whole. Others are missing
+/// between them, so that predecessors do not lead from one to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Left {
+    /// The save that the log ended with then.
+    pub(crate) end: Option<Pos>,
+    /// Those that can be read, in their order.
+    pub(crate) saves: Vec<Pos>,
+}
+
+impl Left {
+    /// Whether the log ended with this save then, and it could not be read: a header told where it was.
+    pub(crate) fn lacks(&self, save: Option<Pos>) -> bool {
+        self.end == save && self.saves.last().copied() != save
+    }
 }
 
 #[derive(Debug)]
@@ -66,26 +85,62 @@ impl Index {
     ///
     /// [`Error::Index`] if it is damaged; [`Self::remove`] it and open again.
     pub(crate) fn open(disk: &Arc<dyn Disk>, store_dir: &Path, cache_bytes: usize) -> Result<Self> {
-        let path = Self::path(store_dir);
+        Self::open_at(disk, Self::path(store_dir), cache_bytes)
+    }
+
+    /// Makes an empty index beside the one that is there, until it [replaces](Self::replace) that.
+    pub(crate) fn beside(
+        disk: &Arc<dyn Disk>,
+        store_dir: &Path,
+        cache_bytes: usize,
+    ) -> Result<Self> {
+        Self::remove_unfinished(&**disk, store_dir)?;
+        Self::open_at(disk, unfinished(&Self::path(store_dir)), cache_bytes)
+    }
+
+    /// Takes the place of the index of `store_dir`, beside which it was made, durably.
+    pub(crate) fn replace(self, store_dir: &Path) -> Result<()> {
+        let Self { disk, path, db, .. } = self;
+        // It must be closed before another opens it by the other name.
+        drop(db);
+        disk.rename(&path, &Self::path(store_dir)).at("rename", &path)?;
+        disk.sync_dir(store_dir).at("sync", store_dir)
+    }
+
+    /// Removes an index that was to replace another one and did not come to it.
+    pub(crate) fn remove_unfinished(disk: &dyn Disk, store_dir: &Path) -> Result<()> {
+        remove_unfinished(disk, &Self::path(store_dir)).map(|_was_there| ())
+    }
+
+    fn open_at(disk: &Arc<dyn Disk>, path: PathBuf, cache_bytes: usize) -> Result<Self> {
         let db = unless_it_panics(|| open_database(disk, &path, cache_bytes))?;
         Ok(Self { disk: Arc::clone(disk), path, cache_bytes, db: RwLock::new(Some(db)) })
     }
 
     /// How far the index in `store_dir` has got. `None` if there is no index, or a damaged one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever else keeps it from being read.
     pub(crate) fn mark_in(
         disk: &Arc<dyn Disk>,
         store_dir: &Path,
         cache_bytes: usize,
-    ) -> Option<Mark> {
+    ) -> Result<Option<Mark>> {
         // Opened as an index, it would be made where there is none.
-        disk.open(&Self::path(store_dir), Open::Existing).ok()?;
-        Self::open(disk, store_dir, cache_bytes).and_then(|index| index.mark()).ok()?
+        let path = Self::path(store_dir);
+        let is_there = disk.open(&path, Open::Existing).at("open", &path);
+        let index = is_there.and_then(|_file| Self::open(disk, store_dir, cache_bytes));
+        match index.and_then(|index| index.mark()) {
+            Err(err) if is_damaged(&err) => Ok(None),
+            mark => mark,
+        }
     }
 
     pub(crate) fn remove(disk: &dyn Disk, store_dir: &Path) -> Result<()> {
         let path = Self::path(store_dir);
         match disk.remove(&path) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.at("remove", &path),
         }
     }
@@ -130,6 +185,30 @@ impl Index {
         })
     }
 
+    /// What the repair that made this index has left.
+    pub(crate) fn left(&self) -> Result<Option<Left>> {
+        self.read(|txn| {
+            let table = txn.open_table(META)?;
+            let bytes = table.get(LEFT)?;
+            Ok(bytes.and_then(|bytes| postcard::from_bytes(bytes.value()).ok()))
+        })
+    }
+
+    /// Takes note of what a repair has left, durably.
+    pub(crate) fn set_left(&self, left: &Left) -> Result<()> {
+        unless_it_panics(|| {
+            let guard = self.db.read();
+            let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
+            let txn = db.begin_write().map_err(Error::index)?;
+            let bytes = postcard::to_stdvec(left).expect("because places are plain numbers");
+            txn.open_table(META)
+                .map_err(Error::index)?
+                .insert(LEFT, bytes.as_slice())
+                .map_err(Error::index)?;
+            txn.commit().map_err(Error::index)
+        })
+    }
+
     /// Where the blob lies, if the index knows it. Costs about 4 us, found or not.
     pub(crate) fn find(&self, id: &BlobId) -> Result<Option<Loc>> {
         self.read(|txn| {
@@ -162,7 +241,7 @@ impl Index {
             && let Err(err) = self.reopen()
         {
             // Whoever reads next tries again.
-            log::warn!("index reopened=no err={err}");
+            log::warn!("index reopened=no reason={err}");
         }
         committed
     }
@@ -197,6 +276,26 @@ impl Index {
 /// After a failed write redb refuses everything until it is opened again.
 fn is_broken(db: &Database) -> bool {
     matches!(db.begin_read(), Err(redb::TransactionError::Storage(redb::StorageError::PreviousIo)))
+}
+
+/// Whether an error of opening or reading an index says that it is lost, in whole or in part, as opposed
+/// to what may pass, as a full disk does.
+pub(crate) fn is_damaged(err: &Error) -> bool {
+    let is_lost = |err: &io::Error| is_gone(err) || is_unreadable(err);
+    match err {
+        Error::Io { source, .. } => is_lost(source),
+        Error::Index { source } => match &**source {
+            redb::Error::PreviousIo => false,
+            // Of these, redb has the first for a file that is not its own, and the disk the second for a
+            // place that there is not.
+            redb::Error::Io(err) => {
+                matches!(err.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+                    || is_lost(err)
+            }
+            _ => true,
+        },
+        _ => false,
+    }
 }
 
 /// redb takes the pages it reads for its own, and may panic at one that has rotted. The index is made

@@ -124,7 +124,7 @@ impl Drop for Trail {
     fn drop(&mut self) {
         drop(self.wake.take());
         match self.thread.take().map(JoinHandle::join) {
-            Some(Err(_panic)) => log::error!("index thread panicked"),
+            Some(Err(_panic)) => log::error!("index thread=panicked"),
             Some(Ok(())) => (),
             None => self.shared.commit_quietly(),
         }
@@ -143,7 +143,7 @@ impl Shared {
         if let Err(err) = self.commit() {
             // What is not indexed stays in the tail and in the packs: nothing is lost, and the
             // next commit tries again.
-            log::warn!("index commit failed, trying again later err={err:?}");
+            log::warn!("index committed=no reason={err:?}");
         }
     }
 

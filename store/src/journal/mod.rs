@@ -9,7 +9,11 @@
 //! batch that is being written can be incomplete, and only in the last pack: a pack is made
 //! durable before the next one is begun.
 
+pub(crate) mod begun;
+pub(crate) mod gaps;
 pub(crate) mod header;
+pub(crate) mod links;
+pub(crate) mod marked;
 pub(crate) mod packs;
 pub(crate) mod record;
 pub(crate) mod recover;

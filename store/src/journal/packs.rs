@@ -8,19 +8,21 @@ use std::sync::Arc;
 use super::header::{HEADER_BYTES, HeaderError, PackHeader, VERSION};
 use super::{Loc, Pos};
 use crate::disk::{Disk, DiskFile, Open};
-use crate::error::IoContext;
+use crate::error::{IoContext, is_unreadable};
 use crate::order::{self, Mutex};
 use crate::{Error, Result};
 
 /// Handles kept open at a time. A bucket of a terabyte has 16,000 packs.
 const HANDLES_MAX: usize = 128;
 
+type Handles = HashMap<u32, Arc<dyn DiskFile>>;
+
 /// The directory of packs.
 #[derive(Debug)]
 pub(crate) struct Packs {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    open: Mutex<HashMap<u32, Arc<dyn DiskFile>>, order::PackFiles>,
+    open: Mutex<Handles, order::PackFiles>,
     /// Bytes of records by pack, for the statistics and for reclaiming.
     sizes: Mutex<BTreeMap<u32, u64>, order::PackSizes>,
 }
@@ -61,17 +63,19 @@ impl Packs {
 
     /// The handle of a pack, opened if need be.
     pub(crate) fn file(&self, number: u32) -> Result<Arc<dyn DiskFile>> {
-        if let Some(file) = self.open.lock().get(&number) {
+        // Held until it is kept: meanwhile the pack could be removed and another one of its number
+        // begun, for which it would be taken.
+        let mut open = self.open.lock();
+        if let Some(file) = open.get(&number) {
             return Ok(Arc::clone(file));
         }
         let path = self.path(number);
         let file = self.disk.open(&path, Open::Existing).at("open", &path)?;
-        self.keep(number, &file);
+        Self::keep(&mut open, number, &file);
         Ok(file)
     }
 
-    fn keep(&self, number: u32, file: &Arc<dyn DiskFile>) {
-        let mut open = self.open.lock();
+    fn keep(open: &mut Handles, number: u32, file: &Arc<dyn DiskFile>) {
         if open.len() >= HANDLES_MAX {
             // Any one goes; a handle that is in use stays open until its user is done.
             if let Some(&victim) = open.keys().find(|&&other| other != number) {
@@ -85,28 +89,43 @@ impl Packs {
     pub(crate) fn create(&self, header: &PackHeader) -> Result<Arc<dyn DiskFile>> {
         let path = self.path(header.number);
         let file = self.disk.open(&path, Open::New).at("create", &path)?;
-        let written = file
-            .write_at(&header.encode(), 0)
-            .at("write", &path)
-            .and_then(|()| self.disk.sync_dir(&self.dir).at("sync", &self.dir));
-        if let Err(err) = written {
-            // A pack without a header is what recovery takes away by itself, so this is tidiness.
+        // The header last: a pack without one is no part of the log yet, and the one before may be
+        // written to again.
+        let begun = self
+            .disk
+            .sync_dir(&self.dir)
+            .at("sync", &self.dir)
+            .and_then(|()| file.write_at(&header.encode(), 0).at("write", &path));
+        if let Err(err) = begun {
+            // Recovery takes it away by itself, so this is tidiness.
             if let Err(left) = self.disk.remove(&path) {
-                log::debug!("pack left behind number={} err={left}", header.number);
+                log::debug!("pack left-behind number={} reason={left}", header.number);
             }
             return Err(err);
         }
-        self.keep(header.number, &file);
+        Self::keep(&mut self.open.lock(), header.number, &file);
         self.set_size(header.number, HEADER_BYTES as u64);
         Ok(file)
     }
 
+    /// Writes the header of a pack that is there anew, durably.
+    pub(crate) fn mend_header(&self, header: &PackHeader) -> Result<()> {
+        let path = self.path(header.number);
+        let file = self.file(header.number)?;
+        file.write_at(&header.encode(), 0).at("write", &path)?;
+        file.barrier().at("sync", &path)
+    }
+
     /// Removes a pack, durably.
     pub(crate) fn remove(&self, number: u32) -> Result<()> {
-        self.open.lock().remove(&number);
         self.sizes.lock().remove(&number);
         let path = self.path(number);
-        self.disk.remove(&path).at("remove", &path)?;
+        {
+            // Nobody opens it in between, to keep it from giving its space back.
+            let mut open = self.open.lock();
+            open.remove(&number);
+            self.disk.remove(&path).at("remove", &path)?;
+        }
         self.disk.sync_dir(&self.dir).at("sync", &self.dir)
     }
 
@@ -129,7 +148,11 @@ impl Packs {
         let len = file.len().at("read", &path)?.min(HEADER_BYTES as u64);
         let mut bytes = [0; HEADER_BYTES];
         let found = &mut bytes[..usize::try_from(len).unwrap_or(HEADER_BYTES)];
-        file.read_at(found, 0).at("read", &path)?;
+        match file.read_at(found, 0) {
+            // As good as damaged.
+            Err(err) if is_unreadable(&err) => found.fill(0xff),
+            read => read.at("read", &path)?,
+        }
         match PackHeader::decode(found) {
             Ok(header) if header.number != number => {
                 Err(Error::Damaged { pack: path, offset: 0, reason: "the number of another pack" })
@@ -156,5 +179,87 @@ impl Packs {
     pub(crate) fn read_into(&self, at: Pos, bytes: &mut [u8]) -> Result<()> {
         let file = self.file(at.pack)?;
         file.read_at(bytes, u64::from(at.offset)).at("read", &self.path(at.pack))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::disk::{Lock, LockError, RealDisk, Space};
+    use crate::journal::Chain;
+
+    /// A disk that does something else before it hands out a file that was there.
+    struct Stalling(Box<dyn Fn() + Send + Sync>);
+
+    impl std::fmt::Debug for Stalling {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Stalling")
+        }
+    }
+
+    impl Disk for Stalling {
+        fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+            let file = RealDisk.open(path, how)?;
+            if how == Open::Existing {
+                (self.0)();
+            }
+            Ok(file)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            RealDisk.list(dir)
+        }
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            RealDisk.create_dir(dir)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            RealDisk.rename(from, to)
+        }
+        fn give_to_owner_of(&self, path: &Path, like: &Path) -> io::Result<()> {
+            RealDisk.give_to_owner_of(path, like)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            RealDisk.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            RealDisk.sync_dir(dir)
+        }
+        fn space(&self, dir: &Path) -> io::Result<Space> {
+            RealDisk.space(dir)
+        }
+        fn lock(&self, path: &Path) -> Result<Lock, LockError> {
+            RealDisk.lock(path)
+        }
+    }
+
+    #[test]
+    fn a_pack_that_is_opened_as_another_takes_its_number_is_not_kept_for_that() {
+        let (opened, has_opened) = mpsc::channel();
+        let (replaced, is_replaced) = mpsc::channel();
+        let is_replaced = parking_lot::Mutex::new(is_replaced);
+        let stalling = Stalling(Box::new(move || {
+            opened.send(()).unwrap();
+            // Or it cannot be, as long as this takes.
+            is_replaced.lock().recv_timeout(Duration::from_millis(200)).ok();
+        }));
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::new(Arc::new(stalling), dir.path());
+        RealDisk.create_dir(packs.dir()).unwrap();
+        let header =
+            PackHeader { number: 1, bucket: [0; 16], prev_len: 0, chain: Chain::default() };
+        packs.create(&header).unwrap().set_len(5000).unwrap();
+        packs.open.lock().clear();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| packs.file(1).unwrap());
+            has_opened.recv().unwrap();
+            packs.remove(1).unwrap();
+            packs.create(&header).unwrap();
+            replaced.send(()).ok();
+            assert_eq!(reader.join().unwrap().len().unwrap(), 5000);
+        });
+        assert_eq!(packs.file(1).unwrap().len().unwrap(), HEADER_BYTES as u64);
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct TailState {
     before: HashMap<BlobId, Loc>,
     /// Where the first of `pending` will be written.
     base: Pos,
+    /// The end of the last save: nothing before it changes any more.
+    saved: Pos,
     /// Records that are put and not written.
     pub(crate) pending: Vec<u8>,
 }
@@ -38,9 +40,15 @@ impl TailState {
 }
 
 impl Tail {
+    /// Of a log in which nothing is open, and which goes on at `base`.
     pub(crate) fn new(base: Pos) -> Self {
-        let state =
-            TailState { map: HashMap::new(), before: HashMap::new(), base, pending: Vec::new() };
+        let state = TailState {
+            map: HashMap::new(),
+            before: HashMap::new(),
+            base,
+            saved: base,
+            pending: Vec::new(),
+        };
         Self { state: RwLock::new(state) }
     }
 
@@ -79,9 +87,11 @@ impl Tail {
         }
     }
 
-    /// The open batch is durable.
+    /// The open batch is written, and durable.
     pub(crate) fn batch_saved(&self) {
-        self.state.write().batch_ended();
+        let mut state = self.state.write();
+        state.saved = state.base;
+        state.batch_ended();
     }
 
     /// The open batch, which was `entries`, is dropped: what was put again is where it was before.
@@ -103,9 +113,9 @@ impl Tail {
         self.state.write().map.extend(entries.iter().copied());
     }
 
-    /// Up to where the log is in its files.
-    pub(crate) fn base(&self) -> Pos {
-        self.state.read().base
+    /// Up to where the log is saved.
+    pub(crate) fn saved(&self) -> Pos {
+        self.state.read().saved
     }
 
     /// The unwritten bytes, to be written; nobody changes them meanwhile.

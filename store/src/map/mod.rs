@@ -32,7 +32,7 @@ mod writer;
 pub use apply::{Edit, apply};
 pub use diff::{Change, Diff};
 pub use node::{KEY_BYTES_MAX, LEVEL_MAX, MapNode, NODE_BYTES_MAX, Slice, VALUE_BYTES_MAX};
-pub use range::{Range, RangeRev};
+pub use range::Range;
 pub use reader::MapReader;
 
 use serde::{Deserialize, Serialize};

@@ -17,16 +17,6 @@ pub struct Range {
     state: State,
 }
 
-/// The entries between two keys, descending. Ends after the first error.
-#[derive(Debug)]
-pub struct RangeRev {
-    reader: MapReader,
-    root: Root,
-    from: Bound<Vec<u8>>,
-    to: Bound<Vec<u8>>,
-    state: State,
-}
-
 #[derive(Debug)]
 enum State {
     New,
@@ -50,25 +40,6 @@ impl Range {
         let mut cursor = Cursor::open(&self.reader, &self.root, 0, pick)?;
         if cursor.item().is_some_and(|(key, _)| !is_behind(&key, &self.from)) {
             cursor.step(Side::Behind)?;
-        }
-        Ok(cursor)
-    }
-}
-
-impl RangeRev {
-    pub(super) fn new(reader: MapReader, root: Root, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Self {
-        let (from, to) = (from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec));
-        Self { reader, root, from, to, state: State::New }
-    }
-
-    fn first(&self) -> Result<Cursor> {
-        let pick = match &self.to {
-            Bound::Included(key) | Bound::Excluded(key) => Pick::Floor(key),
-            Bound::Unbounded => Pick::Last,
-        };
-        let mut cursor = Cursor::open(&self.reader, &self.root, 0, pick)?;
-        if cursor.item().is_some_and(|(key, _)| !is_before(&key, &self.to)) {
-            cursor.step(Side::Before)?;
         }
         Ok(cursor)
     }
@@ -106,25 +77,6 @@ impl Iterator for Range {
             Err(err) => return Some(Err(err)),
         };
         let item = cursor.item().filter(|(key, _)| is_before(key, &self.to))?;
-        self.state = State::At(cursor);
-        Some(Ok(item))
-    }
-}
-
-impl Iterator for RangeRev {
-    type Item = Item;
-
-    fn next(&mut self) -> Option<Item> {
-        let cursor = match std::mem::replace(&mut self.state, State::Done) {
-            State::New => self.first(),
-            State::At(mut cursor) => cursor.step(Side::Before).map(|()| cursor),
-            State::Done => return None,
-        };
-        let cursor = match cursor {
-            Ok(cursor) => cursor,
-            Err(err) => return Some(Err(err)),
-        };
-        let item = cursor.item().filter(|(key, _)| is_behind(key, &self.from))?;
         self.state = State::At(cursor);
         Some(Ok(item))
     }

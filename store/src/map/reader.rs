@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 use super::boundary::Boundary;
 use super::cursor::{Cursor, Pick};
 use super::node::{MapNode, NODE_BYTES_MAX, Slice};
-use super::{Diff, Range, RangeRev, Root};
+use super::{Diff, Range, Root};
 use crate::{BlobId, BlobRef, Blobs, Error, Result};
 
 /// Reads any number of maps of one bucket, from any thread. Clones share the cache.
@@ -124,12 +124,6 @@ impl MapReader {
     #[must_use]
     pub fn range(&self, root: &Root, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Range {
         Range::new(self.clone(), *root, from, to)
-    }
-
-    /// The entries from `to` down to `from`, descending. Reads as it goes.
-    #[must_use]
-    pub fn range_rev(&self, root: &Root, from: Bound<&[u8]>, to: Bound<&[u8]>) -> RangeRev {
-        RangeRev::new(self.clone(), *root, from, to)
     }
 
     /// The entries whose keys begin with `prefix`, ascending.

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 
-use crate::keys::{KeyRing, random};
-use crate::{BlobId, Error, Result};
+use crate::keys::{KeyRing, Secret, random};
+use crate::{BlobId, Result};
 
 /// Length of the authentication tag after the ciphertext.
 pub(crate) const TAG_BYTES: usize = 16;
@@ -28,6 +28,14 @@ impl Cipher {
     pub fn for_this_cpu() -> Self {
         static CHOICE: LazyLock<Cipher> = LazyLock::new(Cipher::detect);
         *CHOICE
+    }
+
+    /// What tells the keys of one blob apart.
+    fn purpose(self) -> u8 {
+        match self {
+            Self::Aes256Gcm => 0,
+            Self::ChaCha20Poly1305 => 1,
+        }
     }
 
     #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
@@ -54,10 +62,10 @@ impl Cipher {
 pub(super) struct AeadKey(LessSafeKey);
 
 impl AeadKey {
-    /// The key that seals; the first of [`Self::candidates`].
-    pub(super) fn derive(keys: &KeyRing, epoch: u16, id: &BlobId, cipher: Cipher) -> Result<Self> {
-        let first = Self::candidates(keys, epoch, id, cipher)?.next();
-        first.ok_or(Error::UnknownEpoch { epoch })
+    /// The key that seals, and its epoch.
+    pub(super) fn current(keys: &KeyRing, id: &BlobId, cipher: Cipher) -> (u16, Self) {
+        let (epoch, secret) = keys.seal_key(id, cipher.purpose());
+        (epoch, Self::new(&secret, cipher))
     }
 
     /// The keys that may open: one, but where two owners gave an epoch the same number.
@@ -67,16 +75,18 @@ impl AeadKey {
         id: &BlobId,
         cipher: Cipher,
     ) -> Result<impl Iterator<Item = Self> + use<>> {
-        let (algorithm, purpose) = match cipher {
-            Cipher::Aes256Gcm => (&AES_256_GCM, 0),
-            Cipher::ChaCha20Poly1305 => (&CHACHA20_POLY1305, 1),
+        let secrets = keys.open_keys(epoch, id, cipher.purpose())?;
+        Ok(secrets.into_iter().map(move |secret| Self::new(&secret, cipher)))
+    }
+
+    fn new(secret: &Secret, cipher: Cipher) -> Self {
+        let algorithm = match cipher {
+            Cipher::Aes256Gcm => &AES_256_GCM,
+            Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
         };
-        let secrets = keys.seal_keys(epoch, id, purpose)?;
-        Ok(secrets.into_iter().map(move |secret| {
-            let key = UnboundKey::new(algorithm, secret.expose())
-                .expect("because both ciphers take 32 bytes");
-            Self(LessSafeKey::new(key))
-        }))
+        let key = UnboundKey::new(algorithm, secret.expose())
+            .expect("because both ciphers take 32 bytes");
+        Self(LessSafeKey::new(key))
     }
 
     pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], body: &mut [u8]) -> [u8; TAG_BYTES] {

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::find_frame_compressed_size;
 
 const LEVEL: i32 = 1;
 /// Below this the frame costs as much as it saves.
@@ -85,8 +86,12 @@ fn is_noise(plain: &[u8]) -> bool {
     even && repeated < REPEATED_MIN
 }
 
-/// The `len` bytes that `body` decompresses to; `None` if it does not.
+/// The `len` bytes that `body`, a single frame, decompresses to; `None` if it does not.
 pub(super) fn decompress(body: &[u8], len: usize) -> Option<Arc<[u8]>> {
+    // The decompressor would take several, and pass over frames that say nothing.
+    if find_frame_compressed_size(body) != Ok(body.len()) {
+        return None;
+    }
     let mut plain: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
     let out = Arc::get_mut(&mut plain)?;
     let written = DECOMPRESSOR.with_borrow_mut(|slot| {
@@ -145,6 +150,28 @@ mod tests {
         {
             assert!(!is_noise(plain), "{:?}", &plain[..20]);
             assert!(append_if_smaller(&mut Vec::new(), plain), "{:?}", &plain[..20]);
+        }
+    }
+
+    #[test]
+    fn a_body_is_one_frame_and_nothing_besides() {
+        let text = include_bytes!("compress.rs");
+        let frame = |plain: &[u8]| {
+            let mut out = Vec::new();
+            assert!(append_if_smaller(&mut out, plain));
+            out
+        };
+        let whole = frame(text);
+        assert_eq!(decompress(&whole, text.len()).unwrap()[..], text[..]);
+        let (one, other) = text.split_at(text.len() / 2);
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7];
+        for body in [
+            [frame(one), frame(other)].concat(),
+            [&skippable[..], &whole].concat(),
+            [&whole[..], &skippable].concat(),
+            whole[..whole.len() - 1].to_vec(),
+        ] {
+            assert!(decompress(&body, text.len()).is_none());
         }
     }
 }

@@ -61,8 +61,7 @@ pub(crate) fn seal_with_nonce(
     if plain.len() > BLOB_BYTES_MAX {
         return Err(Error::TooLarge { len: plain.len(), max: BLOB_BYTES_MAX });
     }
-    let epoch = keys.current_epoch();
-    let key = AeadKey::derive(keys, epoch, &label.id, cipher)?;
+    let (epoch, key) = AeadKey::current(keys, &label.id, cipher);
     let start = out.len();
     out.resize(start + HEADER_BYTES, 0);
     let compressed = compress::append_if_smaller(out, plain);

@@ -36,7 +36,8 @@ pub enum Fault {
         call: Call,
         /// Which of them fails.
         nth: u64,
-        /// With what: `StorageFull`, or `Other` for an I/O error.
+        /// With what: `StorageFull`, or `Other` for what else may go wrong. A place that cannot be
+        /// read is a matter of [`super::SimDisk::spoil_sector`].
         kind: io::ErrorKind,
     },
     /// After so many more calls that change the disk, every call fails: the power is off.

@@ -1,5 +1,6 @@
 //! One file of a simulated disk: what is durable, and what is on its way.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub(super) struct Inode {
     pub(super) live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Op>,
+    /// Numbers of the sectors that cannot be read.
+    pub(super) spoiled: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,12 +54,17 @@ impl Inode {
                 }
             }
         }
-        Self { live: found.clone(), durable: found, pending: Vec::new() }
+        self.found(found)
     }
 
     /// This file with every write arrived.
     pub(super) fn settled(&self) -> Self {
-        Self { live: self.live.clone(), durable: self.live.clone(), pending: Vec::new() }
+        self.found(self.live.clone())
+    }
+
+    fn found(&self, bytes: Vec<u8>) -> Self {
+        let spoiled = self.spoiled.clone();
+        Self { live: bytes.clone(), durable: bytes, pending: Vec::new(), spoiled }
     }
 
     /// Makes everything durable. Costs what was written since the last time.
@@ -115,9 +123,17 @@ impl SimFile {
         let state = &mut *guard;
         state.faults.call(call)?;
         let free = state.capacity_bytes.saturating_sub(state.used_bytes());
-        // A file that was removed while open lives on for whoever has it open.
-        let inode = state.inodes.entry(self.number).or_default();
+        let inode = state
+            .inodes
+            .get_mut(&self.number)
+            .expect("because a file that is open is not forgotten");
         act(inode, &mut state.faults, free)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.state.lock().close(self.number);
     }
 }
 
@@ -131,6 +147,10 @@ impl DiskFile for SimFile {
             let at = to_usize(offset)?;
             let end = at.saturating_add(buf.len());
             let found = inode.live.get(at..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let sectors = at / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+            if inode.spoiled.range(sectors).next().is_some() {
+                return Err(rustix::io::Errno::IO.into());
+            }
             buf.copy_from_slice(found);
             Ok(())
         })
@@ -144,7 +164,8 @@ impl DiskFile for SimFile {
                 data.len()
             } else {
                 // As much as there is room for arrives, at times; the rest is refused.
-                let room = data.len() - growth + usize::try_from(free).unwrap_or(0);
+                let end = inode.live.len() + usize::try_from(free).unwrap_or(0);
+                let room = end.saturating_sub(offset);
                 if faults.rng.chance(2) { room.min(data.len()) } else { 0 }
             };
             let (taken, refused) = data.split_at(fits);

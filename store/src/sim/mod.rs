@@ -46,6 +46,8 @@ struct State {
     /// What was done to the directory since it was last synced.
     name_ops: Vec<NameOp>,
     inodes: BTreeMap<u64, Inode>,
+    /// How often each file is open. One that was removed lives on for whoever has it open.
+    open: BTreeMap<u64, usize>,
     dirs: BTreeSet<PathBuf>,
     locked: BTreeSet<PathBuf>,
     next_inode: u64,
@@ -93,6 +95,7 @@ impl SimDisk {
             durable_names: BTreeMap::new(),
             name_ops: Vec::new(),
             inodes: BTreeMap::new(),
+            open: BTreeMap::new(),
             dirs: BTreeSet::new(),
             locked: BTreeSet::new(),
             next_inode: 1,
@@ -135,39 +138,18 @@ impl SimDisk {
                 op.apply(&mut names);
             }
         }
-        let inodes: BTreeMap<u64, Inode> =
-            state.inodes.iter().map(|(&number, inode)| (number, inode.crash(&mut rng))).collect();
-        let after = State {
-            durable_names: names.clone(),
-            names,
-            name_ops: Vec::new(),
-            inodes,
-            dirs: state.dirs.clone(),
-            locked: BTreeSet::new(),
-            next_inode: state.next_inode,
-            capacity_bytes: state.capacity_bytes,
-            faults: Faults::new(seed),
-        };
-        Self { state: Arc::new(Mutex::new(after)) }
+        let inodes = state.inodes.iter().map(|(&number, inode)| (number, inode.crash(&mut rng)));
+        let inodes = inodes.collect();
+        Self { state: Arc::new(Mutex::new(state.after(names, inodes, seed))) }
     }
 
     /// The disk after `kill -9`: the process is gone, every write has arrived.
     #[must_use]
     pub fn kill(&self) -> Self {
         let state = self.state.lock();
-        let inodes: BTreeMap<u64, Inode> =
-            state.inodes.iter().map(|(&number, inode)| (number, inode.settled())).collect();
-        let after = State {
-            names: state.names.clone(),
-            durable_names: state.names.clone(),
-            name_ops: Vec::new(),
-            inodes,
-            dirs: state.dirs.clone(),
-            locked: BTreeSet::new(),
-            next_inode: state.next_inode,
-            capacity_bytes: state.capacity_bytes,
-            faults: Faults::new(0),
-        };
+        let inodes = state.inodes.iter().map(|(&number, inode)| (number, inode.settled()));
+        let inodes = inodes.collect();
+        let after = state.after(state.names.clone(), inodes, 0);
         Self { state: Arc::new(Mutex::new(after)) }
     }
 
@@ -195,9 +177,41 @@ impl SimDisk {
             inode.flip(bit);
         }
     }
+
+    /// Makes the sector that holds the byte `offset` of a file unreadable, as on a disk that wears out.
+    pub fn spoil_sector(&self, path: &Path, offset: usize) {
+        let mut state = self.state.lock();
+        let Some(&number) = state.names.get(path) else { return };
+        if let Some(inode) = state.inodes.get_mut(&number) {
+            inode.spoiled.insert(offset / SECTOR_BYTES);
+        }
+    }
 }
 
 impl State {
+    /// What a new start finds, with these names and files on the medium: nothing is open or locked.
+    fn after(
+        &self,
+        names: BTreeMap<PathBuf, u64>,
+        inodes: BTreeMap<u64, Inode>,
+        seed: u64,
+    ) -> Self {
+        let mut after = Self {
+            durable_names: names.clone(),
+            names,
+            name_ops: Vec::new(),
+            inodes,
+            open: BTreeMap::new(),
+            dirs: self.dirs.clone(),
+            locked: BTreeSet::new(),
+            next_inode: self.next_inode,
+            capacity_bytes: self.capacity_bytes,
+            faults: Faults::new(seed),
+        };
+        after.forget_unnamed();
+        after
+    }
+
     fn used_bytes(&self) -> u64 {
         self.inodes.values().map(|inode| inode.live.len() as u64).sum()
     }
@@ -211,13 +225,19 @@ impl State {
             .iter()
             .filter_map(|op| if let NameOp::Link(_, inode) = op { Some(*inode) } else { None })
             .collect();
-        self.inodes.retain(|number, inode| {
-            let keep = named.contains(number) || pending.contains(number);
-            if !keep {
-                inode.live.clear();
-            }
-            keep
+        self.inodes.retain(|number, _| {
+            [&named, &pending].iter().any(|kept| kept.contains(number))
+                || self.open.contains_key(number)
         });
+    }
+
+    fn close(&mut self, number: u64) {
+        let Some(times) = self.open.get_mut(&number) else { return };
+        *times -= 1;
+        if *times == 0 {
+            self.open.remove(&number);
+            self.forget_unnamed();
+        }
     }
 }
 
@@ -238,6 +258,7 @@ impl Disk for SimDisk {
                 number
             }
         };
+        *state.open.entry(number).or_default() += 1;
         drop(state);
         Ok(Arc::new(SimFile { state: Arc::clone(&self.state), number }))
     }
@@ -389,5 +410,32 @@ mod tests {
         file.write_at(b"y", 0).unwrap();
         assert!(file.write_at(b"y", 0).is_err());
         assert!(file.barrier().is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_removed_lives_on_for_whoever_has_it_open() {
+        let disk = SimDisk::new(0);
+        disk.create_dir(Path::new("/d")).unwrap();
+        let file = disk.open(Path::new("/d/a"), Open::New).unwrap();
+        file.write_at(&[1; 100], 0).unwrap();
+        disk.remove(Path::new("/d/a")).unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        let mut found = [0; 100];
+        file.read_at(&mut found, 0).unwrap();
+        assert_eq!((found, disk.used_bytes(), disk.kill().used_bytes()), ([1; 100], 100, 0));
+        drop(file);
+        assert_eq!(disk.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_write_beyond_the_end_of_a_file_finds_no_room_for_the_gap() {
+        let disk = SimDisk::new(0);
+        let file = disk.open(Path::new("/a"), Open::New).unwrap();
+        disk.set_capacity_bytes(100);
+        for offset in [90, 500] {
+            let full = file.write_at(&[1; 20], offset).unwrap_err();
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+            assert!(disk.used_bytes() <= 100);
+        }
     }
 }

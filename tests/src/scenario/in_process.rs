@@ -11,8 +11,8 @@ use std::{
 
 use cairnfs_mount_core::{
     Attr, Bucket, Caller, Done, Fetch, Ino, Keep, Kind, MergeStep, Mount, OpenFlags, Options,
-    Protection, RenameMode, Role, SetAttr, SetXattr, Settings, Strategy, Time, TimeOrNow, Unlock,
-    VersionId,
+    Protection, RenameMode, Role, Seen, SetAttr, SetXattr, Settings, Strategy, Time, TimeOrNow,
+    Unlock, VersionId,
 };
 use cairnfs_store::DeviceKey;
 
@@ -86,7 +86,7 @@ impl Devices for InProcess {
                 .set_member(key.public(), &who.to_string(), Some(Role::Writer))
                 .map_err(why("invite"))?;
             let secrets = mount.secrets(&[]);
-            Bucket::join(&dir, &key, Protection::KeyFile, mount.bucket_id(), &secrets)
+            Bucket::join(&dir, &key, Protection::KeyFile, mount.bucket_id(), &secrets, 0)
                 .map_err(why("join"))?;
         } else {
             Bucket::create(&dir, &key, Protection::KeyFile).map_err(why("create"))?;
@@ -143,7 +143,7 @@ impl Devices for InProcess {
         for (who, machine) in &mut self.machines {
             let mut damage = Vec::new();
             let mut found = |_: Option<&[u8]>, what: &str| damage.push(what.to_owned());
-            machine.mount.check(&mut |_, _| (), &mut found).map_err(why("check"))?;
+            machine.mount.check(&mut |_, _| true, &mut found).map_err(why("check"))?;
             if !damage.is_empty() {
                 return Err(format!("damage on {who}: {damage:?}"));
             }
@@ -209,12 +209,12 @@ impl Machine {
 
     fn change(&self, path: &str, changes: SetAttr) -> Told {
         let ino = self.attr(path)?.ino;
-        self.mount.setattr(ME, ino, None, changes).map(drop).map_err(why(path))
+        self.mount.setattr(ino, None, changes).map(drop).map_err(why(path))
     }
 
     fn read(&self, ino: Ino) -> Told<String> {
         let fh = self.mount.open(ino, OpenFlags::default()).map_err(why("open"))?;
-        let bytes = self.mount.read(ino, fh, 0, 1 << 20).map_err(why("read"))?;
+        let bytes = self.mount.read(fh, 0, 1 << 20).map_err(why("read"))?;
         self.mount.release(ino, fh, Box::new(|_| ()));
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -228,7 +228,7 @@ impl Machine {
             true
         };
         self.mount.readdir(dir, fh, 2, true, &mut take).map_err(why("readdir"))?;
-        self.mount.releasedir(dir, fh);
+        self.mount.releasedir(fh);
         Ok(found)
     }
 }
@@ -290,7 +290,10 @@ impl Device for Machine {
 
     fn resolve(&mut self, path: &str, text: &str) -> Told {
         self.write(path, text)?;
-        match self.mount.resolve(path.as_bytes(), &Keep::Shown) {
+        let listed = self.mount.conflicts_to_settle(Some(path.as_bytes())).map_err(why(path))?;
+        let mut seen = Seen::default();
+        listed.iter().for_each(|conflict| seen.add(conflict));
+        match self.mount.resolve(path.as_bytes(), &Keep::Shown, &seen) {
             // Writing the bytes of its only copy has settled it.
             Err(cairnfs_mount_core::Error::NotFound) => Ok(()),
             result => result.map_err(why(path)),
@@ -335,7 +338,7 @@ impl Device for Machine {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let found = self.mount.conflicts(None).map_err(why("conflicts"))?;
         let listed = found.into_iter().map(|conflict| Listed {
-            kind: conflict.kind,
+            kind: conflict.kind.to_string(),
             path: text(&conflict.path),
             sides: (conflict.sides.iter())
                 .map(|side| (text(&side.path), crate::hex(&side.id)))

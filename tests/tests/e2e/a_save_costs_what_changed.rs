@@ -119,22 +119,24 @@ fn an_idle_daemon_sleeps() {
     let switches = || -> u64 {
         fs::read_dir(format!("/proc/{pid}/task"))
             .unwrap()
-            .map(|task| {
-                let status = task.unwrap().path().join("status");
-                let text = fs::read_to_string(status).unwrap_or_default();
-                let line =
-                    text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-                line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
+            // A thread that ends meanwhile lowers the sum, which is a change too.
+            .filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
+            .map(|status| {
+                let count = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+                    .expect("because the kernel counts them");
+                count.trim().parse::<u64>().unwrap()
             })
             .sum()
     };
     // Whatever unmounting and mounting set off comes to rest first.
     let mut last = switches();
     cairnfs_tests::eventually(
-        "two seconds pass without a wake-up",
-        Duration::from_secs(40),
+        "ten seconds pass without a wake-up",
+        Duration::from_secs(60),
         || {
-            cairnfs_tests::poll::let_pass(Duration::from_secs(2));
+            cairnfs_tests::poll::let_pass(Duration::from_secs(10));
             let now = switches();
             let idle = now == last;
             last = now;

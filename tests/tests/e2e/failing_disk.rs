@@ -149,8 +149,8 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
 }
 
 /// Begins a save under `policy` and calls `meanwhile` once the daemon waits for its barrier, which
-/// takes long; with a file that is open and unchanged, and how many barriers of the writer have ended.
-fn during_a_save(policy: Save, meanwhile: impl FnOnce(&Peer, File, &dyn Fn() -> usize)) {
+/// takes long; with a file that is open and unchanged, and what watches the barriers.
+fn during_a_save(policy: Save, meanwhile: impl FnOnce(&Peer, File, &Strace)) {
     let peer = Peer::saving(policy);
     peer.write("f", data::bytes(1, 1_000));
     peer.wait_safe();
@@ -166,9 +166,9 @@ fn during_a_save(policy: Save, meanwhile: impl FnOnce(&Peer, File, &dyn Fn() -> 
         let saver = move || file.sync_all().unwrap();
         let saver = thread::Builder::new().name("saver".into()).spawn_scoped(scope, saver).unwrap();
         eventually("the barrier is under way", Duration::from_secs(30), || {
-            process::is_held_at_a_barrier(peer.pid(), "writer")
+            strace.holds_at_a_barrier("writer")
         });
-        meanwhile(&peer, unchanged, &|| strace.succeeded_in("writer"));
+        meanwhile(&peer, unchanged, &strace);
         saver.join().unwrap();
     });
     strace.detach();
@@ -176,19 +176,21 @@ fn during_a_save(policy: Save, meanwhile: impl FnOnce(&Peer, File, &dyn Fn() -> 
 
 #[test]
 fn close_of_an_unchanged_file_waits_for_a_save_that_is_under_way() {
-    during_a_save(Save::Flush, |_, unchanged, barriers| {
+    during_a_save(Save::Flush, |_, unchanged, strace| {
         close(unchanged).unwrap();
-        eventually("close waited for the barrier", Duration::from_secs(1), || barriers() > 0);
+        eventually("close waited for the barrier", Duration::from_secs(1), || {
+            strace.succeeded_in("writer") > 0
+        });
     });
 }
 
 #[test]
 fn close_does_not_wait_under_release_not_even_for_a_save_that_is_under_way() {
-    during_a_save(Save::Release, |peer, unchanged, barriers| {
+    during_a_save(Save::Release, |peer, unchanged, strace| {
         close(unchanged).unwrap();
         peer.write("g", data::bytes(2, 1_000));
-        assert_eq!(barriers(), 0, "a close waited for the barrier");
-        assert!(process::is_held_at_a_barrier(peer.pid(), "writer"), "the save had ended");
+        assert_eq!(strace.succeeded_in("writer"), 0, "a close waited for the barrier");
+        assert!(strace.holds_at_a_barrier("writer"), "the save had ended");
     });
 }
 

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_tests::{Home, Image, Rng, Tree, mounts, peer::BUCKET, process, run};
+use cairnfs_tests::{
+    Home, Image, Rng, Running, Tree, eventually, mounts, peer::BUCKET, process, run,
+};
+use rustix::process::Signal;
 
 #[test]
 fn a_daemon_that_hangs_fails_the_test_and_blocks_nobody() {
@@ -41,6 +44,26 @@ fn a_test_that_panics_leaves_no_process_no_mount_and_no_file() {
     assert!(ended.is_err());
     assert!(process::of_home(&path).is_empty() && !mounts::is_mounted(&dir) && !path.exists());
     drop(open);
+}
+
+/// As by Ctrl-C, a deadline of the machine, or want of memory: nothing of its own runs any more.
+#[test]
+fn tests_that_are_killed_leave_no_process_no_mount_and_no_file() {
+    let room = tempfile::tempdir().unwrap();
+    let mut tests = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+    tests.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../merge/tests/cases/merge-cases.txt"));
+    let tests = Running::start(tests.env("TMPDIR", room.path()));
+    let mounted = || mounts::below(room.path());
+    eventually("the tests have mounted something", Duration::from_secs(60), || {
+        !mounted().is_empty()
+    });
+    assert!(!process::of_home(room.path()).is_empty(), "who serves it?");
+    tests.signal(Signal::KILL);
+    tests.wait(Duration::from_secs(10));
+    eventually("somebody cleans up after them", Duration::from_secs(60), || {
+        mounted().is_empty() && fs::read_dir(room.path()).unwrap().next().is_none()
+    });
+    assert!(process::of_home(room.path()).is_empty());
 }
 
 #[test]

@@ -133,3 +133,52 @@ fn compare(writer: &mut Writer, save: Save, killed: Instant, round: &str) -> usi
     }
     acknowledged
 }
+
+#[test]
+fn kill_in_the_middle_of_a_large_copy_leaves_whole_files() {
+    let peer = Peer::within(Duration::from_secs(300), &[]);
+    let source = peer.scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    for n in 0..24 {
+        fs::write(source.join(format!("f{n:02}")), data::bytes(n, 3_000_000)).unwrap();
+    }
+    let mut done = 0;
+    for round in 0..6 {
+        thread::scope(|scope| {
+            let (source, peer) = (&source, &peer);
+            let copy = thread::Builder::new()
+                .name("copy".into())
+                .spawn_scoped(scope, move || {
+                    let mut copied = 0;
+                    for n in 0..24 {
+                        let bytes = fs::read(source.join(format!("f{n:02}"))).unwrap();
+                        let name = format!("copy-{round}-{n:02}");
+                        if cairnfs_tests::peer::write(&peer.path(&name), &bytes).is_err() {
+                            break;
+                        }
+                        copied = n + 1;
+                    }
+                    copied
+                })
+                .unwrap();
+            let_pass(Duration::from_millis(50 + 90 * round));
+            peer.kill();
+            done = copy.join().unwrap();
+        });
+        peer.mount_again();
+        for n in 0..done {
+            let found = peer.read(format!("copy-{round}-{n:02}"));
+            assert!(found == data::bytes(n, 3_000_000), "copy-{round}-{n:02} of {done}");
+        }
+        for name in peer.names("") {
+            let n: u64 = name.rsplit('-').next().unwrap().parse().unwrap();
+            let found = peer.read(&name);
+            // The one being written may be there in part: what there is of it is right.
+            assert!(
+                found.len() <= 3_000_000 && data::bytes(n, 3_000_000).starts_with(&found),
+                "{name}"
+            );
+        }
+    }
+    peer.check().ok();
+}

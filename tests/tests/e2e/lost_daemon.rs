@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use cairnfs_tests::{Home, Peer, peer::BUCKET, process};
+use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process};
 use rustix::process::Signal;
 
 /// Whatever was not saved when a daemon died is lost, and `status` does not call that safe.
@@ -82,4 +82,56 @@ fn a_daemon_that_does_not_answer_is_named() {
     // It was waited for, and goes on where it stood.
     process::signal(pid, Signal::CONT);
     patient.wait(Duration::from_secs(30)).ok();
+}
+
+#[test]
+fn a_mount_point_whose_daemon_died_answers_with_an_error_until_it_is_mounted_again() {
+    let peer = Peer::new();
+    peer.write("f", "x");
+    peer.kill();
+    let looked = fs::read_dir(peer.dir());
+    assert!(looked.is_err(), "it looks like an empty bucket: a backup would mirror that");
+    assert!(fs::write(peer.path("g"), "y").is_err(), "it takes files that go nowhere");
+    // As the user would: no unmounting first.
+    peer.mount();
+    assert_eq!(peer.names(""), ["f"]);
+    peer.umount();
+    assert!(!mounts::is_mounted(&peer.dir()), "the dead mount was left below");
+}
+
+#[test]
+fn a_dead_mount_point_can_be_unmounted() {
+    let peer = Peer::new();
+    peer.write("f", "x");
+    peer.kill();
+    peer.home().umount(&peer.dir()).ok();
+    assert!(!mounts::is_mounted(&peer.dir()));
+    peer.mount();
+    assert_eq!(peer.read("f"), b"x");
+}
+
+#[test]
+fn several_buckets_and_mounts_are_served_by_one_daemon() {
+    let home = Home::new();
+    let mut dirs = Vec::new();
+    for name in ["one", "two", "three"] {
+        home.create(name);
+        let dir = home.dir(&format!("mnt-{name}"));
+        home.mount(name, &dir, &[]);
+        fs::write(dir.join("f"), name).unwrap();
+        dirs.push((name, dir));
+    }
+    assert_eq!(process::of_home(home.path()).len(), 1);
+    home.kill();
+    for (name, dir) in &dirs {
+        home.mount(name, dir, &[]);
+        assert_eq!(fs::read(dir.join("f")).unwrap(), name.as_bytes());
+    }
+    // Unmounting one leaves the others alone.
+    home.umount(&dirs[0].1).ok();
+    assert_eq!(fs::read(dirs[1].1.join("f")).unwrap(), b"two");
+    home.cairnfs(&["stop"]).ok();
+    eventually("everything is unmounted", Duration::from_secs(20), || {
+        dirs.iter().all(|(_, dir)| !mounts::is_mounted(dir))
+    });
 }

@@ -10,13 +10,15 @@
 
 mod a_save_costs_what_changed;
 mod bad_input;
-mod bad_luck;
+mod damage;
 mod differences;
 mod dirs;
+mod dropping;
 mod failing_disk;
 mod files;
 mod full_disk;
 mod harness;
+mod health;
 mod holes;
 mod in_step;
 mod kill;
@@ -29,6 +31,7 @@ mod memory;
 mod metadata;
 mod model;
 mod older_versions;
+mod opening;
 mod others_get_wrong;
 mod passphrase;
 mod power;

@@ -11,13 +11,12 @@ use std::{
 };
 
 use cairnfs_tests::{
-    Home, Image, Outcome, Peer, Tree, data, eventually, mounts, need, peer::BUCKET, poll::let_pass,
-    process, run,
+    Home, Image, Peer, Tree, data, eventually, mounts, need, peer::BUCKET, process, run,
 };
 use rustix::{io::Errno, process::Signal};
 
 use crate::{
-    bad_luck::{damage, end_of_packs},
+    damage::{damage, end_of_packs},
     restore::{fill, publish},
 };
 
@@ -34,22 +33,7 @@ fn show(peer: &Peer, name: &str, version: &str) -> PathBuf {
     dir
 }
 
-/// Unmounts it; see [`Peer::umount`] for why it may be busy for a moment.
-#[track_caller]
-fn end(home: &Home, dir: &Path) -> Outcome {
-    let mut outcome = home.umount(dir);
-    for _ in 0..500 {
-        if outcome.code != Some(6) {
-            break;
-        }
-        let_pass(Duration::from_millis(10));
-        outcome = home.umount(dir);
-    }
-    assert!(!mounts::is_mounted(dir), "it is still mounted: {outcome}");
-    outcome.ok()
-}
-
-/// As [`end`], without the daemon's being asked.
+/// Unmounts it without the daemon's being asked.
 fn unmount_by_the_system(dir: &Path) {
     need::root("umount(8)");
     eventually("it is not busy", SOON, || {
@@ -109,7 +93,7 @@ fn versions_stand_as_they_were_beside_each_other_and_the_live_mount() {
     assert!(copy.unwrap().success());
     Tree::of(&copied).same_as(&was);
     assert_eq!(peer.read("later"), b"newer");
-    end(peer.home(), &second);
+    peer.home().umount_once_free(&second).ok();
     Tree::of(&first).same_as(&was);
 }
 
@@ -197,7 +181,7 @@ fn a_bucket_that_is_not_mounted_is_opened_for_its_version() {
     fs::write(live.join("f"), "first").unwrap();
     let version = home.cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned();
     fs::write(live.join("f"), "second").unwrap();
-    end(&home, &live);
+    home.umount_once_free(&live).ok();
 
     let at = ["--at", &version];
     home.try_mount(BUCKET, &old, &[&at, secret.as_slice()].concat())
@@ -217,9 +201,9 @@ fn a_bucket_that_is_not_mounted_is_opened_for_its_version() {
     let refused = home.try_mount(BUCKET, &live, &secret).exits(5);
     refused.says(&["a version of bucket", "unmount that first"]);
     home.cairnfs(&["invite", BUCKET]).exits(3).says(&["is not mounted"]);
-    end(&home, &other);
+    home.umount_once_free(&other).ok();
     assert_eq!(fs::read(old.join("f")).unwrap(), b"first");
-    end(&home, &old);
+    home.umount_once_free(&old).ok();
     // And now it can be, at once.
     home.mount(BUCKET, &live, &secret);
     assert_eq!(fs::read(live.join("f")).unwrap(), b"second");
@@ -237,7 +221,7 @@ fn unmounting_the_bucket_unmounts_its_versions_too_and_says_so() {
     home.mount(BUCKET, &within, &["--at", &version]);
     peer.write("f", "never saved but by this");
     let open = File::open(busy.join("f")).unwrap();
-    let said = end(home, &peer.dir()).stderr;
+    let said = home.umount_once_free(&peer.dir()).ok().stderr;
     for dir in [&idle, &busy, &within] {
         let line = format!("unmounted {}, version {}", dir.display(), &version[..16]);
         assert!(said.contains(&line), "{said}");
@@ -270,7 +254,7 @@ fn a_version_that_is_in_use_stays_mounted_and_its_users_are_named() {
     open.read_exact_at(&mut text, 0).unwrap();
     assert_eq!(&text, b"first");
     drop(open);
-    end(peer.home(), &dir);
+    peer.home().umount_once_free(&dir).ok();
     peer.home().umount(&dir).exits(3);
     // Unmounted by the system, it is over as well.
     show(&peer, "old", "0s");
@@ -304,7 +288,7 @@ fn stop_and_sigterm_unmount_versions() {
         if is_signal {
             mount.signal(Signal::TERM);
         } else {
-            end(home, &dir);
+            home.umount_once_free(&dir).ok();
         }
         mount.wait(SOON).ok();
         assert!(!mounts::is_mounted(&dir));
@@ -321,7 +305,7 @@ fn a_version_whose_daemon_died_answers_with_an_error_and_is_no_loss() {
     home.mount(MORTAL, &live, &[]);
     fs::write(live.join("f"), "first").unwrap();
     let version = home.cairnfs(&["publish", MORTAL]).ok().stdout.trim().to_owned();
-    end(&home, &live);
+    home.umount_once_free(&live).ok();
     home.mount(MORTAL, &old, &["--at", &version]);
     home.kill();
     assert_eq!(fs::read_dir(&old).unwrap_err().raw_os_error(), ENOTCONN);
@@ -330,7 +314,7 @@ fn a_version_whose_daemon_died_answers_with_an_error_and_is_no_loss() {
     home.mount(MORTAL, &old, &["--at", &version]);
     assert_eq!(fs::read(old.join("f")).unwrap(), b"first");
     home.kill();
-    end(&home, &old).says(&["its daemon had died"]);
+    home.umount_once_free(&old).ok().says(&["its daemon had died"]);
     home.mount(MORTAL, &live, &[]);
 }
 
@@ -460,7 +444,7 @@ fn a_version_of_a_bucket_that_is_kept_for_others_is_shown_too() {
     assert!(kept());
     home.try_mount(BUCKET, &peer.dir(), &[]).exits(5).says(&["unmount that first"]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"first");
-    end(home, &dir);
+    home.umount_once_free(&dir).ok();
     assert!(kept());
     peer.mount();
     assert_eq!(peer.read("f"), b"first");

@@ -8,6 +8,7 @@ use std::{
 };
 
 use cairnfs_tests::{Peer, data};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 #[test]
 fn appending_keeps_what_was_there() {
@@ -65,6 +66,22 @@ fn appending_with_a_stat_in_between_goes_to_the_end() {
     assert_eq!(String::from_utf8(peer.read("log")).unwrap(), wanted);
     peer.kill_and_remount();
     assert_eq!(String::from_utf8(peer.read("log")).unwrap(), wanted);
+}
+
+#[test]
+fn a_file_that_is_open_is_made_one_to_append_to_and_back() {
+    let peer = Peer::new();
+    let file = OpenOptions::new().append(true).create(true).open(peer.path("f")).unwrap();
+    file.write_all_at(b"0123456789", 0).unwrap();
+    let flags = fcntl_getfl(&file).unwrap();
+    fcntl_setfl(&file, flags - OFlags::APPEND).unwrap();
+    file.write_all_at(b"AB", 0).unwrap();
+    assert_eq!(peer.read("f"), b"AB23456789");
+    fcntl_setfl(&file, flags).unwrap();
+    // Linux appends then, whatever the offset is.
+    file.write_all_at(b"CD", 0).unwrap();
+    assert_eq!(peer.read("f"), b"AB23456789CD");
+    cairnfs_tests::peer::close(file).unwrap();
 }
 
 #[test]

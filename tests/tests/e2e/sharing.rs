@@ -43,6 +43,10 @@ fn wrong_usage_of_each_verb_is_exit_code_2_and_changes_nothing() {
         "join ticket --no-passphrase --passphrase-file f",
         "rejoin",
         "rejoin a b",
+        "drop",
+        "drop photos",
+        "drop photos --yes=no",
+        "drop a b --yes",
         "peers photos",
         "sync photos --timeout soon",
         "sync a b",
@@ -87,6 +91,8 @@ fn an_unknown_bucket_or_path_is_exit_code_3_and_named() {
         is_one_line(&outcome);
         outcome.says(&["nowhere"]);
     }
+    home.cairnfs(&["drop", "nowhere", "--yes"]).exits(3).says(&["nowhere"]);
+    home.cairnfs(&["drop", "nowhere", "--yes", "--force"]).exits(3).says(&["nowhere"]);
     home.cairnfs(&["remove", "nowhere", "laptop"]).exits(3).says(&["nowhere"]);
     home.cairnfs(&["remove", BUCKET, "no-such-laptop"]).exits(3).says(&["no-such-laptop"]);
     home.cairnfs(&["resolve", "/nowhere/f", "--keep", "ours"]).exits(3).says(&["/nowhere/f"]);

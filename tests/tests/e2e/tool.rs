@@ -284,6 +284,12 @@ mountpoint -q $dir && exit 20
 mount -t fuse.cairnfs -o ro $bucket $dir
 grep -qx 'through the system' $dir/f
 umount $dir
+# As at boot; what is mounted is left alone.
+echo cairnfs:$bucket $dir fuse.cairnfs save=release > $links/fstab
+mount --all --fstab $links/fstab
+grep -q release <<< \"$(cairnfs status $bucket)\"
+mount --all --fstab $links/fstab
+umount $dir
 cairnfs stop
 ";
 

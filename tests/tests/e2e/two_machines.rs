@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Cut, Home, Pair, Peer, Save, Tree, data, eventually, peer, peer::BUCKET};
+use cairnfs_tests::{
+    Cut, Home, Pair, Peer, Save, Strace, Tree, data, eventually, peer, peer::BUCKET, process,
+};
+use rustix::{fs::XattrFlags, process::Signal};
 
 /// How long a change may take to arrive; it needs a second or two.
 const ARRIVE: Duration = Duration::from_secs(30);
@@ -259,6 +262,53 @@ fn a_content_merged_by_hand_settles_a_conflict() {
     }
 }
 
+/// However long what was set is.
+#[test]
+fn attributes_as_long_as_they_can_be_are_settled() {
+    let pair = Pair::new();
+    pair.one.write("f", "x");
+    pair.meet();
+    let set = |peer: &Peer, byte: u8| {
+        for n in 0..5 {
+            let (name, value) = (format!("user.{n}"), vec![byte; 60_000]);
+            rustix::fs::setxattr(peer.path("f"), name, &value, XattrFlags::empty()).unwrap();
+        }
+    };
+    pair.apart(Cut::Ended, |one| set(one, b'1'), |other| set(other, b'2'));
+    pair.meet();
+    let (home, path) = (pair.other.home(), pair.other.path("f"));
+    home.cairnfs(&["conflicts", BUCKET]).exits(10);
+    home.cairnfs(&["resolve", path.to_str().unwrap(), "--keep", "ours"]).ok();
+    home.cairnfs(&["conflicts", BUCKET]).ok();
+    let mut value = [0; 60_000];
+    rustix::fs::getxattr(&path, "user.4", &mut value).unwrap();
+    assert_eq!(value[59_999], b'2');
+}
+
+/// Another version comes between the moment when the file is written there and the decision.
+#[test]
+fn a_content_that_was_written_but_settles_nothing_is_said_to_be_there() {
+    let pair = contested();
+    let peer = &pair.other;
+    let merged = peer.scratch().join("merged");
+    fs::write(&merged, "from one and other").unwrap();
+    let slow = Strace::attach(peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=3000000"]);
+    let (name, file) = (peer.path("f"), merged.to_str().unwrap());
+    let mut running = peer.home().start(&["resolve", name.to_str().unwrap(), "--keep", file]);
+    eventually("it is written", ARRIVE, || {
+        assert!(!running.ended(), "it is over");
+        fs::read(&name).unwrap() == b"from one and other"
+    });
+    process::stand_still(running.pid());
+    slow.detach();
+    pair.one.write("f", "and more");
+    let is_there = || peer.names("").iter().any(|name| peer.read(name) == b"and more");
+    eventually("another version is there", ARRIVE, is_there);
+    running.signal(Signal::CONT);
+    let told = running.wait(ARRIVE).exits(10);
+    told.says(&["has changed since", &format!("{file} was written there"), "cairnfs log"]);
+}
+
 #[test]
 fn the_strategy_is_the_same_on_both_and_is_followed() {
     let pair = Pair::new();
@@ -350,6 +400,14 @@ fn nobody_to_reach_is_exit_code_11() {
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
     let peers = pair.one.home().cairnfs(&["peers", "--json"]).ok().json();
     assert_eq!(peers["peers"][0]["connected"], false, "{peers}");
+}
+
+#[test]
+fn who_gives_sync_no_time_is_told_just_that() {
+    let pair = Pair::new();
+    pair.other.stop();
+    let outcome = pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "0s"]).exits(11);
+    outcome.says(&["no peer was reached in time"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 use cairnfs_mount_core::{Mount, PastView};
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{Claim, Slot, State, Table};
+use super::{Claim, Doing, Slot, State, Table};
 use crate::{
     control::ViewReport,
     exit::{Code, Failure, Result},
@@ -20,9 +20,6 @@ use crate::{
     home::BucketName,
     order::{self, Mutex},
 };
-
-/// What the daemon does with a bucket of which no version is shown any more.
-const CLOSING: &str = "being closed";
 
 /// A version that is shown.
 #[derive(Debug)]
@@ -48,14 +45,14 @@ impl Viewed {
             dir: self.dir.clone(),
             detached: !self.session.is_mounted(),
             version: self.view.id(),
-            time: self.view.time(),
+            time: self.view.time().into(),
         }
     }
 }
 
 /// One that is shown, and whether somebody is ending it.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct Shown {
     pub(super) viewed: Arc<Viewed>,
     pub(super) leaving: bool,
 }
@@ -63,7 +60,7 @@ pub(super) struct Standing {
 impl State {
     /// Where a version of `bucket` is shown.
     pub(super) fn view_of(&self, bucket: &BucketName) -> Option<&Path> {
-        let mut views = self.views.values().map(|standing| &standing.viewed);
+        let mut views = self.views.values().map(|shown| &shown.viewed);
         views.find(|viewed| viewed.bucket == *bucket).map(|viewed| viewed.dir.as_path())
     }
 
@@ -89,7 +86,7 @@ impl Table {
     pub(in crate::daemon) fn lend(&self, bucket: &BucketName, serial: u64) -> Option<Mount> {
         match self.state.lock().slots.get_mut(bucket) {
             Some(Slot::Served(served)) => Some(served.mount.clone()),
-            Some(Slot::Stored(mount)) => Some(mount.clone()),
+            Some(Slot::Kept(mount)) => Some(mount.clone()),
             Some(Slot::Viewed(mount, serials)) => {
                 serials.insert(serial);
                 Some(mount.clone())
@@ -113,7 +110,7 @@ impl Table {
             return None;
         }
         let mount = mount.clone();
-        *slot = Slot::Busy(CLOSING);
+        *slot = Slot::Busy(Doing::Closing);
         let bucket = bucket.clone();
         Some((Claim { table: self, bucket, displaced: None, tell: None }, mount))
     }
@@ -123,21 +120,21 @@ impl Table {
         let mut state = self.state.lock();
         let is_open = match state.slots.get(&viewed.bucket) {
             Some(Slot::Served(served)) => served.mount.is_same(&viewed.mount),
-            Some(Slot::Stored(mount) | Slot::Viewed(mount, _)) => mount.is_same(&viewed.mount),
+            Some(Slot::Kept(mount) | Slot::Viewed(mount, _)) => mount.is_same(&viewed.mount),
             _ => false,
         };
         if state.ending || !is_open {
             return Err(Box::new(viewed));
         }
         let serial = viewed.serial;
-        state.views.insert(serial, Standing { viewed: Arc::new(viewed), leaving: false });
+        state.views.insert(serial, Shown { viewed: Arc::new(viewed), leaving: false });
         Ok(())
     }
 
     /// All versions that are shown.
     pub(in crate::daemon) fn views(&self) -> Vec<Arc<Viewed>> {
         let state = self.state.lock();
-        state.views.values().map(|standing| Arc::clone(&standing.viewed)).collect()
+        state.views.values().map(|shown| Arc::clone(&shown.viewed)).collect()
     }
 
     /// The version that is shown at `dir`, unless somebody took it out of the file tree.
@@ -148,15 +145,15 @@ impl Table {
     /// The version with this number, if nobody is ending it; from now on the caller is.
     pub(in crate::daemon) fn leave_view(&self, serial: u64) -> Option<Arc<Viewed>> {
         let mut state = self.state.lock();
-        let standing = state.views.get_mut(&serial).filter(|standing| !standing.leaving)?;
-        standing.leaving = true;
-        Some(Arc::clone(&standing.viewed))
+        let shown = state.views.get_mut(&serial).filter(|shown| !shown.leaving)?;
+        shown.leaving = true;
+        Some(Arc::clone(&shown.viewed))
     }
 
     /// It stays after all.
     pub(in crate::daemon) fn keep_view(&self, serial: u64) {
-        if let Some(standing) = self.state.lock().views.get_mut(&serial) {
-            standing.leaving = false;
+        if let Some(shown) = self.state.lock().views.get_mut(&serial) {
+            shown.leaving = false;
         }
         self.freed.notify_all();
     }

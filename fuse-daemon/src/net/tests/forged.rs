@@ -3,7 +3,7 @@
 
 use cairnfs_merge::{DeviceId, OpId};
 use cairnfs_mount_core::BucketId;
-use cairnfs_store::{BlobRef, Kind, map::Root};
+use cairnfs_store::{BlobId, BlobRef, Kind, map::Root};
 
 use super::{
     forger::{Body, Forger, device_id},
@@ -54,7 +54,7 @@ impl Scene {
         self.forger().version(&self.hostile.peer.device, change)
     }
 
-    fn error_of_hostile(&self) -> Option<(String, std::time::SystemTime)> {
+    fn error_of_hostile(&self) -> Option<(String, cairnfs_mount_core::Time)> {
         let peers = self.victim.peer.net.peers();
         let it = peers.into_iter().find(|peer| peer.key == self.hostile.peer.key());
         it.and_then(|it| it.last_error)
@@ -115,6 +115,18 @@ fn a_version_that_knows_what_its_author_cannot_know_is_rejected() {
 }
 
 #[test]
+fn a_version_that_knows_it_from_what_is_not_there_is_rejected() {
+    let scene = Scene::new(Role::Writer);
+    let device = device_id(&scene.victim.peer.key());
+    let forger = scene.version(|body| {
+        body.parents = vec![BlobId([7; 32])];
+        let lamport = body.vv.get(&device) + 100;
+        body.vv.learn(&OpId { lamport, device });
+    });
+    scene.rejects(forger, "neither that nor what it follows from is here");
+}
+
+#[test]
 fn a_version_of_another_bucket_is_rejected() {
     let scene = Scene::new(Role::Writer);
     let forger = scene.version(|body| body.bucket = BucketId([7; 16]));
@@ -129,6 +141,29 @@ fn a_version_of_a_reader_is_rejected() {
     let forger =
         Forger::of(mount).version(&peer.device, |body| body.remove_all(&peer.device, head));
     scene.rejects(forger, "its author may only read");
+}
+
+/// What is kept of secrets goes into the key file, whoever published what is sealed under them.
+#[test]
+fn a_reader_that_makes_secrets_up_has_only_the_one_kept_that_opens_what_it_gives() {
+    const EPOCH: u16 = u16::MAX;
+    let many: Vec<_> = (1..=EPOCH).map(|epoch| (epoch, [7; 32])).collect();
+    let with_true_one = [&many[..], &[(EPOCH, [8; 32])]].concat();
+    let cases = [
+        (many, "a secret that the peer does not give", 0),
+        (with_true_one, "its author may only read", 1),
+    ];
+    for (given, says, kept) in cases {
+        let scene = Scene::new(Role::Reader);
+        let Device { peer, mount } = &scene.hostile;
+        let (head, known) = (mount.head().unwrap(), scene.victim.mount.epochs());
+        let forger = Forger::of(mount).giving(given).sealing_under(EPOCH, [8; 32]);
+        let forger = forger.version(&peer.device, |body| body.follow(&peer.device, head));
+        scene.rejects(forger, says);
+        assert_eq!(scene.victim.mount.epochs().len(), known.len() + kept);
+        let victim = Device::open(scene.victim.close());
+        assert_eq!(victim.read("before").unwrap(), b"of all three");
+    }
 }
 
 #[test]

@@ -1,15 +1,21 @@
 //! A member that has the bucket's secrets and its own key, keeps to the protocol, and lies in what it
 //! publishes: FORMAT.md says how, and no program of ours writes it.
 
-use std::{collections::HashMap, path::Path, time::SystemTime};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::SystemTime,
+};
 
 use cairnfs_merge::{DeviceId, OpId, VersionVector};
-use cairnfs_mount_core::{BucketId, Member, Mount, Observer, Result, Time, VersionId};
+use cairnfs_mount_core::{BucketId, Member, Mount, Observer, Published, Result, Time, VersionId};
 use cairnfs_store::{
     Appender, BlobId, Blobs, KeyRing, Kind, Options, SealedBlob, Secret, create, map::Root, sim,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::net::replica::{Fetching, Secrets};
@@ -24,6 +30,14 @@ pub(super) struct Forger {
     head: VersionId,
     forged: HashMap<VersionId, Vec<u8>>,
     alter: Option<(Kind, Alter)>,
+    /// What its versions are sealed under, if not as the mount's are.
+    sealed_under: Option<(u16, [u8; 32])>,
+    /// The secrets that it gives, if not the mount's.
+    secrets: Option<Vec<(u16, [u8; 32])>>,
+    /// The most versions that it puts in one list.
+    in_a_list: usize,
+    /// How many lists it has given.
+    lists: Arc<AtomicUsize>,
 }
 
 /// What a manifest says, but for the charter at its end.
@@ -32,7 +46,7 @@ pub(super) struct Body {
     pub(super) bucket: BucketId,
     pub(super) author: [u8; 32],
     incarnation: u32,
-    parents: Vec<BlobId>,
+    pub(super) parents: Vec<BlobId>,
     pub(super) vv: VersionVector,
     pub(super) root: Root,
     pub(super) ops: u64,
@@ -58,13 +72,19 @@ pub(super) fn device_id(key: &PeerKey) -> DeviceId {
 }
 
 impl Body {
-    /// One operation of `author` after the version `parent`, which this body is of: it removes all.
-    pub(super) fn remove_all(&mut self, author: &DeviceKey, parent: VersionId) {
+    /// One operation of `author` after the version `parent`, which this body is of: it changes
+    /// nothing.
+    pub(super) fn follow(&mut self, author: &DeviceKey, parent: VersionId) {
         self.author = author.public();
         self.parents = vec![BlobId(parent)];
         let lamport = self.vv.max_lamport() + 1;
         self.vv.learn(&OpId { lamport, device: device_id(&self.author) });
         self.ops = 1;
+    }
+
+    /// As [`Self::follow`], but it removes all.
+    pub(super) fn remove_all(&mut self, author: &DeviceKey, parent: VersionId) {
+        self.follow(author, parent);
         self.root = Root::EMPTY;
     }
 }
@@ -73,12 +93,26 @@ impl Forger {
     /// Tells the truth so far.
     pub(super) fn of(mount: &Mount) -> Self {
         let head = mount.head().unwrap();
-        Self { mount: mount.clone(), head, forged: HashMap::new(), alter: None }
+        let forged = HashMap::new();
+        let mount = mount.clone();
+        let (in_a_list, lists) = (usize::MAX, Arc::default());
+        let (alter, sealed_under, secrets) = (None, None, None);
+        Self { mount, head, forged, alter, sealed_under, secrets, in_a_list, lists }
+    }
+
+    /// Seals its versions under this secret.
+    pub(super) fn sealing_under(self, epoch: u16, secret: [u8; 32]) -> Self {
+        Self { sealed_under: Some((epoch, secret)), ..self }
+    }
+
+    /// Gives these secrets, whatever it is asked for.
+    pub(super) fn giving(self, secrets: Vec<(u16, [u8; 32])>) -> Self {
+        Self { secrets: Some(secrets), ..self }
     }
 
     /// Stands on a version that says something else than the true one, signed by `key`.
     pub(super) fn version(mut self, key: &DeviceKey, change: impl FnOnce(&mut Body)) -> Self {
-        let mut mint = Mint::of(&self.mount);
+        let mut mint = Mint::of(&self.mount, self.sealed_under);
         let plain = mint.open(self.mount.sealed(&self.head).unwrap().unwrap());
         let signed: Signed = postcard::from_bytes(&plain).unwrap();
         let (mut body, charter) = postcard::take_from_bytes::<Body>(&signed.body).unwrap();
@@ -98,6 +132,12 @@ impl Forger {
         Self { alter: Some((kind, alter)), ..self }
     }
 
+    /// Puts so few versions in one list; counts the lists.
+    pub(super) fn listing(self, in_a_list: usize) -> (Self, Arc<AtomicUsize>) {
+        let lists = Arc::clone(&self.lists);
+        (Self { in_a_list, ..self }, lists)
+    }
+
     /// Is offered instead of the mount.
     pub(super) fn serve(self, peer: &Peer) {
         let replica: Arc<dyn Replica> = Arc::new(self);
@@ -112,9 +152,10 @@ struct Mint {
 }
 
 impl Mint {
-    fn of(mount: &Mount) -> Self {
-        let secrets = mount.secrets(&[]);
-        let secrets = secrets.into_iter().map(|(epoch, secret)| (epoch, Secret::new(*secret)));
+    fn of(mount: &Mount, sealed_under: Option<(u16, [u8; 32])>) -> Self {
+        let secrets = mount.secrets(&[]).into_iter().map(|(epoch, secret)| (epoch, *secret));
+        let secrets = secrets.chain(sealed_under);
+        let secrets = secrets.map(|(epoch, secret)| (epoch, Secret::new(secret)));
         let keys = KeyRing::new(secrets).unwrap();
         let options =
             Options { pack_bytes: 1 << 20, reserve_bytes: 64 << 10, ..Options::default() };
@@ -150,8 +191,8 @@ impl Replica for Forger {
         Some(self.head)
     }
 
-    fn published(&self) -> (Option<VersionId>, bool) {
-        (self.head(), true)
+    fn published(&self) -> Published {
+        Published { head: self.head(), holds_all: true }
     }
 
     fn time_of(&self, id: &VersionId) -> Result<Option<SystemTime>> {
@@ -174,7 +215,8 @@ impl Replica for Forger {
         if self.forged.contains_key(head) {
             return Ok(vec![*head]);
         }
-        self.mount.ancestry(head, have, max)
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        self.mount.ancestry(head, have, max.min(self.in_a_list))
     }
 
     fn name_of(&self, sealed: &[u8]) -> Option<[u8; 32]> {
@@ -211,12 +253,20 @@ impl Replica for Forger {
         self.mount.members()
     }
 
-    fn was_removed(&self, key: &[u8; 32]) -> bool {
-        self.mount.was_removed(key)
+    fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+        self.mount.removal(key)
+    }
+
+    fn removals(&self) -> Vec<[u8; 32]> {
+        self.mount.removals()
     }
 
     fn role(&self) -> Option<Role> {
         self.mount.role()
+    }
+
+    fn lacks_space(&self) -> bool {
+        self.mount.lacks_space()
     }
 
     fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
@@ -224,15 +274,18 @@ impl Replica for Forger {
     }
 
     fn secrets(&self, have: &[u16]) -> Secrets {
-        self.mount.secrets(have)
+        match &self.secrets {
+            Some(given) => given.iter().map(|(epoch, it)| (*epoch, Zeroizing::new(*it))).collect(),
+            None => self.mount.secrets(have),
+        }
     }
 
     fn epochs(&self) -> Vec<u16> {
         self.mount.epochs()
     }
 
-    fn learn_secrets(&self, secrets: Secrets) -> Result<()> {
-        self.mount.learn_secrets(secrets)
+    fn learn_secret(&self, record: Vec<u8>, offered: Secrets) -> Result<bool> {
+        self.mount.learn_secret(record, offered)
     }
 
     fn publish(&self) -> Result<()> {

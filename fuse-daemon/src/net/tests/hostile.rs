@@ -16,14 +16,14 @@ use crate::net::{
 };
 
 /// A victim with an honest peer beside it, and a hostile device that is a member if wanted.
-struct Scene {
-    peers: Vec<Peer>,
-    buckets: Vec<FakeBucket>,
-    hostile: Peer,
+pub(super) struct Scene {
+    pub(super) peers: Vec<Peer>,
+    pub(super) buckets: Vec<FakeBucket>,
+    pub(super) hostile: Peer,
 }
 
 impl Scene {
-    fn new(is_member: bool) -> Self {
+    pub(super) fn new(is_member: bool) -> Self {
         let (peers, buckets) = members(2);
         peers[1].knows(&peers[0]);
         let hostile = Peer::new();
@@ -41,7 +41,7 @@ impl Scene {
     }
 
     /// A connection on which anything can be said.
-    fn admitted(&self) -> Opened {
+    pub(super) fn admitted(&self) -> Opened {
         let mut opened = self.connect();
         opened.send(&Knock::Member { instance: [1; 16], port: None }).unwrap();
         let admission: Admission = opened.receive(1 << 20, Instant::now() + PATIENCE).unwrap();
@@ -50,7 +50,7 @@ impl Scene {
     }
 
     /// An honest change still gets through in both directions.
-    fn honest_go_on(&self, text: &str) {
+    pub(super) fn honest_go_on(&self, text: &str) {
         let there = format!("{text}, there");
         self.buckets[0].add(text.as_bytes());
         self.buckets[1].add(there.as_bytes());
@@ -59,7 +59,7 @@ impl Scene {
         });
     }
 
-    fn error_of_hostile(&self) -> String {
+    pub(super) fn error_of_hostile(&self) -> String {
         let peers = self.peers[0].net.peers();
         let it = peers.into_iter().find(|peer| peer.key == self.hostile.key()).unwrap();
         it.last_error.map(|(why, _)| why).unwrap_or_default()
@@ -193,7 +193,7 @@ fn a_stall_in_every_state_ends_in_time() {
 }
 
 /// The mark that shows that the bucket's secret is known, as the side that dialled says it.
-fn offer(scene: &Scene, opened: &Opened) -> Say {
+pub(super) fn offer(scene: &Scene, opened: &Opened) -> Say {
     let mut challenge = opened.challenge.to_vec();
     challenge.push(1);
     Say::Offer { bucket: 5, mark: scene.buckets[0].recognise(&challenge) }
@@ -220,6 +220,46 @@ fn a_member_that_announces_and_never_answers_is_given_up() {
     assert!(pings < 1000);
     assert!(scene.error_of_hostile().contains("does not answer"), "{}", scene.error_of_hostile());
     scene.honest_go_on("after a lie");
+}
+
+/// What the victim asks for next, and the number of the request.
+pub(super) fn next_ask(opened: &mut Opened) -> (u32, Ask) {
+    loop {
+        let say = opened.receive(1 << 20, Instant::now() + PATIENCE).unwrap();
+        if let Say::Ask { request, ask, .. } = say {
+            return (request, ask);
+        }
+    }
+}
+
+#[test]
+fn answers_to_what_was_given_up_make_nobody_wait() {
+    let scene = Scene::new(true);
+    let mut opened = scene.admitted();
+    opened.send(&offer(&scene, &opened)).unwrap();
+    let theirs = scene.buckets[0].copy_for(scene.hostile.key());
+    theirs.add_all(&[b"one".to_vec(), b"two".to_vec()]);
+    let head = theirs.head().unwrap();
+    opened.send(&Say::Head { bucket: 5, version: head }).unwrap();
+    let (request, _) = next_ask(&mut opened);
+    opened.send(&Say::Answer { request, answer: Answer::Refused }).unwrap();
+    let (request, _) = next_ask(&mut opened);
+    let blobs = vec![theirs.sealed(&head).unwrap().unwrap().into()];
+    let answer = Answer::Blobs { blobs, missing: vec![], more: false };
+    opened.send(&Say::Answer { request, answer }).unwrap();
+    // One of the two items is missing, which ends the fetch; the other one still is to come.
+    let (request, ask) = next_ask(&mut opened);
+    let Ask::Blobs(ids) = ask else { panic!("{ask:?}") };
+    let part = |missing| Answer::Blobs { blobs: vec![], missing, more: true };
+    opened.send(&Say::Answer { request, answer: part(vec![ids[0]]) }).unwrap();
+    opened.send(&Say::Head { bucket: 5, version: [9; 32] }).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while opened.send(&Say::Answer { request, answer: part(vec![]) }).is_ok() {
+        assert!(Instant::now() < until, "it is waited for all the while");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(scene.error_of_hostile().contains("does not answer"), "{}", scene.error_of_hostile());
+    scene.honest_go_on("after empty answers");
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! Whole networks in one process, over real sockets, with [`FakeBucket`]s.
 
+mod asking;
+mod elsewhere;
 mod forged;
 mod forger;
 mod hostile;
 mod in_step;
 mod introducing;
+mod inviting;
 mod members;
 mod mounts;
+mod slow;
 mod sync;
+mod turns;
 
 use std::{
     net::SocketAddr,
@@ -32,6 +37,7 @@ const QUICK: Timing = Timing {
     connect: Duration::from_secs(2),
     handshake: Duration::from_secs(2),
     stall: Duration::from_secs(2),
+    turn: Duration::from_millis(200),
     keep_alive: Duration::from_millis(500),
     silence: Duration::from_secs(3),
     retry_min: Duration::from_millis(20),
@@ -45,14 +51,15 @@ struct Peer {
     net: Arc<Net>,
     device: Arc<DeviceKey>,
     dir: TempDir,
+    timing: Timing,
 }
 
 impl Peer {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let device = Arc::new(DeviceKey::generate().unwrap());
-        let net = start(&dir, &device);
-        Self { net, device, dir }
+        let net = start(&dir, &device, QUICK);
+        Self { net, device, dir, timing: QUICK }
     }
 
     fn key(&self) -> PeerKey {
@@ -66,7 +73,7 @@ impl Peer {
     /// Ends and begins anew, as a daemon that is started again.
     fn restart(&mut self) {
         self.net.stop();
-        self.net = start(&self.dir, &self.device);
+        self.net = start(&self.dir, &self.device, self.timing);
     }
 
     fn serve(&self, bucket: &FakeBucket) {
@@ -105,7 +112,7 @@ impl Drop for Peer {
     }
 }
 
-fn start(dir: &TempDir, device: &Arc<DeviceKey>) -> Arc<Net> {
+fn start(dir: &TempDir, device: &Arc<DeviceKey>, timing: Timing) -> Arc<Net> {
     let home = Home::locate(Some(dir.path())).unwrap();
     home.prepare().unwrap();
     let options = NetOptions {
@@ -113,7 +120,7 @@ fn start(dir: &TempDir, device: &Arc<DeviceKey>) -> Arc<Net> {
         discovery: false,
         device_name: "a test".into(),
     };
-    Net::start_with(&home, Arc::clone(device), options, QUICK).unwrap()
+    Net::start_with(&home, Arc::clone(device), options, timing).unwrap()
 }
 
 fn serve(net: &Net, bucket: &FakeBucket) {

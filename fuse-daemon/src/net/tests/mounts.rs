@@ -1,17 +1,17 @@
 //! Real buckets, over real sockets, in one process.
 
+use std::{sync::atomic::Ordering, thread};
+
 use cairnfs_mount_core::{
     Bucket, Caller, Ino, Kind, Mount, OpenFlags, Options, Protection, SavePolicy, Unlock,
 };
 use crossbeam_channel::bounded;
-use zeroize::Zeroizing;
 
-use super::*;
+use super::{forger::Forger, *};
 use crate::net::JoinProgress;
 
 const ME: Caller = Caller { uid: 0, gid: 0 };
-const WRITE: OpenFlags =
-    OpenFlags { append: false, sync: false, truncate: true, write: true, exclusive: false };
+const WRITE: OpenFlags = OpenFlags { sync: false, truncate: true, write: true, exclusive: false };
 const READ: OpenFlags = OpenFlags { truncate: false, write: false, ..WRITE };
 
 /// A device with a bucket that is open and offered.
@@ -31,8 +31,7 @@ impl Device {
 
     /// A device that joins what `inviter` has.
     pub(super) fn invited_by(inviter: &Self, role: Role) -> Self {
-        let hour = Duration::from_secs(3600);
-        let ticket = inviter.peer.net.invite(&name(), role, hour, 1).unwrap().ticket;
+        let ticket = inviter.ticket(role);
         let peer = Peer::new();
         let go_on = &mut |_: JoinProgress| true;
         let joining = peer.net.join(&ticket, go_on).unwrap();
@@ -41,7 +40,13 @@ impl Device {
         Self::open(peer)
     }
 
-    fn open(peer: Peer) -> Self {
+    /// A ticket for one device.
+    fn ticket(&self, role: Role) -> String {
+        let hour = Duration::from_secs(3600);
+        self.peer.net.invite(&name(), role, hour, 1).unwrap().ticket
+    }
+
+    pub(super) fn open(peer: Peer) -> Self {
         let dir = home(&peer).bucket_dir(&name());
         let bucket = Bucket::open(&dir, Arc::clone(&peer.device), Unlock::KeyFile).unwrap();
         let options = Options {
@@ -55,7 +60,7 @@ impl Device {
     }
 
     /// As when it is unmounted and mounted again.
-    fn close(self) -> Peer {
+    pub(super) fn close(self) -> Peer {
         self.peer.net.withdraw(&name());
         self.mount.stop().unwrap();
         self.peer
@@ -80,7 +85,7 @@ impl Device {
         let fh = self.mount.open(attr.ino, READ).ok()?;
         let mut bytes = Vec::new();
         loop {
-            let part = self.mount.read(attr.ino, fh, bytes.len() as u64, 1 << 20).unwrap();
+            let part = self.mount.read(fh, bytes.len() as u64, 1 << 20).unwrap();
             if part.is_empty() {
                 break;
             }
@@ -100,7 +105,7 @@ impl Device {
             true
         };
         self.mount.readdir(Ino::ROOT, fh, 0, false, &mut take).unwrap();
-        self.mount.releasedir(Ino::ROOT, fh);
+        self.mount.releasedir(fh);
         names.sort();
         names
     }
@@ -113,6 +118,36 @@ impl Device {
 
 fn home(peer: &Peer) -> Home {
     Home::locate(Some(peer.dir.path())).unwrap()
+}
+
+#[test]
+fn of_two_that_join_a_bucket_at_one_moment_one_does_and_the_other_uses_up_no_ticket() {
+    let inviter = Device::owner();
+    let [first, second] = [(); 2].map(|()| inviter.ticket(Role::Writer));
+    let peer = Peer::new();
+    let go_on = &mut |_: JoinProgress| true;
+    let joining = peer.net.join(&first, go_on).unwrap();
+    thread::scope(|scope| {
+        let (tell, told) = bounded(64);
+        let late = scope.spawn(|| {
+            peer.net.join(&second, &mut move |progress| {
+                // Nobody listens any more once it has begun.
+                tell.send(progress).ok();
+                true
+            })
+        });
+        assert_eq!(told.recv(), Ok(JoinProgress::Waiting));
+        drop(told);
+        let dir = home(&peer).bucket_dir(&name());
+        peer.net.finish_join(joining, (&name(), &dir), Protection::KeyFile, go_on).unwrap();
+        let failure = late.join().unwrap().unwrap_err();
+        assert_eq!(failure.message, "the ticket's bucket is here already, as 'shared'");
+    });
+    let other = Peer::new();
+    drop(other.net.join(&second, go_on).unwrap());
+    // One that comes to nothing is in nobody's way.
+    let again = other.net.join(&second, &mut |progress| progress != JoinProgress::Waiting);
+    assert!(again.is_ok(), "{again:?}");
 }
 
 #[test]
@@ -131,7 +166,7 @@ fn what_is_damaged_is_fetched_from_who_has_it() {
     let other = Device::open(peer);
     let damages = || {
         let mut damages = 0;
-        other.mount.check(&mut |_, _| (), &mut |_, _| damages += 1).unwrap();
+        other.mount.check(&mut |_, _| true, &mut |_, _| damages += 1).unwrap();
         damages
     };
     assert_eq!(damages(), 1);
@@ -202,25 +237,49 @@ fn a_third_device_gets_all_from_the_second_alone() {
     third.gets("first", b"1");
 }
 
-/// As when each has removed a device, without knowing of the other's doing so.
 #[test]
-fn two_who_began_an_epoch_of_one_number_apart_meet() {
+fn of_many_versions_as_many_lists_are_asked_for_as_they_fill() {
     let one = Device::owner();
     let other = Device::invited_by(&one, Role::Writer);
     one.write("before", b"x");
     other.gets("before", b"x");
-    for (device, n) in [(&one, 1), (&other, 2)] {
-        device.mount.learn_secrets(vec![(9, Zeroizing::new([n; 32]))]).unwrap();
+    one.peer.net.withdraw(&name());
+    let mut versions = 0;
+    while versions < 60 {
+        let before = one.mount.head();
+        one.write(&versions.to_string(), b"x");
+        one.mount.publish().unwrap();
+        // One may have been made just as it was written.
+        let missed = one.mount.ancestry(&one.mount.head().unwrap(), &[before.unwrap()], 9);
+        versions += missed.unwrap().len();
     }
-    one.write("one", b"1");
-    other.write("other", b"2");
-    one.gets("other", b"2");
-    other.gets("one", b"1");
+    let (lister, lists) = Forger::of(&one.mount).listing(10);
+    lister.serve(&one.peer);
+    eventually("all arrives", || other.mount.head() == one.mount.head());
+    assert_eq!(lists.load(Ordering::Relaxed), versions.div_ceil(10));
+}
+
+/// As when two have each removed a device, without knowing of the other's doing so.
+#[test]
+fn two_secrets_of_one_epoch_are_both_learnt() {
+    let one = Device::owner();
+    let others = [2, 1].map(|n| (Device::invited_by(&one, Role::Writer), n));
+    one.write("before", b"x");
+    for (other, _) in &others {
+        other.gets("before", b"x");
+    }
+    for (count, (Device { peer, mount }, n)) in (2..).zip(&others) {
+        let head = mount.head().unwrap();
+        let sealing = Forger::of(mount).giving(vec![(9, [*n; 32])]).sealing_under(9, [*n; 32]);
+        let version = sealing.version(&peer.device, |body| body.follow(&peer.device, head));
+        peer.net.withdraw(&name());
+        version.serve(peer);
+        eventually("the secret is learnt", || one.mount.epochs().len() == count);
+    }
     // The key file has both.
-    let other = Device::open(other.close());
-    other.gets("one", b"1");
-    other.write("after", b"3");
-    one.gets("after", b"3");
+    let one = Device::open(one.close());
+    assert_eq!(one.mount.epochs(), [0, 9, 9]);
+    assert_eq!(one.read("before").unwrap(), b"x");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::*;
-use crate::{exit::Code, net::fake::name_of, values::hex};
+use crate::{exit::Code, values::hex};
 
 #[test]
 fn what_one_publishes_the_other_gets() {
@@ -243,22 +243,6 @@ fn what_a_peer_could_not_give_once_is_asked_for_again() {
 }
 
 #[test]
-fn who_sends_something_else_than_a_blob_does_not_have_it() {
-    let (peers, buckets) = members(2);
-    buckets[0].add(b"both");
-    peers[0].knows(&peers[1]);
-    eventually("they meet", || peers[0].sync().is_ok_and(|met| met.peers == 1));
-    let (both, nobody) = (name_of(b"both"), [9; 32]);
-    let lacking = || {
-        let found = peers[0].net.elsewhere(&name(), vec![both, nobody], &mut |_| true);
-        found.unwrap().lacking
-    };
-    assert_eq!(lacking(), [nobody]);
-    buckets[1].set_lies(true);
-    assert_eq!(lacking(), [both, nobody]);
-}
-
-#[test]
 fn a_peer_whose_version_cannot_be_stored_here_keeps_no_others_waiting() {
     let (peers, buckets) = members(3);
     // The one that is first in order has what is too large.
@@ -282,6 +266,31 @@ fn a_peer_whose_version_cannot_be_stored_here_keeps_no_others_waiting() {
     assert!(!buckets[0].has(b"too large"));
     let failure = peers[0].sync().unwrap_err();
     assert_eq!(failure.code, Code::NoSpace, "{}", failure.message);
+}
+
+#[test]
+fn a_long_fetch_keeps_no_news_and_no_new_member_waiting() {
+    let (mut peers, buckets) = members(3);
+    peers[0].timing.stall = PATIENCE;
+    peers[0].restart();
+    peers[0].serve(&buckets[0]);
+    peers[2].knows(&peers[0]);
+    eventually("the third one is there", || peers[0].is_connected_to(&peers[2]));
+    buckets[1].add(b"long in coming");
+    buckets[1].hold(true);
+    peers[0].knows(&peers[1]);
+    eventually("it is being fetched", || buckets[0].fetches() > 0);
+    buckets[0].add(b"published meanwhile");
+    eventually("it is announced", || buckets[2].has(b"published meanwhile"));
+    let new = Peer::new();
+    buckets[0].set_member(new.key(), "new", Some(Role::Writer)).unwrap();
+    new.serve(&buckets[0].copy_for(new.key()));
+    new.knows(&peers[0]);
+    eventually("the new one meets the others", || new.is_connected_to(&peers[2]));
+    assert!(!buckets[0].has(b"long in coming"));
+    buckets[1].hold(false);
+    eventually("the fetch goes on", || buckets[0].has(b"long in coming"));
+    assert!(peers[0].net.peers().iter().all(|peer| peer.last_error.is_none()));
 }
 
 #[test]

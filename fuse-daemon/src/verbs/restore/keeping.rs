@@ -35,10 +35,10 @@ impl<'p> Keeping<'p> {
     /// Has what is at `place` be in a version, if it may have been changed since the last one.
     pub(super) fn keep(&mut self, place: &Path) -> Result<()> {
         let Some(mut state) = look(place)? else { return Ok(()) };
+        if state.changed < self.published {
+            return Ok(());
+        }
         for _ in 0..VERSIONS_MAX {
-            if state.changed < self.published {
-                return Ok(());
-            }
             self.published = SystemTime::now();
             (self.publish)()?;
             // By whichever clock it was changed: it is as it was before the version.

@@ -28,11 +28,17 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
     let path = args.path.as_deref().map(|path| log::inside(context, bucket, path)).transpose()?;
     let path = path.unwrap_or_default();
     let publish = || publish::publish(context, opening.clone()).map(drop);
-    let mut putting = match &args.to {
+    let putting = match &args.to {
         Some(to) => Putting::elsewhere(new_place(to)?, &path),
         None => Putting::in_place(mount_dir(context, args)?, &path, &publish),
     };
-    let replaces = fs::symlink_metadata(putting.target(&path)).is_ok();
+    let mut restoring = Restoring {
+        replaces: fs::symlink_metadata(putting.target(&path)).is_ok(),
+        putting,
+        dry_run: args.dry_run,
+        lacking: 0,
+        unchanged: 0,
+    };
     let request = RestoreRequest {
         opening: opening.clone(),
         which: args.at.0.clone(),
@@ -42,46 +48,98 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<()> {
     };
     let mut line = ProgressLine::new();
     let client = Client::connect_or_start(&context.home, None)?;
-    let answer = client.follow(&Request::Restore(request), &mut |event| {
+    let answer =
+        client.follow(&Request::Restore(request), &mut |event| restoring.take(&mut line, event));
+    line.clear();
+    restoring.end(answer)
+}
+
+/// What comes back, as the daemon tells of it.
+struct Restoring<'p> {
+    putting: Putting<'p>,
+    /// Whether there is something in its place.
+    replaces: bool,
+    /// Whether is only said what would come back.
+    dry_run: bool,
+    /// Files that cannot come back.
+    lacking: u64,
+    /// Files that are what they were.
+    unchanged: u64,
+}
+
+impl Restoring<'_> {
+    fn take(&mut self, line: &mut ProgressLine, event: Event) -> Result<()> {
         match event {
-            Event::Kept(before) if replaces => {
+            Event::Kept(before) if self.replaces => {
                 let before = hex(&before[..8]);
                 ui::note(format_args!("what was there before is in version {before}"));
             }
-            Event::Past(entry) if args.dry_run => foretell(&putting.target(&entry.path), &entry)?,
-            Event::Past(entry) => putting.begin(*entry)?,
+            Event::Past(entry) if !entry.is_here => {
+                self.lacking += 1;
+                self.putting.lacks(&entry)?;
+                line.clear();
+                let name = ui::shown(self.putting.target(&entry.path).as_os_str().as_bytes());
+                ui::note(format_args!("{name}: cannot come back, not all of it is here"));
+            }
+            Event::Past(entry) if self.is_unchanged(&entry) => {
+                self.unchanged += 1;
+                self.putting.end_file()?;
+            }
+            Event::Past(entry) if self.dry_run => {
+                foretell(&self.putting.target(&entry.path), &entry)?;
+            }
+            Event::Past(entry) => self.putting.begin(*entry)?,
             Event::Bytes { offset, bytes } => {
-                putting.write(offset, &bytes)?;
-                let done = Size(putting.bytes()).about();
+                self.putting.write(offset, &bytes)?;
+                let done = Size(self.putting.bytes()).about();
                 line.show(format_args!("bringing back: {done}"));
             }
-            event => show(&mut line, event),
+            event => show(line, event),
         }
         Ok(())
-    });
-    line.clear();
-    let ended = match answer {
-        Ok(Answer::Restored(id, time)) => putting.finish().map(|count| (count, id, time)),
-        Ok(_) => Err(Failure::new(Code::Failed, "the daemon gave another answer")),
-        Err(failure) => {
-            // What has come back stays, with the attributes that it had.
-            if let Ok(count @ 1..) = putting.give_up() {
-                ui::note(format_args!("{} had come back before that", files(count)));
-            }
-            Err(failure)
-        }
-    };
-    let (count, id, time) = ended?;
-    if !args.dry_run {
-        ui::result(format_args!(
-            "brought back {}, {}, of version {} ({})",
-            files(count),
-            Size(putting.bytes()).about(),
-            hex(&id[..8]),
-            when::local(time),
-        ));
     }
-    Ok(())
+
+    /// What was changed after that version was made is in none; only a plan makes none first.
+    fn is_unchanged(&self, entry: &PastEntry) -> bool {
+        entry.is_unchanged && (!self.dry_run || self.putting.is_as(entry))
+    }
+
+    /// Says what came of it.
+    fn end(mut self, answer: Result<Answer>) -> Result<()> {
+        let (id, time) = match answer {
+            Ok(Answer::Restored(id, time)) => (hex(&id[..8]), time),
+            Ok(_) => return Err(Failure::unexpected_answer()),
+            Err(failure) => {
+                // What has come back stays, with the attributes that it had.
+                if let Ok(count @ 1..) = self.putting.give_up() {
+                    ui::note(format_args!("{} had come back before that", files(count)));
+                }
+                return Err(failure);
+            }
+        };
+        let unchanged = self.unchanged;
+        let count = self.putting.finish()?;
+        if !self.dry_run {
+            let left =
+                if unchanged > 0 { format!("; {unchanged} unchanged") } else { String::new() };
+            ui::result(format_args!(
+                "brought back {}, {}, of version {id} ({}){left}",
+                files(count),
+                Size(self.putting.bytes()).about(),
+                when::local(time),
+            ));
+        } else if unchanged > 0 {
+            ui::result(format_args!("{unchanged} unchanged"));
+        }
+        if self.lacking == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "{} of version {id} cannot come back: given up for space, or never on this device",
+            files(self.lacking),
+        );
+        Err(Failure::new(Code::Failed, message))
+    }
 }
 
 fn files(count: u64) -> String {

@@ -10,12 +10,14 @@ use std::{
     io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink},
+        fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, symlink},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use cairnfs_mount_core::{Kind, PastEntry};
+use parking_lot::Mutex;
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
     process::geteuid,
@@ -24,7 +26,7 @@ use rustix::{
 use super::keeping::Keeping;
 use crate::{
     exit::{Code, Failure, Result},
-    interrupt::OnInterrupt,
+    interrupt::{self, OnInterrupt},
     ui,
 };
 
@@ -43,6 +45,10 @@ pub(super) struct Putting<'p> {
     dirs: Vec<(PathBuf, PastEntry)>,
     /// Folders whose names have changed.
     changed: BTreeSet<PathBuf>,
+    /// Folders that it made where nothing was.
+    made: Made,
+    /// Folders in which something did not come back.
+    lacking: BTreeSet<PathBuf>,
     count: u64,
     bytes: u64,
 }
@@ -82,6 +88,8 @@ impl<'p> Putting<'p> {
             file: None,
             dirs: Vec::new(),
             changed: BTreeSet::new(),
+            made: Made::begin(),
+            lacking: BTreeSet::new(),
             count: 0,
             bytes: 0,
         }
@@ -96,6 +104,14 @@ impl<'p> Putting<'p> {
         } else {
             self.place.join(OsStr::from_bytes(below))
         }
+    }
+
+    /// Whether what stands in the place of `entry` has its length and time of change.
+    pub(super) fn is_as(&self, entry: &PastEntry) -> bool {
+        let Ok(meta) = fs::symlink_metadata(self.target(&entry.path)) else { return false };
+        let mtime = (entry.mtime.seconds, i64::from(entry.mtime.nanos));
+        (meta.mtime(), meta.mtime_nsec()) == mtime
+            && (entry.kind != Kind::File || meta.len() == entry.len)
     }
 
     /// Bytes written so far.
@@ -118,17 +134,33 @@ impl<'p> Putting<'p> {
         let fresh = Fresh::beside(&place);
         if entry.kind == Kind::File && entry.same_as.is_none() {
             let mut options = OpenOptions::new();
-            let file = options.write(true).create_new(true).mode(0o600).open(&fresh.path);
+            let file = {
+                let _noted_before = interrupt::put_off();
+                options.write(true).create_new(true).mode(0o600).open(&fresh.path)
+            };
             let file = file.map_err(|err| failed(&err))?;
             self.file = Some(Unfinished { entry, file, place, fresh });
             return Ok(());
         }
-        match &entry.same_as {
-            Some(other) => fs::hard_link(self.target(other), &fresh.path),
-            None => make_special(&entry, &fresh.path).and_then(|()| describe(&entry, &fresh.path)),
+        let made = {
+            let _noted_before = interrupt::put_off();
+            match &entry.same_as {
+                Some(other) => fs::hard_link(self.target(other), &fresh.path),
+                None => make_special(&entry, &fresh.path),
+            }
+        };
+        made.map_err(|err| failed(&err))?;
+        if entry.same_as.is_none() {
+            describe(&entry, &fresh.path).map_err(|err| failed(&err))?;
         }
-        .map_err(|err| failed(&err))?;
         self.put(&fresh, &place)
+    }
+
+    /// The next thing does not come back.
+    pub(super) fn lacks(&mut self, entry: &PastEntry) -> Result<()> {
+        let place = self.target(&entry.path);
+        self.lacking.extend(place.ancestors().skip(1).map(Path::to_owned));
+        self.end_file()
     }
 
     /// Some content of the file begun last.
@@ -143,11 +175,17 @@ impl<'p> Putting<'p> {
     /// many did.
     pub(super) fn give_up(&mut self) -> Result<u64> {
         self.file = None;
-        self.finish()
+        self.settle()
     }
 
     /// Nothing follows. Says how many files there were.
     pub(super) fn finish(&mut self) -> Result<u64> {
+        let count = self.settle()?;
+        self.made.keep(|dir| !self.lacking.contains(dir));
+        Ok(count)
+    }
+
+    fn settle(&mut self) -> Result<u64> {
         self.end_file()?;
         self.leave_dirs(|_| true)?;
         for dir in &self.changed {
@@ -161,11 +199,18 @@ impl<'p> Putting<'p> {
     fn enter_dir(&mut self, place: PathBuf, entry: PastEntry) -> Result<()> {
         let made = !is_dir(&place)?;
         if made {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+            let failed = |err: io::Error| Failure::file("bring back", &place, &err);
+            {
+                let _made_and_noted = interrupt::put_off();
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+                made.map_err(failed)?;
+                if self.keeping.is_none() {
+                    self.made.add(&place);
+                }
+            }
             // At once, in case this is interrupted; but for what would keep it from being filled.
             let open = PastEntry { mode: entry.mode | 0o700, ..entry.clone() };
-            made.and_then(|()| describe(&open, &place))
-                .map_err(|err| Failure::file("bring back", &place, &err))?;
+            describe(&open, &place).map_err(failed)?;
             self.changed.extend(place.parent().map(Path::to_owned));
         }
         if made || is_within(&entry.path, &self.asked) {
@@ -182,7 +227,8 @@ impl<'p> Putting<'p> {
         Ok(())
     }
 
-    fn end_file(&mut self) -> Result<()> {
+    /// The file begun last is whole.
+    pub(super) fn end_file(&mut self) -> Result<()> {
         let Some(Unfinished { entry, file, place, fresh }) = self.file.take() else {
             return Ok(());
         };
@@ -219,6 +265,36 @@ pub(super) fn is_dir(place: &Path) -> Result<bool> {
 
 fn is_within(path: &[u8], dir: &[u8]) -> bool {
     Path::new(OsStr::from_bytes(path)).starts_with(OsStr::from_bytes(dir))
+}
+
+/// Folders that were made in a new place. Those that are empty are removed when dropped, unless they are
+/// to stay: so that nothing is left where nothing came back.
+struct Made {
+    dirs: Arc<Mutex<Vec<PathBuf>>>,
+    _removes: OnInterrupt,
+}
+
+impl Made {
+    fn begin() -> Self {
+        let dirs = Arc::<Mutex<Vec<PathBuf>>>::default();
+        let made = Arc::clone(&dirs);
+        let remove = move || {
+            for dir in made.lock().drain(..).rev() {
+                // One that holds something stays.
+                fs::remove_dir(dir).ok();
+            }
+        };
+        Self { dirs, _removes: OnInterrupt::undo(remove) }
+    }
+
+    fn add(&self, dir: &Path) {
+        self.dirs.lock().push(dir.to_owned());
+    }
+
+    /// Keeps those that are `whole`, and of the others what holds something.
+    fn keep(&self, whole: impl Fn(&Path) -> bool) {
+        self.dirs.lock().retain(|dir| !whole(dir));
+    }
 }
 
 impl Fresh {
@@ -266,4 +342,60 @@ fn describe(entry: &PastEntry, path: &Path) -> io::Result<()> {
     let mtime = Timespec { tv_sec: entry.mtime.seconds, tv_nsec: entry.mtime.nanos.into() };
     let times = Timestamps { last_access: mtime, last_modification: mtime };
     Ok(rustix::fs::utimensat(CWD, path, &times, link)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cairnfs_mount_core::Time;
+
+    use super::*;
+
+    fn entry(path: &str, kind: Kind) -> PastEntry {
+        PastEntry {
+            path: path.into(),
+            kind,
+            mode: 0o755,
+            uid: geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            mtime: Time::default(),
+            len: 3,
+            is_here: true,
+            target: Vec::new(),
+            rdev: 0,
+            xattrs: BTreeMap::new(),
+            links: 1,
+            same_as: None,
+            is_unchanged: false,
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_whole_stays_though_what_follows_does_not_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
+        let mut putting = Putting::elsewhere(to.clone(), b"");
+        putting.begin(entry("", Kind::Dir)).unwrap();
+        putting.begin(entry("a", Kind::File)).unwrap();
+        putting.write(0, b"abc").unwrap();
+        putting.lacks(&entry("b", Kind::File)).unwrap();
+        assert_eq!(putting.give_up().unwrap(), 1);
+        drop(putting);
+        assert_eq!(fs::read(to.join("a")).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn no_folder_is_left_in_which_nothing_came_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
+        let mut putting = Putting::elsewhere(to.clone(), b"");
+        for path in ["", "empty", "lacking", "lacking/deep"] {
+            putting.begin(entry(path, Kind::Dir)).unwrap();
+        }
+        putting.lacks(&entry("lacking/deep/file", Kind::File)).unwrap();
+        assert_eq!(putting.finish().unwrap(), 0);
+        drop(putting);
+        assert!(to.join("empty").exists() && !to.join("lacking").exists());
+    }
 }

@@ -1,0 +1,82 @@
+//! Links on which little comes at a time.
+
+use super::{
+    hostile::{Scene, next_ask, offer},
+    *,
+};
+use crate::net::{
+    frame,
+    message::{Answer, Ask, Say},
+    session::Opened,
+};
+
+/// How long a device waits for something to come.
+const STALL: Duration = Duration::from_millis(500);
+
+/// A victim that soon loses its patience has been told of an item, and has asked for it. Returns
+/// the connection that it asks on, and the answer.
+fn asked_for(item: &[u8]) -> (Scene, Opened, Vec<u8>) {
+    let mut scene = Scene::new(true);
+    scene.peers[0].timing.stall = STALL;
+    scene.peers[0].restart();
+    scene.peers[0].serve(&scene.buckets[0]);
+    scene.peers[1].knows(&scene.peers[0]);
+    let mut opened = scene.admitted();
+    opened.send(&offer(&scene, &opened)).unwrap();
+    let theirs = scene.buckets[0].copy_for(scene.hostile.key());
+    theirs.add(item);
+    let version = theirs.head().unwrap();
+    opened.send(&Say::Head { bucket: 5, version }).unwrap();
+    loop {
+        let (request, ask) = next_ask(&mut opened);
+        let answer = match ask {
+            Ask::Ancestry { .. } => Answer::Refused,
+            Ask::Secrets(_) => panic!("no secret is lacking"),
+            Ask::Blobs(ids) => {
+                let blobs = ids.iter().map(|id| theirs.sealed(id).unwrap().unwrap().into());
+                Answer::Blobs { blobs: blobs.collect(), missing: vec![], more: false }
+            }
+        };
+        let is_item = answer.weight() > item.len();
+        let answer = Say::Answer { request, answer };
+        if is_item {
+            return (scene, opened, frame::encode(&answer));
+        }
+        opened.send(&answer).unwrap();
+    }
+}
+
+/// Sends so many bytes at a time, every 20 ms, while the other side takes them.
+fn trickle(opened: &Opened, bytes: &[u8], at_a_time: usize) {
+    for piece in bytes.chunks(at_a_time) {
+        if opened.link.send(piece).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_takes_longer_than_anybody_waits_arrives_if_its_bytes_do() {
+    let item = vec![7; 60_000];
+    let (scene, opened, answer) = asked_for(&item);
+    let began = Instant::now();
+    trickle(&opened, &answer, 1_000);
+    assert!(began.elapsed() > STALL * 2);
+    eventually("it arrives", || scene.buckets[0].has(&item));
+}
+
+#[test]
+fn bytes_that_come_one_by_one_are_not_waited_for() {
+    let (scene, opened, answer) = asked_for(&vec![7; 60_000]);
+    let began = Instant::now();
+    for byte in answer {
+        if opened.link.send(&[byte]).is_err() {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "it is waited for all the while");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    eventually("the reason is told", || scene.error_of_hostile().contains("does not answer"));
+    scene.honest_go_on("after a trickle");
+}

@@ -1,0 +1,120 @@
+//! What there is to be said of each bucket: what the daemon reports, and what lies in the home.
+
+use crate::{
+    cli::StatusArgs,
+    control::{AtStartReport, KeptReport, MountReport, StatusReport, Trouble},
+    exit::Result,
+    home::BucketName,
+    net::PeerReport,
+    place::{self, Listed},
+    remarks::{self, Found as Remarked, Remarks},
+    values::{Size, Span},
+    verbs::{
+        Context,
+        views::{self, View},
+    },
+    when,
+};
+
+/// What a daemon that died leaves behind. It alone knew whether anything was unsaved.
+pub(super) const DIED: &str = "its daemon died: what was not saved by then is lost";
+
+/// A bucket of the home, and its mount if it has one.
+pub(super) struct Found {
+    pub(super) name: BucketName,
+    pub(super) mount: Option<MountReport>,
+    pub(super) dead: Option<Listed>,
+    /// How it is kept for other devices, if it is not mounted.
+    pub(super) kept: Option<KeptReport>,
+    /// Why it is not mounted, if it was to be when the daemon started.
+    pub(super) at_start: Option<AtStartReport>,
+    /// What its last mount could not save.
+    pub(super) lost: Option<Remarked>,
+    /// Versions of it that are mounted: nothing of them can be unsaved.
+    pub(super) views: Vec<View>,
+    /// Other devices that have it, connected or not.
+    pub(super) peers: Vec<PeerReport>,
+    /// What is known of it whether it is open or not.
+    pub(super) remarks: Remarks,
+}
+
+impl Found {
+    /// Why not everything that was written is saved; none if it is.
+    pub(super) fn danger(&self) -> Option<String> {
+        match &self.mount {
+            Some(mount) => (!mount.is_safe()).then(|| what_is_unsafe(mount)),
+            None => self.loss(),
+        }
+    }
+
+    /// What was lost when its last mount ended, if something was.
+    pub(super) fn loss(&self) -> Option<String> {
+        match (&self.mount, &self.dead, &self.lost) {
+            (Some(_), ..) | (None, None, None) => None,
+            (None, Some(_), _) => Some(DIED.to_owned()),
+            (None, None, Some(lost)) => Some(format!(
+                "what was not saved when it was unmounted, {}, is lost: {}",
+                when::ago(lost.at()),
+                lost.what
+            )),
+        }
+    }
+
+    /// Whether there is nothing in it yet that could be mounted.
+    pub(super) fn awaits_first_version(&self) -> bool {
+        match (&self.mount, &self.kept) {
+            (Some(_), _) => false,
+            (None, Some(kept)) => kept.head.is_none(),
+            (None, None) => self.remarks.awaits_first_version,
+        }
+    }
+}
+
+/// All buckets of the home, or the one that was asked for.
+pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Vec<Found>> {
+    let StatusReport { mut mounts, views, kept, failed_at_start, mut lost, peers } =
+        context.status(args.wait_safe)?;
+    let mut all = Vec::new();
+    for name in context.home.bucket_names()? {
+        if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
+            continue;
+        }
+        let mount = mounts.iter().position(|mount| mount.bucket == name);
+        let mount = mount.map(|index| mounts.swap_remove(index));
+        // Of a version nothing can be lost.
+        let is_lost = |dead: &Listed| {
+            dead.bucket == name.as_str() && dead.version.is_none() && dead.is_of(&context.home)
+        };
+        let dead = place::dead_mounts(|dead| mount.is_none() && is_lost(dead));
+        let peers = peers.iter().filter(|peer| peer.step(&name).is_some()).cloned().collect();
+        let kept = kept.iter().find(|kept| kept.bucket == name).cloned();
+        let views = views::of(&name, &views);
+        let remarks = remarks::read(&context.home.bucket_dir(&name));
+        let dead = dead.into_iter().next();
+        let at_start = failed_at_start.iter().find(|failed| failed.bucket == name).cloned();
+        let lost = lost.remove(&name).or_else(|| remarks.lost.clone());
+        all.push(Found { name, dead, mount, kept, at_start, lost, views, peers, remarks });
+    }
+    Ok(all)
+}
+
+/// Why not everything that was written to a mount is saved.
+pub(super) fn what_is_unsafe(mount: &MountReport) -> String {
+    let unsaved = || {
+        let since = mount.unsaved_since.map_or_else(String::new, |since| {
+            format!(", the oldest for {}", Span(when::since(since)).about())
+        });
+        let bytes = Size(mount.unsaved_bytes).about();
+        match mount.unsaved_changes {
+            1 => format!("{bytes} in 1 change not saved yet{since}"),
+            changes => format!("{bytes} in {changes} changes not saved yet{since}"),
+        }
+    };
+    match &mount.trouble {
+        None => unsaved(),
+        Some(Trouble::NoSpace) if mount.is_saved() => "no space left for new writes".to_owned(),
+        Some(Trouble::NoSpace) => format!("no space left, {}", unsaved()),
+        Some(Trouble::Poisoned(reason)) => format!("nothing is saved any more: {reason}"),
+        Some(Trouble::SaveFailed(reason)) => format!("cannot be saved: {reason}"),
+    }
+}

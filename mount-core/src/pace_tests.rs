@@ -1,0 +1,95 @@
+//! Whoever changes names and attributes faster than they can be saved waits, and nobody else.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use cairnfs_store::sim::Call;
+
+use crate::{
+    Ino, Kind, Mount, RenameMode,
+    random_load::{ME, fresh, mount_on, mount_publishing},
+    slow_disk::{Gate, SlowDisk},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn make(mount: &Mount, n: u64) {
+    mount.mknod(ME, Ino::ROOT, format!("f{n}").as_bytes(), Kind::File, 0o644, 0).unwrap();
+}
+
+fn move_on(mount: &Mount, n: u64) {
+    let (from, to) = (format!("f{}", n - 1), format!("f{n}"));
+    let replace = RenameMode::Replace;
+    mount.rename(Ino::ROOT, from.as_bytes(), Ino::ROOT, to.as_bytes(), replace).unwrap();
+}
+
+/// Has `change` made again and again while a barrier lasts, with a number that begins with 1 and
+/// names a file that is there then; says how often before an answer was held back.
+fn changes_in_a_barrier(change: impl Fn(&Mount, u64)) -> u64 {
+    let (disk, device, _) = fresh(1);
+    let gate = Arc::new(Gate::default());
+    let at = Arc::clone(&gate);
+    let slow = SlowDisk::new(&disk, "writer", Call::Barrier, move || at.pass());
+    let mount = mount_on(slow, &device, HOUR, HOUR).unwrap();
+    make(&mount, 0);
+    let held = gate.hold();
+    mount.save(Box::new(|_| ()));
+    while !gate.is_waited_for() {
+        thread::yield_now();
+    }
+    let (tell, told) = mpsc::channel();
+    let mut changes = 0;
+    loop {
+        changes += 1;
+        change(&mount, changes);
+        let tell = tell.clone();
+        mount.answer_when_room(move |_| tell.send(()).unwrap());
+        if told.try_recv().is_err() {
+            break;
+        }
+        assert!(changes < 10_000, "nothing ever waits");
+    }
+    let last = format!("f{changes}");
+    let limit = mount.shared().options.limits.dirty_bytes;
+    assert!(mount.shared().room.held_bytes() <= limit);
+    mount.lookup(Ino::ROOT, last.as_bytes()).unwrap();
+    assert!(told.try_recv().is_err(), "who reads has not let it go on");
+    drop(held);
+    // The writer makes a version, and with it room.
+    told.recv().unwrap();
+    assert!(!mount.shared().room.is_pressed());
+    mount.stop().unwrap();
+    // The bucket is let go with the last clone.
+    drop(mount);
+    let mount = mount_publishing(&disk, &device, HOUR, HOUR).unwrap();
+    mount.lookup(Ino::ROOT, last.as_bytes()).unwrap();
+    mount.stop().unwrap();
+    changes
+}
+
+#[test]
+fn who_makes_files_without_end_waits_for_the_barrier_when_memory_is_short() {
+    // A mount that has 256 KiB, and a kilobyte for each.
+    let made = changes_in_a_barrier(make);
+    assert!((50..500).contains(&made), "{made} files");
+}
+
+#[test]
+fn who_renames_one_file_without_end_waits_too() {
+    let moved = changes_in_a_barrier(move_on);
+    assert!((50..2_000).contains(&moved), "{moved} renames");
+}
+
+#[test]
+fn who_waits_for_memory_is_answered_when_the_mount_ends() {
+    let (disk, device, _) = fresh(1);
+    let mount = mount_publishing(&disk, &device, HOUR, HOUR).unwrap();
+    make(&mount, 0);
+    mount.stop().unwrap();
+    let (tell, told) = mpsc::channel();
+    mount.answer_when_room(move |_| tell.send(()).unwrap());
+    told.try_recv().unwrap();
+}

@@ -1,0 +1,191 @@
+//! What `status` says of a bucket that is not as it should be.
+
+use std::{fs, process::Command, time::Duration};
+
+use cairnfs_tests::{Home, Image, Peer, Strace, data, eventually, peer::BUCKET, run};
+
+use crate::damage::{damage, end_of_packs};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// `status`, as text and as a document of the bucket.
+fn status(peer: &Peer) -> (String, serde_json::Value) {
+    let text = peer.home().cairnfs(&["status"]).ok().stdout;
+    let json = peer.home().cairnfs(&["status", "--json"]).ok().json();
+    (text, json["buckets"][0].clone())
+}
+
+#[track_caller]
+fn says_damaged(peer: &Peer, what: &str) {
+    let (text, json) = status(peer);
+    assert!(text.lines().next().unwrap().ends_with("; damaged: 'photos'"), "{text}");
+    assert!(text.contains(&format!("  health        damaged: {what}, found")), "{text}");
+    assert!(text.contains("'cairnfs check photos'"), "{text}");
+    assert_eq!((&json["health"], &json["health_reason"]), (&"damaged".into(), &what.into()));
+    assert!(json["damage_found"].is_string(), "{json}");
+}
+
+/// Damage that a reader met, or a check found, is said until a check finds none, whether the bucket is
+/// mounted or not, and after a restart of the daemon.
+#[test]
+fn damage_is_said_until_a_check_finds_none() {
+    let peer = Peer::new();
+    let (_, from) = end_of_packs(peer.home());
+    peer.write("victim", data::bytes(1, 4 << 20));
+    let (pack, _) = end_of_packs(peer.home());
+    peer.check().ok();
+    peer.stop();
+    let flip = || {
+        let places = (from + (2 << 20)..from + (3 << 20)).step_by(16 << 10);
+        places.for_each(|place| damage(&pack, place));
+    };
+    flip();
+    peer.mount();
+    assert!(!status(&peer).0.contains("damaged"), "nobody has met it yet");
+    fs::read(peer.path("victim")).unwrap_err();
+    says_damaged(&peer, "1 piece could not be read");
+    peer.stop();
+    says_damaged(&peer, "1 piece could not be read");
+    let found = peer.check().exits(8);
+    let count = found.stderr.split("'photos': ").nth(1).unwrap().trim().to_owned();
+    assert!(count.ends_with(" found"), "{found}");
+    says_damaged(&peer, &count);
+    peer.mount();
+    says_damaged(&peer, &count);
+    fs::read(peer.path("victim")).unwrap_err();
+    // The same bits once more.
+    flip();
+    peer.check().ok();
+    let (text, json) = status(&peer);
+    assert!(text.starts_with("safe: yes, everything written is saved\n"), "{text}");
+    assert!(text.contains("  health        good"), "{text}");
+    assert_eq!(json["health"], "good");
+    assert!(json["damage_found"].is_null(), "{json}");
+    assert_eq!(peer.read("victim"), data::bytes(1, 4 << 20));
+}
+
+/// A bucket whose `join` was cut short says so, and what to do, until its first version is here.
+#[test]
+fn a_bucket_without_its_first_version_says_what_to_do() {
+    let (home, one) = (Home::on(Image::tmpfs(12)), Peer::new());
+    one.write("large", data::bytes(1, 20_000_000));
+    one.home().cairnfs(&["publish", BUCKET]).ok();
+    let join = ["join", &one.invite(&[]), "--passphrase-command", "echo word"];
+    home.cairnfs(&join).exits(12);
+    let status = || home.cairnfs(&["status"]).ok().stdout;
+    let awaits = || {
+        let json = home.cairnfs(&["status", "--json"]).ok().json();
+        json["buckets"][0]["awaits_first_version"].as_bool().unwrap()
+    };
+    assert!(status().contains("first one is not here yet: 'cairnfs sync photos'"), "{}", status());
+    home.cairnfs(&["stop"]).ok();
+    assert!(status().contains("first one is not here yet") && awaits());
+    let mut grow = Command::new("mount");
+    run(grow.args(["-o", "remount,size=96m"]).arg(home.image().path()), SOON).ok();
+    home.cairnfs(&["sync", BUCKET, "--passphrase-command", "echo word"]).ok();
+    assert!(!status().contains("first one") && !awaits(), "{}", status());
+}
+
+/// What was to be mounted when the daemon started and could not be is told by `status` and `list` until
+/// it is mounted.
+#[test]
+fn a_mount_that_failed_at_start_is_told() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &["--at-start"]);
+    home.cairnfs(&["stop"]).ok();
+    fs::write(dir.join("in the way"), "").unwrap();
+    let mut daemon = home.start(&["daemon"]);
+    let status = || home.cairnfs(&["status"]).ok().stdout;
+    eventually("the daemon tells of it", SOON, || {
+        assert!(!daemon.ended());
+        status().contains("at start      could not be mounted at")
+    });
+    assert!(status().contains("not empty"), "{}", status());
+    assert!(home.cairnfs(&["list"]).ok().stdout.contains("not empty"));
+    for verb in ["status", "list"] {
+        let json = home.cairnfs(&[verb, "--json"]).ok().json();
+        let why = json["buckets"][0]["at_start_error"].as_str().unwrap().to_owned();
+        assert!(why.contains("not empty"), "{verb}: {why}");
+    }
+    fs::remove_file(dir.join("in the way")).unwrap();
+    home.mount(BUCKET, &dir, &[]);
+    home.umount(&dir).ok();
+    assert!(!status().contains("could not be mounted"), "{}", status());
+    home.cairnfs(&["stop"]).ok();
+    daemon.wait(SOON);
+}
+
+/// What is unsaved when others unmount it is being saved: who waits for that hears how it ended.
+#[test]
+fn who_waits_while_others_unmount_hears_how_it_ended() {
+    for (inject, code) in [("delay_enter=1500000", 0), ("error=EIO", 9)] {
+        let peer = Peer::with(&["--save", "interval:1h"]);
+        peer.write("f", data::bytes(1, 2_000_000));
+        let tampering = format!("fdatasync,fsync:{inject}");
+        let strace = Strace::attach(&peer, Strace::BARRIERS, &[&tampering]);
+        run(Command::new("umount").arg(peer.dir()), SOON).ok();
+        let waited = peer.home().cairnfs(&["status", "--wait-safe"]).exits(code);
+        assert!(!waited.stderr.contains("stopping"), "{waited}");
+        strace.detach();
+        if code == 0 {
+            assert!(waited.stdout.starts_with("safe: yes"), "{waited}");
+            assert!(waited.stdout.contains("photos: not mounted"), "{waited}");
+            peer.kill();
+            peer.mount();
+            assert_eq!(peer.read("f"), data::bytes(1, 2_000_000));
+        }
+    }
+}
+
+/// What could not be saved when others unmounted it is said until it is mounted again.
+#[test]
+fn what_was_lost_when_others_unmounted_is_said_until_it_is_mounted_again() {
+    let peer = Peer::with(&["--save", "interval:1h"]);
+    peer.write("f", data::bytes(1, 2_000_000));
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:error=EIO"]);
+    run(Command::new("umount").arg(peer.dir()), SOON).ok();
+    eventually("the mount has ended", SOON, || status(&peer).1["mounted"] == false);
+    strace.detach();
+    let (text, json) = status(&peer);
+    assert!(text.starts_with("safe: no, 'photos': what was not saved when it was unm"), "{text}");
+    assert!(text.contains("  health        what was not saved when it was unmounted"), "{text}");
+    assert_eq!((&json["safe"], &json["health"]), (&false.into(), &"failed".into()), "{json}");
+    peer.home().cairnfs(&["status", "--wait-safe"]).exits(9).says(&["is lost"]);
+    peer.mount();
+    assert!(status(&peer).0.starts_with("safe: yes"));
+    peer.umount();
+    assert!(status(&peer).0.starts_with("safe: yes"));
+    peer.home().cairnfs(&["status", "--wait-safe"]).ok();
+}
+
+/// Whoever has lost the device's key can read all, and is told what helps.
+#[test]
+fn a_device_whose_key_is_another_one_is_told_so_and_reads() {
+    let peer = Peer::new();
+    peer.write("f", "kept");
+    peer.stop();
+    let (key, away) = (peer.home().path().join("device.key"), peer.home().path().join("away"));
+    fs::rename(&key, &away).unwrap();
+    let mounted = peer.home().try_mount(BUCKET, &peer.dir(), &[]).ok();
+    assert!(mounted.stderr.contains("knows this device under another key"), "{mounted}");
+    assert_eq!(peer.read("f"), b"kept");
+    assert!(status(&peer).0.contains("read-only, as this device is no member of the bucket"));
+    peer.stop();
+    fs::rename(&away, &key).unwrap();
+    peer.mount();
+    peer.write("f", "written");
+}
+
+#[test]
+fn a_lost_id_file_does_not_keep_a_bucket_from_opening() {
+    let peer = Peer::new();
+    peer.write("f", "kept");
+    peer.stop();
+    let id = peer.home().path().join("buckets").join(BUCKET).join("id");
+    let was = fs::read(&id).unwrap();
+    fs::remove_file(&id).unwrap();
+    peer.mount();
+    assert_eq!((fs::read(&id).unwrap(), peer.read("f")), (was, b"kept".to_vec()));
+}
