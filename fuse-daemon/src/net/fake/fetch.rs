@@ -134,9 +134,7 @@ impl Fetching for FakeFetch {
         drop(self);
         let mut state = bucket.state.lock();
         state.is_merging = true;
-        while state.merges_held {
-            bucket.released.wait(&mut state);
-        }
+        bucket.wait_while(&mut state, |state| state.merges_held);
         state.is_merging = false;
         let theirs = state.blobs.get(&version).and_then(|blob| decode(blob)).unwrap();
         let known = if state.head.is_some() { &state.version.members } else { &theirs.members };

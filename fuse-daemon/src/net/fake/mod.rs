@@ -10,12 +10,15 @@ use std::{
 };
 
 use cairnfs_mount_core::{BucketId, Error, Member, Observer, Published, Result, Role, VersionId};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use self::fetch::FakeFetch;
-use super::replica::{Fetching, Replica, Secrets};
+use super::{
+    replica::{Fetching, Replica, Secrets},
+    tests::PATIENCE,
+};
 
 type Id = [u8; 32];
 
@@ -147,7 +150,7 @@ impl FakeBucket {
         self.publish_new(state);
     }
 
-    fn publish_new(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+    fn publish_new(&self, mut state: MutexGuard<'_, State>) {
         *state.version.vv.entry(self.me).or_default() += 1;
         state.version.author = self.me;
         state.version.parents = state.head.into_iter().collect();
@@ -156,7 +159,7 @@ impl FakeBucket {
         self.stand_on(state, blob);
     }
 
-    fn stand_on(&self, mut state: parking_lot::MutexGuard<'_, State>, blob: Vec<u8>) {
+    fn stand_on(&self, mut state: MutexGuard<'_, State>, blob: Vec<u8>) {
         let id = name_of(&blob);
         state.blobs.insert(id, blob);
         state.head = Some(id);
@@ -248,7 +251,8 @@ impl FakeBucket {
         self.state.lock().panics = true;
     }
 
-    /// Looks for what lacks without an end from now on.
+    /// Looks for what lacks without an end from now on, or goes on: a fetch is begun and asks for
+    /// nothing.
     pub(super) fn set_endless(&self, endless: bool) {
         self.state.lock().endless = endless;
     }
@@ -268,10 +272,19 @@ impl FakeBucket {
         self.state.lock().before_secrets = Some(Box::new(what));
     }
 
-    /// Gives nothing, or goes on.
+    /// Gives nothing, or goes on. Meanwhile nothing else is said on a connection on which it was asked.
     pub(super) fn hold(&self, held: bool) {
         self.state.lock().held = held;
         self.released.notify_all();
+    }
+
+    /// Not for ever: a test that fails leaves things held, and then waits for its threads to end.
+    fn wait_while(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        is_held: impl FnMut(&mut State) -> bool,
+    ) {
+        self.released.wait_while_for(state, is_held, PATIENCE * 2);
     }
 }
 
@@ -340,9 +353,7 @@ impl Replica for FakeBucket {
         let pace = self.state.lock().pace;
         std::thread::sleep(pace);
         let mut state = self.state.lock();
-        while state.held {
-            self.released.wait(&mut state);
-        }
+        self.wait_while(&mut state, |state| state.held);
         if state.lost == Some(*id) {
             return Ok(None);
         }

@@ -24,14 +24,14 @@ fn two_devices_that_share_many_buckets_bring_all_of_them() {
                 let name = format!("b{n}").parse().unwrap();
                 peer.net.serve_replica(&name, &replica, Serving::Both);
             }
-            // None is done before all are asked for.
-            theirs.hold(true);
+            // Nothing is asked for before it can be of all of them.
+            ours.set_endless(true);
             (theirs, ours)
         })
         .collect();
     peers[1].knows(&peers[0]);
-    eventually("all are asked for", || buckets.iter().all(|(_, ours)| ours.fetches() > 0));
-    buckets.iter().for_each(|(theirs, _)| theirs.hold(false));
+    eventually("all are to be fetched", || buckets.iter().all(|(_, ours)| ours.fetches() > 0));
+    buckets.iter().for_each(|(_, ours)| ours.set_endless(false));
     eventually("all arrive", || {
         let known = peers.iter().flat_map(|peer| peer.net.peers());
         let wrong: Vec<_> = known.filter_map(|peer| peer.last_error).collect();

@@ -31,7 +31,7 @@ use super::{
 use crate::home::{BucketName, Home};
 
 /// How long anything may take in a test, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 const QUICK: Timing = Timing {
     connect: Duration::from_secs(2),
