@@ -324,7 +324,7 @@ fn steps(offered: &Offered) -> BTreeMap<PeerKey, Step> {
     let Some(Published { head, holds_all }) = published else { return BTreeMap::new() };
     let steps = said.into_iter().map(|(key, (known, said))| {
         let all_there = said.all_there(head);
-        let up_to = said.seen.filter(|_| all_there == Some(false)).map(|version| {
+        let up_to = said.has_up_to().filter(|_| all_there == Some(false)).map(|version| {
             // A version that was given up has no time any more.
             let time = offered.with(|replica| replica.time_of(&version).ok().flatten());
             (version, time.flatten().map(Into::into))

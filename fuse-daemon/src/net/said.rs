@@ -59,6 +59,11 @@ impl Said {
         self.all_there(head) == Some(true) && self.all_here(head) == Some(true)
     }
 
+    /// The newest version that is here and of which the peer has everything, as far as it has said.
+    pub(super) fn has_up_to(&self) -> Option<VersionId> {
+        self.seen.or_else(|| self.head.filter(|_| self.standing == Standing::Covered))
+    }
+
     /// Why the peer does not take the version that this device stands on, if it has said so.
     pub(super) fn refuses(&self, head: Option<VersionId>) -> Option<Unseen> {
         let (version, why) = self.unseen?;
@@ -121,6 +126,15 @@ mod tests {
             |version| Said { unseen: Some((version, Unseen::NoSpace)), ..covered.clone() };
         assert_eq!(known(&refusing(OURS)), (Some(false), Some(true)));
         assert_eq!(known(&refusing(OLD)), (None, Some(true)), "of the newer one it said nothing");
+    }
+
+    #[test]
+    fn who_has_not_said_which_of_ours_it_has_has_its_own_that_is_here() {
+        let said = Said { head: Some(OLD), ..Said::default() };
+        assert_eq!(said.has_up_to(), None, "nobody has looked whether that is here");
+        let said = Said { standing: Standing::Covered, ..said };
+        assert_eq!(said.has_up_to(), Some(OLD));
+        assert_eq!(Said { seen: Some(OURS), ..said }.has_up_to(), Some(OURS));
     }
 
     #[test]
