@@ -67,18 +67,21 @@ impl Mount {
     }
 
     /// Whether all that the version `id` knows is known here, with the same meaning; `false` also if
-    /// it is not here, or if that cannot be told.
+    /// it is not here or makes no sense, or if that cannot be told.
     ///
     /// # Errors
     ///
-    /// Damage, [`Error::Io`].
+    /// Damage in versions of this device, [`Error::Io`].
     pub fn covers(&self, id: &VersionId) -> Result<bool> {
         if self.shared().core.read().head.manifest.id.0 == *id {
             return Ok(true);
         }
-        match self.shared().vault.manifest(&BlobId(*id))? {
-            Some(theirs) => self.shared().holds_all_of(BlobId(*id), &theirs),
-            None => Ok(false),
+        match self.shared().vault.manifest(&BlobId(*id)) {
+            Ok(Some(theirs)) => self.shared().holds_all_of(BlobId(*id), &theirs),
+            Ok(None) => Ok(false),
+            // Whether a peer has sent that, or this disk has lost it, a fetch finds out.
+            Err(err) if err.is_damage() => Ok(false),
+            Err(err) => Err(err),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     two,
 };
 use crate::{
-    MergeStep, Role,
+    Error, MergeStep, Role,
     manifest::{DEVICES_MAX, Manifest},
 };
 
@@ -78,4 +78,19 @@ fn a_bucket_whose_own_version_is_beyond_what_others_take_is_opened() {
     let (mut a, _) = two();
     a.forge(|_, version| know_many(version, DEVICES_MAX + 1));
     assert_eq!(a.tree(), ["old=0"]);
+}
+
+/// As when the connection is cut before the fetch has looked into what came, and it begins anew.
+#[test]
+fn a_version_that_makes_no_sense_is_its_makers_fault_also_when_it_is_here_already() {
+    let (a, mut b) = two();
+    b.forge(|_, version| version.parents.push(version.parents[0]));
+    let head = b.mount().head().unwrap();
+    for _ in 0..2 {
+        assert!(!a.mount().covers(&head).unwrap());
+        let served = b.serve(&mut a.mount().fetch(head).unwrap());
+        let is_told = |why: &str| why.contains("out of bounds");
+        assert!(matches!(&served, Err(Error::Rejected { why }) if is_told(why)), "{served:?}");
+        assert!(a.mount().sealed(&head).unwrap().is_some(), "it is here");
+    }
 }
