@@ -51,8 +51,9 @@ struct State {
     lies: bool,
     /// An item that is not given.
     lost: Option<Id>,
-    /// Gives nothing more until it is told to.
+    /// Gives nothing more until it is told to: at once, or when it has given so many blobs.
     held: bool,
+    held_after: Option<usize>,
     /// How long it takes it to give a blob.
     pace: Duration,
     /// How whatever is sent to it fails.
@@ -278,6 +279,11 @@ impl FakeBucket {
         self.released.notify_all();
     }
 
+    /// As `hold`, once it has given so many blobs.
+    pub(super) fn hold_after(&self, blobs: usize) {
+        self.state.lock().held_after = Some(blobs);
+    }
+
     /// Not for ever: a test that fails leaves things held, and then waits for its threads to end.
     fn wait_while(
         &self,
@@ -358,6 +364,7 @@ impl Replica for FakeBucket {
             return Ok(None);
         }
         state.given.push(*id);
+        state.held |= state.held_after == Some(state.given.len());
         let mut blob = state.blobs.get(id).cloned();
         if state.lies
             && let Some(blob) = &mut blob

@@ -8,11 +8,7 @@ use crate::net::message::{Answer, Ask, Say};
 
 #[test]
 fn two_devices_that_share_many_buckets_bring_all_of_them() {
-    let mut peers = [Peer::new(), Peer::new()];
-    for peer in &mut peers {
-        (peer.timing.stall, peer.timing.silence) = (PATIENCE, PATIENCE);
-        peer.restart();
-    }
+    let peers = [Peer::new(), Peer::new()];
     let buckets: Vec<_> = (0..80_u8)
         .map(|n| {
             let theirs = FakeBucket::create(peers[0].key(), n);

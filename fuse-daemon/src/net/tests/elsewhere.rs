@@ -4,7 +4,8 @@ use super::*;
 use crate::net::{elsewhere::Elsewhere, fake::name_of};
 
 fn elsewhere(peer: &Peer, blobs: Vec<[u8; 32]>) -> Elsewhere {
-    peer.net.elsewhere(&name(), blobs, &mut |_| true).unwrap()
+    let until = Instant::now() + PATIENCE;
+    peer.net.elsewhere(&name(), blobs, &mut |_| Instant::now() < until).unwrap()
 }
 
 #[test]

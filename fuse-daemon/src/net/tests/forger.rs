@@ -38,6 +38,8 @@ pub(super) struct Forger {
     in_a_list: usize,
     /// How many lists it has given.
     lists: Arc<AtomicUsize>,
+    /// How long it takes to give a record.
+    pace: Duration,
 }
 
 /// What a manifest says, but for the charter at its end.
@@ -95,9 +97,9 @@ impl Forger {
         let head = mount.head().unwrap();
         let forged = HashMap::new();
         let mount = mount.clone();
-        let (in_a_list, lists) = (usize::MAX, Arc::default());
+        let (in_a_list, lists, pace) = (usize::MAX, Arc::default(), Duration::ZERO);
         let (alter, sealed_under, secrets) = (None, None, None);
-        Self { mount, head, forged, alter, sealed_under, secrets, in_a_list, lists }
+        Self { mount, head, forged, alter, sealed_under, secrets, in_a_list, lists, pace }
     }
 
     /// Seals its versions under this secret.
@@ -136,6 +138,11 @@ impl Forger {
     pub(super) fn listing(self, in_a_list: usize) -> (Self, Arc<AtomicUsize>) {
         let lists = Arc::clone(&self.lists);
         (Self { in_a_list, ..self }, lists)
+    }
+
+    /// Takes so long to give each record.
+    pub(super) fn pacing(self, pace: Duration) -> Self {
+        Self { pace, ..self }
     }
 
     /// Is offered instead of the mount.
@@ -224,6 +231,7 @@ impl Replica for Forger {
     }
 
     fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>> {
+        thread::sleep(self.pace);
         if let Some(forged) = self.forged.get(id) {
             return Ok(Some(forged.clone()));
         }

@@ -17,6 +17,7 @@ mod turns;
 use std::{
     net::SocketAddr,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -33,17 +34,27 @@ use crate::home::{BucketName, Home};
 /// How long anything may take in a test, on a machine that does much else.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Everything comes soon, and nobody is given up: that would be for want of a processor.
 const QUICK: Timing = Timing {
-    connect: Duration::from_secs(2),
-    handshake: Duration::from_secs(2),
-    stall: Duration::from_secs(2),
+    connect: PATIENCE,
+    handshake: PATIENCE,
+    stall: PATIENCE,
     turn: Duration::from_millis(200),
     keep_alive: Duration::from_millis(500),
-    silence: Duration::from_secs(3),
+    silence: PATIENCE,
     retry_min: Duration::from_millis(20),
     retry_max: Duration::from_millis(200),
     trouble: Duration::from_millis(50),
-    search: Duration::from_millis(500),
+    search: Duration::from_secs(2),
+};
+
+/// Who says nothing is given up soon.
+const IMPATIENT: Timing = Timing {
+    connect: Duration::from_secs(2),
+    handshake: Duration::from_secs(2),
+    stall: Duration::from_secs(2),
+    silence: Duration::from_secs(3),
+    ..QUICK
 };
 
 /// A device with its network.
@@ -60,6 +71,13 @@ impl Peer {
         let device = Arc::new(DeviceKey::generate().unwrap());
         let net = start(&dir, &device, QUICK);
         Self { net, device, dir, timing: QUICK }
+    }
+
+    /// Goes on with another timing, and serves `bucket`.
+    fn become_with(&mut self, timing: Timing, bucket: &FakeBucket) {
+        self.timing = timing;
+        self.restart();
+        self.serve(bucket);
     }
 
     fn key(&self) -> PeerKey {
@@ -108,7 +126,10 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.net.stop();
+        // A test that has failed may leave threads that never end: the process does without them.
+        if !thread::panicking() {
+            self.net.stop();
+        }
     }
 }
 
@@ -153,6 +174,6 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,6 +1,6 @@
 //! Real buckets, over real sockets, in one process.
 
-use std::{sync::atomic::Ordering, thread};
+use std::sync::atomic::Ordering;
 
 use cairnfs_mount_core::{
     Bucket, Caller, Ino, Kind, Mount, OpenFlags, Options, Protection, SavePolicy, Unlock,
@@ -252,6 +252,8 @@ fn of_many_versions_as_many_lists_are_asked_for_as_they_fill() {
     let (head, have) = [&one, &other].map(|it| it.mount.head().unwrap()).into();
     let versions = one.mount.ancestry(&head, &[have], usize::MAX).unwrap().len();
     assert!(versions >= 60);
+    // Of two connections that cross one is cut, and the fetch on it begun anew.
+    other.peer.net.listener.stop();
     let (lister, lists) = Forger::of(&one.mount).listing(10);
     lister.serve(&one.peer);
     eventually("all arrives", || other.mount.head() == one.mount.head());
@@ -287,7 +289,10 @@ fn a_tree_whose_giver_goes_away_midway_comes_from_another_from_there_on() {
     const FILE_BYTES: u32 = 400_000;
     let one = Device::owner();
     let other = Device::invited_by(&one, Role::Writer);
-    let peer = Device::invited_by(&one, Role::Writer).close();
+    let mut peer = Device::invited_by(&one, Role::Writer).close();
+    // Nobody has to make way for another, and so be asked for the same.
+    peer.timing.turn = PATIENCE;
+    peer.restart();
     let file = |n: u32| -> Vec<u8> {
         let mut chance = blake3::Hasher::new();
         let mut bytes = vec![0; FILE_BYTES as usize];
@@ -299,6 +304,11 @@ fn a_tree_whose_giver_goes_away_midway_comes_from_another_from_there_on() {
     }
     let has_all = |device: &Device| device.names().len() == FILES as usize;
     eventually("all is there twice", || has_all(&other));
+    // So that there is time to see how far it is.
+    for device in [&one, &other] {
+        device.peer.net.withdraw(&name());
+        Forger::of(&device.mount).pacing(Duration::from_millis(5)).serve(&device.peer);
+    }
     let third = Device::open(peer);
     let session = |to: PeerKey| third.peer.net.roster.lock().sessions.get(&to).cloned();
     let giver = || {

@@ -11,15 +11,14 @@ use crate::net::{
 };
 
 /// How long a device waits for something to come.
-const STALL: Duration = Duration::from_millis(500);
+const STALL: Duration = Duration::from_secs(2);
 
 /// A victim that soon loses its patience has been told of an item, and has asked for it. Returns
 /// the connection that it asks on, and the answer.
 fn asked_for(item: &[u8]) -> (Scene, Opened, Vec<u8>) {
     let mut scene = Scene::new(true);
-    scene.peers[0].timing.stall = STALL;
-    scene.peers[0].restart();
-    scene.peers[0].serve(&scene.buckets[0]);
+    let timing = Timing { stall: STALL, ..QUICK };
+    scene.peers[0].become_with(timing, &scene.buckets[0]);
     scene.peers[1].knows(&scene.peers[0]);
     let mut opened = scene.admitted();
     opened.send(&offer(&scene, &opened)).unwrap();
@@ -52,13 +51,13 @@ fn trickle(opened: &Opened, bytes: &[u8], at_a_time: usize) {
         if opened.link.send(piece).is_err() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
 fn what_takes_longer_than_anybody_waits_arrives_if_its_bytes_do() {
-    let item = vec![7; 60_000];
+    let item = vec![7; 240_000];
     let (scene, opened, answer) = asked_for(&item);
     let began = Instant::now();
     trickle(&opened, &answer, 1_000);
@@ -75,7 +74,7 @@ fn bytes_that_come_one_by_one_are_not_waited_for() {
             break;
         }
         assert!(began.elapsed() < PATIENCE, "it is waited for all the while");
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     eventually("the reason is told", || scene.error_of_hostile().contains("does not answer"));
     scene.honest_go_on("after a trickle");

@@ -1,7 +1,5 @@
 //! What is published here gets there.
 
-use std::thread;
-
 use super::*;
 use crate::{exit::Code, values::hex};
 
@@ -100,11 +98,13 @@ fn what_came_before_a_cut_is_not_sent_again() {
     let (peers, buckets) = members(2);
     let large: Vec<_> = (0..64_u8).map(|n| vec![n; 300_000]).collect();
     buckets[0].add_all(&large);
+    buckets[0].hold_after(50);
     peers[1].knows(&peers[0]);
-    eventually("some arrive", || buckets[1].blobs() > 20);
+    eventually("some arrive", || buckets[0].given().len() == 50 && buckets[1].blobs() > 30);
     for session in peers[0].net.roster.lock().sessions.values() {
         session.end(crate::net::Ended::Gone);
     }
+    buckets[0].hold(false);
     eventually("all arrive", || large.iter().all(|item| buckets[1].has(item)));
     assert!(buckets[1].fetches() >= 2);
     // What was on its way may be sent twice.
@@ -168,7 +168,7 @@ fn sync_ends_when_a_peer_says_that_it_cannot_store_what_it_is_sent() {
     buckets[0].add(b"no room for this");
     peers[0].knows(&peers[1]);
     eventually("connected", || peers[0].is_connected());
-    let failure = peers[0].net.sync(Some(&name()), None, &mut |_| true).unwrap_err();
+    let failure = peers[0].sync().unwrap_err();
     assert_eq!(failure.code, Code::Failed);
     assert!(failure.message.contains("it has no space left"), "{}", failure.message);
     // One that can still be met is waited for, and in the meantime it is said what is wrong.
@@ -176,12 +176,13 @@ fn sync_ends_when_a_peer_says_that_it_cannot_store_what_it_is_sent() {
     peers[0].knows(&peers[2]);
     eventually("connected", || peers[0].is_connected_to(&peers[2]));
     let mut said = None;
-    let stopped = peers[0].net.sync(Some(&name()), None, &mut |progress| {
-        if let crate::net::SyncProgress::Waiting { why: Some(why), .. } = progress {
-            said = Some(why);
-        }
-        said.is_none()
-    });
+    let stopped =
+        peers[0].net.sync(Some(&name()), Some(Instant::now() + PATIENCE), &mut |progress| {
+            if let crate::net::SyncProgress::Waiting { why: Some(why), .. } = progress {
+                said = Some(why);
+            }
+            said.is_none()
+        });
     assert_eq!(stopped.unwrap_err().code, Code::Interrupted);
     assert!(said.unwrap().contains("no space left"));
     buckets[2].set_endless(false);
@@ -205,7 +206,7 @@ fn who_publishes_hears_why_a_peer_does_not_take_it() {
         buckets[0].add(b"not taken");
         peers[0].knows(&peers[1]);
         eventually("connected", || peers[0].is_connected());
-        let failure = peers[0].net.sync(Some(&name()), None, &mut |_| true).unwrap_err();
+        let failure = peers[0].sync().unwrap_err();
         assert_eq!(failure.code, Code::Failed);
         assert!(failure.message.contains(says), "{}", failure.message);
         assert!(failure.message.contains(&hex(&peers[1].key()[..4])), "{}", failure.message);
@@ -235,7 +236,7 @@ fn what_a_peer_could_not_give_once_is_asked_for_again() {
     // Also if it is the one that could not give it who asks.
     buckets[0].set_lost(Some(b"again"));
     buckets[0].add(b"again");
-    let failure = peers[0].net.sync(Some(&name()), None, &mut |_| true).unwrap_err();
+    let failure = peers[0].sync().unwrap_err();
     assert!(failure.message.contains("it did not get all of"), "{}", failure.message);
     buckets[0].set_lost(None);
     assert_eq!(peers[0].sync().unwrap().peers, 1);
@@ -270,10 +271,7 @@ fn a_peer_whose_version_cannot_be_stored_here_keeps_no_others_waiting() {
 
 #[test]
 fn a_long_fetch_keeps_no_news_and_no_new_member_waiting() {
-    let (mut peers, buckets) = members(3);
-    peers[0].timing.stall = PATIENCE;
-    peers[0].restart();
-    peers[0].serve(&buckets[0]);
+    let (peers, buckets) = members(3);
     peers[2].knows(&peers[0]);
     eventually("the third one is there", || peers[0].is_connected_to(&peers[2]));
     buckets[1].add(b"long in coming");
@@ -341,6 +339,15 @@ fn a_withdrawn_bucket_is_used_no_more() {
     eventually("it is told when it is served again", || buckets[1].has(b"not told"));
 }
 
+/// Withdraws the bucket when it is dropped, so that nobody waits for it if the test has failed.
+struct Withdrawn<'a>(&'a Peer);
+
+impl Drop for Withdrawn<'_> {
+    fn drop(&mut self) {
+        self.0.net.withdraw(&name());
+    }
+}
+
 #[test]
 fn a_bucket_can_be_withdrawn_while_all_of_it_is_read() {
     let (peers, buckets) = members(2);
@@ -351,8 +358,9 @@ fn a_bucket_can_be_withdrawn_while_all_of_it_is_read() {
     let failure = thread::scope(|scope| {
         let mend = || peers[0].net.mend(&name(), &mut |_| true);
         let mending = thread::Builder::new().name("mend".into()).spawn_scoped(scope, mend).unwrap();
+        let withdrawn = Withdrawn(&peers[0]);
         eventually("it is read", || buckets[0].fetches() > fetches);
-        peers[0].net.withdraw(&name());
+        drop(withdrawn);
         mending.join().unwrap().unwrap_err()
     });
     assert!(failure.message.contains("was unmounted meanwhile"), "{}", failure.message);

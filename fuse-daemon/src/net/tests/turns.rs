@@ -1,9 +1,6 @@
 //! Peers that are slow, by nature or by will, and others that have something too.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
     hostile::{Scene, next_ask, offer},
@@ -121,9 +118,7 @@ fn chatter(mut opened: Opened, bucket: &FakeBucket, words: &AtomicUsize) {
 #[test]
 fn who_offers_a_bucket_again_while_it_is_asked_for_it_is_asked_anew() {
     let mut scene = Scene::new(true);
-    (scene.peers[0].timing.stall, scene.peers[0].timing.silence) = (PATIENCE, PATIENCE);
-    scene.peers[0].restart();
-    scene.peers[0].serve(&scene.buckets[0]);
+    scene.peers[0].become_with(QUICK, &scene.buckets[0]);
     scene.peers[1].knows(&scene.peers[0]);
     let theirs = scene.buckets[0].copy_for(scene.hostile.key());
     let item = vec![7; 1000];
@@ -165,8 +160,7 @@ fn who_talks_instead_of_giving_a_secret_keeps_no_others_waiting() {
         scope.spawn(|| chatter(opened, &theirs, &words));
         eventually("it talks", || words.load(Ordering::Relaxed) > 3);
         scene.honest_go_on("meanwhile");
-        let error = scene.error_of_hostile();
-        assert!(error.contains("does not answer"), "{error}");
+        eventually("the reason is told", || scene.error_of_hostile().contains("does not answer"));
     });
 }
 
@@ -215,8 +209,9 @@ fn who_trickles_what_is_to_be_mended_keeps_neither_others_nor_the_mend_waiting()
             sides.len() == 1 && sides[0].session.key == scene.hostile.key()
         });
         scene.buckets[0].damage(&items);
+        let until = Instant::now() + PATIENCE;
         thread::scope(|scope| {
-            let mending = scope.spawn(|| net.mend(&name(), &mut |_| true));
+            let mending = scope.spawn(|| net.mend(&name(), &mut |_| Instant::now() < until));
             eventually("it trickles", || given.load(Ordering::Relaxed) > 3);
             scene.peers[1].serve(&scene.buckets[1]);
             scene.honest_go_on("meanwhile");
@@ -230,9 +225,8 @@ fn who_trickles_what_is_to_be_mended_keeps_neither_others_nor_the_mend_waiting()
 #[test]
 fn who_trickles_does_not_hold_up_that_space_is_found() {
     let mut scene = Scene::new(true);
-    scene.peers[0].timing.trouble = PATIENCE;
-    scene.peers[0].restart();
-    scene.peers[0].serve(&scene.buckets[0]);
+    let timing = Timing { trouble: PATIENCE, ..IMPATIENT };
+    scene.peers[0].become_with(timing, &scene.buckets[0]);
     let theirs = scene.buckets[0].copy_for(scene.hostile.key());
     theirs.add_all(&items(600));
     with_trickle(&scene, &theirs, |given| {
@@ -264,11 +258,7 @@ fn of_many_slow_ones_few_fetches_stand_back_and_all_arrives() {
 
 #[test]
 fn what_stands_back_arrives_in_the_end_and_nothing_of_it_comes_twice() {
-    let (mut peers, buckets) = members(3);
-    // The slow one says nothing while it gathers an answer.
-    (peers[0].timing.stall, peers[0].timing.silence) = (PATIENCE, PATIENCE);
-    peers[0].restart();
-    peers[0].serve(&buckets[0]);
+    let (peers, buckets) = members(3);
     // The other two are told of each other, and cannot be reached.
     for outer in &peers[1..] {
         outer.net.listener.stop();
@@ -295,13 +285,7 @@ fn what_stands_back_arrives_in_the_end_and_nothing_of_it_comes_twice() {
 /// Has a peer stand back with these items on their way while something of another one is merged, and
 /// says something in another bucket meanwhile. Returns how many of them came twice.
 fn stand_back_during_a_merge(items: &[Vec<u8>]) -> usize {
-    let (mut peers, buckets) = members(3);
-    // Nobody gives a connection up.
-    for (peer, bucket) in peers.iter_mut().zip(&buckets) {
-        (peer.timing.stall, peer.timing.silence) = (PATIENCE, PATIENCE);
-        peer.restart();
-        peer.serve(bucket);
-    }
+    let (peers, buckets) = members(3);
     // The other two are told of each other, and cannot be reached.
     for outer in &peers[1..] {
         outer.net.listener.stop();
