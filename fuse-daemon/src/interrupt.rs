@@ -111,20 +111,23 @@ impl Drop for OnInterrupt {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, atomic::AtomicU32};
 
     use super::*;
 
     #[test]
     fn dropping_undoes_once_and_finishes_never() {
-        let undone = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&undone);
-        let guard = OnInterrupt::undo(move || flag.store(true, Ordering::Relaxed));
-        let finish = OnInterrupt::finish(|| unreachable!("nothing was interrupted"));
+        let undone = Arc::new(AtomicU32::new(0));
+        let (undo, finish) = (Arc::clone(&undone), Arc::clone(&undone));
+        let guard = OnInterrupt::undo(move || {
+            undo.fetch_add(1, Ordering::Relaxed);
+        });
+        let finish =
+            OnInterrupt::finish(move || unreachable!("nothing was interrupted: {finish:?}"));
         drop(finish);
-        assert!(!undone.load(Ordering::Relaxed));
+        assert_eq!(undone.load(Ordering::Relaxed), 0);
         drop(guard);
-        assert!(undone.load(Ordering::Relaxed));
-        assert!(PENDING.lock().is_empty());
+        assert_eq!(undone.load(Ordering::Relaxed), 1);
+        assert_eq!(Arc::strong_count(&undone), 1, "nothing of it is kept");
     }
 }
