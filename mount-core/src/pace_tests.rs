@@ -59,7 +59,7 @@ fn changes_in_a_barrier(change: impl Fn(&Mount, u64)) -> u64 {
     assert!(told.try_recv().is_err(), "who reads has not let it go on");
     drop(held);
     // The writer makes a version, and with it room.
-    told.recv().unwrap();
+    told.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(!mount.shared().room.is_pressed());
     mount.stop().unwrap();
     // The bucket is let go with the last clone.

@@ -268,10 +268,11 @@ fn a_file_that_is_replaced_all_the_time_is_whole_in_every_version() {
             }
         };
         thread::Builder::new().name("replaces".into()).spawn_scoped(scope, replaces).unwrap();
-        let versions: Vec<_> = (0..40).map(|_| mounted.publish().unwrap()).collect();
+        let versions = (0..40).map(|_| mounted.publish()).collect::<Result<Vec<_>, _>>();
         ends.store(true, Ordering::Relaxed);
         versions
     });
+    let versions = versions.unwrap();
     let mut had_temp = false;
     for (index, id) in versions.iter().enumerate() {
         let found = read_at(&mounted, id, "f").unwrap();

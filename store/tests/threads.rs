@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use cairnfs_store::disk::RealDisk;
-use cairnfs_store::{BlobRef, KeyRing, Kind, Options, check, create, open};
+use cairnfs_store::{BlobRef, KeyRing, Kind, Options, Result, check, create, open};
 
 fn content(n: usize) -> Vec<u8> {
     let mut out = vec![0; 40 + n % 300];
@@ -45,14 +45,18 @@ fn readers_find_every_blob_while_it_moves_from_the_buffer_to_the_log_and_the_ind
                 }
             });
         }
-        for (n, slot) in refs.iter().enumerate() {
-            slot.set(appender.put(Kind::Chunk, &content(n)).unwrap()).unwrap();
+        let mut write = |n, slot: &OnceLock<_>| -> Result<()> {
+            slot.set(appender.put(Kind::Chunk, &content(n))?).unwrap();
             put.store(n + 1, Ordering::Release);
             if n % 500 == 499 {
-                appender.save(b"", n % 5000 == 4999).unwrap();
+                appender.save(b"", n % 5000 == 4999)?;
             }
-        }
+            Ok(())
+        };
+        let written = refs.iter().enumerate().try_for_each(|(n, slot)| write(n, slot));
+        // The readers end also if it has failed.
         done.store(true, Ordering::Release);
+        written.unwrap();
     });
     drop((appender, blobs));
     let opened = open(disk.clone(), dir.path(), keys.clone(), options).unwrap();

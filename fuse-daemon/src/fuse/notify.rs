@@ -234,7 +234,7 @@ mod tests {
             let worker = thread::Builder::new();
             let work = || work(&unheard, &woken, &kernel, &|_| false);
             let worker = worker.spawn_scoped(scope, work).unwrap();
-            while unheard.is_behind() {
+            while unheard.is_behind() && !worker.is_finished() {
                 thread::yield_now();
             }
             unheard.close();

@@ -254,7 +254,7 @@ mod tests {
         packs.open.lock().clear();
         thread::scope(|scope| {
             let reader = scope.spawn(|| packs.file(1).unwrap());
-            has_opened.recv().unwrap();
+            has_opened.recv_timeout(Duration::from_secs(60)).unwrap();
             packs.remove(1).unwrap();
             packs.create(&header).unwrap();
             replaced.send(()).ok();

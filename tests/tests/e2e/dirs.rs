@@ -12,6 +12,8 @@ use std::{
 use cairnfs_tests::Peer;
 use rustix::io::Errno;
 
+use crate::load::OnDrop;
+
 #[test]
 fn names_are_any_bytes_up_to_255() {
     let peer = Peer::new();
@@ -168,6 +170,8 @@ fn list_while_others_change(count: usize, long: Duration) {
                 }
             })
             .unwrap();
+        // Also if this fails.
+        let end = OnDrop(|| stop.store(true, std::sync::atomic::Ordering::Relaxed));
         // Until they are to be durable too, though nothing but names changes all the while.
         for round in 0.. {
             if round >= rounds && made.elapsed() > long {
@@ -181,7 +185,7 @@ fn list_while_others_change(count: usize, long: Duration) {
             let missed: Vec<_> = lasting.difference(&seen).take(3).collect();
             assert!(missed.is_empty(), "missed: {missed:?}");
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(end);
         other.join().unwrap();
     });
     // What is older than the promised second is safe without asking.
