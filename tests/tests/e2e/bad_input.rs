@@ -235,7 +235,7 @@ fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
     let command = format!("cat '{}'", file(&right));
     home.mount(BUCKET, &dir, &["--passphrase-command", &command]);
     fs::write(dir.join("f"), "x").unwrap();
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     home.kill();
     home.mount(BUCKET, &dir, &["--passphrase-file", &file(&right)]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"x");
@@ -314,7 +314,7 @@ fn a_mount_point_need_not_be_utf_8() {
         assert!(json["buckets"][0]["dir"].as_str().unwrap().ends_with("/m\u{fffd}"), "{json}");
     }
     home.cairnfs(&["conflicts", "--json"]).ok();
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     assert!(!mounts::is_mounted(&dir));
 }
 

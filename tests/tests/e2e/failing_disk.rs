@@ -117,7 +117,7 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
     }
     // So that the kernel has nothing cached, and readers ask the daemon.
     peer.remount();
-    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=3000000"]);
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=10000000"]);
     thread::scope(|scope| {
         let saver = thread::Builder::new()
             .name("saver".into())
@@ -141,9 +141,10 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
             reads += 1;
         }
         let waited = saver.join().unwrap();
-        assert!(waited >= Duration::from_secs(3), "fsync returned after {waited:?}");
+        assert!(waited >= Duration::from_secs(10), "fsync returned after {waited:?}");
         assert!(reads >= 50, "only {reads} rounds of reading while a save took {waited:?}");
-        assert!(slowest < Duration::from_secs(1), "a reader waited {slowest:?} for a save");
+        // Who waits for the barrier waits about as long as it takes.
+        assert!(slowest < waited / 2, "a reader waited {slowest:?} for a save");
     });
     strace.detach();
 }

@@ -86,7 +86,7 @@ fn the_new_passphrase_opens_the_bucket_and_the_old_one_does_not() {
     fs::write(dir.join("f"), "x").unwrap();
     change(&home, Some("second"), Some("third")).ok();
     fs::write(dir.join("g"), "y").unwrap();
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     assert!(opens(&home, "third") && !opens(&home, "second"));
     mount(&home, Some("third"));
     assert_eq!([fs::read(dir.join("f")).unwrap(), fs::read(dir.join("g")).unwrap()], [b"x", b"y"]);
@@ -98,19 +98,19 @@ fn a_passphrase_is_taken_off_and_put_on_again() {
     let dir = mount(&home, Some("first"));
     fs::write(dir.join("f"), "x").unwrap();
     change(&home, Some("first"), None).ok().says(&["no passphrase any more"]);
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     let mode = fs::metadata(key_file(&home)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     mount(&home, None);
     change(&home, None, None).ok().says(&["nothing was changed"]);
     change(&home, None, Some("second")).ok().says(&["without a passphrase"]);
     assert!(opens(&home, "second"));
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     home.try_mount(BUCKET, &dir, &[]).exits(2);
     mount(&home, Some("second"));
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"x");
     // And of one that is not mounted.
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     change(&home, Some("second"), None).ok();
     change(&home, None, Some("third")).ok();
     assert!(opens(&home, "third") && !opens(&home, "second"));
@@ -188,7 +188,7 @@ fn a_copy_of_the_old_key_file_opens_with_the_old_passphrase() {
     outcome.says(&["copy of its key file from before", "old passphrase", "other devices"]);
     let dir = mount(&home, Some("new"));
     fs::write(dir.join("f"), "written since").unwrap();
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     home.cairnfs(&["stop"]).ok();
     process::ended(home.path());
     fs::copy(&copy, key_file(&home)).unwrap();
@@ -325,7 +325,7 @@ fn on_a_full_disk_the_passphrase_stays_and_no_part_of_a_key_file_is_left() {
         if mounted {
             mount(&home, Some("old"));
         } else {
-            home.umount(&home.dir("mnt")).ok();
+            home.umount_once_free(&home.dir("mnt")).ok();
         }
         let ballast = fill(home.image().path());
         change(&home, Some("old"), Some("new")).exits(12);
