@@ -1,13 +1,16 @@
 //! Reading blobs, from any thread, at any time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bytes::len32;
 use crate::disk::{Lock, Space};
 use crate::error::{IoContext, is_gone, is_unreadable};
 use crate::index::Index;
+use crate::journal::header::HEADER_BYTES;
 use crate::journal::packs::Packs;
 use crate::journal::record::{self, HEADER_BYTES_U32, Header, RECORD_BYTES_MAX};
+use crate::journal::scan::{Found, Scan};
 use crate::journal::tail::Tail;
 use crate::journal::{Loc, Pos};
 use crate::keys::{KeyRing, Secret};
@@ -177,6 +180,33 @@ impl Blobs {
             }
             _ => Err(self.corrupt(id, loc)),
         }
+    }
+
+    /// All blobs that are for this, each once, in the order of their names. Costs reading all packs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Index`].
+    pub fn all_of(&self, kind: Kind) -> Result<Vec<BlobRef>> {
+        let mut found = BTreeMap::new();
+        for number in self.packs.list()? {
+            let mut scan = Scan::new(&self.packs, number, HEADER_BYTES as u64)?;
+            loop {
+                match scan.next()? {
+                    Found::Record { header, .. } if Kind::from_u8(header.kind) == Some(kind) => {
+                        found.insert(header.id, header.plain_len);
+                    }
+                    Found::Record { .. } => (),
+                    Found::Bad { at, header } => {
+                        if !scan.resume(at, header.as_ref())? {
+                            break;
+                        }
+                    }
+                    Found::End { .. } => break,
+                }
+            }
+        }
+        Ok(found.into_iter().map(|(id, len)| BlobRef { id, len }).collect())
     }
 
     /// The bucket's keys.

@@ -71,6 +71,9 @@ pub struct CheckReport {
     pub lost_end: Option<LostEnd>,
     /// Bytes at the log's end of a batch that was never saved: no damage.
     pub tail_bytes: u64,
+    /// Whether there is a checkpoint that is whole. Of a store without any, nothing can be opened but by
+    /// another one.
+    pub has_checkpoint: bool,
     /// Blobs that the index should know and does not. [`repair`] makes it anew.
     pub missing_in_index: u64,
 }

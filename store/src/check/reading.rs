@@ -10,6 +10,7 @@ use crate::journal::record::{Header, KIND_SAVE, KIND_SAVE_PART};
 use crate::journal::scan::{Found, Scan};
 use crate::journal::torn::Torn;
 use crate::journal::{Loc, Pos};
+use crate::open::can_be_read;
 use crate::{BlobId, Error, KeyRing, Result, seal};
 
 pub(super) struct Reading<'a> {
@@ -116,6 +117,8 @@ impl<'a> Reading<'a> {
                         self.damaged(number, at, Some(&header));
                     } else if blob && !indexed(&header.id, loc)? {
                         self.report.missing_in_index += 1;
+                    } else if header.flags.checkpoint {
+                        self.report.has_checkpoint |= self.is_whole(loc.at)?;
                     }
                 }
                 Found::End { at } => {
@@ -147,6 +150,11 @@ impl<'a> Reading<'a> {
         }
         self.report.bytes += scan.len();
         Ok(u32::try_from(scan.at()).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a save that is intact is so with its parts.
+    fn is_whole(&self, at: Pos) -> Result<bool> {
+        self.keys.map_or(Ok(true), |keys| can_be_read(self.packs, keys, at))
     }
 
     /// The records of a pack, as far as they are read.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod checkpoints;
 mod headers;
 mod interrupted;
 mod repair;

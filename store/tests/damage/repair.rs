@@ -12,13 +12,13 @@ use cairnfs_store::{Error, Kind, LostEnd, Options, Repaired, check, create, open
 
 use super::{DIR, keys, noise, pack};
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options { reserve_bytes: 64 << 10, index_thread: false, ..Options::default() }
 }
 
 /// Where the last record of a pack ends, by their lengths (FORMAT.md): it may end in zeros, as what is
 /// written ahead of it does.
-fn end_of(disk: &SimDisk, pack: &Path) -> u64 {
+pub(super) fn end_of(disk: &SimDisk, pack: &Path) -> u64 {
     let bytes = disk.content(pack).unwrap();
     let mut end = 88;
     while let Some([b'c', b'r', b'n', b'1', len @ ..]) = bytes.get(end..end + 8) {
@@ -412,37 +412,5 @@ fn a_call_that_fails_during_a_repair_ends_it_and_nothing_is_taken_for_lost() {
             assert_eq!(repaired.damage, [], "{case}");
             assert_eq!(open(disk, Path::new(DIR), keys(), options).unwrap().saves.len(), saves);
         }
-    }
-}
-
-/// Saves `first`, a checkpoint; `second`; a checkpoint so long that it begins in a part; `last`. Says where
-/// the part begins, and where the record of that checkpoint ends.
-fn with_a_long_checkpoint() -> (SimDisk, [u64; 2]) {
-    let disk = SimDisk::new(1);
-    let (mut appender, blobs) =
-        create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
-    appender.save(b"first", true).unwrap();
-    appender.save(b"second", false).unwrap();
-    let part = end_of(&disk, &pack(1));
-    appender.save(&noise(3, (1 << 20) + 100), true).unwrap();
-    let end = end_of(&disk, &pack(1));
-    appender.save(b"last", false).unwrap();
-    drop((appender, blobs));
-    (disk, [part, end])
-}
-
-#[test]
-fn a_checkpoint_that_is_damaged_anywhere_takes_no_older_save_with_it_in_a_repair() {
-    let (whole, [part, end]) = with_a_long_checkpoint();
-    for (place, damages) in [(part + 1000, 2), (end - 50, 1)] {
-        let disk = whole.kill();
-        disk.flip_bit(&pack(1), place * 8);
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        let refused = open(Arc::clone(&disk), Path::new(DIR), keys(), options());
-        assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
-        let repaired = repair(&disk, Path::new(DIR), keys(), options()).unwrap();
-        assert_eq!(repaired.damage.len(), damages, "{repaired:?}");
-        let opened = open(disk, Path::new(DIR), keys(), options()).unwrap();
-        assert_eq!(opened.saves, [&b"first"[..], b"second", b"last"]);
     }
 }
