@@ -187,6 +187,12 @@ impl Bucket {
         Ok(Self { id, device, appender, blobs, saves, left_out, key_file: Some(key_file) })
     }
 
+    /// Its name for life.
+    #[must_use]
+    pub const fn id(&self) -> BucketId {
+        self.id
+    }
+
     /// Removes what a crash has left of a key file that was to replace the one of the bucket at
     /// `dir`; says whether there was anything. Nobody may have the bucket open.
     ///

@@ -49,6 +49,8 @@ mod replace_tests;
 mod room;
 #[cfg(test)]
 mod rot_tests;
+#[cfg(test)]
+mod salvage_tests;
 mod shared;
 #[cfg(test)]
 mod slow_disk;
@@ -82,3 +84,4 @@ pub use types::{
     Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, Health, Ino, Kind, OpenFlags,
     PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,
 };
+pub use writer::Salvaged;

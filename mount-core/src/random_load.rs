@@ -11,8 +11,8 @@ use cairnfs_store::{
 };
 
 use crate::{
-    Bucket, BucketId, Caller, Ino, Limits, Mount, OpenFlags, Options, RenameMode, Result, SetAttr,
-    bucket::begin,
+    Bucket, BucketId, Caller, Ino, Limits, Mount, OpenFlags, Options, RenameMode, Result, Salvaged,
+    SetAttr, bucket::begin,
 };
 
 use op::Name;
@@ -90,6 +90,12 @@ pub(crate) fn bucket_on(disk: Arc<dyn Disk>, device: &Arc<DeviceKey>) -> Result<
 pub(crate) fn repair_on(disk: &sim::SimDisk) -> Repaired {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     repair(&disk, Path::new(DIR), keys(), store_options()).unwrap()
+}
+
+/// As [`repair_on`], and gives the log a version to begin with again, as a repair does.
+pub(crate) fn salvage_on(disk: Arc<dyn Disk>, device: &Arc<DeviceKey>) -> Result<Option<Salvaged>> {
+    repair(&disk, Path::new(DIR), keys(), store_options())?;
+    bucket_on(disk, device)?.salvage(0)
 }
 
 pub(crate) fn save(mount: &Mount) -> Result<()> {

@@ -25,16 +25,31 @@ fn mount(disk: &SimDisk, device: &Arc<DeviceKey>) -> Mount {
     mount_publishing(disk, device, HOUR, HOUR).unwrap()
 }
 
-/// A save record in the log (FORMAT.md).
-struct Saved {
-    pack: PathBuf,
-    at: usize,
-    len: usize,
-    is_checkpoint: bool,
+/// A record in the log (FORMAT.md).
+#[derive(Clone)]
+pub(crate) struct Record {
+    pub(crate) pack: PathBuf,
+    pub(crate) at: usize,
+    pub(crate) len: usize,
+    pub(crate) kind: u8,
+    pub(crate) is_checkpoint: bool,
+    pub(crate) name: [u8; 32],
+    pub(crate) is_intact: bool,
 }
 
-/// All save records, in the order of the log.
-fn saves(disk: &SimDisk) -> Vec<Saved> {
+impl Record {
+    pub(crate) fn is_manifest(&self) -> bool {
+        self.kind == 3
+    }
+
+    /// Turns a bit in its midst.
+    pub(crate) fn rot(&self, disk: &SimDisk) {
+        disk.flip_bit(&self.pack, (self.at + self.len / 2) as u64 * 8);
+    }
+}
+
+/// All records, in the order of the log.
+pub(crate) fn records(disk: &SimDisk) -> Vec<Record> {
     let mut found = Vec::new();
     for number in 1..1000 {
         let pack = Path::new("/bucket/packs").join(format!("{number:08}.pack"));
@@ -42,25 +57,37 @@ fn saves(disk: &SimDisk) -> Vec<Saved> {
         let mut at = 88;
         while let Some([b'c', b'r', b'n', b'1', len @ ..]) = bytes.get(at..at + 8) {
             let len = 68 + u32::from_le_bytes(len.try_into().unwrap()) as usize + 16;
-            if bytes[at + 8] == 0x80 {
-                let is_checkpoint = bytes[at + 9] & 4 != 0;
-                found.push(Saved { pack: pack.clone(), at, len, is_checkpoint });
-            }
+            let record = &bytes[at..at + len];
+            let (content, checksum) = record.split_at(len - 16);
+            found.push(Record {
+                pack: pack.clone(),
+                at,
+                len,
+                kind: record[8],
+                is_checkpoint: record[8] == 0x80 && record[9] & 4 != 0,
+                name: record[16..48].try_into().unwrap(),
+                is_intact: blake3::hash(content).as_bytes()[..16] == *checksum,
+            });
             at += len;
         }
     }
     found
 }
 
+/// All save records, in the order of the log.
+fn saves(disk: &SimDisk) -> Vec<Record> {
+    records(disk).into_iter().filter(|record| record.kind == 0x80).collect()
+}
+
 /// Turns a bit of a save record, and has a repair make the bucket open again.
-fn lose(disk: &SimDisk, device: &Arc<DeviceKey>, Saved { pack, at, len, .. }: &Saved) {
-    disk.flip_bit(pack, (at + len / 2) as u64 * 8);
+fn lose(disk: &SimDisk, device: &Arc<DeviceKey>, save: &Record) {
+    save.rot(disk);
     let refused = bucket_on(Arc::new(disk.clone()), device);
     assert!(matches!(refused, Err(Error::LogDamaged { .. })), "{refused:?}");
     assert_eq!(repair_on(disk).damage.len(), 1);
 }
 
-fn named(mounted: &Mount) -> BTreeSet<String> {
+pub(crate) fn named(mounted: &Mount) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     let mut found = |path: Option<&[u8]>, _what: &str| {
         named.extend(path.map(|path| String::from_utf8_lossy(path).into_owned()));

@@ -28,6 +28,7 @@ pub use self::{
     walking::{PastEntry, PastItem, Wanted},
     whole::Version,
 };
+pub(crate) use self::{presence::Presence, whole::seal_as};
 use crate::{
     Done, Error, Ino, Kind, Outdated, Result, Time, Waited,
     file::{Base, Data, File},

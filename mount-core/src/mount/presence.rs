@@ -13,7 +13,7 @@ use crate::{
 
 /// Judges one version after the other, best in the order of the log: what one shares with the last
 /// that was found whole is not looked at again.
-pub(super) struct Presence {
+pub(crate) struct Presence {
     /// The newest version.
     newest: BaseTree,
     /// The tree of a version that is all here.
@@ -23,8 +23,12 @@ pub(super) struct Presence {
 impl Presence {
     /// Takes for granted that the newest version is here.
     pub(super) fn new(mount: &Mount) -> Self {
-        let newest = mount.shared().core.read().tree.base().clone();
-        Self { whole: newest.root, newest }
+        Self::beside(mount.shared().core.read().tree.base().clone())
+    }
+
+    /// Takes for granted that `whole` is here.
+    pub(crate) fn beside(whole: BaseTree) -> Self {
+        Self { whole: whole.root, newest: whole }
     }
 
     /// Whether all that the tree `root` holds is here: its map nodes are read by which it differs, and
@@ -33,7 +37,7 @@ impl Presence {
     /// # Errors
     ///
     /// Damage, [`Error::Io`](crate::Error::Io).
-    pub(super) fn of_tree(&mut self, root: Root) -> Result<bool> {
+    pub(crate) fn of_tree(&mut self, root: Root) -> Result<bool> {
         let vault = &self.newest.vault;
         let is_here = map_is_here(vault, self.whole, root, |key, value| {
             if !key.starts_with(&keys::all_nodes()) {

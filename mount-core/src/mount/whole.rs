@@ -43,7 +43,7 @@ pub struct Version {
 
 /// Seals what is new under the secret that the version is sealed under which the bucket stands on:
 /// others may lie in the key file, that some member made up or that no version is sealed under yet.
-fn seal_as(head: &BlobId, vault: &Vault) {
+pub(crate) fn seal_as(head: &BlobId, vault: &Vault) {
     match vault.blobs().sealed_under(head) {
         Ok((epoch, secret)) => vault.blobs().keys().seal_under(epoch, &secret),
         // It could be read, or the bucket would not have opened: so its checksum has rotted.

@@ -17,6 +17,7 @@ mod names;
 mod nodes;
 mod open_files;
 mod put_back;
+mod salvaging;
 mod saving;
 mod searching;
 mod settling;

@@ -33,6 +33,7 @@ mod publish;
 mod reclaim;
 pub(crate) mod record;
 pub(crate) mod recover;
+mod salvage;
 pub(crate) mod save;
 mod schedule;
 mod search;
@@ -56,6 +57,7 @@ use cairnfs_merge::OpId;
 use cairnfs_store::{Appender, BlobId, CheckedBlob, DeviceKey, Secret};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+pub use self::salvage::Salvaged;
 use self::{reclaim::Reclaim, schedule::Schedule};
 use crate::{
     Done, Error, Fetch, Health, MergeOutcome, Result,
