@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use cairnfs_mount_core::Error as CoreError;
+use cairnfs_mount_core::{Bucket, Error as CoreError, Salvaged};
 use cairnfs_store::{
-    KeyRing, LostEnd, Options, Repaired, Result as StoreResult,
+    KeyRing, LostEnd, Options, Result as StoreResult,
     disk::{Disk, RealDisk},
     keys::keyfile::{self, KeyFileError},
 };
@@ -17,8 +17,11 @@ use super::{Daemon, table::Doing};
 use crate::{
     control::{Event, Opening, Progress},
     exit::{Code, Failure, Result},
+    former,
     home::BucketName,
     net::Mended,
+    passphrase,
+    values::hex,
 };
 
 impl Daemon {
@@ -38,12 +41,12 @@ impl Daemon {
 
     /// Makes the index of a bucket anew and leaves out of the log what cannot be read. Says what
     /// that was, and what was lost at the log's end; it may be gone from the log afterwards, so that
-    /// nobody finds it any more.
+    /// nobody finds it any more. Answers with what could not be brought back, in a few words.
     pub(super) fn repair(
         &self,
         opening: &Opening,
         say: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<Repaired> {
+    ) -> Result<Option<&'static str>> {
         let name = &opening.bucket;
         let _claim = self.claim(name, Doing::Repairing)?;
         let keys = self.keys(opening).map_err(|err| key_failure(opening, &err))?;
@@ -70,7 +73,29 @@ impl Daemon {
             log::error!("repair lost={what:?}");
             say(Event::Damage(None, what));
         }
-        Ok(repaired)
+        let salvaged = self.salvage(opening)?;
+        if let Some(salvaged) = &salvaged {
+            say(Event::Damage(None, in_its_place(salvaged)));
+        }
+        Ok(match (repaired.lost_end, &*repaired.damage) {
+            _ if salvaged.is_some() => {
+                Some("what was saved since the version that is left is lost")
+            }
+            (Some(_), _) => Some("what was saved last is lost"),
+            (None, [_, ..]) => Some("what cannot be read was left out"),
+            (None, []) => None,
+        })
+    }
+
+    /// Gives a log that no version begins any more one that can be read.
+    fn salvage(&self, opening: &Opening) -> Result<Option<Salvaged>> {
+        let name = &opening.bucket;
+        let failed = |err| Failure::bucket(name, &err);
+        let unlock = passphrase::unlock(opening.secret.as_ref());
+        let dir = self.home.bucket_dir(name);
+        let mut bucket = Bucket::open(&dir, Arc::clone(&self.device), unlock).map_err(failed)?;
+        let former = former::next_incarnation(&self.home, bucket.id())?;
+        bucket.salvage(former).map_err(failed)
     }
 
     /// Says what [`Daemon::repair`] would leave out; fails if there is anything.
@@ -99,7 +124,15 @@ impl Daemon {
         if let Some(lost) = &report.lost_end {
             say(Event::Damage(None, loss(lost)));
         }
+        if !report.has_checkpoint {
+            say(Event::Damage(None, "no record is left that begins a version".to_owned()));
+        }
         let would = match report.damage.len() {
+            _ if !report.has_checkpoint => {
+                "the newest version that can be read would take the place of what is lost, and what \
+                 was saved since would be left out"
+                    .to_owned()
+            }
             0 if report.lost_end.is_none() => return Ok(()),
             0 => "the log would go on from where it ends now".to_owned(),
             1 => "1 damaged record would be left out".to_owned(),
@@ -139,6 +172,20 @@ fn what_came(mended: Mended) -> String {
         more => format!("; besides, {more} pieces of older versions that were not here"),
     };
     format!("{fetched}{rest}{older}")
+}
+
+fn in_its_place(salvaged: &Salvaged) -> String {
+    let Salvaged { version, saves } = salvaged;
+    let lost = match saves {
+        0 => "what was saved since, if anything,".to_owned(),
+        1 => "1 save since".to_owned(),
+        more => format!("{more} saves since"),
+    };
+    let version = hex(&version[..8]);
+    format!(
+        "no record was left that begins a version: the bucket goes on from version {version}, and \
+         {lost} is left out"
+    )
 }
 
 fn loss(lost: &LostEnd) -> String {

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem, Wanted};
-use cairnfs_store::Repaired;
 
 use super::{Daemon, table::Doing};
 use crate::{
@@ -126,28 +125,22 @@ impl Daemon {
         let outcome =
             repaired.and_then(|repaired| self.verify(request, is_open, say).map(|()| repaired));
         self.heed_check(bucket, &outcome);
-        let lost = match outcome? {
-            Repaired { lost_end: Some(_), .. } => "what was saved last is lost",
-            Repaired { damage, .. } if !damage.is_empty() => "what cannot be read was left out",
-            _ => return Ok(()),
-        };
+        let Some(lost) = outcome? else { return Ok(()) };
         let message = format!("bucket '{bucket}': {lost}, what is left is whole");
         Err(Failure::new(Code::Damage, message))
     }
 
-    /// Mends what can be mended, if that is asked for. Says what could not be brought back.
+    /// Mends what can be mended, if that is asked for. Answers with what could not be brought back.
     fn repair_first(
         &self,
         request: &CheckRequest,
         is_open: bool,
         say: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<Repaired> {
+    ) -> Result<Option<&'static str>> {
         match (request.repair, is_open) {
-            (Some(Repair::Do), true) => {
-                self.mend(&request.opening.bucket, say).map(|()| Repaired::default())
-            }
+            (Some(Repair::Do), true) => self.mend(&request.opening.bucket, say).map(|()| None),
             (Some(Repair::Do), false) => self.repair(&request.opening, say),
-            (Some(Repair::Plan) | None, _) => Ok(Repaired::default()),
+            (Some(Repair::Plan) | None, _) => Ok(None),
         }
     }
 

@@ -198,3 +198,43 @@ fn a_repair_that_leaves_out_what_was_saved_last_says_so() {
         assert_eq!(peer.names(""), ["first"]);
     }
 }
+
+/// Flips a byte in each record of the only pack that begins a version (FORMAT.md).
+fn damage_all_checkpoints(home: &Home) {
+    let (pack, _) = end_of_packs(home);
+    let (bytes, mut at) = (fs::read(&pack).unwrap(), 88);
+    while let Some([b'c', b'r', b'n', b'1', len @ ..]) = bytes.get(at..at + 8) {
+        if bytes[at + 8] == 0x80 && bytes[at + 9] & 4 != 0 {
+            damage(&pack, at as u64 + 100);
+        }
+        at += 68 + u32::from_le_bytes(len.try_into().unwrap()) as usize + 16;
+    }
+}
+
+#[test]
+fn a_bucket_that_has_lost_all_that_begins_a_version_goes_on_from_the_newest_version() {
+    let peer = Peer::with(&["--publish-quiet", "1h", "--publish-max", "1h"]);
+    let home = peer.home();
+    peer.write("published", data::bytes(1, 100_000));
+    home.cairnfs(&["publish", BUCKET]).ok();
+    let newest = home.cairnfs(&["log", BUCKET, "--json"]).ok().json();
+    peer.write("saved", "x");
+    home.kill();
+    mounts::detach_all(&peer.dir());
+    damage_all_checkpoints(home);
+    let check = |how: &[&str]| home.cairnfs(&[&["check", BUCKET], how].concat()).exits(8);
+    home.try_mount(BUCKET, &peer.dir(), &[]).exits(8);
+    check(&["--repair", "--dry-run"]).says(&["the newest version that can be read would take"]);
+    home.try_mount(BUCKET, &peer.dir(), &[]).exits(8);
+    let repaired = check(&["--repair"]);
+    let said =
+        repaired.stdout.split_once("the bucket goes on from version ").expect("it is said").1;
+    assert!(newest.to_string().contains(&said[..16]), "{newest} {repaired}");
+    assert!(said.contains("1 save since is left out"), "{repaired}");
+    peer.mount();
+    assert_eq!(peer.names(""), ["published"]);
+    assert!(peer.read("published") == data::bytes(1, 100_000));
+    peer.write("next", "x");
+    peer.remount();
+    assert_eq!(peer.names(""), ["next", "published"]);
+}
