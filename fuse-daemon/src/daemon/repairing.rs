@@ -177,14 +177,13 @@ fn what_came(mended: Mended) -> String {
 fn in_its_place(salvaged: &Salvaged) -> String {
     let Salvaged { version, saves } = salvaged;
     let lost = match saves {
-        0 => "what was saved since, if anything,".to_owned(),
-        1 => "1 save since".to_owned(),
-        more => format!("{more} saves since"),
+        0 => "what was saved since, if anything, is left out".to_owned(),
+        1 => "1 save since is left out".to_owned(),
+        more => format!("{more} saves since are left out"),
     };
     let version = hex(&version[..8]);
     format!(
-        "no record was left that begins a version: the bucket goes on from version {version}, and \
-         {lost} is left out"
+        "no record was left that begins a version: the bucket goes on from version {version}, and {lost}"
     )
 }
 
