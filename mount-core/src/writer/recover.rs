@@ -38,16 +38,17 @@ pub(crate) struct Recovered {
 ///
 /// # Errors
 ///
-/// [`Error::Damaged`] if a record or the version makes no sense, [`Error::Newer`].
+/// [`Error::LogDamaged`] if no record begins a version; [`Error::Damaged`] if a record or the version
+/// makes no sense, [`Error::Newer`].
 pub(crate) fn recover(
     saves: &[Vec<u8>],
     left_out: &LeftOut,
     vault: &Arc<Vault>,
 ) -> Result<Recovered> {
     let mut records = saves.iter().map(|bytes| SaveRecord::decode(bytes));
-    let damaged = |what: &str| Error::Damaged { what: what.to_owned() };
-    let first = records.next().ok_or_else(|| damaged("the log names no version"))??;
-    let head = first.head.clone().ok_or_else(|| damaged("the log names no version"))?;
+    let nameless = || Error::LogDamaged { what: "the log names no version".to_owned() };
+    let first = records.next().ok_or_else(nameless)??;
+    let head = first.head.clone().ok_or_else(nameless)?;
     let manifest = Manifest::open_ours(&vault.chunk(&head.manifest)?)?;
     let mut core = Core {
         tree: LiveTree::open(Arc::clone(vault), manifest.root)?,
