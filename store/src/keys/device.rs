@@ -7,10 +7,9 @@ use zeroize::Zeroizing;
 
 use super::{Secret, random};
 use crate::Result;
-use crate::bytes::Reader;
 use crate::disk::{Disk, Open, write_new_file};
 use crate::error::IoContext;
-use crate::keys::keyfile::KeyFileError;
+use crate::keys::keyfile::{KeyFileError, begin_reading};
 
 const MAGIC: &[u8; 8] = b"cairndev";
 const VERSION: u16 = 1;
@@ -126,14 +125,7 @@ impl DeviceKey {
     ///
     /// [`KeyFileError::Corrupt`] or [`KeyFileError::Newer`].
     pub fn decode(bytes: &[u8]) -> Result<Self, KeyFileError> {
-        let mut reader = Reader::new(bytes);
-        if reader.array() != Some(*MAGIC) {
-            return Err(KeyFileError::Corrupt);
-        }
-        let version = reader.u16().ok_or(KeyFileError::Corrupt)?;
-        if version != VERSION {
-            return Err(KeyFileError::Newer { found: version, supported: VERSION });
-        }
+        let mut reader = begin_reading(bytes, MAGIC, VERSION)?;
         let seed = Secret::new(reader.array().ok_or(KeyFileError::Corrupt)?);
         let public: [u8; 32] = reader.array().ok_or(KeyFileError::Corrupt)?;
         let checked = bytes.len().saturating_sub(reader.rest().len());

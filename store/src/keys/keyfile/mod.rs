@@ -253,6 +253,22 @@ impl WrappingKey {
     }
 }
 
+/// What follows the name and the version that a file with keys begins with.
+pub(super) fn begin_reading<'a>(
+    bytes: &'a [u8],
+    magic: &[u8; 8],
+    supported: u16,
+) -> Result<Reader<'a>, KeyFileError> {
+    let mut reader = Reader::new(bytes);
+    if reader.array() != Some(*magic) {
+        return Err(KeyFileError::Corrupt);
+    }
+    match reader.u16().ok_or(KeyFileError::Corrupt)? {
+        found if found == supported => Ok(reader),
+        found => Err(KeyFileError::Newer { found, supported }),
+    }
+}
+
 /// What stands before the secrets.
 struct Header<'a> {
     /// `None`: not protected.
@@ -266,14 +282,7 @@ struct Header<'a> {
 
 impl<'a> Header<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, KeyFileError> {
-        let mut reader = Reader::new(bytes);
-        if reader.array() != Some(*MAGIC) {
-            return Err(KeyFileError::Corrupt);
-        }
-        let version = reader.u16().ok_or(KeyFileError::Corrupt)?;
-        if version != VERSION {
-            return Err(KeyFileError::Newer { found: version, supported: VERSION });
-        }
+        let reader = begin_reading(bytes, MAGIC, VERSION)?;
         Self::fields(bytes, reader).ok_or(KeyFileError::Corrupt)
     }
 
