@@ -1,6 +1,10 @@
 //! A device whose backup was put back after others had gone on, and what helps it.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use cairnfs_tests::{Home, Pair, Peer, Strace, eventually, peer::BUCKET, run};
 
@@ -9,6 +13,20 @@ const MEET: Duration = Duration::from_secs(60);
 
 pub(crate) fn copy(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to), MEET).ok();
+}
+
+/// A copy of all buckets of `peer`, which has ended.
+fn back_up(peer: &Peer) -> PathBuf {
+    let backup = peer.scratch().join("backup");
+    copy(&peer.home().path().join("buckets"), &backup);
+    backup
+}
+
+/// Has that take the place of what `peer` has now.
+fn put_back(peer: &Peer, backup: &Path) {
+    let buckets = peer.home().path().join("buckets");
+    std::fs::remove_dir_all(&buckets).unwrap();
+    copy(backup, &buckets);
 }
 
 /// Waits until `peer` has met whoever runs.
@@ -27,16 +45,13 @@ fn who_cannot_go_on_after_a_put_back_is_told_so_and_comes_anew() {
     meets(&third);
     third.stop();
     one.stop();
-    let buckets = one.home().path().join("buckets");
-    let backup = one.scratch().join("backup");
-    copy(&buckets, &backup);
+    let backup = back_up(one);
     one.mount();
     one.write("first", "which the backup lacks");
     pair.meet();
     one.stop();
     other.stop();
-    std::fs::remove_dir_all(&buckets).unwrap();
-    copy(&backup, &buckets);
+    put_back(one, &backup);
     // It merges what the third one has done, which knows of nothing that the backup lacks.
     one.mount();
     third.mount();
@@ -110,9 +125,7 @@ fn what_was_changed_after_a_put_back_is_not_dropped_unasked() {
     let pair = Pair::new();
     let (one, other) = (&pair.one, &pair.other);
     one.stop();
-    let buckets = one.home().path().join("buckets");
-    let backup = one.scratch().join("backup");
-    copy(&buckets, &backup);
+    let backup = back_up(one);
     one.mount();
     for name in ["first", "and more"] {
         one.write(name, "which the backup lacks");
@@ -120,8 +133,7 @@ fn what_was_changed_after_a_put_back_is_not_dropped_unasked() {
     }
     one.stop();
     other.stop();
-    std::fs::remove_dir_all(&buckets).unwrap();
-    copy(&backup, &buckets);
+    put_back(one, &backup);
     // Under a number that the other knows, with another meaning.
     one.mount();
     one.write("second", "made on the backup");
