@@ -67,21 +67,23 @@ impl Mount {
     }
 
     /// Whether all that the version `id` knows is known here, with the same meaning; `false` also if
-    /// it is not here or makes no sense, or if that cannot be told.
+    /// it is not here, or if that cannot be told.
     ///
     /// # Errors
     ///
-    /// Damage in versions of this device, [`Error::Io`].
+    /// [`Error::Io`].
     pub fn covers(&self, id: &VersionId) -> Result<bool> {
         if self.shared().core.read().head.manifest.id.0 == *id {
             return Ok(true);
         }
-        match self.shared().vault.manifest(&BlobId(*id)) {
-            Ok(Some(theirs)) => self.shared().holds_all_of(BlobId(*id), &theirs),
-            Ok(None) => Ok(false),
+        let covered = self.shared().vault.manifest(&BlobId(*id)).and_then(|theirs| match theirs {
+            Some(theirs) => self.shared().holds_all_of(BlobId(*id), &theirs),
+            None => Ok(false),
+        });
+        match covered {
             // Whether a peer has sent that, or this disk has lost it, a fetch finds out.
             Err(err) if err.is_damage() => Ok(false),
-            Err(err) => Err(err),
+            covered => covered,
         }
     }
 

@@ -84,13 +84,20 @@ fn a_bucket_whose_own_version_is_beyond_what_others_take_is_opened() {
 #[test]
 fn a_version_that_makes_no_sense_is_its_makers_fault_also_when_it_is_here_already() {
     let (a, mut b) = two();
+    a.write("x", "1");
+    a.mount().publish().unwrap();
+    let known = b.mount().shared().core.read().head.vv.clone();
+    // Itself, and then one that it comes before and that claims to bring nothing new.
     b.forge(|_, version| version.parents.push(version.parents[0]));
-    let head = b.mount().head().unwrap();
-    for _ in 0..2 {
-        assert!(!a.mount().covers(&head).unwrap());
-        let served = b.serve(&mut a.mount().fetch(head).unwrap());
-        let is_told = |why: &str| why.contains("out of bounds");
-        assert!(matches!(&served, Err(Error::Rejected { why }) if is_told(why)), "{served:?}");
-        assert!(a.mount().sealed(&head).unwrap().is_some(), "it is here");
+    let senseless = b.mount().head().unwrap();
+    b.forge(|_, version| (version.vv, version.ops) = (known, 0));
+    for head in [senseless, b.mount().head().unwrap()] {
+        for _ in 0..2 {
+            assert!(!a.mount().covers(&head).unwrap());
+            let served = b.serve(&mut a.mount().fetch(head).unwrap());
+            let is_told = |why: &str| why.contains("out of bounds");
+            assert!(matches!(&served, Err(Error::Rejected { why }) if is_told(why)), "{served:?}");
+            assert!(a.mount().sealed(&head).unwrap().is_some(), "it is here");
+        }
     }
 }
