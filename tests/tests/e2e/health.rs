@@ -43,9 +43,13 @@ fn damage_is_said_until_a_check_finds_none() {
     peer.mount();
     assert!(!status(&peer).0.contains("damaged"), "nobody has met it yet");
     fs::read(peer.path("victim")).unwrap_err();
-    says_damaged(&peer, "1 piece could not be read");
+    // The kernel reads ahead with several requests at once: how many pieces they meet is not the reader's.
+    let met = status(&peer).1["health_reason"].as_str().unwrap().to_owned();
+    let pieces = met.split(' ').next().unwrap().parse::<u32>().unwrap();
+    assert!(pieces > 0 && met.ends_with(" could not be read"), "{met}");
+    says_damaged(&peer, &met);
     peer.stop();
-    says_damaged(&peer, "1 piece could not be read");
+    says_damaged(&peer, &met);
     let found = peer.check().exits(8);
     let count = found.stderr.split("'photos': ").nth(1).unwrap().trim().to_owned();
     assert!(count.ends_with(" found"), "{found}");
