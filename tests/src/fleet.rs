@@ -122,7 +122,13 @@ impl Fleet {
                     said.push(outcome.to_string());
                 }
             }
-            let trees: Vec<_> = self.peers.iter().map(|peer| Tree::of(&peer.dir())).collect();
+            // What a merge takes away while it is being read will be found gone.
+            let trees = self.peers.iter().map(|peer| Tree::try_of(&peer.dir()));
+            let trees: Vec<_> = match trees.collect() {
+                Ok(trees) => trees,
+                Err(_) if start.elapsed() < AGREE => continue,
+                Err(err) => return Err(err.to_string()),
+            };
             let differs = trees.iter().position(|tree| *tree != trees[0]);
             match differs {
                 None if said.is_empty() => return Ok(trees.into_iter().next().expect("the first")),

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::{Home, Peer, Tree, eventually, peer::BUCKET, process};
 
 /// How long two devices may take to agree; they need a second or two.
-const AGREE: Duration = Duration::from_secs(60);
+const AGREE: Duration = Duration::from_secs(180);
 
 /// Two homes, one bucket, mounted on both.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Pair {
         for peer in self.both() {
             // One of them may know where to reach the other and not be there yet.
             eventually("the devices reach each other", AGREE, || {
-                peer.home().cairnfs(&["sync", BUCKET, "--timeout", "60s"]).code == Some(0)
+                peer.home().cairnfs(&["sync", BUCKET, "--timeout", "20s"]).code == Some(0)
             });
         }
         self.agree();
@@ -67,12 +67,14 @@ impl Pair {
     /// Waits until both show the same.
     #[track_caller]
     pub fn agree(&self) -> Tree {
-        let trees = || (Tree::of(&self.one.dir()), Tree::of(&self.other.dir()));
+        let mut agreed = None;
         eventually("both devices show the same", AGREE, || {
-            let (one, other) = trees();
-            one == other
+            // What a merge takes away while it is being read will be found gone.
+            let [one, other] = self.both().map(|peer| Tree::try_of(&peer.dir()).ok());
+            agreed = one.filter(|one| Some(one) == other.as_ref());
+            agreed.is_some()
         });
-        trees().0
+        agreed.expect("they agreed")
     }
 
     /// Does something on each device of which the other one hears only afterwards.

@@ -33,20 +33,28 @@ impl Tree {
     #[must_use]
     #[track_caller]
     pub fn of(dir: &Path) -> Self {
+        Self::try_of(dir).unwrap_or_else(|err| panic!("{err}"))
+    }
+
+    /// As [`Tree::of`], where somebody may remove or rename what is being read.
+    ///
+    /// # Errors
+    ///
+    /// Names what cannot be read.
+    pub fn try_of(dir: &Path) -> io::Result<Self> {
         let mut entries = BTreeMap::new();
         let mut dirs = vec![dir.to_owned()];
         while let Some(at) = dirs.pop() {
-            let list = fs::read_dir(&at).unwrap_or_else(|err| panic!("{}: {err}", at.display()));
-            for entry in list {
-                let path = entry.unwrap().path();
-                let read = Entry::of(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            for entry in fs::read_dir(&at).map_err(|err| of(&at, &err))? {
+                let path = entry.map_err(|err| of(&at, &err))?.path();
+                let read = Entry::of(&path).map_err(|err| of(&path, &err))?;
                 if read.kind == "dir" {
                     dirs.push(path.clone());
                 }
                 entries.insert(path.strip_prefix(dir).unwrap().to_owned(), read);
             }
         }
-        Self { entries }
+        Ok(Self { entries })
     }
 
     /// How many entries there are.
@@ -88,6 +96,10 @@ impl Tree {
             .collect();
         assert!(differ.is_empty(), "{} entries differ:\n{}", differ.len(), shown.join("\n"));
     }
+}
+
+fn of(path: &Path, err: &io::Error) -> io::Error {
+    io::Error::new(err.kind(), format!("{}: {err}", path.display()))
 }
 
 impl Entry {
