@@ -21,9 +21,9 @@ use crate::{
 static PORTS: std::sync::Mutex<BTreeSet<u16>> = std::sync::Mutex::new(BTreeSet::new());
 
 /// How long one call of the tool may take.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_secs(180);
 /// How long a test may use one home, unless it says otherwise.
-const TEST: Duration = Duration::from_secs(240);
+const TEST: Duration = Duration::from_secs(480);
 
 /// A `CAIRNFS_HOME` of its own, room for mount points, and everything that runs on it.
 #[derive(Debug)]
@@ -41,6 +41,13 @@ impl Home {
     #[must_use]
     pub fn new() -> Self {
         Self::build(None, TEST)
+    }
+
+    /// Has it killed in `limit`: what the test has done so far took no part of it.
+    pub fn expires_within(&mut self, limit: Duration) {
+        let root = self.beside("");
+        assert!(!self.watchdog.stop(), "the test ran into its deadline");
+        self.watchdog = Watchdog::start(self.home.clone(), root, limit);
     }
 
     /// As [`Home::new`], for a test that may take `limit`.

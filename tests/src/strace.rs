@@ -101,7 +101,7 @@ impl Strace {
         self.running.signal(Signal::INT);
         self.running.wait(Duration::from_secs(20));
         eventually("strace lets go", Duration::from_secs(10), || {
-            process::number(pid, "status", "TracerPid:") == 0
+            !process::is_alive(pid) || process::number(pid, "status", "TracerPid:") == 0
         });
     }
 }
