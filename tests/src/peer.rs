@@ -6,7 +6,14 @@ use std::{
     time::Duration,
 };
 
-use crate::{Home, Outcome, mounts, need, process};
+use crate::{Home, Image, Outcome, mounts, need, process};
+
+/// Options of a mount that publishes only what it is asked to.
+pub const UNPUBLISHED: [&str; 4] = ["--publish-quiet", "1h", "--publish-max", "1h"];
+
+/// Options of a mount that saves and publishes only what it is asked to.
+pub const UNASKED_NOTHING: [&str; 6] =
+    ["--save", "interval:1h", "--publish-quiet", "1h", "--publish-max", "1h"];
 
 /// A save policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +94,16 @@ impl Peer {
         match need::plain_dir() {
             Some(parent) => Self::plain(parent),
             None => Self::on(Home::within(limit), options),
+        }
+    }
+
+    /// As [`Peer::within`], on a disk whose barriers take no time: for a test of when the daemon begins,
+    /// which others that use the disk must not delay.
+    #[must_use]
+    pub fn in_memory(limit: Duration, options: &[&str]) -> Self {
+        match need::plain_dir() {
+            Some(parent) => Self::plain(parent),
+            None => Self::on(Home::on_within(Image::tmpfs(256), limit), options),
         }
     }
 

@@ -2,12 +2,16 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     process::Command,
 };
 
-use cairnfs_tests::{Home, Outcome, Peer, data, mounts, peer::BUCKET};
+use cairnfs_tests::{
+    Home, Outcome, Peer, data, mounts,
+    peer::{BUCKET, UNASKED_NOTHING, UNPUBLISHED},
+};
 use rustix::io::Errno;
 
 pub(crate) const EIO: Option<i32> = Some(Errno::IO.raw_os_error());
@@ -25,17 +29,25 @@ pub(crate) fn damage(path: &Path, offset: u64) {
 pub(crate) fn end_of_packs(home: &Home) -> (std::path::PathBuf, u64) {
     let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
     let (path, _) = home.packs().into_iter().max_by_key(|(path, _)| modified(path)).unwrap();
-    let bytes = fs::read(&path).unwrap();
-    let mut end = 88;
-    while let Some([b'c', b'r', b'n', b'1', len @ ..]) = bytes.get(end..end + 8) {
-        end += 68 + u32::from_le_bytes(len.try_into().unwrap()) as usize + 16;
-    }
+    let end = records(&fs::read(&path).unwrap()).last().map_or(88, |record| record.end);
     (path, u64::try_from(end).unwrap())
+}
+
+/// Where the records of a pack are, which begin with 68 bytes and end with 16 of their own (FORMAT.md).
+pub(crate) fn records(pack: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 88;
+    std::iter::from_fn(move || {
+        let Some([b'c', b'r', b'n', b'1', len @ ..]) = pack.get(at..at + 8) else { return None };
+        let len = u32::from_le_bytes(len.try_into().unwrap()) as usize;
+        let record = at..at + 68 + len + 16;
+        at = record.end;
+        Some(record)
+    })
 }
 
 #[test]
 fn a_damaged_byte_is_eio_for_that_file_only_and_check_names_it() {
-    let peer = Peer::new();
+    let peer = Peer::with(&UNASKED_NOTHING);
     let home = peer.home();
     fs::create_dir(peer.path("docs")).unwrap();
     for n in 0..20 {
@@ -44,6 +56,7 @@ fn a_damaged_byte_is_eio_for_that_file_only_and_check_names_it() {
     peer.remount();
     let (pack, from) = end_of_packs(home);
     peer.write("docs/victim", data::bytes(1_000, 4 << 20));
+    peer.wait_safe();
     let (same, to) = end_of_packs(home);
     assert!(same == pack && to > from + (4 << 20), "{from}..{to} of {}", pack.display());
     for n in 0..20 {
@@ -86,7 +99,7 @@ fn a_damaged_byte_is_eio_for_that_file_only_and_check_names_it() {
 /// Attributes that cannot be read are not made up for who lists the folder before it looks at the file.
 #[test]
 fn a_file_whose_attributes_are_damaged_is_eio_also_when_it_was_listed_first() {
-    let peer = Peer::new();
+    let peer = Peer::with(&UNPUBLISHED);
     peer.write("before", "x");
     peer.write("victim", "y");
     // So long that the file's node is no part of the tree's own nodes.
@@ -121,7 +134,7 @@ fn names_only(outcome: &Outcome, wanted: &str) {
 
 #[test]
 fn a_bucket_with_damage_is_checked_without_a_mount_too() {
-    let peer = Peer::new();
+    let peer = Peer::with(&UNASKED_NOTHING);
     let (_, from) = end_of_packs(peer.home());
     peer.write("victim", data::bytes(1, 2 << 20));
     peer.stop();
@@ -175,12 +188,13 @@ fn a_planned_repair_names_what_would_be_left_out() {
 #[test]
 fn a_repair_that_leaves_out_what_was_saved_last_says_so() {
     for json in [&[][..], &["--json"]] {
-        let peer = Peer::with(&["--publish-quiet", "1h", "--publish-max", "1h"]);
+        let peer = Peer::with(&UNASKED_NOTHING);
         let home = peer.home();
         peer.write("first", "x");
         home.cairnfs(&["publish", BUCKET]).ok();
         let (_, from) = end_of_packs(home);
         peer.write("lost", data::bytes(1, 1_500));
+        peer.wait_safe();
         home.kill();
         mounts::detach_all(&peer.dir());
         let (pack, _) = end_of_packs(home);
@@ -202,23 +216,23 @@ fn a_repair_that_leaves_out_what_was_saved_last_says_so() {
 /// Flips a byte in each record of the only pack that begins a version (FORMAT.md).
 fn damage_all_checkpoints(home: &Home) {
     let (pack, _) = end_of_packs(home);
-    let (bytes, mut at) = (fs::read(&pack).unwrap(), 88);
-    while let Some([b'c', b'r', b'n', b'1', len @ ..]) = bytes.get(at..at + 8) {
+    let bytes = fs::read(&pack).unwrap();
+    for at in records(&bytes).map(|record| record.start) {
         if bytes[at + 8] == 0x80 && bytes[at + 9] & 4 != 0 {
             damage(&pack, at as u64 + 100);
         }
-        at += 68 + u32::from_le_bytes(len.try_into().unwrap()) as usize + 16;
     }
 }
 
 #[test]
 fn a_bucket_that_has_lost_all_that_begins_a_version_goes_on_from_the_newest_version() {
-    let peer = Peer::with(&["--publish-quiet", "1h", "--publish-max", "1h"]);
+    let peer = Peer::with(&UNASKED_NOTHING);
     let home = peer.home();
     peer.write("published", data::bytes(1, 100_000));
     home.cairnfs(&["publish", BUCKET]).ok();
     let newest = home.cairnfs(&["log", BUCKET, "--json"]).ok().json();
     peer.write("saved", "x");
+    peer.wait_safe();
     home.kill();
     mounts::detach_all(&peer.dir());
     damage_all_checkpoints(home);

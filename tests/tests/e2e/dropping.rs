@@ -2,7 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use cairnfs_tests::{Home, Outcome, Pair, Peer, Strace, eventually, peer::BUCKET, terminal};
+use cairnfs_tests::{
+    Home, Outcome, Pair, Peer, Strace, eventually,
+    peer::{BUCKET, UNPUBLISHED},
+    terminal,
+};
 
 use crate::put_back::copy;
 
@@ -61,7 +65,7 @@ fn what_others_have_is_dropped_and_can_be_joined_again() {
 
 #[test]
 fn what_only_this_device_has_is_not_dropped_unasked() {
-    let pair = Pair::new();
+    let pair = Pair::with(&[], &UNPUBLISHED);
     let (one, other) = (&pair.one, &pair.other);
     one.write("f", "x");
     pair.meet();

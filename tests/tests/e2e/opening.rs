@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Peer, Strace, Tree, data, mounts, peer::BUCKET, run};
+use cairnfs_tests::{
+    Peer, Strace, Tree, data, mounts,
+    peer::{BUCKET, UNASKED_NOTHING},
+    run,
+};
 
 use crate::damage::{EIO, damage, end_of_packs};
 
@@ -17,7 +21,7 @@ use crate::damage::{EIO, damage, end_of_packs};
 #[test]
 fn a_repair_of_a_log_that_has_lost_its_end_says_what_is_lost() {
     for is_cut in [true, false] {
-        let peer = Peer::new();
+        let peer = Peer::with(&UNASKED_NOTHING);
         let home = peer.home();
         let mut ends = Vec::new();
         for n in 0..5 {
