@@ -135,7 +135,7 @@ fn a_hundred_thousand_entries_are_listed_while_others_create_and_remove() {
 
 /// Makes `count` names, and lists them for at least `long` while a thread makes and removes others.
 fn list_while_others_change(count: usize, long: Duration) {
-    let peer = Peer::within(Duration::from_secs(600), &[]);
+    let peer = Peer::in_memory(Duration::from_secs(600), &[]);
     let dir = peer.path("d");
     fs::create_dir(&dir).unwrap();
     let rounds = if count > 10_000 { 2 } else { 15 };

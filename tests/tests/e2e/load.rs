@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cairnfs_tests::{Peer, Rng, Save, peer::close};
@@ -69,6 +69,8 @@ pub(crate) struct Writer {
     pub(crate) files: Vec<Vec<Change>>,
     rng: Rng,
     record: File,
+    /// The longest that a barrier of the record took since somebody took it from here.
+    slowest_barrier: Duration,
 }
 
 impl Writer {
@@ -76,7 +78,7 @@ impl Writer {
     pub(crate) fn new(dir: PathBuf, seed: u64, record: File) -> Self {
         fs::create_dir(&dir).unwrap();
         let files = (0..SLOTS).map(|_| vec![Change::found("start", None)]).collect();
-        Self { dir, files, rng: Rng::new(seed), record }
+        Self { dir, files, rng: Rng::new(seed), record, slowest_barrier: Duration::ZERO }
     }
 
     fn path(&self, slot: usize) -> PathBuf {
@@ -96,10 +98,17 @@ impl Writer {
         let line =
             format!("{} s{slot} {} len={len} durable={durable}\n", self.dir.display(), change.what);
         self.record.write_all(line.as_bytes()).unwrap();
+        let begun = Instant::now();
         self.record.sync_data().unwrap();
+        self.slowest_barrier = self.slowest_barrier.max(begun.elapsed());
         if all_before {
             self.everything_is_durable();
         }
+    }
+
+    /// The longest that a barrier on the disk below took since the last call.
+    pub(crate) fn take_slowest_barrier(&mut self) -> Duration {
+        std::mem::take(&mut self.slowest_barrier)
     }
 
     /// Keeps the newest durable state of each file and what came after it.

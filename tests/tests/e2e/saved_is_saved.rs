@@ -107,10 +107,15 @@ fn what_is_reported_safe_is_kept_under_release() {
     }
 }
 
+/// A bucket of which is tried when it is saved.
+fn timely(save: Save) -> Peer {
+    Peer::in_memory(Duration::from_secs(240), &["--save", &save.text()])
+}
+
 #[test]
 fn a_closed_file_is_saved_soon_under_release_and_within_the_interval() {
     for save in [Save::Release, Save::Interval(Duration::from_millis(300))] {
-        let peer = Peer::saving(save);
+        let peer = timely(save);
         peer.write("f", data::bytes(1, 300_000));
         let_pass(save.max_age() + SLACK);
         peer.kill_and_remount();
@@ -121,7 +126,7 @@ fn a_closed_file_is_saved_soon_under_release_and_within_the_interval() {
 #[test]
 fn a_file_that_stays_open_is_saved_within_the_interval() {
     let save = Save::Interval(Duration::from_millis(300));
-    let peer = Peer::saving(save);
+    let peer = timely(save);
     let file = File::create(peer.path("f")).unwrap();
     file.write_all_at(&data::bytes(1, 300_000), 0).unwrap();
     let_pass(save.max_age() + SLACK);
@@ -157,7 +162,7 @@ fn changes_of_metadata_alone_are_saved_in_time_under_every_policy() {
         let peers: Vec<_> = acts
             .iter()
             .map(|_| {
-                let peer = Peer::saving(save);
+                let peer = timely(save);
                 fs::create_dir(peer.path("d")).unwrap();
                 peer.write("f", "xyz");
                 chmod(&peer, 0o644);
