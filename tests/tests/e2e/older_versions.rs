@@ -397,7 +397,7 @@ fn a_version_stays_whole_while_space_is_taken_from_others() {
     for round in 0..4 {
         // What fills the disk is deleted, and its space comes back; that of the version does not.
         let wanted = data::bytes(round, 20 << 20);
-        eventually("twenty megabytes fit", SOON, || {
+        eventually("twenty megabytes fit", SOON * 4, || {
             cairnfs_tests::peer::write(&peer.path("big"), &wanted).is_ok()
         });
         assert!(peer.read("big") == wanted, "round {round}");

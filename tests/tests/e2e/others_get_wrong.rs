@@ -92,7 +92,8 @@ fn truncating_to_1_tib_and_back_is_quick_and_harmless() {
     let file = OpenOptions::new().read(true).write(true).open(peer.path("f")).unwrap();
     file.set_len(1 << 40).unwrap();
     file.sync_all().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // So many zeros would take hours.
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     let mut found = [1; 9];
     file.read_exact_at(&mut found, 0).unwrap();
     assert_eq!(&found, b"begin\0\0\0\0");

@@ -6,10 +6,14 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Home, Pair, Peer, Strace, eventually, peer::BUCKET, run};
+use cairnfs_tests::{
+    Home, Pair, Peer, Strace, eventually,
+    peer::{BUCKET, UNPUBLISHED},
+    run,
+};
 
 /// How long devices may take to meet.
-const MEET: Duration = Duration::from_secs(60);
+const MEET: Duration = Duration::from_secs(180);
 
 pub(crate) fn copy(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to), MEET).ok();
@@ -57,6 +61,7 @@ fn who_cannot_go_on_after_a_put_back_is_told_so_and_comes_anew() {
     third.mount();
     one.write("second", "made on the backup");
     third.write("third", "made elsewhere");
+    meets(&third);
     meets(one);
     assert_eq!(one.names(""), ["second", "third"]);
     third.stop();
@@ -92,7 +97,7 @@ fn who_cannot_go_on_after_a_put_back_is_told_so_and_comes_anew() {
 
 #[test]
 fn a_bucket_comes_anew_unasked_only_if_nothing_is_lost() {
-    let pair = Pair::new();
+    let pair = Pair::with(&[], &UNPUBLISHED);
     let (one, other) = (&pair.one, &pair.other);
     one.write("f", "x");
     pair.meet();

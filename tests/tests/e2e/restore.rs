@@ -14,7 +14,7 @@ use cairnfs_tests::{
 };
 use rustix::process::Signal;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 pub(crate) fn publish(peer: &Peer) -> String {
     peer.home().cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned()
@@ -234,7 +234,7 @@ fn folders_come_back_with_their_attributes_those_above_too() {
 /// Begins to bring `path` back and returns when a file of it has come to the folder `dir`, but has not
 /// taken its place: the disk is so slow, until the second of the two is dropped.
 fn begin(peer: &Peer, path: &str, dir: &str, version: &str) -> (Running, Strace) {
-    let slow = Strace::attach(peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=3000000"]);
+    let slow = Strace::attach(peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=3s"]);
     let mut running = peer.home().start(&["restore", BUCKET, path, "--at", version]);
     let fresh = peer.path(dir).join(format!(".cairnfs-restore-{}", running.pid()));
     eventually("a file is being brought back", SOON, || {

@@ -216,7 +216,7 @@ fn a_daemon_of_its_own_keeps_what_is_not_mounted_for_other_devices() {
     eventually("the bucket is kept after a mount", limit, || is_kept(&home));
     home.mount(BUCKET, &dir, &[]);
     assert_eq!(std::fs::read(dir.join("f")).unwrap(), b"x");
-    home.umount(&dir).ok();
+    home.umount_once_free(&dir).ok();
     home.cairnfs(&["stop"]).ok();
     eventually("the daemon ends", limit, || daemon.ended());
 }
