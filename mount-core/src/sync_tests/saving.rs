@@ -12,9 +12,9 @@ use std::{
 use cairnfs_store::sim::Call;
 use parking_lot::Mutex;
 
-use super::{NO_CACHE, Peer, WRITE, comes, sync, two};
+use super::{ME, NO_CACHE, Peer, WRITE, comes, sync, two};
 use crate::{
-    Fh, Ino, Limits, Mount,
+    Fh, Ino, Limits, Mount, RenameMode,
     slow_disk::{Gate, SlowDisk},
 };
 
@@ -81,6 +81,74 @@ fn what_was_written_in_a_merge_is_published_by_itself() {
     let (fetch, _) = b.fetch(&a, a.mount().head().unwrap()).unwrap();
     b.mount().merge_from(fetch).unwrap();
     assert!(b.tree().contains(&"old=in the merge".to_owned()), "{:?}", b.tree());
+}
+
+/// Has `b` publish, `a` merge that and do `what` meanwhile, between the first step and the third, and close
+/// `path` then. Something else is saved, and the power goes before a version is made.
+fn cut_after_a_close_in_a_merge(
+    a: &mut Peer,
+    b: &Peer,
+    what: impl FnOnce(&Mount) + Send + 'static,
+    path: &str,
+) {
+    a.write("mine", "published before the merge");
+    b.mount().publish().unwrap();
+    let (fetch, _) = a.fetch(b, b.mount().head().unwrap()).unwrap();
+    a.once_published(what);
+    a.mount().merge_from(fetch).unwrap();
+    let (ino, fh) = a.open(path, WRITE);
+    a.close(ino, fh);
+    a.write("after", "saved");
+    a.restart(false);
+    assert!(a.tree().contains(&"after=saved".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
+fn a_file_that_was_made_in_a_merge_is_whole_once_its_close_has_returned() {
+    let (mut a, b) = two();
+    b.write("theirs", "merged");
+    let make = |mount: &Mount| {
+        let (attr, fh) = mount.create(ME, Ino::ROOT, b"new", 0o644, WRITE).unwrap();
+        mount.write(attr.ino, fh, 0, b"in the merge", false, Box::new(|_| ()));
+    };
+    cut_after_a_close_in_a_merge(&mut a, &b, make, "new");
+    assert!(a.tree().contains(&"new=in the merge".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
+fn what_was_written_in_a_merge_to_a_file_that_both_made_alike_is_kept_once_its_close_has_returned()
+{
+    let (mut a, b) = two();
+    for peer in [&a, &b] {
+        peer.write("log", "same");
+    }
+    let (ino, fh) = a.open("log", WRITE);
+    let append = move |mount: &Mount| {
+        mount.write(ino, fh, 4, b" and more", false, Box::new(|_| ()));
+    };
+    cut_after_a_close_in_a_merge(&mut a, &b, append, "log");
+    assert!(a.tree().contains(&"log=same and more".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
+fn what_was_written_and_renamed_in_a_merge_is_kept_once_its_close_has_returned() {
+    let (mut a, b) = two();
+    a.write("f", "ours");
+    // Of the two theirs is the newer one, and keeps the name.
+    for text in ["theirs", "theirs, again", "theirs, and newer"] {
+        b.write("f", text);
+        b.mount().publish().unwrap();
+    }
+    let (ino, fh) = a.open("f", WRITE);
+    let append = move |mount: &Mount| {
+        mount.write(ino, fh, 4, b" and more", false, Box::new(|_| ()));
+        mount.rename(Ino::ROOT, b"f", Ino::ROOT, b"moved", RenameMode::Replace).unwrap();
+    };
+    cut_after_a_close_in_a_merge(&mut a, &b, append, "moved");
+    let tree = a.tree();
+    for line in ["f=theirs, and newer", "moved=ours and more"] {
+        assert!(tree.contains(&line.to_owned()), "{tree:?}");
+    }
 }
 
 #[test]

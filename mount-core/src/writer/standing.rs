@@ -91,9 +91,16 @@ impl Shared {
         Carried { before, op, contents }
     }
 
+    /// What was carried is durable where it belonged before. Only the next save has it where it belongs
+    /// on the new version, and with the nodes that were made meanwhile: it takes all of it once more, and
+    /// who waits for a save waits for that one.
     fn end_carrying(&self, contents: Vec<Snapshot>, durable: bool) {
+        let files: Vec<_> = contents.iter().map(|it| Arc::clone(&it.file)).collect();
         let mut core = self.core.write();
         core.saving_ends();
         self.settle(contents, durable);
+        if durable {
+            files.iter().for_each(|file| file.lock().must_record_all());
+        }
     }
 }
