@@ -174,7 +174,7 @@ fn sync_ends_when_a_peer_says_that_it_cannot_store_what_it_is_sent() {
     // One that can still be met is waited for, and in the meantime it is said what is wrong.
     buckets[2].set_endless(true);
     peers[0].knows(&peers[2]);
-    eventually("connected", || peers[0].is_connected_to(&peers[2]));
+    eventually("both share it", || peers[0].net.served(&name()).unwrap().sides().len() == 2);
     let mut said = None;
     let stopped =
         peers[0].net.sync(Some(&name()), Some(Instant::now() + PATIENCE), &mut |progress| {
