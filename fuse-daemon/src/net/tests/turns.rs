@@ -245,14 +245,16 @@ fn of_many_slow_ones_few_fetches_stand_back_and_all_arrives() {
     for of in 1..peers.len() {
         // They are told of each other, and cannot be reached.
         peers[of].net.listener.stop();
-        buckets[of].set_pace(Duration::from_millis(10));
+        buckets[of].hold(true);
         buckets[of].add_all(&items(of).collect::<Vec<_>>());
         peers[of].knows(&peers[0]);
     }
+    // One is under way.
+    eventually("four stand back", || buckets[0].most_open_fetches() == 4 + 1);
+    buckets[1..].iter().for_each(|bucket| bucket.hold(false));
     eventually("all arrives", || {
         (1..peers.len()).all(|of| items(of).all(|item| buckets[0].has(&item)))
     });
-    // One is under way.
     assert_eq!(buckets[0].most_open_fetches(), 4 + 1);
 }
 
