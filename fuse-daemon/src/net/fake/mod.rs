@@ -275,11 +275,12 @@ impl FakeBucket {
 
     /// Gives nothing, or goes on. Meanwhile nothing else is said on a connection on which it was asked.
     pub(super) fn hold(&self, held: bool) {
-        self.state.lock().held = held;
+        let mut state = self.state.lock();
+        (state.held, state.held_after) = (held, None);
         self.released.notify_all();
     }
 
-    /// As `hold`, once it has given so many blobs.
+    /// As `hold`, once it has given so many blobs and unless it is told to go on before.
     pub(super) fn hold_after(&self, blobs: usize) {
         self.state.lock().held_after = Some(blobs);
     }

@@ -269,6 +269,7 @@ fn what_stands_back_arrives_in_the_end_and_nothing_of_it_comes_twice() {
     eventually("they are connected", || peers[0].is_connected_to(&peers[2]));
     let items = items(300);
     buckets[1].set_pace(Duration::from_millis(10));
+    buckets[1].hold_after(250);
     buckets[1].add_all(&items);
     let has_all = || items.iter().all(|item| buckets[0].has(item));
     peers[1].knows(&peers[0]);
@@ -278,6 +279,7 @@ fn what_stands_back_arrives_in_the_end_and_nothing_of_it_comes_twice() {
         eventually("the other's item arrives", || buckets[0].has(&[n; 9]));
         assert!(!has_all(), "the slow one was waited for");
     }
+    buckets[1].hold(false);
     eventually("all arrives", has_all);
     let given = buckets[1].given();
     let times = |item: &Vec<u8>| given.iter().filter(|id| **id == name_of(item)).count();
