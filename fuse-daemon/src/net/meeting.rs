@@ -17,6 +17,7 @@ use super::{
     report::{PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
     said::Standing,
     sharing::Offered,
+    timing::Timing,
     tls::PeerKey,
 };
 use crate::{
@@ -371,15 +372,60 @@ impl Search {
     /// be discovered, to come by itself, or to tell each other what is shared.
     pub(super) fn goes_on(&self, net: &Net, linked: &[PeerKey]) -> bool {
         let elapsed = self.began.elapsed();
-        let early = elapsed < net.timing.search;
-        let late = elapsed > net.timing.search + net.timing.connect * 4;
         let roster = net.roster.lock();
         self.others.iter().filter(|(key, _)| !linked.contains(key)).any(|(key, tries)| {
             let Some(contact) = roster.contacts.get(key) else { return false };
             let untried = tries.is_some_and(|tries| contact.tries <= tries);
-            let connected = roster.sessions.contains_key(key);
-            // Who refused a moment ago may be starting, and about to come by itself.
-            early || (!connected && (contact.busy || untried) && !late)
+            let connected = roster.sessions.get(key);
+            let connected = connected.map(|session| session.since.elapsed().unwrap_or_default());
+            may_be_found(&net.timing, elapsed, connected, contact.busy || untried)
         })
+    }
+}
+
+/// Whether a peer with which nothing is shared may still be found, so long after the search began: if
+/// it has been `connected` for so long, or else if it is being tried.
+fn may_be_found(
+    timing: &Timing,
+    elapsed: Duration,
+    connected: Option<Duration>,
+    is_being_tried: bool,
+) -> bool {
+    // Who refused a moment ago may be starting, and about to come by itself.
+    let early = elapsed < timing.search;
+    let late = elapsed > timing.search + timing.connect * 4;
+    // Who has just come has not said yet what it shares.
+    let is_open = connected.map_or(is_being_tried, |since| since < timing.search);
+    early || (is_open && !late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_connected_only_at_the_end_of_a_search_has_time_to_say_what_it_shares() {
+        let timing = Timing::default();
+        let moment = Duration::from_millis(1);
+        let ends = timing.search;
+        for is_being_tried in [false, true] {
+            let found = |elapsed, connected| {
+                may_be_found(&timing, elapsed, Some(connected), is_being_tried)
+            };
+            assert!(found(ends, moment) && found(ends + timing.search, timing.search - moment));
+            assert!(!found(ends, ends + moment), "it shares nothing");
+            let late = ends + timing.connect * 4 + moment;
+            assert!(!found(late, moment), "it comes again and again");
+        }
+    }
+
+    #[test]
+    fn who_is_away_is_looked_for_for_a_while_and_then_as_long_as_it_is_being_tried() {
+        let timing = Timing::default();
+        let moment = Duration::from_millis(1);
+        let found = |elapsed, is_being_tried| may_be_found(&timing, elapsed, None, is_being_tried);
+        assert!(found(timing.search - moment, false));
+        assert!(!found(timing.search, false) && found(timing.search, true));
+        assert!(!found(timing.search + timing.connect * 4 + moment, true));
     }
 }
