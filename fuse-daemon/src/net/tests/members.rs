@@ -162,7 +162,7 @@ fn a_removed_member_gets_nothing_more_and_cannot_come_back() {
     let (peers, buckets) = members(2);
     peers[0].knows(&peers[1]);
     peers[1].knows(&peers[0]);
-    eventually("connected", || peers[1].is_connected());
+    eventually("they share it", || peers[1].shares_with(&peers[0]));
     assert_eq!(peers[1].sync().unwrap().peers, 1);
     buckets[0].set_member(peers[1].key(), "", None).unwrap();
     buckets[0].add(b"not for you");

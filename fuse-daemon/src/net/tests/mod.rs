@@ -113,6 +113,12 @@ impl Peer {
         self.net.roster.lock().sessions.contains_key(&other.key())
     }
 
+    /// Whether both have said that they have the bucket.
+    fn shares_with(&self, other: &Self) -> bool {
+        let sides = self.net.served(&name()).unwrap().sides();
+        sides.iter().any(|side| side.session.key == other.key())
+    }
+
     /// Where another one is, as those say with whom this one is connected.
     fn is_told_of(&self, other: &Self) -> bool {
         let roster = self.net.roster.lock();

@@ -434,6 +434,7 @@ fn those_that_were_not_reached_are_named() {
     let (peers, _buckets) = members(3);
     peers[0].knows(&peers[1]);
     peers[2].net.stop();
+    eventually("one is reached", || peers[0].shares_with(&peers[1]));
     let met = peers[0].sync().unwrap();
     assert_eq!((met.peers, met.unreached), (1, vec!["member".to_owned()]));
 }
