@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use self::fetch::FakeFetch;
 use super::{
     replica::{Fetching, Replica, Secrets},
-    tests::PATIENCE,
+    tests::LIMIT,
 };
 
 type Id = [u8; 32];
@@ -291,7 +291,7 @@ impl FakeBucket {
         state: &mut MutexGuard<'_, State>,
         is_held: impl FnMut(&mut State) -> bool,
     ) {
-        self.released.wait_while_for(state, is_held, PATIENCE * 2);
+        self.released.wait_while_for(state, is_held, LIMIT);
     }
 }
 
