@@ -306,9 +306,9 @@ fn stand_back_during_a_merge(items: &[Vec<u8>]) -> usize {
     }
     eventually("they meet", || peers[1..].iter().all(|peer| peers[0].is_connected_to(peer)));
     buckets[1].set_pace(Duration::from_millis(1));
+    buckets[1].hold_after(251);
     buckets[1].add_all(items);
-    eventually("much comes", || buckets[1].given().len() > 250);
-    buckets[1].hold(true);
+    eventually("much comes", || buckets[1].given().len() == 251);
     let merges = HeldMerges::of(&buckets[0]);
     buckets[2].add(b"small");
     eventually("it stands back", || buckets[0].is_merging());
