@@ -305,12 +305,20 @@ fn nothing_is_said_between_idle_peers_but_a_keep_alive() {
     eventually("the item arrives", || buckets[1].has(b"x"));
     assert_eq!(peers[0].sync().unwrap().peers, 1);
     let sent = || peers[0].net.peers()[0].sent_bytes;
-    let (before, began) = (sent(), Instant::now());
+    // The last of what they have to say of their meeting may be on its way.
+    let (mut began, mut before) = (Instant::now(), sent());
+    eventually("nothing is said any more", || {
+        let (now, sent) = (Instant::now(), sent());
+        if sent != before {
+            (began, before) = (now, sent);
+        }
+        now - began >= QUICK.keep_alive / 5
+    });
     thread::sleep(QUICK.keep_alive * 3);
+    let more = sent() - before;
     let pings = began.elapsed().as_millis() / QUICK.keep_alive.as_millis() + 1;
-    let most = u64::try_from(pings).unwrap() * 40;
-    assert!(sent() - before <= most, "{} bytes in {pings} keep-alives", sent() - before);
-    assert!(sent() > before && peers[1].is_connected());
+    assert!(more <= u64::try_from(pings).unwrap() * 40, "{more} bytes in {pings} keep-alives");
+    assert!(more > 0 && peers[1].is_connected());
 }
 
 #[test]
