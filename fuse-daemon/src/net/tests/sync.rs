@@ -107,6 +107,8 @@ fn what_came_before_a_cut_is_not_sent_again() {
     buckets[0].hold_after(50);
     peers[1].knows(&peers[0]);
     eventually("some arrive", || buckets[0].given().len() == 50 && buckets[1].blobs() > 30);
+    // Of two connections that cross one is cut, and what is on its way there sent again.
+    peers[1].net.listener.stop();
     for session in peers[0].net.roster.lock().sessions.values() {
         session.end(crate::net::Ended::Gone);
     }
