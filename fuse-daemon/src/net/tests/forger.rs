@@ -13,6 +13,7 @@ use cairnfs_mount_core::{BucketId, Member, Mount, Observer, Published, Result, T
 use cairnfs_store::{
     Appender, BlobId, Blobs, KeyRing, Kind, Options, SealedBlob, Secret, create, map::Root, sim,
 };
+use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
@@ -38,8 +39,32 @@ pub(super) struct Forger {
     in_a_list: usize,
     /// How many lists it has given.
     lists: Arc<AtomicUsize>,
-    /// How long it takes to give a record.
-    pace: Duration,
+    hold: Option<Arc<Hold>>,
+}
+
+/// Keeps those that share it from giving more than so many bytes, until it is released.
+#[derive(Debug)]
+pub(super) struct Hold {
+    /// What may be given; none once it is released.
+    left_bytes: Mutex<Option<u64>>,
+    released: Condvar,
+}
+
+impl Hold {
+    pub(super) fn after(bytes: u64) -> Arc<Self> {
+        Arc::new(Self { left_bytes: Mutex::new(Some(bytes)), released: Condvar::new() })
+    }
+
+    pub(super) fn release(&self) {
+        *self.left_bytes.lock() = None;
+        self.released.notify_all();
+    }
+
+    fn pass(&self, bytes: u64) {
+        let mut left = self.left_bytes.lock();
+        self.released.wait_while_for(&mut left, |left| *left == Some(0), LIMIT);
+        *left = left.map(|left| left.saturating_sub(bytes));
+    }
 }
 
 /// What a manifest says, but for the charter at its end.
@@ -97,9 +122,9 @@ impl Forger {
         let head = mount.head().unwrap();
         let forged = HashMap::new();
         let mount = mount.clone();
-        let (in_a_list, lists, pace) = (usize::MAX, Arc::default(), Duration::ZERO);
-        let (alter, sealed_under, secrets) = (None, None, None);
-        Self { mount, head, forged, alter, sealed_under, secrets, in_a_list, lists, pace }
+        let (in_a_list, lists) = (usize::MAX, Arc::default());
+        let (alter, sealed_under, secrets, hold) = (None, None, None, None);
+        Self { mount, head, forged, alter, sealed_under, secrets, in_a_list, lists, hold }
     }
 
     /// Seals its versions under this secret.
@@ -140,9 +165,9 @@ impl Forger {
         (Self { in_a_list, ..self }, lists)
     }
 
-    /// Takes so long to give each record.
-    pub(super) fn pacing(self, pace: Duration) -> Self {
-        Self { pace, ..self }
+    /// Gives records of the mount as long as `hold` lets it.
+    pub(super) fn held_by(self, hold: &Arc<Hold>) -> Self {
+        Self { hold: Some(Arc::clone(hold)), ..self }
     }
 
     /// Is offered instead of the mount.
@@ -231,11 +256,13 @@ impl Replica for Forger {
     }
 
     fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>> {
-        thread::sleep(self.pace);
         if let Some(forged) = self.forged.get(id) {
             return Ok(Some(forged.clone()));
         }
         let sealed = self.mount.sealed(id)?;
+        if let Some(hold) = &self.hold {
+            hold.pass(sealed.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        }
         Ok(sealed.map(|bytes| {
             let kind = SealedBlob::from_bytes(bytes.clone()).unwrap().kind();
             match self.alter {

@@ -7,7 +7,10 @@ use cairnfs_mount_core::{
 };
 use crossbeam_channel::bounded;
 
-use super::{forger::Forger, *};
+use super::{
+    forger::{Forger, Hold},
+    *,
+};
 use crate::net::JoinProgress;
 
 const ME: Caller = Caller { uid: 0, gid: 0 };
@@ -291,8 +294,12 @@ fn a_tree_whose_giver_goes_away_midway_comes_from_another_from_there_on() {
     let other = Device::invited_by(&one, Role::Writer);
     let mut peer = Device::invited_by(&one, Role::Writer).close();
     // Nobody has to make way for another, and so be asked for the same.
-    peer.timing.turn = PATIENCE;
+    peer.timing.turn = LIMIT;
     peer.restart();
+    // It finds both by itself, and neither finds it: of two connections that cross one is cut.
+    peer.net.listener.stop();
+    peer.knows(&one.peer);
+    peer.knows(&other.peer);
     let file = |n: u32| -> Vec<u8> {
         let mut chance = blake3::Hasher::new();
         let mut bytes = vec![0; FILE_BYTES as usize];
@@ -304,10 +311,11 @@ fn a_tree_whose_giver_goes_away_midway_comes_from_another_from_there_on() {
     }
     let has_all = |device: &Device| device.names().len() == FILES as usize;
     eventually("all is there twice", || has_all(&other));
-    // So that there is time to see how far it is.
+    let once = u64::from(FILES * FILE_BYTES);
+    let half = Hold::after(once / 2);
     for device in [&one, &other] {
         device.peer.net.withdraw(&name());
-        Forger::of(&device.mount).pacing(Duration::from_millis(5)).serve(&device.peer);
+        Forger::of(&device.mount).held_by(&half).serve(&device.peer);
     }
     let third = Device::open(peer);
     let session = |to: PeerKey| third.peer.net.roster.lock().sessions.get(&to).cloned();
@@ -315,7 +323,6 @@ fn a_tree_whose_giver_goes_away_midway_comes_from_another_from_there_on() {
         let report = third.peer.net.peers().into_iter().find(|it| it.transfer.is_some())?;
         session(report.key)
     };
-    let once = u64::from(FILES * FILE_BYTES);
     let mut first = None;
     eventually("some has come", || {
         first = giver().filter(|giver| giver.received_bytes() > once / 4);
@@ -323,6 +330,11 @@ fn a_tree_whose_giver_goes_away_midway_comes_from_another_from_there_on() {
     });
     let first = first.unwrap();
     let (gone, stays) = if first.key == one.peer.key() { (&one, &other) } else { (&other, &one) };
+    eventually("it has the other one too", || session(stays.peer.key()).is_some());
+    // What it still gives nobody gets, nor does it come back before it has ended.
+    gone.peer.net.listener.stop();
+    gone.peer.net.roster.lock().sessions.values().for_each(|it| it.end(crate::net::Ended::Gone));
+    half.release();
     gone.peer.net.stop();
     let midway = first.received_bytes();
     assert!(midway < once * 3 / 4, "it was not midway: {midway} of {once}");
