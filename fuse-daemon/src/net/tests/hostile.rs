@@ -34,6 +34,9 @@ impl Scene {
         eventually("the honest ones meet", || {
             peers[0].is_connected() && buckets[0].head() == buckets[1].head()
         });
+        eventually("who is a member is known", || {
+            is_member == peers[0].net.roster.lock().contacts.contains_key(&hostile.key())
+        });
         Self { peers, buckets, hostile }
     }
 
