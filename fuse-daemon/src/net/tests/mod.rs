@@ -53,10 +53,10 @@ const QUICK: Timing = Timing {
 
 /// Who says nothing is given up soon.
 const IMPATIENT: Timing = Timing {
-    connect: Duration::from_secs(2),
-    handshake: Duration::from_secs(2),
-    stall: Duration::from_secs(2),
-    silence: Duration::from_secs(3),
+    connect: Duration::from_secs(6),
+    handshake: Duration::from_secs(6),
+    stall: Duration::from_secs(6),
+    silence: Duration::from_secs(6),
     ..QUICK
 };
 

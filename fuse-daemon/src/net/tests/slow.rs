@@ -16,10 +16,7 @@ const STALL: Duration = Duration::from_secs(2);
 /// A victim that soon loses its patience has been told of an item, and has asked for it. Returns
 /// the connection that it asks on, and the answer.
 fn asked_for(item: &[u8]) -> (Scene, Opened, Vec<u8>) {
-    let mut scene = Scene::new(true);
-    let timing = Timing { stall: STALL, ..QUICK };
-    scene.peers[0].become_with(timing, &scene.buckets[0]);
-    scene.peers[1].knows(&scene.peers[0]);
+    let scene = Scene::with(Timing { stall: STALL, ..QUICK }, true);
     let mut opened = scene.admitted();
     opened.send(&offer(&scene, &opened)).unwrap();
     let theirs = scene.buckets[0].copy_for(scene.hostile.key());

@@ -106,7 +106,9 @@ fn chatter(mut opened: Opened, bucket: &FakeBucket, words: &AtomicUsize) {
             }
             (_, Ask::Secrets(_)) => break,
         };
-        opened.send(&Say::Answer { request, answer }).unwrap();
+        if opened.send(&Say::Answer { request, answer }).is_err() {
+            return;
+        }
     }
     // More than enough bytes for a slow link.
     while opened.send(&Say::Ping).is_ok() {
@@ -117,9 +119,7 @@ fn chatter(mut opened: Opened, bucket: &FakeBucket, words: &AtomicUsize) {
 
 #[test]
 fn who_offers_a_bucket_again_while_it_is_asked_for_it_is_asked_anew() {
-    let mut scene = Scene::new(true);
-    scene.peers[0].become_with(QUICK, &scene.buckets[0]);
-    scene.peers[1].knows(&scene.peers[0]);
+    let scene = Scene::new(true);
     let theirs = scene.buckets[0].copy_for(scene.hostile.key());
     let item = vec![7; 1000];
     theirs.add(&item);
@@ -148,7 +148,7 @@ fn who_offers_a_bucket_again_while_it_is_asked_for_it_is_asked_anew() {
 
 #[test]
 fn who_talks_instead_of_giving_a_secret_keeps_no_others_waiting() {
-    let scene = Scene::new(true);
+    let scene = Scene::impatient();
     let theirs = scene.buckets[0].copy_for(scene.hostile.key());
     theirs.rotate();
     let opened = scene.admitted();
@@ -224,9 +224,7 @@ fn who_trickles_what_is_to_be_mended_keeps_neither_others_nor_the_mend_waiting()
 
 #[test]
 fn who_trickles_does_not_hold_up_that_space_is_found() {
-    let mut scene = Scene::new(true);
-    let timing = Timing { trouble: PATIENCE, ..IMPATIENT };
-    scene.peers[0].become_with(timing, &scene.buckets[0]);
+    let scene = Scene::with(Timing { trouble: LIMIT, ..QUICK }, true);
     let theirs = scene.buckets[0].copy_for(scene.hostile.key());
     theirs.add_all(&items(600));
     with_trickle(&scene, &theirs, |given| {
