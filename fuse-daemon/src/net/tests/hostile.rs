@@ -240,10 +240,15 @@ fn a_member_that_announces_and_never_answers_is_given_up() {
 
 /// What the victim asks for next, and the number of the request.
 pub(super) fn next_ask(opened: &mut Opened) -> (u32, Ask) {
+    heard_ask(opened).unwrap()
+}
+
+/// The same, unless the connection ends before.
+pub(super) fn heard_ask(opened: &mut Opened) -> Result<(u32, Ask), OpenError> {
     loop {
-        let say = opened.receive(1 << 20, Instant::now() + PATIENCE).unwrap();
+        let say = opened.receive(1 << 20, Instant::now() + PATIENCE)?;
         if let Say::Ask { request, ask, .. } = say {
-            return (request, ask);
+            return Ok((request, ask));
         }
     }
 }
