@@ -1,12 +1,7 @@
 //! A member that has the bucket's secrets and its own key, keeps to the protocol, and lies in what it
 //! publishes: FORMAT.md says how, and no program of ours writes it.
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::SystemTime,
-};
+use std::{collections::HashMap, path::Path, sync::atomic::AtomicUsize, time::SystemTime};
 
 use cairnfs_merge::{DeviceId, OpId, VersionVector};
 use cairnfs_mount_core::{BucketId, Member, Mount, Observer, Published, Result, Time, VersionId};

@@ -133,12 +133,11 @@ fn a_removed_device_comes_back_by_a_ticket_that_was_made_knowing_of_it() {
 #[test]
 fn an_invitation_outlives_a_restart_but_needs_its_bucket() {
     let (mut inviter, bucket) = owner();
+    let port = own_port();
+    inviter.restart_at(port);
+    inviter.serve(&bucket);
     let ticket = inviter.net.invite(&name(), Role::Writer, HOUR, 1).unwrap().ticket;
-    let address = inviter.address();
-    inviter.net.stop();
-    let home = Home::locate(Some(inviter.dir.path())).unwrap();
-    let options = NetOptions { listen: Some(address), ..NetOptions::default() };
-    inviter.net = Net::start_with(&home, Arc::clone(&inviter.device), options, QUICK).unwrap();
+    inviter.restart_at(port);
     let invited = Peer::new();
     let failure = join(&invited, &ticket).unwrap_err();
     assert_eq!(failure.code, Code::NoPeer);

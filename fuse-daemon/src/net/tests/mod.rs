@@ -15,8 +15,11 @@ mod sync;
 mod turns;
 
 use std::{
-    net::SocketAddr,
-    sync::Arc,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -97,6 +100,12 @@ impl Peer {
         self.net = start(&self.dir, &self.device, self.timing);
     }
 
+    /// The same, and listens at this port from then on.
+    fn restart_at(&mut self, port: u16) {
+        self.net.stop();
+        self.net = start_at(&self.dir, &self.device, self.timing, port);
+    }
+
     fn serve(&self, bucket: &FakeBucket) {
         serve(&self.net, bucket);
     }
@@ -143,14 +152,31 @@ impl Drop for Peer {
 }
 
 fn start(dir: &TempDir, device: &Arc<DeviceKey>, timing: Timing) -> Arc<Net> {
+    start_at(dir, device, timing, 0)
+}
+
+fn start_at(dir: &TempDir, device: &Arc<DeviceKey>, timing: Timing, port: u16) -> Arc<Net> {
     let home = Home::locate(Some(dir.path())).unwrap();
     home.prepare().unwrap();
     let options = NetOptions {
-        listen: Some("127.0.0.1:0".parse().unwrap()),
+        listen: Some((Ipv4Addr::LOCALHOST, port).into()),
         discovery: false,
         device_name: "a test".into(),
     };
     Net::start_with(&home, Arc::clone(device), options, timing).unwrap()
+}
+
+/// A port at which something can listen again: none that somebody is given who does not care which.
+fn own_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Linux gives away those from 32768 on; some for each process that runs these tests.
+    let first = 20_000 + std::process::id() % 1_250 * 8;
+    let mut ports = std::iter::from_fn(|| Some(first + NEXT.fetch_add(1, Ordering::Relaxed)));
+    let free = ports.find_map(|port| {
+        let port = u16::try_from(port).unwrap();
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).ok().map(|_| port)
+    });
+    free.unwrap()
 }
 
 fn serve(net: &Net, bucket: &FakeBucket) {

@@ -1,7 +1,5 @@
 //! Real buckets, over real sockets, in one process.
 
-use std::sync::atomic::Ordering;
-
 use cairnfs_mount_core::{
     Bucket, Caller, Ino, Kind, Mount, OpenFlags, Options, Protection, SavePolicy, Unlock,
 };

@@ -1,6 +1,6 @@
 //! Peers that are slow, by nature or by will, and others that have something too.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use super::{
     hostile::{Scene, next_ask, offer},
