@@ -176,6 +176,8 @@ fn a_version_of_a_removed_member_or_a_stranger_is_rejected_whoever_brings_it() {
     scene.victim.write("after it was removed", b"");
     scene.all_have("after it was removed");
     for author in [&removed, &DeviceKey::generate().unwrap()] {
+        // What the others wrote is not merged meanwhile.
+        scene.hostile.peer.net.withdraw(&name());
         let head = scene.hostile.mount.head().unwrap();
         let forger = Forger::of(&scene.hostile.mount);
         let forger = forger.version(author, |body| body.remove_all(author, head));
