@@ -65,7 +65,7 @@ impl Observer for OncePublished {
 }
 
 /// Whether it is so within a minute.
-fn comes(is_so: impl Fn() -> bool) -> bool {
+pub(crate) fn comes(is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while !is_so() && begun.elapsed() < Duration::from_secs(60) {
         thread::sleep(Duration::from_millis(5));

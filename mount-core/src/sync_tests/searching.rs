@@ -59,7 +59,7 @@ fn a_merge_during_a_search_may_bring_back_what_only_an_old_version_holds() {
     a.restart_with(slow, Limits::default());
     let held = gate.hold();
     assert!(matches!(a.look_for_space(), Err(Error::NoSpace)));
-    assert!(gate.is_waited_for(), "no space is looked for");
+    assert!(comes(|| gate.is_waited_for()), "no space is looked for");
     b.write("found", &lost);
     b.mount().publish().unwrap();
     let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
