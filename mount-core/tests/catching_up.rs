@@ -25,10 +25,10 @@ fn start(dir: &Path, key: &Arc<DeviceKey>) -> Mount {
     Mount::start(bucket, options).unwrap()
 }
 
-/// The memory that this process holds.
+/// The memory that this process holds. Pages of files, which the kernel has read, are not among it.
 fn held_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
