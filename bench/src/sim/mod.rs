@@ -15,6 +15,9 @@ mod fs;
 mod image;
 
 use std::{
+    fs::File,
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -23,6 +26,7 @@ use std::{
 use anyhow::{Context, Result};
 use cairnfs_store::sim::{Counters, SimDisk};
 use fuser::{BackgroundSession, Config, MountOption};
+use rustix::io::Errno;
 
 pub use image::Image;
 
@@ -85,20 +89,44 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         let Some(Served(session)) = self.session.take() else { return };
-        // A daemon that ended just now may still be in the kernel's books.
+        // Before the unmount, after which the number of the connection may be another one's.
+        let abort = abort_of(&self.point);
         let start = Instant::now();
         let unmount = || rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty());
         let mut unmounted = unmount();
-        while unmounted.is_err() && start.elapsed() < PATIENCE {
+        // A daemon that ended just now may still be in the kernel's books.
+        while unmounted == Err(Errno::BUSY) && start.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(20));
             unmounted = unmount();
         }
         // Where that was not allowed, fusermount3 is, through fuser.
-        let ended = if unmounted.is_ok() { session.join() } else { session.umount_and_join() };
+        let ended = if unmounted.is_ok() { end(session, abort) } else { session.umount_and_join() };
         if let Err(err) = ended {
             ui::progress(&format!("the simulated disk at {}: {err}", self.point.display()));
         }
     }
+}
+
+/// What ends the connection to the kernel of what is mounted there when it is written to; only where
+/// fusectl is mounted.
+fn abort_of(point: &Path) -> io::Result<File> {
+    let connection = rustix::fs::minor(std::fs::metadata(point)?.dev());
+    File::options().write(true).open(format!("/sys/fs/fuse/connections/{connection}/abort"))
+}
+
+/// Ends what was unmounted. A mount namespace that somebody made meanwhile has a copy of the mount, and
+/// the kernel goes on with it as long as that is there.
+fn end(session: BackgroundSession, abort: io::Result<File>) -> io::Result<()> {
+    let aborted = abort.and_then(|mut abort| abort.write_all(b"1"));
+    let start = Instant::now();
+    while !session.guard.is_finished() {
+        if start.elapsed() > PATIENCE {
+            let why = aborted.err().map_or_else(String::new, |err| format!(", and {err}"));
+            return Err(io::Error::other(format!("another mount namespace has it still{why}")));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    session.join()
 }
 
 #[cfg(test)]
@@ -115,7 +143,7 @@ mod tests {
         let path = dir.path().join("00000002.pack");
         assert_eq!(fs::read(&path).unwrap_err().kind(), ErrorKind::NotFound);
         fs::write(&path, b"sealed").unwrap();
-        assert_eq!(fs::File::create_new(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(File::create_new(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"sealed");
         fs::remove_file(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap_err().kind(), ErrorKind::NotFound);
