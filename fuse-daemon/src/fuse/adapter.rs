@@ -364,8 +364,8 @@ impl Filesystem for Adapter {
         let Some(mode) = convert::fallocate(mode) else {
             return reply.error(Errno::EOPNOTSUPP);
         };
-        let result = self.mount.fallocate(convert::ino(ino), convert::fh(fh), mode, offset, len);
-        answer::empty("fallocate", reply, result);
+        let done = answer::later("fallocate", reply);
+        self.mount.fallocate(convert::ino(ino), convert::fh(fh), mode, (offset, len), done);
     }
 
     fn lseek(
@@ -406,11 +406,7 @@ impl Filesystem for Adapter {
         }
         let from = (convert::ino(ino_in), convert::fh(fh_in), offset_in);
         let to = (convert::ino(ino_out), convert::fh(fh_out), offset_out);
-        let result = self.mount.copy_range(from, to, len);
-        let count = result.map(|count| {
-            u32::try_from(count).expect("because one call copies some MiB at the most")
-        });
-        answer::written("copy_file_range", reply, count);
+        self.mount.copy_range(from, to, len, answer::written_later("copy_file_range", reply));
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

@@ -53,14 +53,10 @@ pub(super) fn later(op: &'static str, reply: ReplyEmpty) -> Done {
 
 /// As [`later`], for a call that tells how many bytes it took.
 pub(super) fn written_later(op: &'static str, reply: ReplyWrite) -> Done<u32> {
-    Box::new(move |result| written(op, reply, result))
-}
-
-pub(super) fn written(op: &'static str, reply: ReplyWrite, result: Result<u32>) {
-    match result {
+    Box::new(move |result| match result {
         Ok(count) => reply.written(count),
         Err(err) => reply.error(errno::of(op, &err)),
-    }
+    })
 }
 
 pub(super) fn data(op: &'static str, reply: ReplyData, result: Result<Vec<u8>>) {

@@ -109,17 +109,18 @@ impl Mount {
         self.taken(self.take(ino, fh, None, data, false), done);
     }
 
-    /// Answers a write of which so many bytes were taken; and whether it waits for the barrier.
-    fn taken(&self, taken: Result<(u32, bool)>, done: Done<u32>) {
+    /// Answers who has changed a content with what was taken of it: when there is room for more, or if
+    /// it asks for that after the barrier.
+    fn taken<T: Send + 'static>(&self, taken: Result<(T, bool)>, done: Done<T>) {
         match taken {
-            Ok((len, sync)) => {
+            Ok((taken, sync)) => {
                 self.changed();
                 let room = &self.shared().room;
                 let asks = if sync {
-                    self.save_then(Box::new(move |saved| done(saved.map(|()| len))));
+                    self.save_then(Box::new(move |saved| done(saved.map(|()| taken))));
                     room.wants_relief()
                 } else {
-                    room.answer(move |relieved, _| done(relieved.map(|()| len)))
+                    room.answer(move |relieved, _| done(relieved.map(|()| taken)))
                 };
                 if asks {
                     self.send(Command::Relieve);
@@ -226,20 +227,29 @@ impl Mount {
         done(Ok(()));
     }
 
-    /// Changes the allocation of a range.
+    /// Changes the allocation of a range; `done` is called as for [`Mount::write`].
     ///
-    /// # Errors
-    ///
-    /// [`Error::BadHandle`], [`Error::Invalid`] for an empty range, [`Error::NoSpace`],
-    /// [`Error::TooLarge`], [`Error::ReadOnly`].
+    /// `done` gets [`Error::BadHandle`], [`Error::Invalid`] for an empty range, [`Error::NoSpace`],
+    /// [`Error::TooLarge`], [`Error::ReadOnly`], or what the save failed with.
     pub fn fallocate(
         &self,
         ino: Ino,
         fh: Fh,
         mode: Fallocate,
-        offset: u64,
-        len: u64,
-    ) -> Result<()> {
+        (offset, len): (u64, u64),
+        done: Done,
+    ) {
+        self.taken(self.allocate(ino, fh, mode, (offset, len)), done);
+    }
+
+    /// Says whether the handle asks for the barrier.
+    fn allocate(
+        &self,
+        ino: Ino,
+        fh: Fh,
+        mode: Fallocate,
+        (offset, len): (u64, u64),
+    ) -> Result<((), bool)> {
         self.shared().writable()?;
         if len == 0 {
             return Err(Error::Invalid("an empty range"));
@@ -251,8 +261,7 @@ impl Mount {
         let allocate = |content: &mut Content| content.allocate(mode, offset, len, Time::now());
         let grown = self.write_to(ino, &handle.file, allocate)??;
         self.shared().room.account(grown);
-        self.changed();
-        Ok(())
+        Ok(((), handle.flags.sync))
     }
 
     /// The next data or hole at or after `offset`.
@@ -266,15 +275,18 @@ impl Mount {
         extract.seek(&self.shared().vault, whence)
     }
 
-    /// Copies up to `len` bytes from handle to handle; says how many.
+    /// Copies up to `len` bytes from handle to handle; `done` is told how many, as for [`Mount::write`].
     ///
     /// What is copied shares its chunks with the original once it is sealed.
     ///
-    /// # Errors
-    ///
-    /// As [`Mount::read`] and [`Mount::write`]; [`Error::Invalid`] if the ranges of one file
-    /// overlap.
-    pub fn copy_range(&self, from: (Ino, Fh, u64), to: (Ino, Fh, u64), len: u64) -> Result<u64> {
+    /// `done` gets the errors of [`Mount::read`] and [`Mount::write`]; [`Error::Invalid`] if the ranges
+    /// of one file overlap.
+    pub fn copy_range(&self, from: (Ino, Fh, u64), to: (Ino, Fh, u64), len: u64, done: Done<u32>) {
+        self.taken(self.copy(from, to, len), done);
+    }
+
+    /// Says how many bytes were copied, and whether the handle asks for the barrier.
+    fn copy(&self, from: (Ino, Fh, u64), to: (Ino, Fh, u64), len: u64) -> Result<(u32, bool)> {
         let source = self.shared().handles.file(from.1)?;
         let target = self.shared().handles.file(to.1)?;
         let apart = from.2.abs_diff(to.2) >= len;
@@ -283,19 +295,6 @@ impl Mount {
         }
         let extract = source.file.lock().extract(from.2, len.min(COPY_BYTES_MAX));
         let data = extract.read(&self.shared().vault)?;
-        let (copied, _) = self.take(to.0, to.1, Some(to.2), &data, false)?;
-        self.changed();
-        if self.shared().room.is_pressed() {
-            // A thread of the kernel's waits here, as there is no reply to hold back.
-            self.wait_for_room()?;
-        }
-        Ok(u64::from(copied))
-    }
-
-    /// Blocks until the writer has freed memory.
-    fn wait_for_room(&self) -> Result<()> {
-        let (tell, told) = crossbeam_channel::bounded(1);
-        self.save_then(Box::new(move |result| drop(tell.send(result))));
-        told.recv().unwrap_or(Err(Error::Stopped))
+        self.take(to.0, to.1, Some(to.2), &data, false)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
     process::Command,
     thread,
@@ -82,15 +82,20 @@ fn a_write_through_o_sync_is_kept_under_every_policy() {
         [(OFlags::SYNC, Save::Interval(Duration::from_secs(3_600))), (OFlags::DSYNC, Save::Release)]
     {
         let peer = Peer::saving(save);
+        peer.write("source", data::bytes(2, 50_000));
+        peer.wait_safe();
         let flag = i32::try_from(flag.bits()).unwrap();
         let path = peer.path("f");
         let mut file =
             OpenOptions::new().write(true).create(true).custom_flags(flag).open(path).unwrap();
         file.write_all(&data::bytes(1, 100_000)).unwrap();
+        // By copy_file_range(2).
+        io::copy(&mut File::open(peer.path("source")).unwrap(), &mut file).unwrap();
         peer.kill();
         drop(file);
         peer.mount_again();
-        assert!(peer.read("f") == data::bytes(1, 100_000), "{save:?}");
+        let wanted = [data::bytes(1, 100_000), data::bytes(2, 50_000)].concat();
+        assert!(peer.read("f") == wanted, "{save:?}");
     }
 }
 
