@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use cairnfs_mount_core::Role;
+use cairnfs_mount_core::{Role, Time};
 
 use super::{
     found::{DIED, Found, what_is_unsafe},
@@ -93,9 +93,7 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
         if mount.detached { "unmounted by others, but still in use, at" } else { "mounted at" };
     ui::result(format_args!("{}: {place} {}", mount.bucket, ui::shown_path(&mount.dir)));
     row("last save", when::ago(mount.last_save));
-    let head = hex(&mount.head[..8]);
-    let more = if mount.unpublished { "; later changes are saved, not published yet" } else { "" };
-    row("last publish", format!("{}, version {head}{more}", when::ago(mount.last_publish)));
+    row("last publish", published(mount.last_publish, &mount.head, mount.unpublished));
     row("policy", format!("{}{}", mount.policy, read_only(mount)));
     row("peers", who_has_it(&mount.bucket, Some(mount.members), peers));
     if let Some(removal) = removal(&mount.bucket, peers) {
@@ -116,6 +114,12 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     let wrong: Vec<_> = trouble.into_iter().chain(damage).collect();
     let health = if wrong.is_empty() { "good".to_owned() } else { wrong.join("; ") };
     row("health", health);
+}
+
+/// The newest version. What is not in it need not be saved either: that the first line says.
+fn published(at: Option<Time>, head: &[u8], unpublished: bool) -> String {
+    let more = if unpublished { "; later changes are not published yet" } else { "" };
+    format!("{}, version {}{more}", when::ago(at), hex(&head[..8]))
 }
 
 fn print_kept(kept: &KeptReport, peers: &[PeerReport]) {
@@ -156,5 +160,17 @@ fn who_has_it(bucket: &BucketName, members: Option<u32>, peers: &[PeerReport]) -
         _ if !peers.is_empty() => in_step::of_bucket(bucket, peers),
         Some(0 | 1) => "none: no other device has this bucket".to_owned(),
         _ => "none connected".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_version_holds_is_not_called_saved() {
+        assert_eq!(published(None, &[0xab; 32], false), "never, version abababababababab");
+        let said = published(None, &[0xab; 32], true);
+        assert!(said.ends_with("; later changes are not published yet"), "{said}");
     }
 }
