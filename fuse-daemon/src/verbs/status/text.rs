@@ -92,7 +92,7 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     let place =
         if mount.detached { "unmounted by others, but still in use, at" } else { "mounted at" };
     ui::result(format_args!("{}: {place} {}", mount.bucket, ui::shown_path(&mount.dir)));
-    row("last save", when::ago(mount.last_save));
+    row("last save", saved(mount.last_save));
     row("last publish", published(mount.last_publish, &mount.head, mount.unpublished));
     row("policy", format!("{}{}", mount.policy, read_only(mount)));
     row("peers", who_has_it(&mount.bucket, Some(mount.members), peers));
@@ -114,6 +114,11 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     let wrong: Vec<_> = trouble.into_iter().chain(damage).collect();
     let health = if wrong.is_empty() { "good".to_owned() } else { wrong.join("; ") };
     row("health", health);
+}
+
+/// The last save of this mount, of which there is none until something is changed.
+fn saved(at: Option<Time>) -> String {
+    at.map_or_else(|| "none since it was mounted".to_owned(), |at| when::ago(Some(at)))
 }
 
 /// The newest version. What is not in it need not be saved either: that the first line says.
@@ -166,6 +171,12 @@ fn who_has_it(bucket: &BucketName, members: Option<u32>, peers: &[PeerReport]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_that_has_saved_nothing_yet_is_not_a_bucket_that_never_was_saved() {
+        assert_eq!(saved(None), "none since it was mounted");
+        assert!(saved(Some(Time::now())).starts_with("0.0 s ago ("));
+    }
 
     #[test]
     fn what_no_version_holds_is_not_called_saved() {
