@@ -135,7 +135,8 @@ pub struct ConflictSide {
     pub id: [u8; 32],
     /// The device that wrote it.
     pub author: Author,
-    /// Whether another device has removed it, and it is shown because it was changed meanwhile.
+    /// Whether a device, this one or another, has removed it before it saw this version, which is shown
+    /// for that.
     pub removed: bool,
     /// Whether it is the newest of those that this device wrote, or of those that others wrote: by
     /// their operations, whatever clocks say.
@@ -195,6 +196,9 @@ pub struct ConflictInfo {
     pub sides: Vec<ConflictSide>,
     /// What was set, of a conflict about places or attributes.
     pub settings: Vec<ConflictSetting>,
+    /// Who removed what is shown as removed, if only one device can have: who did is written nowhere, but
+    /// none of those that wrote what is shown.
+    pub remover: Option<Author>,
 }
 
 /// Which version of a conflict is to stay.
@@ -335,7 +339,7 @@ mod tests {
     fn versions_are_told_by_who_wrote_them_and_by_their_ids() {
         let sides = vec![side(0x1a, true, true), side(0x2a, false, false), side(0x2b, false, true)];
         let (path, kind, settings) = (b"f".to_vec(), ConflictKind::Content, Vec::new());
-        let conflict = ConflictInfo { path, kind, sides, settings };
+        let conflict = ConflictInfo { path, kind, sides, settings, remover: None };
         let kept = |keep: Keep| conflict.kept(&keep).ok();
         assert_eq!(kept(Keep::Ours), Some(vec![0]));
         assert_eq!(kept(Keep::Theirs), Some(vec![2]));

@@ -104,7 +104,11 @@ pub(crate) enum Verb {
                             know it, is under no passphrase.")]
     Passphrase(ChangePassphraseArgs),
     /// List what was changed on two devices in different ways; exits with 10 if there is any
-    #[command(after_help = "Example:\n  cairnfs conflicts photos")]
+    #[command(
+        after_help = "Example:\n  cairnfs conflicts photos\n\nWith --json, 'removed' of a version \
+                            says that a device, this one or another, had removed the file before it \
+                            saw this version."
+    )]
     Conflicts(ConflictsArgs),
     /// Settle a conflict: say which version is to stay
     #[command(after_help = "Example:\n  cairnfs resolve ~/photos/notes.txt --keep theirs\n  \

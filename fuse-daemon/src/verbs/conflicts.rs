@@ -46,7 +46,7 @@ struct Version {
     author: Option<String>,
     author_name: String,
     this_device: bool,
-    /// Whether another device has removed it.
+    /// Whether a device, this one or another, has removed it before it saw this version.
     removed: bool,
     time: String,
     bytes: u64,
@@ -200,11 +200,12 @@ fn explained(conflict: &ConflictInfo) -> String {
         ConflictKind::Rename => "renamed to two names".into(),
         ConflictKind::Cycle => "moved into each other".into(),
         ConflictKind::DeleteModify => {
-            format!("changed {}, removed on another device", where_changed(conflict))
+            format!("changed {}, removed {}", where_changed(conflict), where_removed(conflict))
         }
         ConflictKind::DeleteAdd => format!(
-            "something was added to the folder {}, and it was removed on another device",
-            where_changed(conflict)
+            "something was added to the folder {}, and it was removed {}",
+            where_changed(conflict),
+            where_removed(conflict)
         ),
         ConflictKind::Meta => "attributes changed on two devices".into(),
         ConflictKind::Clash => "names that differ in case only".into(),
@@ -212,8 +213,7 @@ fn explained(conflict: &ConflictInfo) -> String {
     }
 }
 
-/// Where what was removed has been changed meanwhile. Who removed it nobody has written down, but it
-/// was none of these.
+/// Where what was removed has been changed meanwhile.
 fn where_changed(conflict: &ConflictInfo) -> String {
     let removed = conflict.sides.iter().filter(|side| side.removed);
     let mut places: Vec<_> = removed
@@ -222,6 +222,17 @@ fn where_changed(conflict: &ConflictInfo) -> String {
     places.sort_unstable();
     places.dedup();
     if places.is_empty() { "on one device".into() } else { places.join(" and ") }
+}
+
+/// Where it was removed, which was at none of the places where it was changed.
+fn where_removed(conflict: &ConflictInfo) -> String {
+    let mut changed = conflict.sides.iter().filter(|side| side.removed);
+    match &conflict.remover {
+        Some(author) if author.ours => "here".into(),
+        Some(author) => on(author),
+        None if changed.any(|side| side.author.ours) => "on another device".into(),
+        None => "here or on another device".into(),
+    }
 }
 
 fn on(author: &Author) -> String {
@@ -289,7 +300,7 @@ mod tests {
             len: 1,
         });
         let (path, settings) = (b"f".to_vec(), Vec::new());
-        ConflictInfo { path, kind, sides: sides.collect(), settings }
+        ConflictInfo { path, kind, sides: sides.collect(), settings, remover: None }
     }
 
     #[test]
@@ -302,7 +313,13 @@ mod tests {
             "changed here, removed on another device"
         );
         let there = said(file, std::slice::from_ref(&laptop));
-        assert_eq!(there, "changed on laptop, removed on another device");
+        assert_eq!(there, "changed on laptop, removed here or on another device");
+        let by = |remover: &Author, changed: &Author| {
+            let conflict = conflict(file, std::slice::from_ref(changed));
+            explained(&ConflictInfo { remover: Some(remover.clone()), ..conflict })
+        };
+        assert_eq!(by(&here, &laptop), "changed on laptop, removed here");
+        assert_eq!(by(&laptop, &here), "changed here, removed on laptop");
         let both = said(file, &[laptop.clone(), here]);
         assert_eq!(both, "changed here and on laptop, removed on another device");
         let folder = said(ConflictKind::DeleteAdd, &[laptop]);

@@ -1,6 +1,9 @@
 //! Conflicts: what there are, and settling them.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use cairnfs_merge::{
     Conflict, ConflictVersion, Decision, DeviceId, Disputed, Name, NodeId, OpId, Tree, View,
@@ -90,6 +93,7 @@ impl Mount {
                 len: content.map_or(0, |content| content.len),
             })
         });
+        let remover = only_remover(conflict, authors).map(|device| author(&device));
         let settings = conflict.said.iter().map(|said| {
             let node = tree.node(&said.node)?;
             Ok(ConflictSetting {
@@ -104,6 +108,7 @@ impl Mount {
             kind: conflict.kind,
             sides: sides.collect::<Result<_>>()?,
             settings: settings.collect::<Result<_>>()?,
+            remover,
         })
     }
 
@@ -166,6 +171,18 @@ impl Mount {
             Ok(())
         })
     }
+}
+
+/// The one device, of those that have or had the bucket, that has not written what is shown as removed.
+fn only_remover(conflict: &Conflict<Data>, authors: &Authors) -> Option<DeviceId> {
+    let key = |device: &DeviceId| authors.get(device).map(|(key, _)| *key);
+    let removed = || conflict.versions.iter().filter(|version| version.entry.weak);
+    removed().next()?;
+    let wrote: BTreeSet<_> = removed().filter_map(|version| key(&version.author())).collect();
+    let mut others = authors.iter().filter(|(_, (key, _))| !wrote.contains(key));
+    let (device, (one, _)) = others.next()?;
+    // A device has several ids.
+    others.all(|(_, (key, _))| key == one).then_some(*device)
 }
 
 /// The conflicts of the contested name `path`, or of which `path` is a copy: that about which version

@@ -262,6 +262,7 @@ fn who_changed_what_another_removed_is_told_on_both_devices() {
             assert_eq!(one.kind, ConflictKind::DeleteModify);
             assert_eq!(one.sides.len(), 1);
             assert_eq!((one.sides[0].removed, one.sides[0].author.ours), (true, ours));
+            assert_eq!(one.remover.map(|author| author.ours), Some(!ours));
         }
     }
 }

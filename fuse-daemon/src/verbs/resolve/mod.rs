@@ -362,6 +362,7 @@ mod tests {
                 side("d/f@2b2b2b2b", 0x2b, false, 6),
             ],
             settings: Vec::new(),
+            remover: None,
         }
     }
 
