@@ -22,8 +22,8 @@ struct Life {
     id: BucketId,
     /// Which it is; none if the bucket does not open.
     incarnation: Option<u32>,
-    /// Whether the device stays a member, as far as is known.
-    is_member: bool,
+    /// Whether the device stays a member of what others have; none if that cannot be told.
+    is_member: Option<bool>,
 }
 
 impl Daemon {
@@ -61,12 +61,8 @@ impl Daemon {
         log::info!("dropped bucket={name:?}");
         self.clear_away(name)?;
         say(Event::Note(format!("bucket '{name}' is not on this device any more")));
-        if life.is_none_or(|life| life.is_member) {
-            say(Event::Note(
-                "to other devices that have it this one is still a member, which can join again with \
-                 a ticket; 'cairnfs remove' there ends that"
-                    .to_owned(),
-            ));
+        if let Some(said) = what_stays(life.and_then(|life| life.is_member)) {
+            say(Event::Note(said));
         }
         Ok(())
     }
@@ -94,18 +90,22 @@ impl Daemon {
             Err(failure) if failure.code == Code::InUse => Err(failure),
             Err(_) => {
                 let id = Bucket::noted_id(&self.home.bucket_dir(&opening.bucket));
-                Ok(id.map(|id| Life { id, incarnation: None, is_member: true }))
+                let is_member = |id| self.net.is_removed_from(id).then_some(false);
+                Ok(id.map(|id| Life { id, incarnation: None, is_member: is_member(id) }))
             }
         }
     }
 
     fn life(&self, mount: &Mount) -> Life {
+        let id = mount.bucket_id();
+        // Before its first version a bucket does not know its members.
+        let is_member =
+            mount.awaits_first_version() || (mount.role().is_some() && !self.is_alone(mount));
         Life {
-            id: mount.bucket_id(),
+            id,
             incarnation: Some(mount.incarnation()),
-            // Before its first version a bucket does not know its members.
-            is_member: mount.awaits_first_version()
-                || (mount.role().is_some() && !self.is_alone(mount)),
+            // Who was removed hears of it before it has the version that says so, if it ever gets that.
+            is_member: Some(is_member && !self.net.is_removed_from(id)),
         }
     }
 
@@ -199,6 +199,16 @@ impl Daemon {
     }
 }
 
+/// What others still hold this device for once it has dropped the bucket, if they do.
+fn what_stays(is_member: Option<bool>) -> Option<String> {
+    let who = match is_member {
+        Some(true) => "to other devices that have it this one is still a member",
+        None => "if other devices have it, to them this one is still a member",
+        Some(false) => return None,
+    };
+    Some(format!("{who}, which can join again with a ticket; 'cairnfs remove' there ends that"))
+}
+
 /// A bucket that lies elsewhere is not for this program to look for.
 fn refuse_link(name: &BucketName, dir: &Path) -> Result<()> {
     if !dir.is_symlink() {
@@ -215,13 +225,50 @@ fn refuse_link(name: &BucketName, dir: &Path) -> Result<()> {
 mod tests {
     use std::{fs, path::PathBuf};
 
-    use cairnfs_mount_core::Protection;
+    use cairnfs_mount_core::{Passphrase, Protection};
 
     use super::*;
     use crate::{
         at_start::Remembered,
         control::{How, MountRequest},
     };
+
+    #[test]
+    fn who_was_removed_or_cannot_tell_is_not_told_that_it_is_still_a_member() {
+        let dir = tempfile::tempdir().unwrap();
+        let (daemon, _inbox) = Daemon::for_test(dir.path());
+        let name: BucketName = "b".parse().unwrap();
+        let place = daemon.home.bucket_dir(&name);
+        // Not opened, as with --force nobody asks for the passphrase.
+        let create = || {
+            let protection = Protection::Passphrase(Passphrase(b"secret"));
+            Bucket::create(&place, &daemon.device, protection).unwrap()
+        };
+        let opening = Opening { bucket: name.clone(), secret: None };
+        let request = DropRequest { opening, force: true, dry_run: false };
+        let dropped = |daemon: &Daemon| {
+            let mut notes = Vec::new();
+            let outcome = daemon.drop_bucket(&request, &mut |event| {
+                if let Event::Note(note) = event {
+                    notes.push(note);
+                }
+                true
+            });
+            outcome.map(|()| notes.join("; ")).unwrap()
+        };
+        create();
+        let said = dropped(&daemon);
+        assert!(said.contains("; if other devices have it, to them this one is still"), "{said}");
+
+        let (id, key) = (create(), "07".repeat(32));
+        daemon.net.stop();
+        let peers = format!("[[peer]]\nkey = '{key}'\naddresses = []\nremoved_from = ['{id}']\n");
+        fs::write(daemon.home.peers_file(), peers).unwrap();
+        let (daemon, _inbox) = Daemon::for_test(dir.path());
+        let said = dropped(&daemon);
+        assert!(!said.contains("still a member"), "{said}");
+        daemon.net.stop();
+    }
 
     #[test]
     fn what_is_left_of_a_bucket_takes_nothing_from_one_that_is_here() {

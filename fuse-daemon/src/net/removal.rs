@@ -3,6 +3,8 @@
 //! Who knocks has proved its key. A bucket is named by a mark, as in an offer: whoever had it
 //! recognises it, and nobody else learns anything.
 
+use cairnfs_mount_core::BucketId;
+
 use super::{
     Net,
     message::{Admission, OFFERS_MAX},
@@ -16,6 +18,11 @@ use crate::home::BucketName;
 const REMOVED: u8 = 2;
 
 impl Net {
+    /// Whether a member has said that this device was removed from `bucket`.
+    pub(crate) fn is_removed_from(&self, bucket: BucketId) -> bool {
+        !self.addresses.removed_by(bucket).is_empty()
+    }
+
     /// Tells who knocked from what it was removed; says whether there was anything to tell.
     pub(super) fn tell_removed(&self, opened: Opened) -> bool {
         let served = self.all_served();
