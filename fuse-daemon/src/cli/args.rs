@@ -82,7 +82,8 @@ pub(crate) struct MountArgs {
     /// Stay, and unmount cleanly on a signal
     #[arg(long, short = 'f')]
     pub(crate) foreground: bool,
-    /// Say what would be done, mount nothing; checks the passphrase and the mount point
+    /// Say what would be done, mount nothing; checks the options, the passphrase and the mount point, not
+    /// whether there is a version as --at wants it
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Mount it again whenever the daemon starts

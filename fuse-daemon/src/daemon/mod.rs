@@ -68,6 +68,8 @@ use crate::{
     net::{Net, NetOptions},
 };
 
+pub(crate) use mounting::refused;
+
 use losing::Losses;
 use starting::NotMounted;
 use table::Table;

@@ -191,7 +191,8 @@ pub(super) fn once_let_go<T>(
     }
 }
 
-fn refused(err: &MountError) -> Failure {
+/// Why nothing is mounted, as the one who asked is told it.
+pub(crate) fn refused(err: &MountError) -> Failure {
     let code = match err {
         MountError::NoFuse { .. } => Code::NoFuse,
         MountError::MissingDir(_)

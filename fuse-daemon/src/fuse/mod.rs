@@ -53,5 +53,5 @@ mod xattr;
 
 pub(crate) use error::{MountError, UnmountError};
 pub(crate) use mountinfo::unescape;
-pub(crate) use options::SOURCE;
+pub(crate) use options::{SOURCE, examine};
 pub(crate) use session::{Ended, MountSpec, Session, Shows};

@@ -22,21 +22,35 @@ pub(super) struct Options {
     pub(super) allow_other: bool,
 }
 
+/// Refuses what the kernel could not be asked for, before anything is mounted.
+///
+/// # Errors
+///
+/// Those of a mount with these options.
+pub(crate) fn examine(lists: &[String]) -> Result<(), MountError> {
+    let mut options = Options { source: String::new(), flags: Options::FLAGS, allow_other: false };
+    options.add_all(lists)?;
+    // Root needs no help.
+    if rustix::process::geteuid().is_root() { Ok(()) } else { options.for_fusermount().map(drop) }
+}
+
 impl Options {
-    /// The options of `spec`. Set-id bits and devices count only where it asks for them.
+    /// Set-id bits and devices count only where it is asked for them.
+    const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+    /// The options of `spec`.
     pub(super) fn of(spec: &MountSpec) -> Result<Self, MountError> {
-        let mut options = Self {
-            source: source(&spec.name),
-            flags: MountFlags::NOSUID | MountFlags::NODEV,
-            allow_other: spec.allow_other,
-        };
-        for option in spec.options.iter().flat_map(|list| list.split(',')) {
-            options.add(option.trim())?;
-        }
+        let mut options =
+            Self { source: source(&spec.name), flags: Self::FLAGS, allow_other: spec.allow_other };
+        options.add_all(&spec.options)?;
         options
             .flags
             .set(MountFlags::RDONLY, spec.read_only || options.flags.contains(MountFlags::RDONLY));
         Ok(options)
+    }
+
+    fn add_all(&mut self, lists: &[String]) -> Result<(), MountError> {
+        lists.iter().flat_map(|list| list.split(',')).try_for_each(|option| self.add(option.trim()))
     }
 
     /// A later option overrides an earlier one, as in mount(8).
@@ -138,6 +152,15 @@ mod tests {
         for bad in ["auto_unmount", "fsname=x", "max_read=1", "RO", "x"] {
             assert!(matches!(parse(bad), Err(MountError::BadOption(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_mounted_is_refused_beforehand() {
+        let lists = |list: &str| ["rw".to_owned(), list.to_owned()];
+        assert!(examine(&lists("noatime, _netdev")).is_ok());
+        assert!(matches!(examine(&lists("foo=bar")), Err(MountError::BadOption(_))));
+        let is_root = rustix::process::geteuid().is_root();
+        assert_eq!(examine(&lists("suid")).is_ok(), is_root);
     }
 
     #[test]

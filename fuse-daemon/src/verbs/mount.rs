@@ -9,8 +9,9 @@ use crate::{
     at_start::{self, Remembered},
     cli::{MountArgs, MountOptions, PassphraseArgs},
     control::{Answer, Client, How, MountRequest, Opening, Request, UnmountRequest},
-    daemon::{Running, Until},
+    daemon::{self, Running, Until},
     exit::{Code, Failure, Result},
+    fuse,
     home::BucketName,
     interrupt::{self, OnInterrupt},
     passphrase::{self, Source},
@@ -26,6 +27,7 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         return mount_at::run(context, args, options, which);
     }
     let description = context.describe(&args.bucket)?;
+    fuse::examine(&options.fuse).map_err(|err| daemon::refused(&err))?;
     let dir = place::resolve(&args.dir)?;
     place::examine(&dir)?;
     let source = if description.needs_passphrase {

@@ -6,8 +6,9 @@ use super::{Context, mount::passphrase_flags};
 use crate::{
     cli::{MountArgs, MountOptions},
     control::{Answer, Client, Request, ViewReport, ViewRequest},
-    daemon::{Running, Until},
+    daemon::{self, Running, Until},
     exit::{Code, Failure, Result},
+    fuse,
     interrupt::{self, OnInterrupt},
     passphrase, place, ui,
     values::{Size, Switch},
@@ -27,6 +28,7 @@ pub(super) fn run(
     }
     let bucket = &args.bucket;
     context.describe(bucket)?;
+    fuse::examine(&options.fuse).map_err(|err| daemon::refused(&err))?;
     let dir = place::resolve(&args.dir)?;
     place::examine(&dir)?;
     let opening = context.opening(bucket, &passphrase_flags(args, &options))?;

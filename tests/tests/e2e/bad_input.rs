@@ -261,6 +261,11 @@ fn a_planned_mount_tries_the_passphrase_and_says_what_would_be_done() {
         home.try_mount(BUCKET, &dir, &["--dry-run", "--read-only", "--passphrase-file", file])
     };
     is_plain(&plan(&wrong).exits(4));
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let args = [&["-o", "foo=bar", "--passphrase-file", right.to_str().unwrap()], dry_run];
+        let outcome = home.try_mount(BUCKET, &dir, &args.concat()).exits(2);
+        is_plain(&outcome.says(&["foo=bar"]));
+    }
     let said = plan(&right).ok().stdout;
     assert!(said.contains(BUCKET) && said.contains("/mnt") && said.contains("read-only"), "{said}");
     assert!(!mounts::is_mounted(&dir));
