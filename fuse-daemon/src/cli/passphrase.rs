@@ -34,7 +34,7 @@ pub(crate) struct ChangePassphraseArgs {
     /// From now on protect it by nothing but a key file that only you can read
     #[arg(long, conflicts_with_all = ["new_passphrase_file", "new_passphrase_command"])]
     pub(crate) no_passphrase: bool,
-    /// Try the present passphrase, change nothing
+    /// Try the present passphrase, ask for no new one, change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// The present one.

@@ -25,18 +25,10 @@ pub(super) fn run(context: &Context, args: &ChangePassphraseArgs) -> Result<()> 
         ui::note(format_args!("bucket '{bucket}' has no passphrase: nothing was changed"));
         return Ok(());
     }
-    let new = new(args)?;
     if args.dry_run {
-        ui::result(format_args!(
-            "would {} bucket '{bucket}'",
-            match (had_one, &new) {
-                (true, Some(_)) => "change the passphrase of",
-                (false, Some(_)) => "put a passphrase on",
-                (_, None) => "take the passphrase off",
-            }
-        ));
-        return Ok(());
+        return plan(args, had_one);
     }
+    let new = new(args)?;
     let has_one = new.is_some();
     let read_at = if has_one { where_it_is_read(context, bucket)? } else { Vec::new() };
     let opening = Opening { bucket: bucket.clone(), secret: present };
@@ -44,6 +36,21 @@ pub(super) fn run(context: &Context, args: &ChangePassphraseArgs) -> Result<()> 
     Client::connect_or_start(&context.home, None)?.ask(&request, &mut |_| ())?;
     say_what_changed(context, bucket, had_one, has_one);
     read_at.iter().for_each(ui::note);
+    Ok(())
+}
+
+/// Says what would be done. A new passphrase that is given is read, and nobody is asked for one.
+fn plan(args: &ChangePassphraseArgs, had_one: bool) -> Result<()> {
+    let is_given = args.new_passphrase_file.is_some() || args.new_passphrase_command.is_some();
+    if is_given {
+        new(args)?;
+    }
+    let what = match (had_one, args.no_passphrase) {
+        (_, true) => "take the passphrase off",
+        (true, false) => "change the passphrase of",
+        (false, false) => "put a passphrase on",
+    };
+    ui::result(format_args!("would {what} bucket '{}'", args.bucket));
     Ok(())
 }
 

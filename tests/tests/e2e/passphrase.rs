@@ -174,6 +174,13 @@ fn a_dry_run_tries_the_present_passphrase_and_changes_nothing() {
     };
     plan("wrong").exits(4);
     assert!(plan("right").ok().stdout.contains("would change the passphrase"));
+    // Nor is anybody asked for a new one.
+    let alone = |word: &str| {
+        let flags = given(&home, Some(word));
+        home.cairnfs(&["passphrase", BUCKET, "--dry-run", &flags[0], &flags[1]])
+    };
+    alone("wrong").exits(4);
+    assert!(alone("right").ok().stdout.contains("would change the passphrase"));
     assert_eq!(fs::read(key_file(&home)).unwrap(), before);
     assert!(process::of_home(home.path()).is_empty(), "a daemon was started");
 }
