@@ -13,6 +13,10 @@ use crate::{
 
 pub(super) fn run(context: &Context, args: &DropArgs) -> Result<()> {
     let name = &args.bucket;
+    // One that is too damaged to be described can be dropped.
+    if !context.home.bucket_names()?.contains(name) {
+        context.describe(name)?;
+    }
     let asks = !args.yes && !args.dry_run;
     if asks && !io::stdin().is_terminal() {
         return Err(Failure::usage("there is no terminal to ask on whether to go on: add --yes"));
@@ -45,9 +49,6 @@ fn opening(context: &Context, args: &DropArgs) -> Result<Opening> {
     let name = &args.bucket;
     if !args.force {
         return context.opening(name, &args.passphrase);
-    }
-    if !context.home.bucket_names()?.contains(name) {
-        context.describe(name)?;
     }
     Ok(Opening { bucket: name.clone(), secret: None })
 }

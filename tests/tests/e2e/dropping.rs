@@ -51,7 +51,9 @@ fn what_others_have_is_dropped_and_can_be_joined_again() {
     is_gone(home);
     let peers = fs::read_to_string(home.path().join("peers.toml")).unwrap();
     assert!(!peers.contains("addresses"), "{peers}");
-    drop_bucket(home, &["--yes"]).exits(3);
+    for args in [&["--yes"][..], &["--force", "--yes"], &["--dry-run"], &[]] {
+        drop_bucket(home, args).exits(3).says(&["no bucket"]);
+    }
 
     // It is a member still, and comes as a new copy.
     let ticket = one.invite(&[]);
