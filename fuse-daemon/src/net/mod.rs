@@ -101,6 +101,7 @@ pub(crate) use self::{
     mending::Mended,
     removal::said as said_removed,
     report::{Invite, JoinProgress, Known, PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
+    ticket::examine as examine_ticket,
 };
 use crate::{
     exit::{Code, Failure, Result},

@@ -18,6 +18,7 @@ use cairnfs_mount_core::BucketId;
 use zeroize::Zeroizing;
 
 use super::tls::PeerKey;
+use crate::exit::{Code, Failure};
 
 const PREFIX: &str = "cairnfs1";
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -56,6 +57,16 @@ pub(super) enum BadTicket {
     Newer,
     #[error("the ticket is mistyped or not complete")]
     Mistyped,
+}
+
+/// Refuses what is no ticket, without looking whether it is good still.
+///
+/// # Errors
+///
+/// [`Code::WrongKey`].
+pub(crate) fn examine(text: &[u8]) -> Result<(), Failure> {
+    let ticket = str::from_utf8(text).unwrap_or_default().parse::<Ticket>();
+    ticket.map(drop).map_err(|err| Failure::new(Code::WrongKey, err))
 }
 
 impl Ticket {
@@ -234,6 +245,10 @@ mod tests {
         for len in "cairnfs1-".len()..line.len() {
             assert_eq!(line[..len].parse::<Ticket>(), Err(BadTicket::Mistyped), "{len} letters");
         }
+        for bad in [&b"photos"[..], b"cairnfs1-abcd", b"\xff"] {
+            assert_eq!(examine(bad).map_err(|failure| failure.code), Err(Code::WrongKey));
+        }
+        assert_eq!(examine(line.as_bytes()), Ok(()));
         assert_eq!("".parse::<Ticket>(), Err(BadTicket::Foreign));
         assert_eq!("photos".parse::<Ticket>(), Err(BadTicket::Foreign));
         assert_eq!("cairnfs2-abcd".parse::<Ticket>(), Err(BadTicket::Newer));

@@ -10,6 +10,7 @@ use crate::{
     cli::JoinArgs,
     control::{Answer, Client, JoinRequest, Request},
     exit::{Code, Failure, Result},
+    net,
     passphrase::{self, Source},
     secret::Secret,
     ui,
@@ -62,7 +63,8 @@ fn ticket(args: &JoinArgs) -> Result<Secret> {
     let ticket = Secret::new(bytes.trim_ascii().to_vec());
     match ticket.expose().len() {
         0 => Err(Failure::usage("no ticket given")),
-        1..=Secret::MAX_BYTES => Ok(ticket),
+        // Said before anybody thinks of a passphrase.
+        1..=Secret::MAX_BYTES => net::examine_ticket(ticket.expose()).map(|()| ticket),
         _ => Err(Failure::new(Code::WrongKey, "this is no ticket: it is too long")),
     }
 }

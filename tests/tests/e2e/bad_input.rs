@@ -273,6 +273,15 @@ fn a_planned_mount_tries_the_passphrase_and_says_what_would_be_done() {
     is_plain(&plan(&right).exits(6));
 }
 
+/// Nobody thinks of a passphrase for what cannot be joined.
+#[test]
+fn what_is_no_ticket_is_refused_before_a_passphrase_is_asked_for() {
+    let home = Home::new();
+    for ticket in ["foo", "cairnfs1-abcd"] {
+        is_plain(&home.cairnfs(&["join", ticket]).exits(4).says(&["ticket"]));
+    }
+}
+
 /// What `config` is asked about has to be there.
 #[test]
 fn the_settings_of_a_bucket_that_does_not_exist_are_not_shown() {
