@@ -97,6 +97,8 @@ fn an_unknown_bucket_or_path_is_exit_code_3_and_named() {
     home.cairnfs(&["remove", BUCKET, "no-such-laptop"]).exits(3).says(&["no-such-laptop"]);
     home.cairnfs(&["resolve", "/nowhere/f", "--keep", "ours"]).exits(3).says(&["/nowhere/f"]);
     home.cairnfs(&["resolve", "nowhere", "--all", "--keep", "ours"]).exits(3).says(&["nowhere"]);
+    home.cairnfs(&["resolve", "nowhere", "--keep", "ours"]).exits(3).says(&["nowhere"]);
+    home.cairnfs(&["resolve", BUCKET, "--keep", "ours"]).exits(2).says(&[BUCKET, "--all"]);
     assert!(mount.join(".").exists());
 }
 

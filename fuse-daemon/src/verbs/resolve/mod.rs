@@ -22,6 +22,7 @@ use crate::{
     cli::ResolveArgs,
     control::{Answer, Client, Request, ResolveRequest, Resolved},
     exit::{Code, Failure, Result},
+    home::BucketName,
     place, ui,
     values::hex,
 };
@@ -48,7 +49,8 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
     let target = if args.all {
         Target::find(context, args.path.as_os_str())?
     } else {
-        Target::below(&context.mounts()?, &args.path)?
+        Target::below(&context.mounts()?, &args.path)
+            .map_err(|failure| or_all(context, args, failure))?
     };
     let list = || -> Result<_> {
         let mut found = touching(context, &target, &args.passphrase, !args.dry_run)?;
@@ -94,6 +96,18 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
             });
             settled.map_err(|failure| over.but_written(&file, failure))
         }
+    }
+}
+
+/// The refusal of a path that leads into no mount; the name of a bucket is none.
+fn or_all(context: &Context, args: &ResolveArgs, failure: Failure) -> Failure {
+    let name = args.path.to_str().and_then(|text| text.parse::<BucketName>().ok());
+    match name.filter(|name| context.home.bucket_dir(name).exists()) {
+        Some(name) if failure.code == Code::NotFound => Failure::usage(format_args!(
+            "'{name}' is a bucket: add --all to settle everything in it, or name a path below its \
+             mount point"
+        )),
+        _ => failure,
     }
 }
 
