@@ -61,7 +61,7 @@ impl Daemon {
     fn show_version(&self, request: &ViewRequest, mount: Mount, serial: u64) -> Result<ViewReport> {
         let bucket = &request.opening.bucket;
         let past = mount.past(&request.which).map_err(|err| Failure::bucket(bucket, &err))?;
-        let view = PastView::new(past.ok_or_else(|| no_version(bucket))?);
+        let view = PastView::new(past.ok_or_else(|| no_version(bucket, &mount, &request.which))?);
         let spec = MountSpec {
             shows: Shows::Past(view.clone()),
             name: name_of(bucket, &view),

@@ -1,8 +1,8 @@
 //! Work on a bucket that need not be mounted: its log, a version, a check.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::SystemTime};
 
-use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem, Wanted};
+use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem, Wanted, Which};
 
 use super::{Daemon, table::Doing};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     home::BucketName,
     ui::shown,
     values::hex,
+    when,
 };
 
 impl Daemon {
@@ -73,7 +74,8 @@ impl Daemon {
         self.visit(opening, Doing::Reading, options, |mount| {
             let failed = |err| Failure::bucket(bucket, &err);
             // Found first: making a version may have older ones given up on a disk that runs low.
-            let past = mount.past(which).map_err(failed)?.ok_or_else(|| no_version(bucket))?;
+            let past = mount.past(which).map_err(failed)?;
+            let past = past.ok_or_else(|| no_version(bucket, mount, which))?;
             let unread = |err| unreadable(bucket, &past, path, &err);
             if *in_place {
                 let above = past.above(path).map_err(unread)?;
@@ -202,11 +204,25 @@ impl Daemon {
     }
 }
 
-pub(super) fn no_version(bucket: &BucketName) -> Failure {
-    let message = format!(
-        "bucket '{bucket}' has no such version ('cairnfs log {bucket}' lists those there are)"
-    );
-    Failure::new(Code::Failed, message)
+/// The refusal of a version that is not kept, and for a time since when there are any.
+pub(super) fn no_version(bucket: &BucketName, mount: &Mount, which: &Which) -> Failure {
+    let oldest = match which {
+        Which::By(_) => mount.oldest_time(),
+        Which::Id(_) => Ok(None),
+    };
+    match oldest {
+        Ok(oldest) => Failure::new(Code::Failed, without(bucket, oldest)),
+        Err(err) => Failure::bucket(bucket, &err),
+    }
+}
+
+fn without(bucket: &BucketName, oldest: Option<SystemTime>) -> String {
+    let oldest = oldest.map_or_else(String::new, |oldest| {
+        format!(": the oldest is from {}", when::ago(Some(oldest)))
+    });
+    format!(
+        "bucket '{bucket}' has no such version{oldest} ('cairnfs log {bucket}' lists those there are)"
+    )
 }
 
 /// Why a path of a version cannot be read.
@@ -229,7 +245,7 @@ fn unreadable(bucket: &BucketName, past: &Past, path: &[u8], err: &Error) -> Fai
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc::sync_channel, thread};
+    use std::{sync::mpsc::sync_channel, thread, time::Duration};
 
     use cairnfs_mount_core::{Bucket, Protection};
 
@@ -273,6 +289,15 @@ mod tests {
             daemon.open(&request.opening, Options::default()).unwrap().stop().unwrap();
         });
         daemon.net.stop();
+    }
+
+    #[test]
+    fn who_asks_for_too_old_a_version_is_told_how_old_there_are() {
+        let bucket = "b".parse().unwrap();
+        let said = without(&bucket, Some(SystemTime::now() - Duration::from_secs(200)));
+        assert!(said.contains("no such version: the oldest is from 3 min ago ("), "{said}");
+        let said = without(&bucket, None);
+        assert!(said.contains("no such version ('cairnfs log b'"), "{said}");
     }
 
     #[test]

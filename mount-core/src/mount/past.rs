@@ -100,6 +100,20 @@ impl Mount {
         found.map(open).transpose()
     }
 
+    /// When the oldest version that is kept was published.
+    ///
+    /// # Errors
+    ///
+    /// Damage, [`Error::Io`].
+    pub fn oldest_time(&self) -> Result<Option<SystemTime>> {
+        let mut oldest = None;
+        for version in self.history() {
+            let time = SystemTime::from(version?.1.time);
+            oldest = Some(oldest.map_or(time, |oldest: SystemTime| oldest.min(time)));
+        }
+        Ok(oldest)
+    }
+
     /// The newest version.
     ///
     /// # Errors

@@ -349,7 +349,7 @@ fn what_cannot_be_shown_is_said_in_one_line() {
         peer.home().try_mount(BUCKET, &dir, &[&["--at", at], more].concat())
     };
     at("00000000", &[]).exits(1).says(&["no such version", "cairnfs log"]);
-    at("9d", &[]).exits(1).says(&["no such version"]);
+    at("9d", &[]).exits(1).says(&["no such version", "the oldest is from"]);
     at("yesterday", &[]).exits(2).says(&["a version or a time"]);
     for more in [["--save", "flush"], ["--dirty", "1MiB"], ["-o", "save=flush"]] {
         at(&version, &more).exits(2).says(&["at"]);
