@@ -42,14 +42,26 @@ impl fmt::Display for SavePolicy {
 
 /// The text names no policy.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown save policy {0:?}: use flush, release, or interval:TIME such as interval:10s")]
-pub struct ParsePolicyError(String);
+pub enum ParsePolicyError {
+    /// It is none at all.
+    #[error("unknown save policy {0:?}: use flush, release, or interval:TIME such as interval:10s")]
+    Unknown(String),
+    /// Of its time only the number is there.
+    #[error("save policy {0:?}: the time has no unit: write {0}s, or ms, m or h")]
+    NoUnit(String),
+    /// It would save without end.
+    #[error("save policy {0:?}: the time must not be zero; flush saves at every close")]
+    Zero(String),
+    /// Longer than anybody wants to lose.
+    #[error("save policy {0:?}: the time is longer than a day")]
+    TooLong(String),
+}
 
 impl FromStr for SavePolicy {
     type Err = ParsePolicyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || ParsePolicyError(text.to_owned());
+        let bad = || Self::Err::Unknown(text.to_owned());
         match text {
             "flush" => Ok(Self::Flush),
             "release" => Ok(Self::Release),
@@ -57,19 +69,18 @@ impl FromStr for SavePolicy {
                 let time = text.strip_prefix("interval:").ok_or_else(bad)?;
                 let digits = time.find(|c: char| !c.is_ascii_digit()).unwrap_or(time.len());
                 let count: u64 = time[..digits].parse().map_err(|_overflow| bad())?;
-                let millis = match &time[digits..] {
-                    "ms" => Some(count),
-                    "s" => count.checked_mul(1_000),
-                    "m" => count.checked_mul(60_000),
-                    "h" => count.checked_mul(3_600_000),
-                    _ => None,
+                let unit = match &time[digits..] {
+                    "ms" => 1,
+                    "s" => 1_000,
+                    "m" => 60_000,
+                    "h" => 3_600_000,
+                    "" => return Err(Self::Err::NoUnit(text.to_owned())),
+                    _ => return Err(bad()),
                 };
-                // A day is longer than anybody wants to lose; zero would save without end.
-                match millis {
-                    Some(millis @ 1..=86_400_000) => {
-                        Ok(Self::Interval(Duration::from_millis(millis)))
-                    }
-                    _ => Err(bad()),
+                match count.saturating_mul(unit) {
+                    0 => Err(Self::Err::Zero(text.to_owned())),
+                    millis @ 1..=86_400_000 => Ok(Self::Interval(Duration::from_millis(millis))),
+                    _ => Err(Self::Err::TooLong(text.to_owned())),
                 }
             }
         }
@@ -138,6 +149,22 @@ mod tests {
             ["", "Flush", "interval", "interval:", "interval:0s", "interval:10", "interval:9d"]
         {
             assert!(text.parse::<SavePolicy>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_time_is_said() {
+        for (text, says) in [
+            ("interval:5", "no unit: write interval:5s"),
+            ("interval:0s", "must not be zero"),
+            ("interval:0", "no unit"),
+            ("interval:25h", "longer than a day"),
+            ("interval:9999999999999999h", "longer than a day"),
+            ("interval:s", "unknown save policy"),
+            ("often", "unknown save policy"),
+        ] {
+            let err = text.parse::<SavePolicy>().unwrap_err().to_string();
+            assert!(err.contains(says), "{text}: {err}");
         }
     }
 }
