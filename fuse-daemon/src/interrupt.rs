@@ -26,6 +26,9 @@ static PENDING: Mutex<Vec<(u64, Undo)>> = Mutex::new(Vec::new());
 /// Whether signals are somebody else's by now. Nothing else is ordered by it.
 static HANDED_OVER: AtomicBool = AtomicBool::new(false);
 
+/// Whether the process is ending by itself. Only set and read with `PENDING` held.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
 /// Handles SIGINT, SIGTERM and SIGHUP in a thread of its own, for the rest of the process or until
 /// [`hand_over`].
 pub(crate) fn watch() -> io::Result<()> {
@@ -51,9 +54,20 @@ pub(crate) fn put_off() -> impl Sized {
     PENDING.lock()
 }
 
-fn end() -> ! {
+/// Whoever calls this has the last word, and what it says is said once: a process that was interrupted
+/// meanwhile ends here.
+pub(crate) fn last_word() {
+    let _pending = PENDING.lock();
+    IS_OVER.store(true, Ordering::Relaxed);
+}
+
+/// Ends the process, unless it is ending already.
+fn end() {
     // The lock stays held, so that nothing is begun or undone twice meanwhile.
     let mut pending = PENDING.lock();
+    if IS_OVER.load(Ordering::Relaxed) {
+        return;
+    }
     let mut outcome = None;
     while let Some((_, undo)) = pending.pop() {
         outcome = undo().or(outcome);

@@ -54,6 +54,8 @@ pub fn main() -> ExitCode {
     match run().and_then(|()| ui::results_written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            // A prompt that is interrupted fails as well.
+            interrupt::last_word();
             ui::failure(&failure);
             failure.code.into()
         }

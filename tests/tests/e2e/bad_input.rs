@@ -446,4 +446,7 @@ fn a_new_passphrase_is_asked_for_twice_and_an_old_one_once() {
     let mounted = typed(&["one secret"], &["mount", BUCKET, dir.to_str().unwrap()]).ok();
     assert!(!mounted.stdout.contains("one secret"), "the passphrase is shown: {mounted}");
     assert!(mounts::is_mounted(&dir));
+    // Ctrl-C is answered once.
+    let interrupted = typed(&["\x03"], &["create", "another"]).exits(130);
+    assert_eq!(interrupted.stdout.matches("interrupted").count(), 1, "{interrupted}");
 }
