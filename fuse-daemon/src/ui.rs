@@ -86,6 +86,11 @@ pub(crate) fn failure(failure: &Failure) {
     note(format_args!("cairnfs: {}", shown(failure.message.as_bytes())));
 }
 
+/// Warns of something that does not keep the verb from what it does.
+pub(crate) fn warning(message: impl Display) {
+    note(format_args!("cairnfs: {}", shown(message.to_string().as_bytes())));
+}
+
 /// `text` as good news.
 pub(crate) fn good(text: &str) -> String {
     paint(text, "32")

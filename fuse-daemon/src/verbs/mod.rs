@@ -85,6 +85,12 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
     }
 }
 
+/// Whether what is wrong with the settings is not to keep `verb` from what it does: it is for what
+/// runs already, and applies none of them.
+fn goes_on_without_settings(verb: &Verb) -> bool {
+    matches!(verb, Verb::Umount(_) | Verb::Stop | Verb::List(_) | Verb::Status(_))
+}
+
 impl Context {
     fn new(
         home: Option<std::path::PathBuf>,
@@ -99,9 +105,10 @@ impl Context {
         };
         let home = Home::locate(home.as_deref())?;
         let settings = match Settings::load(&home) {
-            // What is wrong with them must not keep a daemon from being stopped, which needs none.
-            Err(failure) if matches!(verb, Verb::Stop) => {
-                ui::note(ui::shown(failure.message.as_bytes()));
+            // Finds that itself.
+            Err(_) if matches!(verb, Verb::Doctor) => Settings::default(),
+            Err(failure) if goes_on_without_settings(verb) => {
+                ui::warning(format_args!("{} (goes on without the settings)", failure.message));
                 Settings::default()
             }
             loaded => loaded?,

@@ -363,11 +363,19 @@ fn a_broken_config_is_named_and_stops_nothing_that_runs() {
     assert!(!mounts::is_mounted(&dir));
     fs::remove_file(&where_is).unwrap();
     home.mount(BUCKET, &dir, &[]);
-    // It is told, and the daemon is stopped all the same.
-    fs::write(&where_is, "save = [ this is no toml\n").unwrap();
-    home.cairnfs(&["list"]).exits(2).says(&["config.toml"]);
-    home.cairnfs(&["stop"]).ok().says(&["config.toml"]);
+    // It is told, in one line, and whatever is for the daemon that runs is done all the same.
+    fs::write(&where_is, "savee = \"flush\"\n").unwrap();
+    for verb in [&["list"][..], &["status"], &["umount", dir.to_str().unwrap()], &["stop"]] {
+        let outcome = home.cairnfs(verb).ok().says(&["config.toml", "unknown key \"savee\""]);
+        let warning = outcome.stderr.lines().next().unwrap_or_default();
+        assert!(warning.starts_with("cairnfs: ") && warning.contains("savee"), "{outcome}");
+        assert_eq!(outcome.stderr.matches("savee").count(), 1, "{outcome}");
+    }
     assert!(!mounts::is_mounted(&dir));
+    let found = home.cairnfs(&["doctor"]);
+    assert!(found.stdout.contains("BAD   settings: ") && found.stdout.contains("savee"), "{found}");
+    assert_ne!(found.code, Some(0), "{found}");
+    is_plain(&home.try_mount(BUCKET, &dir, &[]).exits(2));
 }
 
 #[test]

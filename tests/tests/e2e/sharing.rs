@@ -65,7 +65,7 @@ fn wrong_usage_of_each_verb_is_exit_code_2_and_changes_nothing() {
 fn settings_of_the_network_are_checked_before_anything_begins() {
     let home = Home::new();
     for (name, value) in [("CAIRNFS_LISTEN", "nowhere"), ("CAIRNFS_DISCOVERY", "perhaps")] {
-        let mut command = home.command(&["list"]);
+        let mut command = home.command(&["create", "notes"]);
         command.env(name, value);
         let outcome = cairnfs_tests::run(&mut command, std::time::Duration::from_secs(30)).exits(2);
         is_one_line(&outcome);

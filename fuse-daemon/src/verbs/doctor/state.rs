@@ -8,21 +8,23 @@ use crate::{
     home::Home,
     lock::{Holder, LockFile},
     place,
+    settings::Settings,
+    ui,
 };
 
-/// Keys that others can read, mounts without a daemon, and whether a daemon runs.
+/// Settings that make no sense, keys that others can read, mounts without a daemon, and whether a
+/// daemon runs.
 pub(super) fn examine(home: &Home) -> Vec<Finding> {
-    let mut findings: Vec<_> = private_files(home)
-        .iter()
-        .filter(|path| is_open_to_others(path))
-        .map(|path| {
-            Finding::bad(
-                Code::Failed,
-                format_args!("keys: others can read {}", path.display()),
-                format_args!("chmod go= '{}'", path.display()),
-            )
-        })
-        .collect();
+    let mut findings = vec![settings(home)];
+    let private = private_files(home);
+    let open = private.iter().filter(|path| is_open_to_others(path)).map(|path| {
+        Finding::bad(
+            Code::Failed,
+            format_args!("keys: others can read {}", path.display()),
+            format_args!("chmod go= '{}'", path.display()),
+        )
+    });
+    findings.extend(open);
     for dead in place::dead_mounts(|dead| dead.is_of(home)) {
         let dir = dead.dir.display();
         findings.push(Finding::doubtful(
@@ -37,6 +39,17 @@ pub(super) fn examine(home: &Home) -> Vec<Finding> {
         Err(failure) => Finding::doubtful("daemon: cannot be told", failure.message),
     });
     findings
+}
+
+fn settings(home: &Home) -> Finding {
+    match Settings::load(home) {
+        Ok(_) => Finding::good("settings: make sense"),
+        Err(failure) => Finding::bad(
+            failure.code,
+            format_args!("settings: {}", ui::shown(failure.message.as_bytes())),
+            "mend that: until then mount, daemon and other verbs refuse to go on",
+        ),
+    }
 }
 
 fn private_files(home: &Home) -> Vec<std::path::PathBuf> {
