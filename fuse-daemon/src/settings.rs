@@ -38,6 +38,8 @@ pub(crate) struct Key {
     pub(crate) env: &'static str,
     /// What holds when nobody says anything; empty for none.
     pub(crate) default: &'static str,
+    /// Whether the file may have it without quotes.
+    is_switch: bool,
     /// Says what is wrong with a value.
     check: fn(&str) -> Result<(), String>,
 }
@@ -47,7 +49,7 @@ pub(crate) const KEYS: [Key; 13] = [
     key::<SavePolicy>("save", "CAIRNFS_SAVE", "flush"),
     key::<Size>("cache", "CAIRNFS_CACHE", "32MiB"),
     key::<Size>("dirty", "CAIRNFS_DIRTY", "32MiB"),
-    key::<Switch>("allow_other", "CAIRNFS_ALLOW_OTHER", "false"),
+    switch("allow_other", "CAIRNFS_ALLOW_OTHER", "false"),
     key::<Span>("publish_quiet", "CAIRNFS_PUBLISH_QUIET", "1s"),
     key::<Span>("publish_max", "CAIRNFS_PUBLISH_MAX", "10s"),
     key::<PathBuf>("passphrase_file", "CAIRNFS_PASSPHRASE_FILE", ""),
@@ -55,7 +57,7 @@ pub(crate) const KEYS: [Key; 13] = [
     key::<Span>("timeout", "CAIRNFS_TIMEOUT", ""),
     key::<String>("device_name", "CAIRNFS_DEVICE_NAME", ""),
     key::<Address>("listen", "CAIRNFS_LISTEN", ""),
-    key::<Switch>("discovery", "CAIRNFS_DISCOVERY", "true"),
+    switch("discovery", "CAIRNFS_DISCOVERY", "true"),
     key::<log::LevelFilter>("log", "CAIRNFS_LOG", ""),
 ];
 
@@ -69,7 +71,21 @@ where
     {
         text.parse::<T>().map(drop).map_err(|err| err.to_string())
     }
-    Key { name, env, default, check: check::<T> }
+    Key { name, env, default, is_switch: false, check: check::<T> }
+}
+
+const fn switch(name: &'static str, env: &'static str, default: &'static str) -> Key {
+    Key { is_switch: true, ..key::<Switch>(name, env, default) }
+}
+
+impl Key {
+    /// A value of it as the file takes it.
+    pub(crate) fn written(&self, value: &str) -> String {
+        match value.parse() {
+            Ok(Switch(on)) if self.is_switch => on.to_string(),
+            _ => toml::Value::from(value).to_string(),
+        }
+    }
 }
 
 /// Where a value comes from.
@@ -150,7 +166,9 @@ impl Settings {
     ) -> Result<(), String> {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else {
             let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
-            return Err(format!("unknown key {name:?}: the keys are {}", names.join(", ")));
+            let table = if bucket.is_none() { ", and a table [bucket.NAME] of them" } else { "" };
+            let names = names.join(", ");
+            return Err(format!("unknown key {name:?}: the keys are {names}{table}"));
         };
         let text = match value {
             toml::Value::String(text) => text.clone(),
@@ -255,6 +273,47 @@ mod tests {
         assert_eq!(settings.text("cache", None), ("1MiB".into(), Origin::File));
         settings.environment.insert("cache", "2MiB".into());
         assert_eq!(settings.text("cache", None), ("2MiB".into(), Origin::Environment));
+    }
+
+    #[test]
+    fn a_value_is_shown_as_the_file_takes_it() {
+        let mut settings = Settings::default();
+        settings.environment.insert("allow_other", "yes".into());
+        settings.environment.insert("passphrase_command", "pass \"a b\"\\".into());
+        settings.environment.insert("device_name", "1".into());
+        let written = |key: &Key| key.written(&settings.text(key.name, None).0);
+        let lines = KEYS.iter().map(|key| (key, written(key))).filter(|(_, it)| it != "\"\"");
+        let text: String = lines.map(|(key, it)| format!("{} = {it}\n", key.name)).collect();
+        assert!(text.contains("allow_other = true\n") && text.contains("discovery = true\n"));
+        let read = from_file(&text).unwrap();
+        for key in KEYS.iter().filter(|key| !key.is_switch) {
+            assert_eq!(read.text(key.name, None).0, settings.text(key.name, None).0, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_of_the_table_only_where_that_may_stand() {
+        let top = from_file("[photos]\nsave = \"flush\"").unwrap_err().message;
+        assert!(top.ends_with("log, and a table [bucket.NAME] of them"), "{top}");
+        let below = from_file("[bucket.photos]\nsavee = \"flush\"").unwrap_err().message;
+        assert!(below.ends_with("discovery, log"), "{below}");
+    }
+
+    /// The guide shows each key once, with its default, and each variable.
+    #[test]
+    fn the_guide_has_the_settings() {
+        let guide = include_str!("../../GUIDE.md");
+        let (_, example) = guide.split_once("```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let read = from_file(example).unwrap();
+        for key in &KEYS {
+            let shown = read.file.get(&(None, key.name)).map_or("", String::as_str);
+            assert_eq!(shown, key.default, "{}", key.name);
+            let commented = example.contains(&format!("\n# {} = ", key.name));
+            assert_eq!(commented, key.default.is_empty(), "{}", key.name);
+            assert_eq!(key.env, format!("CAIRNFS_{}", key.name.to_uppercase()));
+        }
+        assert!(read.file.keys().any(|(bucket, _)| bucket.is_some()));
     }
 
     #[test]

@@ -45,17 +45,20 @@ pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<()> {
     if args.json {
         return ui::json(&config);
     }
-    ui::result(format_args!("# settings from {}", config.file));
+    match context.home.config_file().exists() {
+        true => ui::result(format_args!("# settings from {}", config.file)),
+        false => ui::result(format_args!("# no {}: these are the defaults", config.file)),
+    }
     ui::result(format_args!("# buckets below {}", config.data));
-    for setting in config.settings {
-        let Setting { key, value, from, environment } = setting;
+    for (key, setting) in KEYS.iter().zip(config.settings) {
+        let Setting { value, from, environment, .. } = setting;
         let from = match from {
             Origin::Environment => environment,
             Origin::File => "config.toml",
             Origin::Default => "default",
         };
-        let value = value.map_or_else(|| "-".to_owned(), |value| format!("{value:?}"));
-        ui::result(format_args!("{key:<18} = {value:<12}  # {from}"));
+        let value = value.map_or_else(|| "-".to_owned(), |value| key.written(&value));
+        ui::result(format_args!("{:<18} = {value:<12}  # {from}", key.name));
     }
     Ok(())
 }

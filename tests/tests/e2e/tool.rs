@@ -64,7 +64,15 @@ fn version_id_config_completions_and_man_work_without_a_bucket() {
     assert_eq!(first, home.cairnfs(&["id", "--json"]).ok().json(), "the device changed its key");
     assert!(first.is_object(), "{first}");
     assert!(!home.cairnfs(&["id"]).ok().stdout.is_empty());
-    home.cairnfs(&["config"]).ok();
+    let config = home.path().join("config.toml");
+    let said = home.cairnfs(&["config"]).ok().stdout;
+    let first_line = format!("# no {}: these are the defaults\n", config.display());
+    assert!(said.starts_with(&first_line), "{said}");
+    assert!(said.contains("allow_other        = false "), "{said}");
+    fs::write(&config, "allow_other = true\n").unwrap();
+    let said = home.cairnfs(&["config"]).ok().stdout;
+    assert!(said.starts_with(&format!("# settings from {}\n", config.display())), "{said}");
+    assert!(said.contains("allow_other        = true "), "{said}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(home.cairnfs(&["completions", shell]).ok().stdout.contains("cairnfs"), "{shell}");
     }
