@@ -33,20 +33,31 @@ pub(super) fn connect_or_start(home: &Home, except: Option<&BucketName>) -> Resu
     home.prepare()?;
     // One verb starts it; others that want it at the same time wait here and then find it.
     let _alone = LockFile::wait(&home.run_dir().join("launch.lock"))?;
-    // A supervisor may start one besides; then ours is refused, and theirs is soon ready.
+    let mut refused = None;
+    // A supervisor may start one besides; then ours is refused, and theirs is soon ready. If it is
+    // refused for the same once more though none runs, then it is for something else.
     for pause_ms in [10, 50, 200, 1000, 3000] {
         if let Some(client) = Client::connect(home)? {
             return Ok(client);
         }
         match start(home, except) {
             Err(failure) if failure.code == Code::InUse => {
+                let none_runs = LockFile::holder(&home.daemon_lock())?.is_none();
+                if none_runs && refused.as_ref() == Some(&failure) {
+                    return Err(failure);
+                }
+                refused = Some(failure);
                 thread::sleep(Duration::from_millis(pause_ms));
             }
             other => other?,
         }
     }
     Client::connect(home)?.ok_or_else(|| {
-        Failure::new(Code::Failed, "the daemon was started and cannot be reached; see daemon.log")
+        refused.unwrap_or_else(|| {
+            let log = home.log_file();
+            let what = "the daemon was started and cannot be reached; its log is";
+            Failure::new(Code::Failed, format_args!("{what} {}", log.display()))
+        })
     })
 }
 
@@ -80,7 +91,9 @@ fn start(home: &Home, except: Option<&BucketName>) -> Result<()> {
     let code = status.code().and_then(Code::from_number).unwrap_or(Code::Failed);
     let why = said.trim();
     let why = if why.is_empty() { "it ended at once" } else { why };
-    Err(Failure::new(code, format_args!("the daemon did not start: {why}")))
+    let log = home.log_file();
+    let log = log.display();
+    Err(Failure::new(code, format_args!("the daemon did not start: {why} (its log is {log})")))
 }
 
 fn open_log(home: &Home) -> Result<File> {

@@ -73,6 +73,23 @@ fn settings_of_the_network_are_checked_before_anything_begins() {
     }
 }
 
+/// Whoever mounts hears why the daemon did not start, and where its log is.
+#[test]
+fn a_port_in_use_is_named_by_the_verb_that_starts_the_daemon() {
+    let home = Home::new();
+    home.create("notes");
+    let dir = home.dir("mnt");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = home.command(&["mount", "notes", dir.to_str().unwrap()]);
+    command.env("CAIRNFS_LISTEN", &address);
+    let outcome = cairnfs_tests::run(&mut command, std::time::Duration::from_secs(30)).exits(5);
+    is_one_line(&outcome);
+    let log = home.path().join("daemon.log");
+    let outcome = outcome.says(&[&format!("cannot listen at {address}: the port is in use")]);
+    outcome.says(&[log.to_str().unwrap()]);
+}
+
 #[test]
 fn an_unknown_bucket_or_path_is_exit_code_3_and_named() {
     let peer = Peer::new();
