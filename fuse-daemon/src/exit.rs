@@ -42,7 +42,8 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    const ALL: [Self; 14] = [
+    /// All of them, by number.
+    pub(crate) const ALL: [Self; 14] = [
         Self::Failed,
         Self::Usage,
         Self::NotFound,
@@ -76,6 +77,26 @@ impl Code {
             Self::NoSpace => 12,
             Self::Newer => 13,
             Self::Interrupted => 130,
+        }
+    }
+
+    /// What it says, for the help and the manual.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Failed => "it failed, the last line on stderr says why",
+            Self::Usage => "wrong usage, nothing was changed",
+            Self::NotFound => "no such bucket, mount or device",
+            Self::WrongKey => "wrong passphrase, key or ticket",
+            Self::InUse => "in use by another process",
+            Self::MountPoint => "mount point missing, busy or not empty",
+            Self::NoFuse => "FUSE not available",
+            Self::Damage => "damage found",
+            Self::Unsaved => "unsaved data remains",
+            Self::Conflicts => "conflicts remain",
+            Self::NoPeer => "no peer reachable",
+            Self::NoSpace => "no space",
+            Self::Newer => "written by a newer version",
+            Self::Interrupted => "interrupted",
         }
     }
 

@@ -21,7 +21,17 @@ pub(crate) use mount_options::MountOptions;
 pub(crate) use passphrase::{ChangePassphraseArgs, PassphraseArgs};
 pub(crate) use sharing::{ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, StrategyArgs};
 
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
+
+const AFTER_HELP: &str = "Example:\n  cairnfs create photos\n  mkdir ~/photos\n  cairnfs mount photos \
+                          ~/photos\n  cairnfs status\n  cairnfs umount ~/photos\n\nSee 'cairnfs \
+                          VERB --help' for an example of each verb. 'cairnfs demo' shows the whole.";
+
+/// What follows the long help: also what the exit codes say.
+fn after_long_help() -> String {
+    let codes = Code::ALL.map(|code| format!("{} {}", code.number(), code.meaning()));
+    format!("{AFTER_HELP}\n\nExit codes: 0 done; {}.", codes.join("; "))
+}
 
 /// An encrypted, versioned folder that syncs between a person's own machines.
 #[derive(Parser, Debug)]
@@ -29,9 +39,8 @@ use crate::exit::Failure;
     name = "cairnfs",
     version,
     max_term_width = 100,
-    after_help = "Example:\n  cairnfs create photos\n  mkdir ~/photos\n  cairnfs mount photos \
-                  ~/photos\n  cairnfs status\n  cairnfs umount ~/photos\n\nSee 'cairnfs VERB \
-                  --help' for an example of each verb. 'cairnfs demo' shows the whole."
+    after_help = AFTER_HELP,
+    after_long_help = after_long_help()
 )]
 #[allow(clippy::doc_markdown, reason = "these comments are the help texts, which are plain")]
 pub(crate) struct Cli {
@@ -224,6 +233,14 @@ mod tests {
             let example = format!("Example:\n  cairnfs {}", verb.get_name());
             assert!(text.starts_with(&example), "{}", verb.get_name());
         }
+    }
+
+    #[test]
+    fn the_long_help_has_the_exit_codes() {
+        let Ok(Parsed::Text(text)) = parse(words("cairnfs --help")) else { panic!("no text") };
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("Exit codes: 0 done; 1 it failed"), "{text}");
+        assert!(text.ends_with("130 interrupted."), "{text}");
     }
 
     #[test]
