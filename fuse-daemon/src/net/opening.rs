@@ -39,7 +39,7 @@ pub(super) enum OpenError {
     Foreign,
     #[error("the peer speaks protocol {theirs}, this program {PROTOCOL}: update the older one")]
     Protocol { theirs: u32 },
-    #[error("the peer closed the connection: it shares nothing with this device now")]
+    #[error("the peer closed the connection: it has not opened a bucket that both have")]
     NotAdmitted,
     #[error("{}", removed(.0))]
     Removed(Vec<BucketName>),

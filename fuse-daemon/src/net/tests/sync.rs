@@ -15,6 +15,20 @@ fn what_one_publishes_the_other_gets() {
     assert!(buckets.iter().all(FakeBucket::is_waited_for));
 }
 
+/// As right after a join, if the other one has the bucket and has not opened it.
+#[test]
+fn a_device_that_has_not_opened_the_bucket_is_said_to_be_just_that() {
+    let (peers, buckets) = members(2);
+    peers[1].net.withdraw(&name());
+    peers[0].knows(&peers[1]);
+    let error = || peers[0].net.peers()[0].last_error.clone().map(|(why, _)| why);
+    eventually("it is said", || {
+        error().is_some_and(|why| why.ends_with("it has not opened a bucket that both have"))
+    });
+    peers[1].serve(&buckets[1]);
+    eventually("they meet", || peers[0].shares_with(&peers[1]));
+}
+
 #[test]
 fn what_was_changed_apart_is_merged_on_both() {
     let (peers, buckets) = members(2);
