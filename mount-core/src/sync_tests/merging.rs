@@ -3,7 +3,7 @@
 use cairnfs_store::sim;
 
 use super::{ME, Peer, WRITE, sync, tell_secrets, two};
-use crate::{Fh, Ino, MergeStep, Published, Role, Settings, Strategy};
+use crate::{Fh, Ino, MergeStep, Published, RenameMode, Role, Settings, Strategy};
 
 #[test]
 fn two_files_of_one_name_both_stand_and_survive_restarts() {
@@ -264,6 +264,50 @@ fn write_in_merge(peer: &Peer, ino: Ino, fh: Fh) {
     peer.once_published(move |mount| {
         mount.write(ino, fh, 1, b" and more", false, Box::new(|_| ()));
     });
+}
+
+/// The power goes at each call from the merge on, in which a file is made and another one written to and
+/// renamed; they are closed after it.
+#[test]
+fn a_power_cut_in_or_after_a_merge_takes_nothing_whose_close_has_returned() {
+    let mut kept = 0;
+    for calls in 1..100 {
+        let (mut a, b) = two();
+        a.write("f", "ours");
+        // Of the two theirs is the newer one, and keeps the name.
+        for text in ["theirs", "theirs, again", "theirs, and newer"] {
+            b.write("f", text);
+            b.mount().publish().unwrap();
+        }
+        let (ino, fh) = a.open("f", WRITE);
+        let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+        let (tell, made) = crossbeam_channel::bounded(1);
+        a.once_published(move |mount| {
+            let (attr, new) = mount.create(ME, Ino::ROOT, b"new", 0o644, WRITE).unwrap();
+            mount.write(attr.ino, new, 0, b"in the merge", false, Box::new(|_| ()));
+            mount.write(ino, fh, 4, b" and more", false, Box::new(|_| ()));
+            mount.rename(Ino::ROOT, b"f", Ino::ROOT, b"moved", RenameMode::Replace).unwrap();
+            tell.send((attr.ino, new)).unwrap();
+        });
+        a.disk.inject(sim::Fault::PowerOff { after_calls: calls });
+        let merged = a.mount().merge_from(fetch).is_ok();
+        let new = made.try_recv().ok().filter(|_| merged);
+        let new_is_closed = new.is_some_and(|(ino, new)| a.flush(ino, new).is_ok());
+        let moved_is_closed = new.is_some() && a.flush(ino, fh).is_ok();
+        let is_off = a.mount().mkdir(ME, Ino::ROOT, b"after", 0o755).is_err()
+            || a.mount().publish().is_err();
+        a.restart(false);
+        let tree = a.tree();
+        let has = |line: &str| tree.iter().any(|found| found == line);
+        assert!(!new_is_closed || has("new=in the merge"), "cut after {calls}: {tree:?}");
+        assert!(!moved_is_closed || has("moved=ours and more"), "cut after {calls}: {tree:?}");
+        kept += u32::from(is_off && new_is_closed && moved_is_closed);
+        if !is_off {
+            assert!(new_is_closed && moved_is_closed, "not cut: {tree:?}");
+            break;
+        }
+    }
+    assert!(kept >= 2, "kept {kept} times");
 }
 
 #[test]

@@ -317,10 +317,15 @@ impl Peer {
     }
 
     fn close(&self, ino: Ino, fh: Fh) {
+        self.flush(ino, fh).unwrap();
+        self.mount().release(ino, fh, Box::new(|_| ()));
+    }
+
+    /// What `close` says.
+    fn flush(&self, ino: Ino, fh: Fh) -> Result<()> {
         let (tell, told) = crossbeam_channel::bounded(1);
         self.mount().flush(ino, fh, Box::new(move |result| tell.send(result).unwrap()));
-        told.recv().unwrap().unwrap();
-        self.mount().release(ino, fh, Box::new(|_| ()));
+        told.recv().unwrap()
     }
 
     fn mkdir(&self, path: &str) {
