@@ -123,7 +123,7 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
     }
     // So that the kernel has nothing cached, and readers ask the daemon.
     peer.remount();
-    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=10000000"]);
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &["fdatasync,fsync:delay_enter=100s"]);
     thread::scope(|scope| {
         let saver = thread::Builder::new()
             .name("saver".into())
@@ -135,9 +135,10 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
                 start.elapsed()
             })
             .unwrap();
-        let mut slowest = Duration::ZERO;
-        let mut reads = 0;
-        while !saver.is_finished() {
+        let (begun, mut slowest, mut reads) = (Instant::now(), Duration::ZERO, 0);
+        // Each of the daemon's calls stops for strace, so how many there are in a time says nothing.
+        while begun.elapsed() < Duration::from_secs(10) || reads < 50 {
+            assert!(!saver.is_finished(), "fsync returned in its barrier, after {reads} rounds");
             let n = reads % 50;
             let start = Instant::now();
             assert!(peer.read(format!("f{n}")) == data::bytes(n, 60_000));
@@ -146,14 +147,12 @@ fn a_slow_barrier_blocks_no_reader_and_no_other_writer() {
             slowest = slowest.max(start.elapsed());
             reads += 1;
         }
+        // Who waits for the barrier would wait until this.
+        strace.detach();
         let waited = saver.join().unwrap();
         assert!(waited >= Duration::from_secs(10), "fsync returned after {waited:?}");
-        // Each of the daemon's calls stops for strace.
-        assert!(reads >= 5, "only {reads} rounds of reading while a save took {waited:?}");
-        // Who waits for the barrier waits about as long as it takes.
-        assert!(slowest < waited / 2, "a reader waited {slowest:?} for a save");
+        assert!(slowest < Duration::from_secs(5), "a reader waited {slowest:?} for a save");
     });
-    strace.detach();
 }
 
 /// Begins a save under `policy` and calls `meanwhile` once the daemon waits for its barrier, which

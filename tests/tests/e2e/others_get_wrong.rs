@@ -88,12 +88,15 @@ fn a_file_that_is_open_is_made_one_to_append_to_and_back() {
 fn truncating_to_1_tib_and_back_is_quick_and_harmless() {
     let peer = Peer::new();
     peer.write("f", "begin");
-    let start = Instant::now();
     let file = OpenOptions::new().read(true).write(true).open(peer.path("f")).unwrap();
-    file.set_len(1 << 40).unwrap();
-    file.sync_all().unwrap();
-    // So many zeros would take hours.
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    let times = [1 << 38, 1 << 39, 1 << 40].map(|len| {
+        let start = Instant::now();
+        file.set_len(len).unwrap();
+        file.sync_all().unwrap();
+        start.elapsed()
+    });
+    // Any of them may wait for others of the disk; if it took long by itself, none would be quick.
+    assert!(times.iter().any(|took| *took < Duration::from_secs(5)), "{times:?}");
     let mut found = [1; 9];
     file.read_exact_at(&mut found, 0).unwrap();
     assert_eq!(&found, b"begin\0\0\0\0");
