@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<()> {
     }
     match context.home.config_file().exists() {
         true => ui::result(format_args!("# settings from {}", config.file)),
-        false => ui::result(format_args!("# no {}: these are the defaults", config.file)),
+        false => ui::result(format_args!("# there is no {}", config.file)),
     }
     ui::result(format_args!("# buckets below {}", config.data));
     for (key, setting) in KEYS.iter().zip(config.settings) {

@@ -66,7 +66,7 @@ fn version_id_config_completions_and_man_work_without_a_bucket() {
     assert!(!home.cairnfs(&["id"]).ok().stdout.is_empty());
     let config = home.path().join("config.toml");
     let said = home.cairnfs(&["config"]).ok().stdout;
-    let first_line = format!("# no {}: these are the defaults\n", config.display());
+    let first_line = format!("# there is no {}\n", config.display());
     assert!(said.starts_with(&first_line), "{said}");
     assert!(said.contains("allow_other        = false "), "{said}");
     fs::write(&config, "allow_other = true\n").unwrap();
