@@ -69,7 +69,9 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
     }
     match report.listening {
         Some(address) => ui::result(format_args!("listening on {address}")),
-        None => ui::result("not listening: nothing is mounted"),
+        None => ui::result(
+            "not listening: nothing that is mounted or kept here is shared with another device",
+        ),
     }
     for peer in &report.peers {
         ui::result("");
