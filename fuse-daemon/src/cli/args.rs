@@ -68,15 +68,16 @@ pub(crate) struct MountArgs {
     /// [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) dirty: Option<Size>,
-    /// Publish a version after so long without a change; after 100ms at the latest while another
-    /// device is connected [env: CAIRNFS_PUBLISH_QUIET] [default: 1s]
+    /// Publish a version once nothing has changed for this long, at most 100ms while another device
+    /// is connected [env: CAIRNFS_PUBLISH_QUIET] [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub(crate) publish_quiet: Option<Span>,
-    /// Publish at the latest so long after a change [env: CAIRNFS_PUBLISH_MAX] [default: 10s]
+    /// Publish no later than this after a change [env: CAIRNFS_PUBLISH_MAX] [default: 10s]
     #[arg(long, value_name = "TIME")]
     pub(crate) publish_max: Option<Span>,
-    /// Mount options as in fstab: ours (save=flush, at=2h, cache=64MiB, ro, allow_other,
-    /// passphrase_file=FILE, home=DIR) and those of FUSE
+    /// Mount options as in fstab: ours (save=, at=, cache=, dirty=, publish_quiet=, publish_max=,
+    /// ro, allow_other, passphrase_file=, passphrase_command=, home=), as in
+    /// save=release,cache=64MiB, and those of FUSE
     #[arg(short = 'o', value_name = "OPT,...")]
     pub(crate) options: Vec<String>,
     /// Stay, and unmount cleanly on a signal

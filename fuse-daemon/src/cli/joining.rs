@@ -33,7 +33,7 @@ impl From<RoleArg> for Role {
 /// `invite`
 #[derive(Args, Debug)]
 pub(crate) struct InviteArgs {
-    /// A bucket that is mounted
+    /// A bucket that is mounted, or that 'cairnfs daemon' keeps
     #[arg(value_name = "NAME")]
     pub(crate) bucket: BucketName,
     /// What the other device may do
@@ -70,7 +70,7 @@ pub(crate) struct RejoinArgs {
     /// A bucket that is not mounted
     #[arg(value_name = "NAME")]
     pub(crate) bucket: BucketName,
-    /// Also if versions are lost that no other device has, of those that can be reached
+    /// Go on even if versions are lost that no device that can be reached has
     #[arg(long)]
     pub(crate) force: bool,
     /// Say what would be lost and change nothing; without --force exit with 9 if it is something
@@ -87,10 +87,10 @@ pub(crate) struct DropArgs {
     /// A bucket that is not mounted
     #[arg(value_name = "NAME")]
     pub(crate) bucket: BucketName,
-    /// Do not ask back
+    /// Do not ask whether to go on
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Also if something is lost that no other device has, or the bucket does not open
+    /// Go on even if something is lost that no other device has, or the bucket does not open
     #[arg(long)]
     pub(crate) force: bool,
     /// Say whether it can be dropped, and change nothing

@@ -141,15 +141,15 @@ pub(crate) enum Verb {
         after_help = "Example:\n  cairnfs rejoin photos\n\nFor a device that was put back to \
                             an older state and cannot go on from there: 'cairnfs sync' says so. Only \
                             the newest version comes, so that 'log' and 'restore' begin there. If \
-                            no other device that can be reached has one of the versions that are \
-                            here, or what was changed since, it says so and changes nothing (exit \
+                            there is a version here, or a change since, that no other device which \
+                            can be reached is known to have, it says so and changes nothing (exit \
                             code 9)."
     )]
     Rejoin(RejoinArgs),
     /// Take a bucket off this device; other devices keep it
-    #[command(after_help = "Example:\n  cairnfs drop photos\n\nIf no other device that can be \
-                            reached has one of the versions that are here, or what was changed \
-                            since, or no other device has the bucket at all, it says so and \
+    #[command(after_help = "Example:\n  cairnfs drop photos\n\nIf there is a version here, or a \
+                            change since, that no other device which can be reached is known to \
+                            have, or if no other device has the bucket at all, it says so and \
                             changes nothing (exit code 9, or 11 if nobody can be reached). \
                             Afterwards this device can join again with a ticket, and has the \
                             newest version only. It is no way to leave: to the others it is still \
@@ -164,7 +164,8 @@ pub(crate) enum Verb {
     /// List the devices that have a bucket
     #[command(after_help = "Example:\n  cairnfs members photos")]
     Members(MembersArgs),
-    /// Take a bucket from a device: it gets nothing that is written from now on
+    /// Remove a device from a bucket: it keeps what it has, and gets nothing that is written from
+    /// now on
     #[command(after_help = "Example:\n  cairnfs remove photos old-laptop")]
     Remove(RemoveArgs),
     /// Show this device's name and key

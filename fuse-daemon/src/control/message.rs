@@ -57,7 +57,7 @@ pub(crate) enum Request {
     SetSettings(SettingsRequest),
     /// Who has a bucket?
     Members(Opening),
-    /// Take a bucket from a device.
+    /// Remove a device from a bucket.
     Remove(RemoveRequest),
     /// Invite a device.
     Invite(InviteRequest),
