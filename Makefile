@@ -36,7 +36,7 @@ help:
 	@echo "make fuzz    every decoder under a fuzzer, a minute for each target (FUZZ_SECONDS=3600 for an hour)"
 	@echo "make miri    the merge under an interpreter that sees undefined behaviour (needs a nightly toolchain with miri)"
 	@echo "make tsan    crates and daemon under a sanitizer that sees races of threads (needs a nightly toolchain with rust-src; half an hour)"
-	@echo "make cuts    the power goes under a store and a mount on a simulated disk, a million times (an hour or two)"
+	@echo "make cuts    the power goes on a simulated disk, a million times under a store and 30,000 times under a mount (the million: half an hour of an idle core, two hours of a busy one)"
 	@echo "make powercut  the power goes under a bucket on ext4, 500 times for each test"
 	@echo "make soak    the random tests for an hour or so: more kills, steps, bytes"
 	@echo "one step of make test: make deps fmt lint doc unit budget deny e2e"
