@@ -11,6 +11,18 @@
 //! queued is one group commit. It ends with [`Command::Stop`], or when every handle of the mount is
 //! dropped, after a last save and publish.
 //!
+//! | file, in reading order | has |
+//! |---|---|
+//! | `inbox`, `schedule` | the way in; when to save and publish |
+//! | `save`, `record` | a save, and what it puts into the log |
+//! | `publish`, `version` | a version of this device's own |
+//! | `recover`, `doubt`, `salvage` | opening again; what is not known behind a save that is missing; a log that has lost all that begins a version |
+//! | `merge`, `joining`, `landing` | the five steps of a merge |
+//! | `difference`, `knowledge`, `standing`, `stale` | whether theirs can stand beside ours; what ours knows; the record of standing on it; what the kernel must hear |
+//! | `anew` | a device that was put back to an older state |
+//! | `peers` | what else peers, members and the owner of the key file ask |
+//! | `reclaim`, `search`, `live`, `lookout` | getting space back: emptying, finding packs, what must stay, when to look |
+//!
 //! # Invariants
 //!
 //! 1. A caller that waits for a save is answered `Ok` only after a barrier that covers all that was
