@@ -2,6 +2,11 @@
 //!
 //! The file is written by whoever has the bucket: the writer thread of one that is open, else who
 //! holds its lock. So no two write it at once, and none writes what another has forgotten.
+//!
+//! Another passphrase: the caller's thread tries the present one on the file and stretches a key from
+//! the new one, while saves go on. The writer then puts all secrets that it knows into a new file, and
+//! keeps that key for the next one. If what was tried is not the file that it knows, as when two change
+//! the passphrase at once, it changes nothing.
 
 use std::{
     fmt,

@@ -3,6 +3,16 @@
 //! What is here is dropped unasked only if another device is known to have it, which is asked as
 //! before a bucket is brought anew. A kill leaves the bucket, or what is no bucket any more and goes
 //! when the daemon starts.
+//!
+//! ```text
+//!   1  its folder gets a name that no bucket can have, by one rename    it is none from here on
+//!   2  what this device noted of it goes
+//!   3  its key file is overwritten, all of it is removed                `bucket/taking_away.rs`
+//! ```
+//!
+//! The folder is last to go: a daemon that finds one does steps 2 and 3 again. The device stays a
+//! member, as the charter has it, which it cannot change without the bucket. When it joins again it
+//! goes on in its next incarnation ([`former`]).
 
 use std::path::Path;
 

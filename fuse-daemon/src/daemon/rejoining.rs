@@ -4,6 +4,16 @@
 //! What is here stays until all that the others have is beside it; then the two change places at
 //! once. So the bucket is here at every moment, the old or the new one. Only the newest version
 //! comes: of older ones it is asked first whether others have them.
+//!
+//! ```text
+//!   1  try with two empty folders whether two can change places here
+//!   2  ask the peers what they have, with nothing fetched or published     `net/elsewhere.rs`
+//!   3  bring the bucket into a folder beside it, from those who may invite
+//!   4  have the two folders change places, remove the old one
+//! ```
+//!
+//! Step 3 is as when it was joined first, but with the secrets that are here, and so without a ticket.
+//! What a crash leaves beside the buckets the next daemon removes ([`leftovers`](super::leftovers)).
 
 use std::{fs, io, path::Path};
 

@@ -1,5 +1,10 @@
 //! Mending what is damaged here, for somebody who waits: from one peer after the other, until nothing
 //! lacks.
+//!
+//! A mend is a fetch of the newest version, and all before it, that reads everything here and wants what
+//! cannot be read; what comes is stored again, and the index leads there. It takes its turns among the
+//! fetches. Any fetch mends so what it must read of the version that it brings: versions, map nodes and
+//! long nodes that are here already, but not chunks, which it does not read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

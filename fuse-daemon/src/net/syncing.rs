@@ -1,5 +1,10 @@
 //! The thread `bucket-sync`, one for each bucket that is served: tells peers where this device
 //! stands, and fetches and merges what they have, from one peer at a time, which take turns.
+//!
+//! What is not believed is logged, shown by `cairnfs peers`, and not asked of that peer again. What
+//! fails here, such as for want of space, is shown there too and tried again later; the peers have their
+//! turns meanwhile, one after the other. In both cases, and if this device may not merge, the peer is
+//! told that its version is not taken, and why, so that nobody waits there.
 
 use std::{sync::Arc, time::Instant};
 

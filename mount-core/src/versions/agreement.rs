@@ -1,7 +1,14 @@
 //! Whether two versions mean the same by the operations that both know.
 //!
 //! A device that was put back to an older state and went on from there gave its next operations
-//! numbers that it had used before: others know these with another meaning.
+//! numbers that it had used before: others know these with another meaning. So both must follow from
+//! one version that knows the last operation of that device which both know. It is looked for from
+//! both at once, newest first, so that only what is newer is read.
+//!
+//! Nobody takes a version of equal knowledge and another tree for agreement, or says that it has one
+//! which knows less, unless both follow from versions that know all of that: what a device did after
+//! it was put back may bear only numbers that are known. Where versions were given up this cannot be
+//! told; then the other one has to merge ours first.
 
 use std::{
     collections::{BTreeSet, BinaryHeap, HashMap},

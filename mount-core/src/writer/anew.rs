@@ -2,7 +2,13 @@
 //!
 //! What it has changed since bears operations that others know with another meaning. They are given
 //! a name that nobody has used, that of the next incarnation; from then on they are what they are:
-//! changes that the others do not know of.
+//! changes that the others do not know of. They become a version that follows from where the two
+//! parted, members and settings too, and that is merged as any other is.
+//!
+//! Whoever merges notices (`versions`). Any other device waits for that, and takes nothing, from
+//! whomever, in which an operation means something else than here. If the version where they parted
+//! is not here any more, or others' changes were merged since, what it did cannot be told from what
+//! they did: it rejects what it is offered.
 
 use std::{sync::Arc, time::Instant};
 

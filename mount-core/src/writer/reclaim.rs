@@ -8,7 +8,9 @@
 //! something of it waits for no more than that. While something is fetched none is emptied, as what
 //! a fetch finds here may be referred to by nothing else.
 //!
-//! Save records that a version has made redundant go without need, when it is quiet after it.
+//! Save records that a version has made redundant go without need, when it is quiet after it: packs
+//! of which they are at least half, one at a time and each once, so that whoever comes is served before
+//! the next. Which those are is known by counting what was written since the bucket was opened.
 
 use std::{
     convert::Infallible,

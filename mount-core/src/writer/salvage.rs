@@ -7,7 +7,10 @@
 //!
 //! 1. No version is stood on but one that this device has made, or would take from a peer.
 //! 2. No operation is used twice. What others know that this device did after that version nobody here can
-//!    tell: so it goes on in an incarnation that nothing here knows of, as one that joins again does.
+//!    tell: so it goes on in an incarnation that nothing here knows of, as one that joins again does, and
+//!    not with later times of the old one: a version that claims these would say that it knows, and has
+//!    removed, what others have of this device's lost ones. Should even the manifests of an incarnation be
+//!    lost, so that it is used twice, that shows when the two meet, as after a device was put back.
 
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
