@@ -1,4 +1,5 @@
-//! What a device says of what it has of a bucket, and what is known from that.
+//! What a device says of what it has of a bucket, and what is known from that: what `sync` waits for,
+//! and what `status` and `peers` show. Of one that has gone it is kept until the bucket is closed.
 
 use cairnfs_mount_core::VersionId;
 
