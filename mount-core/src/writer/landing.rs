@@ -82,8 +82,9 @@ fn rebase(core: &Core, landing: &Landing, me: DeviceId) -> Result<(Layer, OpId)>
     if live.is_empty() {
         return Ok((Layer::default(), core.op));
     }
-    let mut vv = core.head.vv.clone();
-    vv.learn(&core.op);
+    // Without the present operation, which is later than those that the merge made for this device: whoever
+    // knows it would seem to have seen what they wrote, and to have removed it.
+    let vv = &core.head.vv;
     // The new version has what it differs in from the one before, but for what it removed: of that
     // the join must know, for what was moved here meanwhile is to keep what was in it.
     let removed = landing.nodes.iter().filter(|(_, node)| node.is_none()).map(|(id, _)| id);
@@ -92,10 +93,10 @@ fn rebase(core: &Core, landing: &Landing, me: DeviceId) -> Result<(Layer, OpId)>
         ids.into_iter().map(|id| Ok((*id, landing.base.node(id)?, core.tree.node(id)?)));
     let merged = merge(
         Side { tree: &landing.base, vv: &landing.head.vv },
-        Side { tree: &core.tree, vv: &vv },
+        Side { tree: &core.tree, vv },
         differing,
         me,
     )?;
-    let op = merged.restored.map_or(core.op, |(op, _)| op);
+    let op = merged.restored.map_or(core.op, |(op, _)| op.max(core.op));
     Ok((Layer { nodes: merged.nodes, index: merged.index }, op))
 }
