@@ -6,10 +6,10 @@
 //! more, they stay with the handle alone; the first write through it makes them a file again,
 //! beside what has the name now: nothing that is written may be lost.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cairnfs_merge::{
-    Content as Value, ContentId, Edit, Name, NewNode, Node, NodeId, Spot, Tree, View, spots,
+    Content as Value, ContentId, Edit, Edited, Name, NewNode, Node, NodeId, Spot, Tree, View, spots,
 };
 
 use crate::{
@@ -52,8 +52,23 @@ impl OpenVersion {
 
     /// Whether `tree` shows something else there; not if that cannot be read.
     pub(crate) fn is_parted(&self, tree: &LiveTree) -> bool {
-        let now = shown_as(tree, self.shown.node, &self.content);
+        let now = shown_as(tree, &self.shown, &self.content);
         now.is_ok_and(|now| now != Some(self.shown))
+    }
+}
+
+/// What a change of the tree may make show something else; see [`Shared::stirred_by`].
+pub(crate) struct Stirred {
+    contested: BTreeSet<(NodeId, Name)>,
+    open: Vec<OpenVersion>,
+    /// The names of copies that the change takes away, too: nobody else tells the kernel of them.
+    before: Vec<Outdated>,
+}
+
+impl Stirred {
+    /// What the change itself gave a new version goes on as what it is.
+    pub(crate) fn spare(&mut self, is_written: impl Fn(&Shown) -> bool) {
+        self.open.retain(|version| !is_written(&version.shown));
     }
 }
 
@@ -82,6 +97,38 @@ pub(crate) fn open_versions(
 }
 
 impl Shared {
+    /// Which names may show another version once `edited` is applied, and what is open of them.
+    ///
+    /// # Errors
+    ///
+    /// Damage in the tree.
+    pub(crate) fn stirred_by(&self, core: &Core, edited: &Edited<Data>) -> Result<Stirred> {
+        let contested = contested_by(&core.tree, edited)?;
+        let open = if contested.is_empty() { Vec::new() } else { touched(core, &contested)? };
+        let before = self.contested_outdated(core, &contested);
+        Ok(Stirred { contested, open, before })
+    }
+
+    /// Once the change is applied: what is open follows its bytes, and the kernel is told what it must no
+    /// longer believe.
+    pub(crate) fn calm(&self, core: &mut Core, stirred: Stirred) {
+        let Stirred { contested, open, before: mut outdated } = stirred;
+        // It says so in the log, and the change has been made.
+        let _is_whole = self.follow(core, open, &mut outdated).is_ok();
+        outdated.extend(self.contested_outdated(core, &contested));
+        self.tell_outdated(&outdated);
+    }
+
+    /// What the kernel knows of `contested` names and of the copies that the tree shows of them.
+    fn contested_outdated(
+        &self,
+        core: &Core,
+        contested: &BTreeSet<(NodeId, Name)>,
+    ) -> Vec<Outdated> {
+        let names = contested.iter();
+        names.flat_map(|(dir, name)| self.names_outdated(&core.tree, dir, name)).collect()
+    }
+
     /// Has the contents `open` follow their bytes in the tree as it is now, and adds to `outdated`
     /// what the kernel must no longer believe. What of them is dirty and not shown as a file of its
     /// own is made one at once.
@@ -148,7 +195,7 @@ impl Shared {
     }
 
     fn now_shown(&self, tree: &LiveTree, version: &OpenVersion) -> Option<Shown> {
-        let found = shown_as(tree, version.shown.node, &version.content).and_then(|found| {
+        let found = shown_as(tree, &version.shown, &version.content).and_then(|found| {
             match (found, &version.spot) {
                 (None, Some(spot)) => split_off(tree, spot, &version.content),
                 (found, _) => Ok(found),
@@ -318,10 +365,13 @@ impl Shared {
     }
 }
 
-/// What shows the version `content` of `node`, if anything does.
-fn shown_as(tree: &LiveTree, node: NodeId, content: &ContentId) -> Result<Option<Shown>> {
-    let entry = places::showing(tree, &node, content, |_| true)?;
-    Ok(entry.as_ref().map(Mount::shown))
+/// What shows the version `content` of the node that `shown` was, if anything does: preferably as it was, under
+/// a name that the file has or as a conflict copy. A file may have several names, and be a copy of some.
+fn shown_as(tree: &LiveTree, shown: &Shown, content: &ContentId) -> Result<Option<Shown>> {
+    let entries = places::showing(tree, &shown.node, content)?;
+    let mut now = entries.iter().map(Mount::shown);
+    let first = now.clone().next();
+    Ok(now.find(|now| now.copy.is_some() == shown.copy.is_some()).or(first))
 }
 
 /// The file that a conflict copy of the name at `spot` has become, if it holds `content`.
@@ -334,8 +384,39 @@ fn split_off(tree: &LiveTree, spot: &Spot, content: &ContentId) -> Result<Option
         if here.iter().any(|at| dirs.contains(&at.parent))
             && node.contents().iter().any(|(_, value)| value.id == *content)
         {
-            return shown_as(tree, id, content);
+            return shown_as(tree, &Shown::node(id), content);
         }
     }
     Ok(None)
+}
+
+/// The names that may show another version once `edited` is applied: those that become contested or
+/// cease to be, and the contested names of what it changes.
+fn contested_by(tree: &LiveTree, edited: &Edited<Data>) -> Result<BTreeSet<(NodeId, Name)>> {
+    let mut names: BTreeSet<_> = edited.index.contested.keys().cloned().collect();
+    if tree.is_at_peace()? {
+        return Ok(names);
+    }
+    for (id, node) in &edited.nodes {
+        let before = tree.displaced(id)?;
+        let after = edited.index.displaced.get(id).unwrap_or(&before);
+        let was = tree.node(id)?.map(|node| spots(&node, before.as_ref()));
+        let is = node.as_ref().map(|node| spots(node, after.as_ref()));
+        for Spot { parent, name, .. } in was.into_iter().chain(is).flatten() {
+            // In directories that are shown as one any of them may have the other versions.
+            let dirs = places::group(tree, &parent)?;
+            if places::is_contested(tree, &dirs, &name)? {
+                names.extend(dirs.into_iter().map(|dir| (dir, name.clone())));
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// What is open of the contested names.
+fn touched(core: &Core, contested: &BTreeSet<(NodeId, Name)>) -> Result<Vec<OpenVersion>> {
+    open_versions(core, |_, spots| {
+        let is_one = |spot: &Spot| contested.contains(&(spot.parent, spot.name.clone()));
+        Ok(spots.iter().any(is_one))
+    })
 }

@@ -34,7 +34,8 @@ pub(crate) fn is_contested<T: Tree<Data, Error = Error>>(
     Ok(false)
 }
 
-/// The entry that shows the node `id` under its own name; `None` if it is not shown.
+/// The entry that shows the node `id`: under a name that it has, or as a conflict copy if others have
+/// all of them; `None` if it is not shown.
 ///
 /// # Errors
 ///
@@ -45,17 +46,21 @@ pub(crate) fn entry_of_node<T: Tree<Data, Error = Error>>(
 ) -> Result<Option<Entry<Data>>> {
     let Some(node) = tree.node(id)? else { return Ok(None) };
     let displaced = tree.displaced(id)?;
+    let mut copy = None;
     for (_, parent, name) in hanging(&node, displaced.as_ref()) {
         let dirs = group(tree, &parent)?;
-        let mut shown = View::new(tree).claimed(&dirs, name)?.into_iter();
-        if let Some(entry) = shown.find(|entry| entry.ids().contains(id)) {
-            return Ok(Some(entry));
+        let claimed = View::new(tree).claimed(&dirs, name)?.into_iter();
+        for entry in claimed.filter(|entry| entry.ids().contains(id)) {
+            if !entry.is_copy() {
+                return Ok(Some(entry));
+            }
+            copy.get_or_insert(entry);
         }
     }
-    Ok(None)
+    Ok(copy)
 }
 
-/// The entry that shows `shown` under its own name; `None` if it is not shown.
+/// The entry of `shown`; `None` if it is not shown.
 ///
 /// # Errors
 ///
@@ -65,12 +70,12 @@ pub(crate) fn entry_of<T: Tree<Data, Error = Error>>(
     shown: &Shown,
 ) -> Result<Option<Entry<Data>>> {
     match &shown.copy {
-        Some(copy) => showing(tree, &shown.node, copy, Entry::is_copy),
+        Some(copy) => Ok(showing(tree, &shown.node, copy)?.into_iter().find(Entry::is_copy)),
         None => entry_of_node(tree, &shown.node),
     }
 }
 
-/// The entry that shows the version `content` of the node `id`, if one of those that `suits` does.
+/// The entries that show the version `content` of the node `id`.
 ///
 /// # Errors
 ///
@@ -79,21 +84,18 @@ pub(crate) fn showing<T: Tree<Data, Error = Error>>(
     tree: &T,
     id: &NodeId,
     content: &ContentId,
-    suits: impl Fn(&Entry<Data>) -> bool,
-) -> Result<Option<Entry<Data>>> {
-    let Some(node) = tree.node(id)? else { return Ok(None) };
+) -> Result<Vec<Entry<Data>>> {
+    let mut showing = Vec::new();
+    let Some(node) = tree.node(id)? else { return Ok(showing) };
     for spot in spots(&node, tree.displaced(id)?.as_ref()) {
         let dirs = group(tree, &spot.parent)?;
-        let mut shown = View::new(tree).claimed(&dirs, &spot.name)?.into_iter();
-        let this = |entry: &Entry<Data>| {
+        let shown = View::new(tree).claimed(&dirs, &spot.name)?.into_iter();
+        showing.extend(shown.filter(|entry| {
             let is_shown = entry.content.as_ref().is_some_and(|shown| shown.id == *content);
-            is_shown && entry.ids().contains(id) && suits(entry)
-        };
-        if let Some(entry) = shown.find(this) {
-            return Ok(Some(entry));
-        }
+            is_shown && entry.ids().contains(id)
+        }));
     }
-    Ok(None)
+    Ok(showing)
 }
 
 /// The version of its content that `shown` shows of `node`; none of what has no content.

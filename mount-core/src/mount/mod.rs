@@ -18,9 +18,9 @@ mod walking;
 mod whole;
 mod xattrs;
 
-use std::{collections::BTreeSet, sync::Arc, thread::JoinHandle};
+use std::{sync::Arc, thread::JoinHandle};
 
-use cairnfs_merge::{Attrs, Edit, Edited, Entry, Name, Node, NodeId, Spot, Tree, View, spots};
+use cairnfs_merge::{Attrs, Edit, Entry, Name, Node, NodeId, Tree, View};
 
 pub use self::{
     past::{Past, Which},
@@ -30,10 +30,9 @@ pub use self::{
 };
 pub(crate) use self::{presence::Presence, whole::seal_as};
 use crate::{
-    Done, Error, Ino, Kind, Outdated, Result, Time, Waited,
+    Done, Error, Ino, Kind, Result, Time, Waited,
     file::{Base, Data, File},
     files::Files,
-    follow::{OpenVersion, open_versions},
     inodes::{Bound, Orphan, Shown},
     order::{self, Mutex},
     places,
@@ -284,43 +283,14 @@ impl Mount {
         };
         let result = change(&mut context)?;
         let edited = context.edit.finish();
-        let contested = contested_by(&core.tree, &edited)?;
-        let open = if contested.is_empty() { Vec::new() } else { touched(core, &contested)? };
-        // The names of copies that the change takes away, too: nobody else tells the kernel of them.
-        let before = self.contested_outdated(core, &contested);
+        let stirred = self.shared().stirred_by(core, &edited)?;
         core.apply(edited);
         let result = then(core, result);
-        let mut outdated = self.settle_contested(core, &contested, open);
-        outdated.extend(before);
+        self.shared().calm(core, stirred);
         self.shared().room.account_tree(core.tree.held_bytes());
-        self.shared().tell_outdated(&outdated);
         drop(guard);
         self.changed();
         result
-    }
-
-    /// Names that are or were contested show other things now than the kernel believes.
-    fn settle_contested(
-        &self,
-        core: &mut Core,
-        contested: &BTreeSet<(NodeId, Name)>,
-        open: Vec<OpenVersion>,
-    ) -> Vec<Outdated> {
-        let mut outdated = Vec::new();
-        // It says so in the log, and the call has been carried out.
-        let _is_whole = self.shared().follow(core, open, &mut outdated).is_ok();
-        outdated.extend(self.contested_outdated(core, contested));
-        outdated
-    }
-
-    /// What the kernel knows of `contested` names and of the copies that the tree shows of them.
-    fn contested_outdated(
-        &self,
-        core: &Core,
-        contested: &BTreeSet<(NodeId, Name)>,
-    ) -> Vec<Outdated> {
-        let names = contested.iter();
-        names.flat_map(|(dir, name)| self.shared().names_outdated(&core.tree, dir, name)).collect()
     }
 
     /// An entry has lost a name; if it was the last one, its open content lives on without.
@@ -351,35 +321,4 @@ impl Mount {
 /// Whether `node` holds the version that is shown as a copy.
 fn has_version(node: &Node<Data>, shown: &Shown) -> bool {
     node.contents().iter().any(|(_, content)| Some(content.id) == shown.copy)
-}
-
-/// The names that may show another version once `edited` is applied: those that become contested or
-/// cease to be, and the contested names of what it changes.
-fn contested_by(tree: &LiveTree, edited: &Edited<Data>) -> Result<BTreeSet<(NodeId, Name)>> {
-    let mut names: BTreeSet<_> = edited.index.contested.keys().cloned().collect();
-    if tree.is_at_peace()? {
-        return Ok(names);
-    }
-    for (id, node) in &edited.nodes {
-        let before = tree.displaced(id)?;
-        let after = edited.index.displaced.get(id).unwrap_or(&before);
-        let was = tree.node(id)?.map(|node| spots(&node, before.as_ref()));
-        let is = node.as_ref().map(|node| spots(node, after.as_ref()));
-        for Spot { parent, name, .. } in was.into_iter().chain(is).flatten() {
-            // In directories that are shown as one any of them may have the other versions.
-            let dirs = places::group(tree, &parent)?;
-            if places::is_contested(tree, &dirs, &name)? {
-                names.extend(dirs.into_iter().map(|dir| (dir, name.clone())));
-            }
-        }
-    }
-    Ok(names)
-}
-
-/// What is open of the contested names.
-fn touched(core: &Core, contested: &BTreeSet<(NodeId, Name)>) -> Result<Vec<OpenVersion>> {
-    open_versions(core, |_, spots| {
-        let is_one = |spot: &Spot| contested.contains(&(spot.parent, spot.name.clone()));
-        Ok(spots.iter().any(is_one))
-    })
 }

@@ -10,6 +10,7 @@ mod fetching;
 mod forging;
 mod knowledge;
 mod landing;
+mod links;
 mod members;
 mod mending;
 mod merging;

@@ -233,3 +233,24 @@ fn a_file_whose_name_was_lost_again_is_one_content_under_both_handles() {
     a.restart(false);
     has(&a, "ZZZZ a");
 }
+
+/// The handle is on the copy then; of two versions with the same bytes one is shown.
+#[test]
+fn a_handle_on_a_copy_whose_bytes_are_written_to_the_contested_name_can_be_written_through() {
+    let (a, b) = two();
+    a.write("test", "base");
+    sync(&a, &b);
+    a.write("test", "from a");
+    let (ino, fh) = a.open("test", WRITE);
+    later_by(&b, 9);
+    b.write("test", "from b");
+    a.pull(&b).unwrap();
+    a.write("test", "from a");
+    a.mount().publish().unwrap();
+    assert_eq!(a.read_from(fh), "from a");
+    a.write_to(ino, fh, 6, " and more").unwrap();
+    a.close(ino, fh);
+    sync(&a, &b);
+    has(&b, "=from a and more");
+    has(&b, "=from a");
+}

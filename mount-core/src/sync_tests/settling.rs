@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Error, Keep, MergeStep, Role, Settings, Strategy};
 
-fn link(peer: &Peer, from: &str, to: &str) {
+pub(super) fn link(peer: &Peer, from: &str, to: &str) {
     peer.mount().link(peer.walk(from).unwrap(), crate::Ino::ROOT, to.as_bytes()).unwrap();
 }
 

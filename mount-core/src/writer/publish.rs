@@ -11,7 +11,11 @@
 //! files are written to without a pause while it is made; then it holds their last sealed state. What
 //! comes too late for the tree to be told of is saved with the version, and another one is due.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Tree};
 use cairnfs_store::Error as StoreError;
@@ -292,6 +296,7 @@ impl Shared {
     fn tell(&self, ids: &[NodeId], sealed: &Sealed, told: &mut Vec<Told>) -> Result<()> {
         let mut guard = self.core.write();
         let core = &mut *guard;
+        let mut written = HashSet::new();
         let mut edit = Edit::new(&core.tree, core.op);
         for id in ids {
             let Some(file) = core.files.get(&Shown::node(*id)) else { continue };
@@ -307,9 +312,14 @@ impl Shared {
             }
             let (file, sealed) = (Arc::clone(&snapshot.file), base.data.clone());
             told.push(Told { file, shown: *id, node, before, sealed });
+            written.insert(Shown::node(*id));
         }
         let edited = edit.finish();
+        // A version of a conflict may go by this: the bytes of another were written to the file.
+        let mut stirred = self.stirred_by(core, &edited)?;
+        stirred.spare(|shown| written.contains(shown));
         core.apply(edited);
+        self.calm(core, stirred);
         Ok(())
     }
 
