@@ -8,7 +8,7 @@ use cairnfs_store::sim;
 use crate::{
     Ino,
     random_load::{
-        ME, Model, Op, Possible, fresh, mount, mount_publishing, read_back, save, sizes, step,
+        ME, Op, Possible, fresh, mount, mount_publishing, number, read_back, save, sizes, step,
         write_all,
     },
 };
@@ -26,7 +26,7 @@ fn run(case: &Case) -> Result<usize, String> {
     let (disk, device, _) = fresh(case.seed);
     let mounted = mount(&disk, &device).unwrap();
     case.arm(&disk);
-    let mut states = Possible(vec![Model::new()]);
+    let mut states = Possible::empty();
     let mut acknowledged = 0;
     for op in &case.load {
         if step(&mounted, &mut states, op).is_err() {
@@ -46,9 +46,9 @@ fn run(case: &Case) -> Result<usize, String> {
     mounted.stop().ok();
     let again = mount(&after, &device).map_err(|err| format!("not opened: {err}"))?;
     let found = read_back(&again).map_err(|err| format!("not read: {err}"))?;
-    if !states.0.contains(&found) {
+    if !states.must_be(&found) {
         let (found, now) = (sizes(&found), sizes(states.now()));
-        let possible = states.0.len();
+        let possible = states.all().len();
         return Err(format!(
             "after {acknowledged} saves found {found:?}, none of {possible} states, the last {now:?}"
         ));
@@ -79,10 +79,6 @@ fn shortest(case: &Case) -> (Case, String) {
         fails
     });
     found.unwrap_or_else(|| (case.clone(), "only with all of it".into()))
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
 #[test]

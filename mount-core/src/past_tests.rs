@@ -47,7 +47,7 @@ fn one_load(seed: u64) {
     let hour = Duration::from_secs(3600);
     let (disk, device, mut rng) = fresh(seed);
     let mounted = mount_publishing(&disk, &device, hour, hour).unwrap();
-    let mut states = Possible(vec![Model::new()]);
+    let mut states = Possible::empty();
     let mut versions = Vec::new();
     for _ in 0..6 {
         for _ in 0..15 {

@@ -25,6 +25,11 @@ const WRITE: OpenFlags = OpenFlags { sync: false, truncate: false, write: true, 
 /// Path to content; a directory has none.
 pub(crate) type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// How much of what is random a run does: what the environment says, if it does.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
 fn keys() -> KeyRing {
     KeyRing::new([(0, Secret::new([3; 32]))]).unwrap()
 }
@@ -113,24 +118,90 @@ pub(crate) fn write_all(mount: &Mount, ino: Ino, at: u64, data: &[u8]) -> Result
     written.map(drop)
 }
 
+/// What is there at a moment, and which of the names are of one file.
+#[derive(Clone, Default)]
+struct State {
+    shown: Model,
+    files: BTreeMap<Vec<u8>, u64>,
+    made: u64,
+}
+
+impl State {
+    fn make(&mut self, name: &[u8], content: Option<Vec<u8>>) {
+        self.made += 1;
+        self.files.insert(name.to_vec(), self.made);
+        self.shown.insert(name.to_vec(), content);
+    }
+
+    /// Changes the file called `name`, under all its names.
+    fn change(&mut self, name: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
+        let mut content = self.shown[name].clone().expect("because it fits");
+        change(&mut content);
+        for (other, file) in &self.files {
+            if *file == self.files[name] {
+                self.shown.insert(other.clone(), Some(content.clone()));
+            }
+        }
+    }
+
+    fn link(&mut self, from: &[u8], to: &[u8]) {
+        self.files.insert(to.to_vec(), self.files[from]);
+        self.shown.insert(to.to_vec(), self.shown[from].clone());
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8]) {
+        // Two names of one file both stay: rename(2).
+        if self.files.get(to) != Some(&self.files[from]) {
+            self.link(from, to);
+            self.remove(from);
+        }
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        self.files.remove(name);
+        self.shown.remove(name);
+    }
+}
+
 /// What the bucket may hold: the state of the last acknowledged save, and all that follow. The last
 /// is the one that the mount shows.
-pub(crate) struct Possible(pub(crate) Vec<Model>);
+pub(crate) struct Possible(Vec<State>);
 
 impl Possible {
+    /// Nothing, and nothing else.
+    pub(crate) fn empty() -> Self {
+        Self(vec![State::default()])
+    }
+
     /// A state that is about to come; even a call that is refused may have brought it.
-    fn next(&mut self, change: impl FnOnce(&mut Model)) {
-        let mut next = self.now().clone();
+    fn next(&mut self, change: impl FnOnce(&mut State)) {
+        let mut next = self.last().clone();
         change(&mut next);
         self.0.push(next);
     }
 
-    pub(crate) fn now(&self) -> &Model {
+    fn last(&self) -> &State {
         self.0.last().expect("because it begins with the empty one")
+    }
+
+    pub(crate) fn now(&self) -> &Model {
+        &self.last().shown
     }
 
     pub(crate) fn saved(&mut self) {
         self.0.drain(..self.0.len() - 1);
+    }
+
+    pub(crate) fn all(&self) -> impl ExactSizeIterator<Item = &Model> {
+        self.0.iter().map(|state| &state.shown)
+    }
+
+    /// It turns out that the mount shows `found`; says whether it may.
+    pub(crate) fn must_be(&mut self, found: &Model) -> bool {
+        let state = self.0.iter().rfind(|state| state.shown == *found).cloned();
+        let may_be = state.is_some();
+        self.0.extend(state);
+        may_be
     }
 }
 
@@ -141,11 +212,11 @@ pub(crate) fn step(mount: &Mount, states: &mut Possible, op: &Op) -> Result<()> 
     }
     let ino = |name: &Name| mount.lookup(Ino::ROOT, &name.bytes()).map(|attr| attr.ino);
     if let Op::Create { name, .. } = op {
-        states.next(|model| drop(model.insert(name.bytes(), Some(Vec::new()))));
+        states.next(|state| state.make(&name.bytes(), Some(Vec::new())));
         mount.mknod(ME, Ino::ROOT, &name.bytes(), crate::Kind::File, 0o644, 0)?;
     }
     if !matches!(op, Op::Save) {
-        states.next(|model| op.apply(model));
+        states.next(|state| op.apply(state));
     }
     match op {
         // A write of nothing is a change too, which the kernel never sends.
@@ -161,6 +232,7 @@ pub(crate) fn step(mount: &Mount, states: &mut Possible, op: &Op) -> Result<()> 
             let (from, to) = (from.bytes(), to.bytes());
             mount.rename(Ino::ROOT, &from, Ino::ROOT, &to, RenameMode::Replace)
         }
+        Op::Link { from, to } => mount.link(ino(from)?, Ino::ROOT, &to.bytes()).map(drop),
         Op::Mkdir(name) => mount.mkdir(ME, Ino::ROOT, &name.bytes(), 0o755).map(drop),
         Op::Rmdir(name) => mount.rmdir(Ino::ROOT, &name.bytes()),
         Op::Save => save(mount).map(|()| states.saved()),

@@ -13,8 +13,8 @@ use cairnfs_store::{DeviceKey, sim::SimDisk};
 use crate::{
     DirEntry, Error, Ino, Kind, Mount, OpenFlags, SetAttr,
     random_load::{
-        ME, Model, Op, Possible, bucket_on, fresh, mount_publishing, read_back, repair_on, save,
-        step, write_all,
+        ME, Op, Possible, bucket_on, fresh, mount_publishing, read_back, repair_on, save, step,
+        write_all,
     },
 };
 
@@ -187,7 +187,7 @@ fn contents(mounted: &Mount) -> BTreeSet<Option<Vec<u8>>> {
 fn what_is_left_is_what_was(seed: u64) -> bool {
     let (disk, device, mut rng) = fresh(seed);
     let mounted = mount(&disk, &device);
-    let mut states = Possible(vec![Model::new()]);
+    let mut states = Possible::empty();
     let mut ever = BTreeSet::from([None]);
     for n in 0..60 {
         if n == 20 {
@@ -195,7 +195,7 @@ fn what_is_left_is_what_was(seed: u64) -> bool {
         }
         let Some(op) = Op::random(&mut rng, states.now()) else { continue };
         step(&mounted, &mut states, &op).unwrap();
-        ever.extend(states.0.iter().flat_map(|state| state.values().cloned()));
+        ever.extend(states.all().flat_map(|state| state.values().cloned()));
         if rng.below(2) == 0 {
             step(&mounted, &mut states, &Op::Save).unwrap();
         }

@@ -5,7 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use cairnfs_merge::{Node, Tree};
 use cairnfs_store::BlobId;
 
-use super::{Mount, history::path_of};
+use super::{
+    Mount,
+    history::{path_below, path_of, paths_of},
+};
 use crate::{
     Error, Result,
     file::{Base, Data},
@@ -72,11 +75,11 @@ impl Mount {
         Ok(())
     }
 
-    /// The paths of files that are not as they were saved last; of one that is in a directory which is
-    /// lost there is none.
+    /// The paths of files that are not as they were saved last, under all their names; of one that is in a
+    /// directory which is lost there is none.
     fn set_back(&self) -> Vec<Option<Vec<u8>>> {
         let core = self.shared().core.read();
-        core.set_back().map(|id| path_of(&core.tree, id).ok()).collect()
+        core.set_back().flat_map(|id| named(paths_of(&core.tree, id))).collect()
     }
 
     /// What is wrong with the newest version and those before it.
@@ -128,9 +131,8 @@ impl Mount {
                 Err(err) => Some(err.to_string()),
             };
             if let Some(damage) = damage {
-                match path_of(&tree, &id) {
-                    Ok(path) => found(Some(&path), &damage),
-                    Err(_) => found(None, &damage),
+                for path in named(paths_of(&tree, &id)) {
+                    found(path.as_deref(), &damage);
                 }
             }
         }
@@ -162,13 +164,7 @@ impl Mount {
             };
             let Some(damage) = damage else { continue };
             match path_of(tree, &dir) {
-                Ok(mut path) => {
-                    if !path.is_empty() {
-                        path.push(b'/');
-                    }
-                    path.extend_from_slice(name.as_bytes());
-                    found(Some(&path), &damage);
-                }
+                Ok(path) => found(Some(&path_below(path, &name)), &damage),
                 Err(_) => found(None, &damage),
             }
         }
@@ -208,4 +204,9 @@ impl Mount {
             }
         }
     }
+}
+
+/// Each of `paths`; nothing where they cannot be told.
+fn named(paths: Result<Vec<Vec<u8>>>) -> Vec<Option<Vec<u8>>> {
+    paths.map_or_else(|_| vec![None], |paths| paths.into_iter().map(Some).collect())
 }

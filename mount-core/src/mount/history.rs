@@ -258,6 +258,32 @@ pub(super) fn path_of<T: Tree<Data, Error = Error>>(tree: &T, id: &NodeId) -> Re
     place_of(tree, id).map(|(path, _)| path)
 }
 
+/// The paths of a node, one for each name that it has.
+///
+/// # Errors
+///
+/// As [`path_of`].
+pub(super) fn paths_of<T: Tree<Data, Error = Error>>(
+    tree: &T,
+    id: &NodeId,
+) -> Result<Vec<Vec<u8>>> {
+    if *id == NodeId::Root {
+        return Ok(vec![Vec::new()]);
+    }
+    let node = tree.node(id)?.ok_or(Error::Stale)?;
+    let spots = spots(&node, tree.displaced(id)?.as_ref()).into_iter();
+    spots.map(|spot| Ok(path_below(path_of(tree, &spot.parent)?, &spot.name))).collect()
+}
+
+/// The path of what is called `name` in the directory with the path `dir`.
+pub(super) fn path_below(mut dir: Vec<u8>, name: &Name) -> Vec<u8> {
+    if !dir.is_empty() {
+        dir.push(b'/');
+    }
+    dir.extend_from_slice(name.as_bytes());
+    dir
+}
+
 /// The path of a node, as [`path_of`], and the node with those above it.
 fn place_of<T: Tree<Data, Error = Error>>(tree: &T, id: &NodeId) -> Result<(Vec<u8>, Vec<NodeId>)> {
     let mut names = Vec::new();

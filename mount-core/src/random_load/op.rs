@@ -1,6 +1,6 @@
 //! Random calls, as a list that can be cut down, and what each makes of the model.
 
-use super::Model;
+use super::{Model, State};
 
 /// Small numbers from a seed (xorshift, Marsaglia 2003).
 pub(crate) struct Rng(pub(crate) u64);
@@ -61,6 +61,7 @@ pub(crate) enum Op {
     Truncate { name: Name, len: u64 },
     Unlink(Name),
     Rename { from: Name, to: Name },
+    Link { from: Name, to: Name },
     Mkdir(Name),
     Rmdir(Name),
     Save,
@@ -72,7 +73,7 @@ impl Op {
         let (name, other) = (rng.name(), rng.name());
         let found = model.get(&name.bytes());
         let over_dir = matches!(model.get(&other.bytes()), Some(None));
-        let op = match (rng.below(8), found) {
+        let op = match (rng.below(9), found) {
             (0 | 1, None) => {
                 let len = [0, 100, 3_000, 40_000, 300_000][usize::try_from(rng.below(5)).unwrap()];
                 Self::Create { name, content: rng.noise(len) }
@@ -86,6 +87,9 @@ impl Op {
             (4, Some(Some(_))) => Self::Unlink(name),
             (5 | 6, Some(Some(_))) if !over_dir => Self::Rename { from: name, to: other },
             (7, None) => Self::Mkdir(name),
+            (8, Some(Some(_))) if !model.contains_key(&other.bytes()) => {
+                Self::Link { from: name, to: other }
+            }
             (_, Some(None)) => Self::Rmdir(name),
             _ => return None,
         };
@@ -94,10 +98,10 @@ impl Op {
 
     /// So many calls, one after the other, and saves among them.
     pub(crate) fn load(rng: &mut Rng, calls: usize) -> Vec<Self> {
-        let (mut load, mut model) = (Vec::new(), Model::new());
+        let (mut load, mut state) = (Vec::new(), State::default());
         for _ in 0..calls {
-            if let Some(op) = Self::random(rng, &model) {
-                op.apply(&mut model);
+            if let Some(op) = Self::random(rng, &state.shown) {
+                op.apply(&mut state);
                 load.push(op);
             }
             if rng.below(3) == 0 {
@@ -118,41 +122,27 @@ impl Op {
             Self::Rename { from, to } => {
                 matches!(found(from), Some(Some(_))) && !matches!(found(to), Some(None))
             }
+            Self::Link { from, to } => matches!(found(from), Some(Some(_))) && found(to).is_none(),
             Self::Rmdir(name) => matches!(found(name), Some(None)),
             Self::Save => true,
         }
     }
 
-    pub(super) fn apply(&self, model: &mut Model) {
-        let file = |name: &Name, model: &mut Model| {
-            model.remove(&name.bytes()).flatten().expect("because it fits")
-        };
+    pub(super) fn apply(&self, state: &mut State) {
         match self {
-            Self::Create { name, content } => {
-                model.insert(name.bytes(), Some(content.bytes()));
-            }
-            Self::Write { name, at, data } => {
-                let mut content = file(name, model);
+            Self::Create { name, content } => state.make(&name.bytes(), Some(content.bytes())),
+            Self::Write { name, at, data } => state.change(&name.bytes(), |content| {
                 let (at, data) = (usize::try_from(*at).unwrap(), data.bytes());
                 content.resize(content.len().max(at + data.len()), 0);
                 content[at..at + data.len()].copy_from_slice(&data);
-                model.insert(name.bytes(), Some(content));
-            }
-            Self::Truncate { name, len } => {
-                let mut content = file(name, model);
+            }),
+            Self::Truncate { name, len } => state.change(&name.bytes(), |content| {
                 content.resize(usize::try_from(*len).unwrap(), 0);
-                model.insert(name.bytes(), Some(content));
-            }
-            Self::Rename { from, to } => {
-                let content = file(from, model);
-                model.insert(to.bytes(), Some(content));
-            }
-            Self::Mkdir(name) => {
-                model.insert(name.bytes(), None);
-            }
-            Self::Unlink(name) | Self::Rmdir(name) => {
-                model.remove(&name.bytes());
-            }
+            }),
+            Self::Rename { from, to } => state.rename(&from.bytes(), &to.bytes()),
+            Self::Link { from, to } => state.link(&from.bytes(), &to.bytes()),
+            Self::Mkdir(name) => state.make(&name.bytes(), None),
+            Self::Unlink(name) | Self::Rmdir(name) => state.remove(&name.bytes()),
             Self::Save => (),
         }
     }
