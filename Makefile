@@ -162,6 +162,8 @@ cuts:
 	CAIRNFS_CRASH_SEEDS=17000 cargo test --locked -p cairnfs-store --test crash -- --nocapture a_power_cut_at_any_call
 	@$(SAY) "Cutting the power below a mount, 30000 times"
 	CAIRNFS_CRASH_SEEDS=30000 cargo test --locked -p cairnfs-mount-core --lib -- --nocapture crash_tests::what_was
+	@$(SAY) "Cutting the power below a mount that merges, 3000 times"
+	CAIRNFS_MERGE_SEEDS=3000 cargo test --locked -p cairnfs-mount-core --lib -- --nocapture random_merges::
 
 powercut:
 	@$(SAY) "Cutting the power below a bucket on ext4, 1000 times"

@@ -18,6 +18,7 @@ mod names;
 mod nodes;
 mod open_files;
 mod put_back;
+mod random_merges;
 mod salvaging;
 mod saving;
 mod searching;
@@ -362,7 +363,7 @@ impl Peer {
     }
 
     fn read_from(&self, fh: Fh) -> String {
-        String::from_utf8(self.mount().read(fh, 0, 1 << 20).unwrap()).unwrap()
+        String::from_utf8_lossy(&self.mount().read(fh, 0, 1 << 20).unwrap()).into_owned()
     }
 
     /// Every path with its content, directories with a slash.
