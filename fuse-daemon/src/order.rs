@@ -6,17 +6,20 @@ pub(crate) use cairnfs_store::order::{Condvar, Mutex, RwLock};
 cairnfs_store::places! {
     /// Never held while a bucket is opened, saved or unmounted.
     Mounts = 0, "the table of mounts";
+    /// Held while contacts and connections are brought in line with who is a member, which takes all
+    /// that follow.
+    Contacts = 1, "who is a contact";
     /// Held while the thread that accepts is started, which the roster counts.
-    Listening = 1, "the listening socket";
+    Listening = 2, "the listening socket";
     /// Held while discovery is started, which looks whether all ends.
-    Responder = 2, "the responder of discovery";
-    /// Not taken while one of the next three is held.
-    Roster = 3, "the roster";
-    /// Held while the buckets on it are brought in line with their members.
+    Responder = 3, "the responder of discovery";
+    /// Held while the buckets on it are brought in line with what is on the roster and its members.
     Offers = 4, "a connection's table of offers";
+    /// Not taken while one of the next two is held.
+    Roster = 5, "the roster";
     /// Held while a bucket is used, which takes the locks of mount-core.
-    Offered = 5, "an offered bucket";
-    Desk = 6, "a bucket's desk";
+    Offered = 6, "an offered bucket";
+    Desk = 7, "a bucket's desk";
     Sending = LAST - 2, "the sending end of a connection";
     Tls = LAST - 1, "a connection's cipher";
     Asked = LAST, "the requests of a connection";

@@ -33,7 +33,7 @@ impl Net {
         let timing = self.timing;
         match self.spawn("peer-writes", move || writer.write_until_end(&timing)) {
             Ok(()) => {
-                self.reconcile(session, &self.all_served());
+                self.reconcile(session);
                 self.bump();
                 let ears = Hearing { net: self, session };
                 session.read_until_end(incoming, &self.timing, &ears);
@@ -84,7 +84,7 @@ struct Hearing<'a> {
 
 impl Ears for Hearing<'_> {
     fn offers_changed(&self) {
-        self.net.reconcile(self.session, &self.net.all_served());
+        self.net.reconcile(self.session);
     }
 
     fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]) {

@@ -136,6 +136,8 @@ pub(crate) struct Net {
     addresses: Addresses,
     invites: Invites,
     arrivals: Arc<Arrivals>,
+    /// Held while those on the roster are brought in line with who is a member.
+    contacts: Mutex<(), order::Contacts>,
     roster: Mutex<Roster, order::Roster>,
     /// For the thread `dial-peers`, and for whoever waits for threads to end.
     wake: Condvar,
@@ -184,6 +186,7 @@ impl Net {
             addresses: Addresses::load(home.peers_file()),
             invites: Invites::new(home.invites_file()),
             arrivals: Arc::default(),
+            contacts: Mutex::default(),
             roster: Mutex::default(),
             wake: Condvar::new(),
             news: Mutex::new(0),
@@ -288,7 +291,10 @@ impl Net {
 
     /// Brings contacts and connections in line with who is a member of what is served.
     fn members_may_have_changed(&self) {
-        let offered: Vec<_> = self.roster.lock().offered.values().cloned().collect();
+        // To ask the buckets may take a while, and to listen too: whoever served one meanwhile would have
+        // its members taken off the roster by who began before.
+        let _alone = self.contacts.lock();
+        let offered = self.all_served();
         let mut others = BTreeMap::<PeerKey, String>::new();
         for (key, name) in offered.iter().flat_map(|offered| offered.others()) {
             let known = others.entry(key).or_default();
@@ -312,7 +318,7 @@ impl Net {
         }
         self.wake.notify_all();
         for session in sessions {
-            self.reconcile(&session, &offered);
+            self.reconcile(&session);
         }
     }
 
@@ -326,8 +332,8 @@ impl Net {
         self.wake.notify_all();
     }
 
-    fn reconcile(&self, session: &Arc<Session>, offered: &[Arc<Offered>]) {
-        if !session.reconcile(offered) {
+    fn reconcile(&self, session: &Arc<Session>) {
+        if !session.reconcile(&|| self.all_served()) {
             session.end(Ended::Here("nothing is shared any more"));
         }
     }

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -69,6 +70,10 @@ struct State {
     merges_held: bool,
     /// Whether something waits to be merged.
     is_merging: bool,
+    /// Does not say who the members are to the first `bucket-sync` that asks, until it is told to; and whether
+    /// that waits.
+    members_held: bool,
+    is_asked_for_members: bool,
     /// Happens once, before secrets are given away.
     before_secrets: Option<Box<dyn FnOnce() + Send>>,
     fetches: u64,
@@ -268,6 +273,16 @@ impl FakeBucket {
         self.state.lock().is_merging
     }
 
+    /// Does not say who the members are to the first `bucket-sync` that asks, or does after all.
+    pub(super) fn hold_members(&self, held: bool) {
+        self.state.lock().members_held = held;
+        self.released.notify_all();
+    }
+
+    pub(super) fn is_asked_for_members(&self) -> bool {
+        self.state.lock().is_asked_for_members
+    }
+
     /// Has something happen before secrets are next given away.
     pub(super) fn before_secrets(&self, what: impl FnOnce() + Send + 'static) {
         self.state.lock().before_secrets = Some(Box::new(what));
@@ -358,7 +373,7 @@ impl Replica for FakeBucket {
 
     fn sealed(&self, id: &Id) -> Result<Option<Vec<u8>>> {
         let pace = self.state.lock().pace;
-        std::thread::sleep(pace);
+        thread::sleep(pace);
         let mut state = self.state.lock();
         self.wait_while(&mut state, |state| state.held);
         if state.lost == Some(*id) {
@@ -394,7 +409,13 @@ impl Replica for FakeBucket {
     }
 
     fn members(&self) -> Vec<Member> {
-        self.state.lock().version.members.clone()
+        let mut state = self.state.lock();
+        let is_first = state.members_held && !state.is_asked_for_members;
+        if is_first && thread::current().name() == Some("bucket-sync") {
+            state.is_asked_for_members = true;
+            self.wait_while(&mut state, |state| state.members_held);
+        }
+        state.version.members.clone()
     }
 
     fn removal(&self, key: &Id) -> Option<Id> {
