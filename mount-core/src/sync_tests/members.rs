@@ -227,6 +227,43 @@ fn what_is_new_after_two_removed_others_apart_can_be_read_by_neither_of_those() 
     }
 }
 
+/// What was begun for it is given to the members of the version that is merged in between.
+#[test]
+fn a_secret_of_a_merge_that_failed_seals_nothing_once_another_version_was_merged() {
+    let mut begun = 0;
+    for nth in 1..30 {
+        let (a, removed_by_a) = two();
+        let [b, removed_by_b, mut writer, another] =
+            [Role::Owner, Role::Writer, Role::Writer, Role::Writer].map(|role| a.invite(role));
+        b.pull(&a).unwrap();
+        a.mount().set_member(removed_by_a.key.public(), "", None).unwrap();
+        b.mount().set_member(removed_by_b.key.public(), "", None).unwrap();
+        for peer in [&writer, &another] {
+            tell_secrets(&a, peer);
+            tell_secrets(&b, peer);
+            assert_eq!(peer.pull(&a).unwrap(), MergeStep::FastForward);
+        }
+        writer.restart_without_cache();
+        let (fetch, _) = writer.fetch(&b, b.mount().head().unwrap()).unwrap();
+        let known = writer.mount().epochs();
+        writer.disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
+        if writer.mount().merge_from(fetch).is_ok() || writer.mount().epochs() == known {
+            continue;
+        }
+        begun += 1;
+        another.write("in between", "x");
+        assert_eq!(writer.pull(&another).unwrap(), MergeStep::FastForward);
+        let is_member = |key| writer.mount().members().iter().any(|member| member.key == key);
+        assert!(is_member(removed_by_b.key.public()), "it is given what a member is");
+        tell_secrets(&writer, &removed_by_b);
+        assert_eq!(writer.pull(&b).unwrap(), MergeStep::Merged);
+        writer.write("new", "secret");
+        let fetched = removed_by_b.fetch(&writer, writer.mount().publish().unwrap());
+        assert!(matches!(fetched, Err(Error::MissingSecret { .. })), "read {nth} failed");
+    }
+    assert!(begun > 0, "no merge failed behind its secret");
+}
+
 #[test]
 fn a_merge_of_one_removal_leaves_the_secret_as_it_is() {
     let (a, b) = two();

@@ -178,6 +178,9 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let landed = shared.land(landing, self.device_id(&sides.ours));
         landed.inspect_err(|err| self.part_from_disk(err))?;
+        // The members of this version are given all secrets that are here: also that which was begun for a
+        // merge that failed before, and that one may remove some of them.
+        self.begun_for = None;
         shared.note_publish(sides.theirs.time.max(last_publish(&shared)));
         if shared.has_unpublished() {
             self.schedule.dirty(Instant::now());
