@@ -25,6 +25,9 @@ use super::{
 /// Versions remembered of one peer that are not asked for again.
 const REJECTED_MAX: usize = 64;
 
+/// How often what a peer has refused is asked for less often each time.
+const REFUSALS_MAX: u32 = 4;
+
 /// How often it is logged at most that something of one peer was rejected.
 const REJECTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -97,6 +100,9 @@ pub(super) struct Side {
     pub(super) told: Option<VersionId>,
     /// Whether it was told where the others are, and they where it is.
     pub(super) introduced: bool,
+    /// When it is asked again for what it has refused, and how often in a row it did so.
+    pub(super) again: Option<Instant>,
+    pub(super) refusals: u32,
 }
 
 /// When answers are taken from the desk.
@@ -169,6 +175,13 @@ pub(super) enum NoAnswer {
 }
 
 impl Side {
+    /// The peer does not give what it says it has. That may be for a moment: it is asked again after
+    /// `first`, and after twice as long each time.
+    pub(super) fn refused(&mut self, first: Duration) {
+        self.again = Some(Instant::now() + first * (1 << self.refusals.min(REFUSALS_MAX)));
+        self.refusals += 1;
+    }
+
     /// Tells the peer that everything in its version is here.
     pub(super) fn say_seen(&self, version: VersionId) {
         self.session.say(Say::Seen { bucket: self.number, version });
@@ -291,7 +304,8 @@ impl Desk {
             Whose::Mend => self.mend_next(),
             whose @ Whose::Peer(key) => {
                 self.last_turn = Some(whose);
-                let side = self.sides.get(&key)?;
+                let side = self.sides.get_mut(&key)?;
+                side.said.standing = Standing::Open;
                 Some(Job::Look(side.clone(), side.said.head?))
             }
         }
@@ -329,23 +343,30 @@ impl Desk {
     }
 
     fn ready(&self, now: Instant) -> impl Iterator<Item = (&PeerKey, &Side)> {
-        self.open().filter(move |(key, _)| self.tried_again_at(key).is_none_or(|at| at <= now))
+        self.open().filter(move |it| self.tried_again_at(it).is_none_or(|at| at <= now))
     }
 
-    /// When something is to be tried again that failed here.
+    /// When something is to be tried again that failed here or was refused.
     pub(super) fn next_try(&self) -> Option<Instant> {
-        self.open().filter_map(|(key, _)| self.tried_again_at(key)).min()
+        self.open().filter_map(|it| self.tried_again_at(&it)).min()
     }
 
-    fn tried_again_at(&self, key: &PeerKey) -> Option<Instant> {
-        self.troubles.get(key).map(|(_, again)| *again)
+    fn tried_again_at(&self, (key, side): &(&PeerKey, &Side)) -> Option<Instant> {
+        match side.said.standing {
+            Standing::Refused => side.again,
+            _ => self.troubles.get(*key).map(|(_, again)| *again),
+        }
     }
 
+    /// What is to be looked at, now or again.
     fn open(&self) -> impl Iterator<Item = (&PeerKey, &Side)> {
         let fetches = !self.gives_only;
-        let is_open =
-            move |said: &Said| fetches && said.standing == Standing::Open && said.head.is_some();
-        self.sides.iter().filter(move |(_, side)| is_open(&side.said))
+        let is_open = move |side: &Side| match side.said.standing {
+            Standing::Open => fetches && side.said.head.is_some(),
+            Standing::Refused => fetches && side.again.is_some(),
+            Standing::Covered | Standing::Apart | Standing::Rejected => false,
+        };
+        self.sides.iter().filter(move |(_, side)| is_open(side))
     }
 }
 

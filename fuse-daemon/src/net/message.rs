@@ -198,7 +198,7 @@ pub(super) enum Say {
 pub(super) enum Unseen {
     /// It is not believed.
     Rejected,
-    /// The side that announced it does not give all of it.
+    /// The side that announced it does not give all of it; it is asked for again.
     NotGiven,
     /// The disk is full; it is tried again.
     NoSpace,
@@ -211,7 +211,7 @@ pub(super) enum Unseen {
 impl Unseen {
     /// Whether it is tried again without being asked to.
     pub(super) fn passes(self) -> bool {
-        matches!(self, Self::NoSpace | Self::Failed)
+        matches!(self, Self::NotGiven | Self::NoSpace | Self::Failed)
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Standing {
     Apart,
     /// It is not believed.
     Rejected,
-    /// It cannot be had: the peer does not give it, or nothing can be stored here.
+    /// It cannot be had: the peer does not give it, and is asked again, or nothing can be stored here.
     Refused,
 }
 

@@ -14,7 +14,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cairnfs_mount_core::{BucketId, Error, FetchProgress, Member, Observer, Role, VersionId};
@@ -176,6 +176,8 @@ impl Offered {
             said: Said::default(),
             told: None,
             introduced: false,
+            again: None,
+            refusals: 0,
         };
         let mut desk = self.desk.lock();
         // Of an ended one `unlink` may have been called; a newer one may have taken its place.
@@ -357,8 +359,15 @@ impl Offered {
         }
     }
 
-    /// What came of looking at a peer's version.
-    pub(super) fn settle(&self, side: &Side, version: VersionId, standing: Standing) {
+    /// What came of looking at a peer's version; for a refused one, in how long at first it is asked for
+    /// again, if it is.
+    pub(super) fn settle(
+        &self,
+        side: &Side,
+        version: VersionId,
+        standing: Standing,
+        again: Option<Duration>,
+    ) {
         let mut desk = self.desk.lock();
         desk.troubles.remove(&side.session.key);
         if standing == Standing::Rejected {
@@ -368,6 +377,10 @@ impl Offered {
             && it.said.head == Some(version)
         {
             it.said.standing = standing;
+            match again {
+                Some(first) => it.refused(first),
+                None => (it.again, it.refusals) = (None, 0),
+            }
         }
     }
 

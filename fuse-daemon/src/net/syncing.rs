@@ -77,11 +77,11 @@ fn carry_out(verdict: Verdict, net: &Net, offered: &Offered, side: &Side, versio
     log::debug!("looked bucket={bucket} peer={peer} verdict={verdict:?}");
     match verdict {
         Verdict::Covered => {
-            offered.settle(side, version, Standing::Covered);
+            offered.settle(side, version, Standing::Covered, None);
             side.say_seen(version);
         }
         Verdict::Apart(why) => {
-            offered.settle(side, version, Standing::Apart);
+            offered.settle(side, version, Standing::Apart, None);
             if let Some(why) = why {
                 side.say_unseen(version, why);
             }
@@ -94,7 +94,8 @@ fn carry_out(verdict: Verdict, net: &Net, offered: &Offered, side: &Side, versio
             };
             log::log!(level, "not-taken bucket={bucket} peer={peer} reason={note:?}");
             net.note_error(key, note);
-            offered.settle(side, version, standing);
+            let again = (unseen == Unseen::NotGiven).then_some(net.timing.trouble);
+            offered.settle(side, version, standing, again);
             side.say_unseen(version, unseen);
         }
         Verdict::Trouble(err, unseen) => {

@@ -21,7 +21,8 @@ pub(super) struct Timing {
     /// Until a peer is tried again, at first and at most; with jitter.
     pub(super) retry_min: Duration,
     pub(super) retry_max: Duration,
-    /// Until something is tried again that failed here, such as for want of space.
+    /// Until something is tried again that failed here, such as for want of space, or that a peer did not
+    /// give: that at first, and ever more rarely.
     pub(super) trouble: Duration,
     /// How long a verb waits for peers to be found.
     pub(super) search: Duration,

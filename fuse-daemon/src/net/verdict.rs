@@ -12,7 +12,7 @@ pub(super) enum Verdict {
     Covered,
     /// It cannot be merged here; why, unless the peer sees that by itself.
     Apart(Option<Unseen>),
-    /// It is not taken, and not asked for again.
+    /// It is not taken, and asked for again only if the peer did not give it.
     NotTaken {
         standing: Standing,
         /// What the peer hears.

@@ -57,6 +57,8 @@ struct State {
     held_after: Option<usize>,
     /// How long it takes it to give a blob.
     pace: Duration,
+    /// How the next blob that it is asked for fails.
+    gives_not: Option<Error>,
     /// How whatever is sent to it fails.
     fails: Option<Error>,
     /// An item for which there is no space.
@@ -229,6 +231,11 @@ impl FakeBucket {
         self.state.lock().pace = pace;
     }
 
+    /// Cannot give the next blob that it is asked for.
+    pub(super) fn fail_once(&self, how: Error) {
+        self.state.lock().gives_not = Some(how);
+    }
+
     /// Cannot take what it is sent, or can again.
     pub(super) fn set_fails(&self, fails: Option<Error>) {
         self.state.lock().fails = fails;
@@ -378,6 +385,9 @@ impl Replica for FakeBucket {
         self.wait_while(&mut state, |state| state.held);
         if state.lost == Some(*id) {
             return Ok(None);
+        }
+        if let Some(how) = state.gives_not.take() {
+            return Err(how);
         }
         state.given.push(*id);
         state.held |= state.held_after == Some(state.given.len());

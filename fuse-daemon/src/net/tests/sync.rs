@@ -266,6 +266,26 @@ fn what_a_peer_could_not_give_once_is_asked_for_again() {
 }
 
 #[test]
+fn what_a_peer_cannot_give_for_a_moment_comes_without_being_asked_to() {
+    let gone = CoreError::Io("too many open files".into());
+    let damaged = CoreError::Damaged { what: "as a test wants it".into() };
+    for (nth, how) in [gone, damaged].into_iter().enumerate() {
+        let (peers, buckets) = members(2);
+        buckets[0].add(b"not given at once");
+        buckets[0].fail_once(how);
+        peers[0].knows(&peers[1]);
+        eventually("it is said", || {
+            let error = peers[1].net.peers()[0].last_error.clone();
+            error.is_some_and(|(why, _)| why.contains("does not give what it says it has"))
+        });
+        eventually("it arrives", || buckets[1].has(b"not given at once"));
+        let met = || peers[0].net.peers()[0].step(&name()).unwrap().is_in_step();
+        eventually("they are in step", met);
+        assert_eq!(buckets[1].fetches(), 2, "error {nth}");
+    }
+}
+
+#[test]
 fn a_peer_whose_version_cannot_be_stored_here_keeps_no_others_waiting() {
     let (peers, buckets) = members(3);
     // The one that is first in order has what is too large.
