@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use cairnfs_mount_core::{Error, FetchProgress, VersionId};
+use cairnfs_mount_core::{Error, FetchProgress, Member, VersionId};
 use crossbeam_channel::Sender;
 
 use super::{
@@ -59,6 +59,8 @@ pub(super) struct Desk {
     pub(super) answers_bytes: usize,
     /// There was room on a connection to ask for more.
     pub(super) may_ask: bool,
+    /// Who the members were when that was last looked at.
+    pub(super) members: Vec<Member>,
     /// By peer, whatever the connection.
     pub(super) rejected: BTreeMap<PeerKey, VecDeque<VersionId>>,
     /// By peer: when it was last logged that something of it was rejected.
@@ -100,7 +102,7 @@ pub(super) struct Side {
     pub(super) told: Option<VersionId>,
     /// Whether it was told where the others are, and they where it is.
     pub(super) introduced: bool,
-    /// When it is asked again for what it has refused, and how often in a row it did so.
+    /// When what it has refused, or was rejected, is asked for again, and how often in a row it was.
     pub(super) again: Option<Instant>,
     pub(super) refusals: u32,
 }

@@ -31,6 +31,8 @@ pub(super) enum Unfetched {
     PeerGone,
     /// The peer does not give it.
     Refused,
+    /// The peer does not give the secret of this epoch, under which it is sealed.
+    NoSecret(u16),
     /// The bucket is served here no longer.
     Closed,
     /// It failed here.
@@ -350,8 +352,7 @@ impl<'a> Desk<'a> {
         if learnt.ok_or(Unfetched::Closed)?? {
             return Ok(());
         }
-        let why = "it is sealed under a secret that the peer does not give";
-        Err(Unfetched::Rejected(format!("{why} (epoch {epoch})")))
+        Err(Unfetched::NoSecret(epoch))
     }
 }
 

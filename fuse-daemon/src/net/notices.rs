@@ -13,7 +13,12 @@ use super::{
 /// Does what is due. None of it waits for a peer.
 pub(super) fn give(net: &Net, offered: &Arc<Offered>, notice: Notice) {
     match notice {
-        Notice::HeadChanged => net.members_may_have_changed(),
+        Notice::HeadChanged => {
+            net.members_may_have_changed();
+            if offered.has_other_members() {
+                offered.learnt(net.timing.trouble);
+            }
+        }
         Notice::Tell(side, head) => side.say_head(head),
         Notice::Introduce(side) => introduce(net, offered, &side),
     }

@@ -28,7 +28,7 @@ pub(super) enum Standing {
     Covered,
     /// It cannot be merged here, only elsewhere: what comes of that is waited for.
     Apart,
-    /// It is not believed.
+    /// It is not believed by what is known here.
     Rejected,
     /// It cannot be had: the peer does not give it, and is asked again, or nothing can be stored here.
     Refused,

@@ -377,11 +377,36 @@ impl Offered {
             && it.said.head == Some(version)
         {
             it.said.standing = standing;
-            match again {
-                Some(first) => it.refused(first),
-                None => (it.again, it.refusals) = (None, 0),
+            it.again = None;
+            match (standing, again) {
+                (_, Some(first)) => it.refused(first),
+                (Standing::Covered | Standing::Apart, None) => it.refusals = 0,
+                _ => (),
             }
         }
+    }
+
+    /// Says whether there are other members than when this was last asked, or others' rights.
+    pub(super) fn has_other_members(&self) -> bool {
+        let members = self.with(|replica| replica.members()).unwrap_or_default();
+        let mut desk = self.desk.lock();
+        let has_others = desk.members != members;
+        desk.members = members;
+        has_others
+    }
+
+    /// Something was learnt by which what was rejected may be believed: it is looked at again, at once
+    /// the first time. Later ones have it looked at more and more rarely, as others learn all the time.
+    pub(super) fn learnt(&self, first: Duration) {
+        let mut desk = self.desk.lock();
+        desk.rejected.clear();
+        let sides = desk.sides.values_mut();
+        for side in sides.filter(|side| side.said.standing == Standing::Rejected) {
+            side.said.standing = Standing::Refused;
+            side.refused(if side.refusals == 0 { Duration::ZERO } else { first });
+        }
+        drop(desk);
+        self.bell.notify_all();
     }
 
     /// How loud it is logged that something of a peer was rejected.
@@ -397,13 +422,14 @@ impl Offered {
         self.desk.lock().troubles.insert(*peer, (trouble, again));
     }
 
-    /// Tries at once what failed here, or could not be had, and forgets what failed elsewhere and is
-    /// tried again there.
+    /// Tries at once what failed here, could not be had or was not believed, and forgets what failed
+    /// elsewhere and is tried again there.
     pub(super) fn retry_now(&self) {
         let mut desk = self.desk.lock();
         desk.troubles.clear();
+        desk.rejected.clear();
         for side in desk.sides.values_mut() {
-            if side.said.standing == Standing::Refused {
+            if matches!(side.said.standing, Standing::Refused | Standing::Rejected) {
                 side.said.standing = Standing::Open;
             }
             match side.said.unseen {

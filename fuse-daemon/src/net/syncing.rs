@@ -149,6 +149,9 @@ fn fetch(
         Error::Stopped => Unfetched::Closed,
         err => Unfetched::Failed(err),
     })?;
+    if matches!(outcome.step, MergeStep::FastForward | MergeStep::Merged) {
+        offered.learnt(net.timing.trouble);
+    }
     let step = match outcome.step {
         MergeStep::Nothing => "nothing",
         MergeStep::FastForward => "fast-forward",

@@ -45,6 +45,15 @@ impl Verdict {
                 unseen: Unseen::NotGiven,
                 note: "it does not give what it says it has".into(),
             },
+            // It may stand on the version in a moment whose members have it.
+            Err(Unfetched::NoSecret(epoch)) => Self::NotTaken {
+                standing: Standing::Refused,
+                unseen: Unseen::NotGiven,
+                note: format!(
+                    "what it published was rejected: it is sealed under a secret that the peer does \
+                     not give (epoch {epoch})"
+                ),
+            },
             // Nothing can be stored, and that will not change.
             Err(Unfetched::Failed(Error::ReadOnly { reason })) => Self::NotTaken {
                 standing: Standing::Refused,
@@ -89,6 +98,7 @@ mod tests {
         for (err, stands, hears, says) in [
             (Unfetched::Rejected("why".into()), Standing::Rejected, Unseen::Rejected, "why"),
             (Unfetched::Refused, Standing::Refused, Unseen::NotGiven, "does not give"),
+            (Unfetched::NoSecret(7), Standing::Refused, Unseen::NotGiven, "(epoch 7)"),
             (Unfetched::Failed(read_only), Standing::Refused, Unseen::ReadOnly, "as it is wanted"),
         ] {
             let Verdict::NotTaken { standing, unseen, note } = of(err) else { panic!("{says}") };

@@ -76,6 +76,8 @@ struct State {
     /// that waits.
     members_held: bool,
     is_asked_for_members: bool,
+    /// Gives only the first of its secrets.
+    keeps_secrets: bool,
     /// Happens once, before secrets are given away.
     before_secrets: Option<Box<dyn FnOnce() + Send>>,
     fetches: u64,
@@ -290,6 +292,11 @@ impl FakeBucket {
         self.state.lock().is_asked_for_members
     }
 
+    /// Gives only the first of its secrets, or all again.
+    pub(super) fn keep_secrets(&self, keeps: bool) {
+        self.state.lock().keeps_secrets = keeps;
+    }
+
     /// Has something happen before secrets are next given away.
     pub(super) fn before_secrets(&self, what: impl FnOnce() + Send + 'static) {
         self.state.lock().before_secrets = Some(Box::new(what));
@@ -464,7 +471,9 @@ impl Replica for FakeBucket {
             before();
         }
         let state = self.state.lock();
-        let lacking = state.secrets.iter().filter(|(epoch, _)| !have.contains(*epoch));
+        let given = if state.keeps_secrets { 1 } else { usize::MAX };
+        let given = state.secrets.iter().take(given);
+        let lacking = given.filter(|(epoch, _)| !have.contains(*epoch));
         lacking.map(|(epoch, secret)| (*epoch, Zeroizing::new(*secret))).collect()
     }
 

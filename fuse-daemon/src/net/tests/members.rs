@@ -233,9 +233,12 @@ fn what_a_reader_publishes_is_rejected_and_not_asked_for_again() {
         let peers = peers[0].net.peers();
         peers[0].last_error.as_ref().is_some_and(|(why, _)| why.contains("may not write"))
     });
-    let fetches = buckets[0].fetches();
     assert!(!buckets[0].has(b"from a reader"));
+    // Who wants it looked at again has just that.
+    let fetches = buckets[0].fetches();
     assert!(peers[0].sync().unwrap_err().message.contains("was rejected"));
+    assert_eq!(buckets[0].fetches(), fetches + 1);
+    let fetches = fetches + 1;
     // It still gets what others write, and a new connection changes nothing.
     for session in peers[0].net.roster.lock().sessions.values() {
         session.end(crate::net::Ended::Gone);
@@ -245,6 +248,73 @@ fn what_a_reader_publishes_is_rejected_and_not_asked_for_again() {
     eventually("connected", || peers[0].is_connected());
     assert!(!buckets[0].has(b"from a reader"));
     assert!(buckets[0].fetches() <= fetches + 1, "a merge of the reader's is a new version");
+}
+
+/// Waits until something is said of what another one has.
+#[track_caller]
+fn says(peer: &Peer, of: &Peer, what: &str) {
+    eventually(what, || {
+        let mut peers = peer.net.peers().into_iter().filter(|it| it.key == of.key());
+        peers.any(|it| it.last_error.is_some_and(|(why, _)| why.contains(what)))
+    });
+}
+
+#[test]
+fn what_was_rejected_is_looked_at_again_when_its_author_may_write() {
+    let (peers, buckets) = members(2);
+    buckets[0].set_member(peers[1].key(), "reader", Some(Role::Reader)).unwrap();
+    // It makes no other version by merging what it gets.
+    buckets[1].set_fails(Some(CoreError::NoSpace));
+    buckets[1].add(b"from a reader");
+    peers[0].knows(&peers[1]);
+    says(&peers[0], &peers[1], "its author may not write");
+    buckets[0].set_member(peers[1].key(), "writer", Some(Role::Writer)).unwrap();
+    eventually("it is believed", || buckets[0].has(b"from a reader"));
+}
+
+#[test]
+fn what_was_rejected_is_looked_at_again_when_something_was_learnt_from_a_third() {
+    let peers = [Peer::new(), Peer::new(), Peer::new()];
+    let first = FakeBucket::create(peers[0].key(), 7);
+    first.set_member(peers[1].key(), "member", Some(Role::Writer)).unwrap();
+    first.set_member(peers[2].key(), "reader", Some(Role::Reader)).unwrap();
+    let ours = first.copy_for(peers[1].key());
+    first.set_member(peers[2].key(), "writer", Some(Role::Writer)).unwrap();
+    let theirs = first.copy_for(peers[2].key());
+    theirs.add(b"from a new writer");
+    // It does not pass that on.
+    first.set_fails(Some(CoreError::NoSpace));
+    peers[1].serve(&ours);
+    peers[2].serve(&theirs);
+    peers[1].knows(&peers[2]);
+    says(&peers[1], &peers[2], "its author may not write");
+    peers[0].serve(&first);
+    peers[1].knows(&peers[0]);
+    eventually("it is believed", || ours.has(b"from a new writer"));
+}
+
+#[test]
+fn what_was_rejected_is_looked_at_again_by_who_syncs() {
+    let (peers, buckets) = members(2);
+    buckets[1].set_fails(Some(CoreError::Rejected { why: "as a test wants it".into() }));
+    buckets[0].add(b"not believed yet");
+    peers[0].knows(&peers[1]);
+    says(&peers[1], &peers[0], "was rejected");
+    buckets[1].set_fails(None);
+    assert_eq!(peers[1].sync().unwrap().peers, 1);
+    assert!(buckets[1].has(b"not believed yet"));
+}
+
+#[test]
+fn what_is_sealed_under_a_secret_that_is_not_given_comes_once_it_is() {
+    let (peers, buckets) = members(2);
+    buckets[0].rotate();
+    buckets[0].keep_secrets(true);
+    buckets[0].add(b"under a new secret");
+    peers[0].knows(&peers[1]);
+    says(&peers[1], &peers[0], "under a secret that the peer does not give");
+    buckets[0].keep_secrets(false);
+    eventually("it comes", || buckets[1].has(b"under a new secret"));
 }
 
 #[test]
