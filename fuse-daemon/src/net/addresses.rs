@@ -10,8 +10,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
 };
 
 use cairnfs_mount_core::BucketId;
@@ -275,29 +275,64 @@ pub(super) fn reachable_at(listening: SocketAddr) -> Vec<SocketAddr> {
         return vec![listening];
     }
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let own = interfaces.into_iter().map(|interface| interface.ip());
-    let named = named_to_others(own, ip.is_ipv6());
+    let own = interfaces.into_iter().map(|interface| Own {
+        ip: interface.ip(),
+        is_bridge: Path::new("/sys/class/net").join(&interface.name).join("bridge").exists(),
+    });
+    let named = named_to_others(own, ip.is_ipv6(), &that_lead_out());
     named.into_iter().map(|ip| SocketAddr::new(ip, listening.port())).collect()
 }
 
-/// Which of its own addresses a machine names to others, best first: those of private networks,
-/// then others. Link-local ones of IPv6 need a scope, which means nothing on another machine, and
-/// loopback is that machine itself: it is named only if there is nothing else, to those on this one.
-fn named_to_others(own: impl Iterator<Item = IpAddr>, takes_v6: bool) -> Vec<IpAddr> {
-    let mut named: Vec<IpAddr> = own
-        .filter(|one| match one {
+/// An address of this machine.
+struct Own {
+    ip: IpAddr,
+    /// Whether it is that of a bridge, as there is one for each network of containers.
+    is_bridge: bool,
+}
+
+/// From which addresses this machine would reach one that is nowhere near. Nothing is sent for that.
+fn that_lead_out() -> Vec<IpAddr> {
+    // Addresses that are for documentation, so nobody's.
+    let [v4, v6]: [SocketAddr; 2] = [
+        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
+        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
+    ];
+    let from = |to: SocketAddr| {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    [v4, v6].into_iter().filter_map(from).collect()
+}
+
+/// Which of its own addresses a machine names to others, best first: those that `lead_out`, then those of
+/// private networks, then others; those of bridges last, which mostly lead nowhere but into it, unless they
+/// lead out. Link-local ones of IPv6 need a scope, which means nothing on another machine, and loopback is
+/// that machine itself: it is named only if there is nothing else, to those on this one.
+fn named_to_others(
+    own: impl Iterator<Item = Own>,
+    takes_v6: bool,
+    lead_out: &[IpAddr],
+) -> Vec<IpAddr> {
+    let mut named: Vec<Own> = own
+        .filter(|one| match one.ip {
             IpAddr::V4(ip) => !ip.is_link_local(),
             // An unspecified address of IPv6 takes both.
             IpAddr::V6(ip) => takes_v6 && !ip.is_unicast_link_local(),
         })
         .collect();
-    if named.iter().any(|ip| !ip.is_loopback()) {
-        named.retain(|ip| !ip.is_loopback());
+    if named.iter().any(|one| !one.ip.is_loopback()) {
+        named.retain(|one| !one.ip.is_loopback());
     }
     if named.is_empty() {
-        named = vec![Ipv4Addr::LOCALHOST.into()];
+        return vec![Ipv4Addr::LOCALHOST.into()];
     }
-    named.sort_by_key(|ip| (rank(ip), *ip));
+    named.sort_by_key(|Own { ip, is_bridge }| (!lead_out.contains(ip), *is_bridge, rank(ip), *ip));
+    let mut named: Vec<IpAddr> = named.into_iter().map(|one| one.ip).collect();
     named.dedup();
     named
 }
@@ -420,8 +455,8 @@ mod tests {
     #[test]
     fn loopback_is_named_to_others_only_if_there_is_nothing_else() {
         let named = |own: &[&str], takes_v6| {
-            let own = own.iter().map(|ip| ip.parse().unwrap());
-            let named = named_to_others(own, takes_v6);
+            let own = own.iter().map(|ip| Own { ip: ip.parse().unwrap(), is_bridge: false });
+            let named = named_to_others(own, takes_v6, &[]);
             named.iter().map(IpAddr::to_string).collect::<Vec<_>>()
         };
         let own =
@@ -430,5 +465,20 @@ mod tests {
         assert_eq!(named(&own, false), ["10.0.0.9", "8.8.8.8"]);
         assert_eq!(named(&["::1", "127.0.0.1", "fe80::1"], true), ["127.0.0.1", "::1"]);
         assert_eq!(named(&[], true), ["127.0.0.1"]);
+    }
+
+    #[test]
+    fn what_others_can_reach_is_named_before_the_bridges_of_containers() {
+        let lan: IpAddr = "192.168.1.5".parse().unwrap();
+        let bridges: Vec<IpAddr> = (17..27).map(|n| Ipv4Addr::new(172, n, 0, 1).into()).collect();
+        let named = |are_seen: bool, lead_out: &[IpAddr]| {
+            let bridges = bridges.iter().map(|ip| Own { ip: *ip, is_bridge: are_seen });
+            let own = bridges.chain([Own { ip: lan, is_bridge: false }]);
+            named_to_others(own, true, lead_out)
+        };
+        assert_eq!(named(true, &[])[..2], [lan, bridges[0]]);
+        assert_eq!(named(false, &[lan])[..2], [lan, bridges[0]]);
+        // A machine may have all of its network behind one.
+        assert_eq!(named(true, &[bridges[3]])[..3], [bridges[3], lan, bridges[0]]);
     }
 }
