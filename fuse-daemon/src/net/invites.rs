@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! 1. A ticket lets in as many devices as it was made for, and until when: each use is durable
-//!    before its device is let in.
+//!    before its device is let in, and so is that it was found to have ended. A clock that is put back
+//!    to before what was noted last does not count.
 //! 2. The file does not hold what is in a ticket, only a hash of its secret.
 //! 3. A device that has used a ticket may present it again, as its first try may have been cut: that
 //!    uses up nothing, gives nothing back, and makes no member of a device that is none any more,
@@ -13,10 +14,7 @@
 //!    here then; and nobody at all once that is so of a device which has used it: that device still
 //!    knows what is in the ticket, and might come with another key.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, time::SystemTime};
 
 use cairnfs_mount_core::{BucketId, Role};
 use serde::{Deserialize, Serialize};
@@ -49,12 +47,34 @@ struct Invitation {
     /// The removals that were known when it was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     removals: Vec<String>,
+    /// Whether it was too late once.
+    #[serde(default, skip_serializing_if = "is_false")]
+    ended: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(it: &bool) -> bool {
+    !*it
 }
 
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Contents {
+    /// The latest time that was noted since a ticket was made, in seconds since 1970.
+    #[serde(default)]
+    noted: u64,
     #[serde(default)]
     invite: Vec<Invitation>,
+}
+
+impl Contents {
+    /// It is `now`: what has ended by then, or by a later time that was noted, has ended for good. Says
+    /// whether anything has.
+    fn note(&mut self, now: SystemTime) -> bool {
+        self.noted = self.noted.max(seconds(now));
+        let noted = self.noted;
+        let ending = self.invite.iter_mut().filter(|one| !one.ended && one.until <= noted);
+        ending.map(|one| one.ended = true).count() > 0
+    }
 }
 
 /// A ticket that is good.
@@ -110,10 +130,14 @@ impl Invites {
         good: Good,
         (until, uses): (SystemTime, u32),
         removals: &[Removal],
+        now: SystemTime,
     ) -> Result<()> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
-        let now = seconds(SystemTime::now());
+        contents.note(now);
+        // The new one is good from now on, though the clock may have been ahead once.
+        let now = seconds(now);
+        contents.noted = now;
         // A day longer, so that who comes too late hears just that.
         contents.invite.retain(|one| one.until.saturating_add(86_400) > now);
         if contents.invite.len() >= INVITES_MAX {
@@ -128,15 +152,23 @@ impl Invites {
             left: uses,
             used_by: Vec::new(),
             removals: removals.iter().map(|removal| hex(removal)).collect(),
+            ended: false,
         });
         self.write(&contents)
     }
 
-    /// Whether any ticket may still be presented.
-    pub(super) fn are_open(&self) -> bool {
+    /// Whether any ticket may still be presented. Notes what time it is, for when the clock goes back.
+    pub(super) fn are_open(&self, now: SystemTime) -> bool {
         let _alone = self.alone.lock();
-        let now = seconds(SystemTime::now());
-        self.read().is_ok_and(|contents| contents.invite.iter().any(|one| one.until > now))
+        let Ok(mut contents) = self.read() else { return false };
+        if contents.invite.iter().all(|one| one.ended) {
+            return false;
+        }
+        contents.note(now);
+        if let Err(failure) = self.write(&contents) {
+            log::warn!("invites-file reason={:?}", failure.message);
+        }
+        contents.invite.iter().any(|one| !one.ended)
     }
 
     /// Uses a ticket up for `device`, durably.
@@ -144,9 +176,13 @@ impl Invites {
         &self,
         secret: &[u8; 16],
         device: &PeerKey,
+        now: SystemTime,
     ) -> Result<Result<Redeemed, Refusal>> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
+        if contents.note(now) {
+            self.write(&contents)?;
+        }
         // Comparing hashes takes as long wherever they differ; so does looking at all of them.
         let presented = hash(secret);
         let mut found = None;
@@ -158,9 +194,8 @@ impl Invites {
         let Some(one) = found.and_then(|index| contents.invite.get_mut(index)) else {
             return Ok(Err(Refusal::Unknown));
         };
-        let until = UNIX_EPOCH + Duration::from_secs(one.until.min(u64::from(u32::MAX) * 4));
         let device = hex(device);
-        if until <= SystemTime::now() {
+        if one.ended {
             return Ok(Err(Refusal::Expired));
         }
         let Some(bucket) = parse_hex(&one.bucket).map(BucketId) else {
@@ -227,6 +262,8 @@ impl Invites {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -244,36 +281,89 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("invites.toml");
         let until = SystemTime::now() + HOUR;
-        Invites::new(path.clone()).add(&[1; 16], good(), (until, 1), &[]).unwrap();
+        Invites::new(path.clone())
+            .add(&[1; 16], good(), (until, 1), &[], SystemTime::now())
+            .unwrap();
         // After a restart too.
         let invites = Invites::new(path);
-        assert!(invites.are_open());
-        assert_eq!(invites.redeem(&[2; 16], &[7; 32]).unwrap(), Err(Refusal::Unknown));
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true, 7));
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(false, 7));
-        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), Err(Refusal::UsedUp));
+        assert!(invites.are_open(SystemTime::now()));
+        assert_eq!(
+            invites.redeem(&[2; 16], &[7; 32], SystemTime::now()).unwrap(),
+            Err(Refusal::Unknown)
+        );
+        assert_eq!(
+            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            redeemed(true, 7)
+        );
+        assert_eq!(
+            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            redeemed(false, 7)
+        );
+        assert_eq!(
+            invites.redeem(&[1; 16], &[8; 32], SystemTime::now()).unwrap(),
+            Err(Refusal::UsedUp)
+        );
         invites.give_back(&[1; 16], &[7; 32]).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[8; 32]).unwrap(), redeemed(true, 8));
+        assert_eq!(
+            invites.redeem(&[1; 16], &[8; 32], SystemTime::now()).unwrap(),
+            redeemed(true, 8)
+        );
     }
 
     #[test]
     fn a_ticket_ends_in_time() {
         let dir = tempfile::tempdir().unwrap();
         let invites = Invites::new(dir.path().join("invites.toml"));
-        invites.add(&[1; 16], good(), (SystemTime::now() - HOUR, 5), &[]).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), Err(Refusal::Expired));
-        assert!(!invites.are_open());
+        invites
+            .add(&[1; 16], good(), (SystemTime::now() - HOUR, 5), &[], SystemTime::now())
+            .unwrap();
+        assert_eq!(
+            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            Err(Refusal::Expired)
+        );
+        assert!(!invites.are_open(SystemTime::now()));
+    }
+
+    #[test]
+    fn a_ticket_that_has_ended_stays_so_when_the_clock_goes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invites.toml");
+        let now = SystemTime::now();
+        let invite = |secret| {
+            let ends = (now + HOUR, 5);
+            Invites::new(path.clone()).add(&[secret; 16], good(), ends, &[], now).unwrap();
+        };
+        let redeem =
+            |secret, at| Invites::new(path.clone()).redeem(&[secret; 16], &[7; 32], at).unwrap();
+        invite(1);
+        assert_eq!(redeem(1, now + HOUR * 2), Err(Refusal::Expired));
+        assert_eq!(redeem(1, now), Err(Refusal::Expired), "somebody came too late");
+        invite(2);
+        assert!(!Invites::new(path.clone()).are_open(now + HOUR * 2));
+        assert_eq!(redeem(2, now), Err(Refusal::Expired), "a daemon was started then");
+        // A clock that was ahead for a while takes no ticket with it that is made after that.
+        invite(3);
+        assert_eq!(redeem(3, now), redeemed(true, 7));
+        assert_eq!(redeem(1, now), Err(Refusal::Expired));
     }
 
     #[test]
     fn the_ticket_of_a_removed_device_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let invites = Invites::new(dir.path().join("invites.toml"));
-        invites.add(&[1; 16], good(), (SystemTime::now() + HOUR, 2), &[]).unwrap();
-        assert_eq!(invites.redeem(&[1; 16], &[7; 32]).unwrap(), redeemed(true, 7));
+        invites
+            .add(&[1; 16], good(), (SystemTime::now() + HOUR, 2), &[], SystemTime::now())
+            .unwrap();
+        assert_eq!(
+            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            redeemed(true, 7)
+        );
         invites.forget(good().bucket, &[7; 32]).unwrap();
         for device in [[7; 32], [8; 32]] {
-            assert_eq!(invites.redeem(&[1; 16], &device).unwrap(), Err(Refusal::Unknown));
+            assert_eq!(
+                invites.redeem(&[1; 16], &device, SystemTime::now()).unwrap(),
+                Err(Refusal::Unknown)
+            );
         }
     }
 
@@ -282,8 +372,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("invites.toml");
         let ends = (SystemTime::now() + HOUR, 2);
-        Invites::new(path.clone()).add(&[1; 16], good(), ends, &[[5; 32], [6; 32]]).unwrap();
-        let redeemed = Invites::new(path).redeem(&[1; 16], &[7; 32]).unwrap().unwrap();
+        Invites::new(path.clone())
+            .add(&[1; 16], good(), ends, &[[5; 32], [6; 32]], SystemTime::now())
+            .unwrap();
+        let redeemed =
+            Invites::new(path).redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap().unwrap();
         let known = [[5; 32], [6; 32], [7; 32]].map(|removal| redeemed.knows(&removal));
         assert_eq!(known, [true, true, false]);
     }
@@ -294,7 +387,9 @@ mod tests {
         let path = dir.path().join("invites.toml");
         let secret = [0xab; 16];
         let invites = Invites::new(path.clone());
-        invites.add(&secret, good(), (SystemTime::now() + HOUR, 1), &[]).unwrap();
+        invites
+            .add(&secret, good(), (SystemTime::now() + HOUR, 1), &[], SystemTime::now())
+            .unwrap();
         assert!(!std::fs::read_to_string(path).unwrap().contains(&hex(&secret)));
     }
 }

@@ -67,8 +67,9 @@ impl Net {
             .map_err(|err| Failure::new(Code::Failed, format_args!("cannot invite: {err}")))?;
         let mut secret = Zeroizing::new([0; 16]);
         secret.copy_from_slice(&drawn[..16]);
-        let until = SystemTime::now() + lifetime;
-        self.invites.add(&secret, Good { bucket: id, role }, (until, uses), &removals)?;
+        let now = SystemTime::now();
+        let until = now + lifetime;
+        self.invites.add(&secret, Good { bucket: id, role }, (until, uses), &removals, now)?;
         let addresses = addresses.into_iter().take(ADDRESSES_MAX).collect();
         let ticket = Ticket { bucket: id, device: self.me, secret, until, addresses };
         log::info!("invited bucket={} uses={uses}", offered.short_id());
@@ -132,7 +133,8 @@ impl Net {
         name: &str,
         is_good: &dyn Fn(),
     ) -> Result<Admission, Refusal> {
-        let redeemed = self.invites.redeem(secret, key).map_err(|failure| failed(&failure))??;
+        let redeemed = self.invites.redeem(secret, key, SystemTime::now());
+        let redeemed = redeemed.map_err(|failure| failed(&failure))??;
         is_good();
         let joined = self.make_member(key, name, &redeemed);
         if redeemed.fresh && joined.is_err() {

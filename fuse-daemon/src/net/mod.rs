@@ -78,7 +78,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Weak},
     thread,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use cairnfs_mount_core::Mount;
@@ -197,12 +197,13 @@ impl Net {
         let dialling = Arc::clone(&net);
         net.spawn("dial-peers", move || dialling.dial_until_stopped())
             .map_err(|err| Failure::io("cannot start a thread", &err))?;
+        let invited = net.invites.are_open(SystemTime::now());
         if let Some(address) = net.options.listen {
             if let Err(failure) = net.listen_at(address) {
                 net.stop();
                 return Err(failure);
             }
-        } else if net.invites.are_open() {
+        } else if invited {
             // Who was invited may come after a restart.
             net.be_reachable();
         }
@@ -218,6 +219,8 @@ impl Net {
             (names, roster.sessions.values().cloned().collect::<Vec<_>>())
         };
         self.wake.notify_all();
+        // The clock may be behind at the next start.
+        self.invites.are_open(SystemTime::now());
         self.discovery.stop();
         self.listener.stop();
         for bucket in offered {
