@@ -159,6 +159,8 @@ pub(crate) struct SyncRequest {
 pub(crate) struct PeersReport {
     /// Where this device is reached, if it is.
     pub(crate) listening: Option<SocketAddr>,
+    /// Why it is not, if it is to be.
+    pub(crate) not_listening: Option<String>,
     /// All of them, connected or not.
     pub(crate) peers: Vec<PeerReport>,
 }

@@ -89,7 +89,11 @@ impl Daemon {
 
     /// What the daemon knows of other devices.
     pub(super) fn peers(&self) -> PeersReport {
-        PeersReport { listening: self.net.listening(), peers: self.net.peers() }
+        PeersReport {
+            listening: self.net.listening(),
+            not_listening: self.net.not_listening(),
+            peers: self.net.peers(),
+        }
     }
 
     /// Waits until what was published here and there has met.

@@ -13,22 +13,30 @@ use super::{
 use crate::values::hex;
 
 impl Net {
-    /// The thread `dial-peers`: sleeps until somebody is due.
+    /// The thread `dial-peers`: sleeps until somebody is due, or it is to be tried again to listen.
     pub(super) fn dial_until_stopped(self: &Arc<Self>) {
         loop {
-            let due = {
+            let (due, listens) = {
                 let mut roster = self.roster.lock();
                 loop {
                     if roster.stopping {
                         return;
                     }
-                    match roster.due(Instant::now()) {
-                        Ok(due) => break due,
-                        Err(Some(at)) => drop(self.wake.wait_until(&mut roster, at)),
-                        Err(None) => self.wake.wait(&mut roster),
+                    let now = Instant::now();
+                    let listens = roster.listen_again.take_if(|at| *at <= now).is_some();
+                    match roster.due(now) {
+                        Ok(due) => break (due, listens),
+                        Err(_) if listens => break (Vec::new(), listens),
+                        Err(next) => match next.into_iter().chain(roster.listen_again).min() {
+                            Some(at) => drop(self.wake.wait_until(&mut roster, at)),
+                            None => self.wake.wait(&mut roster),
+                        },
                     }
                 }
             };
+            if listens {
+                self.listen_again();
+            }
             for key in due {
                 let net = Arc::clone(self);
                 if let Err(err) = self.spawn("peer-reads", move || net.reach(&key)) {

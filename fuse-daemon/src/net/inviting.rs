@@ -61,7 +61,9 @@ impl Net {
         self.be_reachable();
         let addresses = self.own_addresses();
         if addresses.is_empty() {
-            return Err(Failure::new(Code::Failed, "no port can be had to be reached at"));
+            let why = self.not_listening();
+            let why = why.unwrap_or_else(|| "no port can be had to be reached at".into());
+            return Err(Failure::new(Code::Failed, why));
         }
         let drawn = super::random()
             .map_err(|err| Failure::new(Code::Failed, format_args!("cannot invite: {err}")))?;

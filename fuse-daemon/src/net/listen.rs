@@ -98,7 +98,7 @@ impl Listening {
 impl Net {
     /// Listens, and announces itself on the local network, if it does not yet and may.
     pub(super) fn be_reachable(&self) {
-        if self.listening().is_some() {
+        if self.listening().is_some() || self.options.listen.is_some() {
             return;
         }
         // The port of last time, so that peers find this device again; else any.
@@ -114,20 +114,46 @@ impl Net {
         log::error!("listen done=no reason=\"no port can be had\"");
     }
 
-    /// Listens where it was asked to.
+    /// Listens where it was asked to, or once this machine has that address: what is on it must be in
+    /// reach also where it has not.
     pub(super) fn listen_at(&self, address: SocketAddr) -> Result<()> {
-        self.listen(address).map_err(|err| match err.kind() {
-            io::ErrorKind::AddrInUse => {
+        match self.listen(address) {
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
                 let message = format!("cannot listen at {address}: the port is in use");
-                Failure::new(Code::InUse, message)
+                Err(Failure::new(Code::InUse, message))
             }
-            io::ErrorKind::AddrNotAvailable => {
-                let message =
-                    format!("cannot listen at {address}: this machine has no such address");
-                Failure::usage(message)
+            Err(err) if err.kind() == io::ErrorKind::AddrNotAvailable => {
+                log::warn!("listen address={address} done=no reason={:?}", plain(&err));
+                self.listen_later();
+                Ok(())
             }
-            _ => Failure::io(format_args!("cannot listen at {address}"), &err),
-        })
+            other => {
+                other.map_err(|err| Failure::io(format_args!("cannot listen at {address}"), &err))
+            }
+        }
+    }
+
+    fn listen_later(&self) {
+        self.roster.lock().listen_again = Some(Instant::now() + self.timing.trouble);
+        self.wake.notify_all();
+    }
+
+    /// Tries again to listen where it was asked to.
+    pub(super) fn listen_again(&self) {
+        let Some(address) = self.options.listen else { return };
+        if let Err(err) = self.listen(address) {
+            log::debug!("listen address={address} done=no reason={:?}", plain(&err));
+            self.listen_later();
+        }
+    }
+
+    /// Why nothing listens although it is to.
+    pub(crate) fn not_listening(&self) -> Option<String> {
+        let address = self.options.listen.filter(|_| self.listening().is_none())?;
+        Some(format!(
+            "this machine has no address {}, as the setting 'listen' wants it",
+            address.ip()
+        ))
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<()> {

@@ -23,6 +23,8 @@ pub(super) struct Roster {
     /// Every other member of what is served.
     pub(super) contacts: BTreeMap<PeerKey, Contact>,
     pub(super) listening: Option<SocketAddr>,
+    /// When to try again to listen where this device was told to.
+    pub(super) listen_again: Option<Instant>,
     /// Threads that have not ended.
     pub(super) threads: usize,
 }

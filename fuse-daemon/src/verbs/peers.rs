@@ -21,6 +21,8 @@ use crate::{
 struct Peers {
     /// Where this device is reached.
     listening: Option<String>,
+    /// Why it is not, if it is to be.
+    not_listening: Option<String>,
     peers: Vec<Peer>,
 }
 
@@ -67,9 +69,10 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
     if args.json {
         return ui::json(&document(&report));
     }
-    match report.listening {
-        Some(address) => ui::result(format_args!("listening on {address}")),
-        None => ui::result(
+    match (report.listening, &report.not_listening) {
+        (Some(address), _) => ui::result(format_args!("listening on {address}")),
+        (None, Some(why)) => ui::result(format_args!("not listening: {why}")),
+        (None, None) => ui::result(
             "not listening: nothing that is mounted or kept here is shared with another device",
         ),
     }
@@ -164,5 +167,9 @@ fn document(report: &PeersReport) -> Peers {
             .next_try
             .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
     });
-    Peers { listening: report.listening.map(|address| address.to_string()), peers: peers.collect() }
+    Peers {
+        listening: report.listening.map(|address| address.to_string()),
+        not_listening: report.not_listening.clone(),
+        peers: peers.collect(),
+    }
 }

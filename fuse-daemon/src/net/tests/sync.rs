@@ -473,6 +473,48 @@ fn a_taken_port_is_said_if_it_was_asked_for() {
 }
 
 #[test]
+fn a_device_without_the_address_at_which_it_is_to_listen_starts_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::locate(Some(dir.path())).unwrap();
+    home.prepare().unwrap();
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    // One for documentation: no machine has it.
+    let listen = Some("192.0.2.1:1".parse().unwrap());
+    let options = NetOptions { listen, ..NetOptions::default() };
+    let net = Net::start_with(&home, Arc::clone(&device), options, QUICK).unwrap();
+    let bucket = FakeBucket::create(device.public(), 1);
+    bucket.set_member([9; 32], "somebody", Some(Role::Writer)).unwrap();
+    serve(&net, &bucket);
+    // It listens nowhere else, and says so.
+    assert_eq!(net.listening(), None);
+    assert!(net.not_listening().unwrap().contains("no address 192.0.2.1"));
+    let failure = net.invite(&name(), Role::Writer, Duration::from_secs(60), 1).unwrap_err();
+    assert!(failure.message.contains("no address 192.0.2.1"), "{}", failure.message);
+    net.stop();
+}
+
+#[test]
+fn a_device_listens_once_it_has_the_address_at_which_it_is_to() {
+    let mut peer = Peer::new();
+    let port = own_port();
+    peer.restart_at(port);
+    let address = peer.address();
+    // As it was before there was that address.
+    peer.net.listener.stop();
+    let mut roster = peer.net.roster.lock();
+    roster.listening = None;
+    drop(roster);
+    peer.net.listen_again();
+    assert_eq!((peer.net.listening(), peer.net.not_listening()), (Some(address), None));
+    peer.net.listener.stop();
+    let mut roster = peer.net.roster.lock();
+    (roster.listening, roster.listen_again) = (None, Some(Instant::now() + QUICK.trouble));
+    drop(roster);
+    peer.net.wake.notify_all();
+    eventually("it listens", || peer.net.listening() == Some(address));
+}
+
+#[test]
 fn those_that_were_not_reached_are_named() {
     let (peers, _buckets) = members(3);
     peers[0].knows(&peers[1]);
