@@ -90,4 +90,8 @@ impl Ears for Hearing<'_> {
     fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]) {
         self.net.hinted_at(device, addresses);
     }
+
+    fn answered(&self) {
+        self.net.bump();
+    }
 }

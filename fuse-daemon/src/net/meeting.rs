@@ -14,6 +14,7 @@ use super::{
     desk::Side,
     joining::{interrupted, not_served, not_shared},
     mending::Mended,
+    probing::Probes,
     report::{PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
     said::Standing,
     sharing::Offered,
@@ -138,14 +139,18 @@ impl Net {
         }
         let others: BTreeMap<PeerKey, String> =
             buckets.iter().flat_map(|offered| offered.others()).collect();
-        let search = Search::begin(self, &others);
+        let mut probes = Probes::begin(&buckets, self.timing.handshake);
+        let mut search = Search::begin(self, &others);
         loop {
+            if probes.pursue(self) {
+                search = Search::begin(self, &others);
+            }
             let sides: Vec<_> = buckets.iter().map(|offered| Meeting::of(offered)).collect();
             let behind: usize = sides.iter().map(|meeting| meeting.behind.len()).sum();
             let connected = sides.iter().any(|meeting| !meeting.sides.is_empty());
             let linked: Vec<_> =
                 sides.iter().flat_map(|it| &it.sides).map(|side| side.session.key).collect();
-            let searching = search.goes_on(self, &linked);
+            let searching = search.goes_on(self, &linked) || !probes.are_over();
             if let Some(failure) = sides.iter().find_map(|meeting| meeting.failure(self)) {
                 return Err(failure);
             }

@@ -15,7 +15,7 @@
 //! | `roster`, `addresses` | who there is, and where |
 //! | `ticket`, `invites`, `inviting`, `joining`, `arriving` | letting a device in, and being let in |
 //! | `removal` | telling a device that it was removed, and hearing that |
-//! | `meeting`, `elsewhere`, `report` | what verbs ask |
+//! | `meeting`, `probing`, `elsewhere`, `report` | what verbs ask |
 //!
 //! # Invariants
 //!
@@ -54,6 +54,7 @@ mod message;
 mod notices;
 mod opening;
 mod outbox;
+mod probing;
 mod removal;
 mod replica;
 mod report;

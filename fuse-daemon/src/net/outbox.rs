@@ -39,6 +39,8 @@ struct State {
     says: VecDeque<Say>,
     requests: VecDeque<Request>,
     closed: bool,
+    /// Whether the thread that writes waits for something to do.
+    waits: bool,
 }
 
 /// See the module's doc.
@@ -85,6 +87,12 @@ impl Outbox {
         self.bell.notify_all();
     }
 
+    /// Whether what is said now is sent at once.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.waits && state.says.is_empty() && state.requests.is_empty()
+    }
+
     /// What is to be said before anything else, if there is something.
     pub(super) fn urgent(&self) -> Option<Say> {
         self.state.lock().says.pop_front()
@@ -104,7 +112,10 @@ impl Outbox {
             if let Some(request) = state.requests.pop_front() {
                 return Next::Answer(request);
             }
-            if self.bell.wait_until(&mut state, until).timed_out() {
+            state.waits = true;
+            let is_idle = self.bell.wait_until(&mut state, until).timed_out();
+            state.waits = false;
+            if is_idle {
                 return Next::Idle;
             }
         }

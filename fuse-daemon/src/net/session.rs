@@ -84,6 +84,8 @@ pub(super) trait Ears {
     fn offers_changed(&self);
     /// A device may be at one of these addresses.
     fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]);
+    /// The other side has answered something.
+    fn answered(&self);
 }
 
 /// Which buckets are offered on a connection.
@@ -246,6 +248,13 @@ impl Session {
         self.ended.lock().clone()
     }
 
+    /// Asks for something that costs nothing, of a bucket that this side calls `bucket`, if nothing else
+    /// is under way: then the other side says something soon, or is not there. Says whether it did.
+    pub(super) fn ask_for_a_word(&self, offered: &Arc<Offered>, bucket: u32) -> bool {
+        let is_quiet = self.outbox.is_idle() && self.asked.lock().is_empty();
+        is_quiet && self.ask(offered, bucket, Ask::Blobs(Vec::new())).is_some()
+    }
+
     /// Makes the other side show whether it is still there.
     pub(super) fn probe(&self) {
         self.say(Say::Ping);
@@ -364,6 +373,7 @@ impl Session {
                     self.tell_of_room();
                 }
                 offered.deliver(self, request, answer);
+                ears.answered();
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ mod introducing;
 mod inviting;
 mod members;
 mod mounts;
+mod probing;
 mod serving;
 mod slow;
 mod sync;
