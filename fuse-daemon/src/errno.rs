@@ -42,16 +42,20 @@ fn errno(err: &Error) -> Errno {
         // Not EDQUOT, though the disk may lie on a quota: the remedy is the same, and programs
         // know what to say of ENOSPC.
         Error::NoSpace => Errno::ENOSPC,
-        Error::Damaged { .. } | Error::LogDamaged { .. } | Error::KeyFileDamaged | Error::Io(_) => {
-            Errno::EIO
-        }
+        Error::Damaged { .. }
+        | Error::LogDamaged { .. }
+        | Error::KeyFileDamaged
+        | Error::Io(_)
+        | Error::Unstorable(_)
+        | Error::Random => Errno::EIO,
         // The bytes of the caller may be among those that were lost. EROFS would tell it only that
         // nothing more can be written, and callers of fsync look for EIO.
-        Error::Poisoned(_) => Errno::EIO,
+        Error::Poisoned => Errno::EIO,
         // What the kernel itself answers for a mount whose daemon is gone.
         Error::Stopped => Errno::ENOTCONN,
         // Of opening a bucket or merging into it; no call of a mount ends in these.
-        Error::Rejected { .. }
+        Error::ClockExhausted
+        | Error::Rejected { .. }
         | Error::PutBack
         | Error::WrittenTwice
         | Error::MissingSecret { .. }
@@ -69,7 +73,11 @@ fn errno(err: &Error) -> Errno {
 }
 
 fn is_unasked(err: &Error) -> bool {
-    err.is_damage() || matches!(err, Error::Io(_) | Error::Poisoned(_) | Error::NoSpace)
+    err.is_damage()
+        || matches!(
+            err,
+            Error::Io(_) | Error::Poisoned | Error::Unstorable(_) | Error::Random | Error::NoSpace
+        )
 }
 
 #[cfg(test)]
@@ -95,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_lost_write_is_eio_and_a_full_disk_enospc() {
-        assert_eq!(errno(&Error::Poisoned(String::new())), Errno::EIO);
+        assert_eq!(errno(&Error::Poisoned), Errno::EIO);
         assert_eq!(errno(&Error::Io(String::new())), Errno::EIO);
         assert_eq!(errno(&Error::NoSpace), Errno::ENOSPC);
         assert_eq!(errno(&Error::ReadOnly { reason: "x" }), Errno::EROFS);

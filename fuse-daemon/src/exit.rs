@@ -218,7 +218,7 @@ impl Failure {
                 (Code::NoSpace, format!("bucket '{name}': no space left on its disk"))
             }
             CoreError::Newer { .. } => (Code::Newer, format!("bucket '{name}': {err}")),
-            CoreError::Poisoned(_) => (Code::Unsaved, format!("bucket '{name}': {err}")),
+            CoreError::Poisoned => (Code::Unsaved, format!("bucket '{name}': {err}")),
             _ => (Code::Failed, format!("bucket '{name}': {}", with_remedy(&name, err))),
         };
         Self::new(code, message)

@@ -72,6 +72,10 @@ pub struct ThreeWay<B> {
 /// # Errors
 ///
 /// [`ThreeWayError`] if one of the trees is none.
+///
+/// # Panics
+///
+/// Never: the clock has time left for what has to be restored.
 pub fn three_way<B: Body>(
     base: &PlainTree<B>,
     ours: &PlainTree<B>,
@@ -85,9 +89,8 @@ pub fn three_way<B: Body>(
     let root = changed(&nothing, &empty, base, start, Renames::Ignore)?;
     let mut merged = side(&root, base, ours, renames)?;
     let other = side(&root, base, theirs, renames)?;
-    // The restore rule cannot run out of clock here: three ticks have passed.
     let device = DeviceId([0xff; 16]);
-    merged.merge(&other, device).map_err(|_exhausted| EditError::NotFound)?;
+    merged.merge(&other, device).expect("because only two ticks of the clock have passed");
     let view = View::with_policy(&merged, policy);
     let (Ok(tree), Ok(conflicts)) = (view.render(), conflicts(&view));
     Ok(ThreeWay { tree, conflicts })

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cairnfs_merge::{BadName, EditError, MergeError, verify::CheckError};
+use cairnfs_merge::{BadName, ClockExhausted, EditError, MergeError, verify::CheckError};
 
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -87,8 +87,17 @@ pub enum Error {
     #[error("the disk below failed: {0}")]
     Io(String),
     /// A failed write or barrier ended all saving.
-    #[error("an earlier write or barrier failed, nothing more is saved: {0}")]
-    Poisoned(String),
+    #[error("an earlier write or barrier failed, nothing more is saved")]
+    Poisoned,
+    /// What was to be stored has not the form that it must have.
+    #[error("it cannot be stored: {0}")]
+    Unstorable(String),
+    /// The system's random number generator failed.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// The bucket's logical clock has no next time: only a forged version brings it so far.
+    #[error("the clock of the bucket is exhausted")]
+    ClockExhausted,
     /// The mount has been stopped.
     #[error("the mount is stopping")]
     Stopped,
@@ -188,8 +197,14 @@ impl From<MergeError<Self>> for Error {
     fn from(err: MergeError<Self>) -> Self {
         match err {
             MergeError::Tree(err) => err,
-            MergeError::Clock(_) => Self::TooLarge,
+            MergeError::Clock(err) => err.into(),
         }
+    }
+}
+
+impl From<ClockExhausted> for Error {
+    fn from(_exhausted: ClockExhausted) -> Self {
+        Self::ClockExhausted
     }
 }
 
@@ -221,7 +236,7 @@ impl From<cairnfs_store::Error> for Error {
         };
         match err {
             Store::NoSpace { .. } => Self::NoSpace,
-            Store::Poisoned => Self::Poisoned(err.to_string()),
+            Store::Poisoned => Self::Poisoned,
             Store::Locked { pid } => Self::Locked { pid: pid.unwrap_or(0) },
             // The key file was there, or nobody would have looked for the log.
             Store::NotAStore { dir } => Self::NoPacks(dir.join("packs")),
@@ -240,11 +255,9 @@ impl From<cairnfs_store::Error> for Error {
             | Store::WrongBucket { .. }
             | Store::Forged { .. }
             | Store::BadNode { .. } => Self::Damaged { what: text(&err) },
-            Store::Io { .. }
-            | Store::TooLarge { .. }
-            | Store::Unsorted
-            | Store::Index { .. }
-            | Store::Random => Self::Io(text(&err)),
+            Store::TooLarge { .. } | Store::Unsorted => Self::Unstorable(text(&err)),
+            Store::Random => Self::Random,
+            Store::Io { .. } | Store::Index { .. } => Self::Io(text(&err)),
         }
     }
 }

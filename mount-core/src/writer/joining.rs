@@ -17,7 +17,7 @@ use super::{
     version::{NewVersion, VersionFacts},
 };
 use crate::{
-    Error, Result, Strategy,
+    Result, Strategy,
     charter::{Charter, resolver},
     fetch::{Fetch, rejected},
     manifest::{self, Manifest},
@@ -70,7 +70,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`]; damage, a full disk, a failed write or barrier. All is as it was then.
+    /// [`Error::Rejected`](crate::Error::Rejected); damage, a full disk, a failed write or barrier.
+    /// All is as it was then.
     pub(super) fn fast_forward(&mut self, sides: &Sides<'_>) -> Result<Landing> {
         let secret = self.shared.vault.blobs().sealed_under(&sides.their_id())?;
         self.write_under(secret, |this| {
@@ -205,7 +206,7 @@ impl Writer {
         if !decides(&settings.strategy) && !settings.rules.iter().any(|(_, rule)| decides(rule)) {
             return Ok(());
         }
-        let op = joined.vv.next_op(self.device_id(ours)).map_err(|_exhausted| Error::TooLarge)?;
+        let op = joined.vv.next_op(self.device_id(ours))?;
         let tree = LiveTree::over(base.clone(), joined.layer.clone());
         let shared = Arc::clone(&self.shared);
         let found = conflicts(&View::new(&tree))?;

@@ -81,7 +81,7 @@ impl Bucket {
             return Err(Error::Invalid("this device began anew too often in the bucket"));
         }
         let me = device_id(&salvage.key, incarnation);
-        let op = manifest.vv.next_op(me).map_err(|_exhausted| Error::TooLarge)?;
+        let op = manifest.vv.next_op(me)?;
         let head = Head { manifest: chosen.blob, devices: Vec::new(), incarnation, before: None };
         let record = SaveRecord { head: Some(head), op, nodes: Vec::new(), files: Vec::new() };
         let payload = record.encode();
