@@ -313,7 +313,7 @@ pub(crate) fn begin_unknown(
         nodes: Vec::new(),
         files: Vec::new(),
     };
-    appender.save(&record.encode(), true)?;
+    appender.save(&record.encode(), record.kind())?;
     Ok(())
 }
 
@@ -363,7 +363,7 @@ pub(crate) fn begin(
         nodes: Vec::new(),
         files: Vec::new(),
     };
-    appender.save(&record.encode(), true)?;
+    appender.save(&record.encode(), record.kind())?;
     Ok(())
 }
 

@@ -83,7 +83,7 @@ fn give_up_old_saves(disk: &SimDisk, device: &Arc<DeviceKey>) {
     bucket.appender.survey_ends();
     assert!(bucket.appender.reclaim(&|_| true, &packs).unwrap().packs > 1);
     let nothing = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() };
-    bucket.appender.save(&nothing.encode(), false).unwrap();
+    bucket.appender.save(&nothing.encode(), nothing.kind()).unwrap();
     bucket.appender.reclaim_finish().unwrap();
 }
 

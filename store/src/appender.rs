@@ -37,6 +37,27 @@ use sealers::Sealers;
 /// Buffered bytes of the batch that are handed to the kernel ahead of the save.
 const SPILL_BYTES: usize = 4 << 20;
 
+/// How a save stands to those before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SaveKind {
+    /// It adds to them: recovery needs them too.
+    OnTop,
+    /// Recovery needs none of them.
+    Checkpoint,
+}
+
+impl SaveKind {
+    /// [`Self::Checkpoint`] if it is one.
+    #[must_use]
+    pub const fn checkpoint_if(is_checkpoint: bool) -> Self {
+        if is_checkpoint { Self::Checkpoint } else { Self::OnTop }
+    }
+
+    const fn is_checkpoint(self) -> bool {
+        matches!(self, Self::Checkpoint)
+    }
+}
+
 /// The writers' side of a store: owned by one thread, the only one that appends.
 ///
 /// Blobs are put, then saved: a batch. Until [`Self::save`] returns `Ok` nothing of the batch is
@@ -121,9 +142,8 @@ impl Appender {
 
     /// Makes every blob put so far durable, with `payload`, in one batch.
     ///
-    /// Costs one write and one barrier where the batch fits the buffer. `checkpoint` says that
-    /// recovery needs none of the saves before this one. On average a save writes no more
-    /// than 300 bytes besides its content; see also [`Self::write_ahead`].
+    /// Costs one write and one barrier where the batch fits the buffer. On average a save writes no
+    /// more than 300 bytes besides its content; see also [`Self::write_ahead`].
     ///
     /// # Errors
     ///
@@ -132,8 +152,8 @@ impl Appender {
     ///   may or may not see the save.
     /// - [`Error::Poisoned`] if an earlier call failed.
     /// - [`Error::TooLarge`] for a payload over 16 GiB.
-    pub fn save(&mut self, payload: &[u8], checkpoint: bool) -> Result<Seq> {
-        let seq = self.try_save(payload, checkpoint)?;
+    pub fn save(&mut self, payload: &[u8], kind: SaveKind) -> Result<Seq> {
+        let seq = self.try_save(payload, kind)?;
         self.reserve.ensure();
         Ok(seq)
     }
@@ -143,13 +163,13 @@ impl Appender {
     /// # Errors
     ///
     /// As [`Self::save`]; [`Error::NoSpace`] if the reserve is used up too.
-    pub fn save_urgent(&mut self, payload: &[u8], checkpoint: bool) -> Result<Seq> {
-        match self.try_save(payload, checkpoint) {
+    pub fn save_urgent(&mut self, payload: &[u8], kind: SaveKind) -> Result<Seq> {
+        match self.try_save(payload, kind) {
             Err(Error::NoSpace { path }) => {
                 if !self.reserve.release()? {
                     return Err(Error::NoSpace { path });
                 }
-                self.try_save(payload, checkpoint)
+                self.try_save(payload, kind)
             }
             other => other,
         }
@@ -182,7 +202,7 @@ impl Appender {
         self.barrier()
     }
 
-    fn try_save(&mut self, payload: &[u8], checkpoint: bool) -> Result<Seq> {
+    fn try_save(&mut self, payload: &[u8], kind: SaveKind) -> Result<Seq> {
         self.check_poison()?;
         let (head, end) = payload.split_at(payload.len() - payload.len() % save::PART_BYTES);
         // A payload that fits one record is not split.
@@ -192,7 +212,7 @@ impl Appender {
         let content = save::encode_content(&parts, end);
         let id = SaveId::closing(&self.chain).encode();
         self.scratch.clear();
-        let label = Label { kind: KIND_SAVE, id, checkpoint };
+        let label = Label { kind: KIND_SAVE, id, checkpoint: kind.is_checkpoint() };
         let mut scratch = std::mem::take(&mut self.scratch);
         let sealed = seal::seal(&mut scratch, &self.blobs.keys, self.cipher, label, &content);
         self.scratch = scratch;
@@ -207,12 +227,12 @@ impl Appender {
             return Err(err);
         }
         self.barrier()?;
-        self.saved(loc, checkpoint);
+        self.saved(loc, kind);
         Ok(self.chain.seq)
     }
 
     /// Notes that the save record at `loc` is durable, with its batch.
-    fn saved(&mut self, loc: Loc, checkpoint: bool) {
+    fn saved(&mut self, loc: Loc, kind: SaveKind) {
         self.chain.close(loc.at, end_of(loc));
         self.blobs.tail.batch_saved();
         self.plan_saved();
@@ -220,14 +240,15 @@ impl Appender {
             self.blobs.rotten.forget(id);
         }
         *self.spent.entry(loc.at.pack).or_default() += u64::from(loc.len);
-        if checkpoint {
+        if kind.is_checkpoint() {
             self.checkpoint = Some(loc.at);
         }
         log::debug!(
-            "save seq={} records={} bytes={} checkpoint={checkpoint}",
+            "save seq={} records={} bytes={} checkpoint={}",
             self.chain.seq,
             self.batch.len(),
-            self.batch_bytes
+            self.batch_bytes,
+            kind.is_checkpoint()
         );
         let mark = Mark {
             end: self.chain.batch_start,

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, path::Path, sync::Arc};
 
+use crate::SaveKind::{self, OnTop};
 use crate::journal::{Loc, Pos};
 use crate::sim::SimDisk;
 use crate::{Appender, BlobRef, Blobs, KeyRing, Kind, Options, Secret, create};
@@ -25,7 +26,7 @@ fn third() -> Third {
         if n % 3 == 0 {
             live.push((blob, content));
         }
-        appender.save(b"a save", n == 59).unwrap();
+        appender.save(b"a save", SaveKind::checkpoint_if(n == 59)).unwrap();
     }
     appender.flush_index().unwrap();
     Third { appender, blobs, live }
@@ -78,7 +79,7 @@ fn no_blob_goes_because_its_entry_has_rotted() {
         let packs = appender.survey().unwrap();
         let plan = appender.reclaim(&|id| ids.contains(id), &packs).unwrap();
         assert!(plan.packs > 10, "{plan:?}");
-        appender.save(b"copies", false).unwrap();
+        appender.save(b"copies", OnTop).unwrap();
         appender.reclaim_finish().unwrap();
         for ((blob, content), right) in live.iter().zip(places) {
             match blobs.get(blob) {

@@ -55,7 +55,7 @@ mod rotten_tests;
 mod seal;
 mod sealed;
 
-pub use appender::{Appender, Reclaimed, Surveyed};
+pub use appender::{Appender, Reclaimed, SaveKind, Surveyed};
 pub use blobs::{Blobs, Stats};
 pub use check::{CheckReport, Damage, LostEnd, Progress, Repaired, check, repair};
 pub use error::{Error, Result};

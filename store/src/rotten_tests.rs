@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::SaveKind::{Checkpoint, OnTop};
 use crate::disk::{Disk, Open};
 use crate::journal::record::{HEADER_BYTES, reseal_checksums};
 use crate::sim::{Call, Fault, SimDisk};
@@ -26,7 +27,7 @@ fn one() -> One {
     let (mut appender, blobs) =
         create(Arc::new(disk.clone()), Path::new("/store"), keys, options).unwrap();
     let blob = appender.put(Kind::Chunk, CONTENT).unwrap();
-    appender.save(b"a save", true).unwrap();
+    appender.save(b"a save", Checkpoint).unwrap();
     One { disk, appender, blobs, blob }
 }
 
@@ -59,12 +60,12 @@ fn a_damaged_blob_that_is_put_twice_is_stored_once() {
     one.appender.put(Kind::Chunk, CONTENT).unwrap();
     one.appender.put_all(Kind::Chunk, &[CONTENT, CONTENT]).unwrap();
     assert_eq!(one.appender.batch_bytes(), record, "once in a batch too");
-    one.appender.save(b"", false).unwrap();
+    one.appender.save(b"", OnTop).unwrap();
     let mended = one.blobs.find(&one.blob.id).unwrap();
     assert_ne!(mended, damaged, "what was dropped was not stored");
     assert_eq!(rotten(&one.blobs), None);
     one.appender.put(Kind::Chunk, CONTENT).unwrap();
-    one.appender.save(b"", false).unwrap();
+    one.appender.save(b"", OnTop).unwrap();
     assert_eq!(one.blobs.find(&one.blob.id).unwrap(), mended);
 }
 
@@ -114,7 +115,7 @@ fn what_was_read_from_a_batch_that_is_dropped_is_damaged_still() {
     assert_eq!(&one.blobs.get(&one.blob).unwrap()[..], CONTENT);
     one.appender.discard_batch().unwrap();
     one.appender.put(Kind::Chunk, CONTENT).unwrap();
-    one.appender.save(b"", false).unwrap();
+    one.appender.save(b"", OnTop).unwrap();
     assert_ne!(one.blobs.find(&one.blob.id).unwrap(), damaged, "saved, and not stored");
     assert_eq!(&one.blobs.get(&one.blob).unwrap()[..], CONTENT);
     assert_eq!(rotten(&one.blobs), None);

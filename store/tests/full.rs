@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::{self, OnTop};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
 use cairnfs_store::{BlobRef, Error, Kind, Options, create, open};
 
@@ -32,7 +33,7 @@ fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
             n += 1;
             let content = noise(n, 9_000);
             let put = appender.put(Kind::Chunk, &content);
-            match put.and_then(|blob| appender.save(&n.to_le_bytes(), false).map(|_| blob)) {
+            match put.and_then(|blob| appender.save(&n.to_le_bytes(), OnTop).map(|_| blob)) {
                 Ok(blob) => saved.push((blob, content)),
                 Err(err) => break err,
             }
@@ -41,11 +42,11 @@ fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
         assert!(saved.len() > 40, "{}", saved.len());
         assert!(!appender.poisoned());
         // The same again: still no room, still no harm.
-        assert!(matches!(appender.save(&noise(0, 40_000), false), Err(Error::NoSpace { .. })));
+        assert!(matches!(appender.save(&noise(0, 40_000), OnTop), Err(Error::NoSpace { .. })));
         appender.discard_batch().unwrap();
-        appender.save_urgent(b"delete something", false).unwrap();
+        appender.save_urgent(b"delete something", OnTop).unwrap();
         for n in 0..5u8 {
-            appender.save_urgent(&[n; 1000], false).unwrap();
+            appender.save_urgent(&[n; 1000], OnTop).unwrap();
         }
         for (blob, content) in &saved {
             assert_eq!(blobs.get(blob).unwrap()[..], content[..]);
@@ -55,7 +56,7 @@ fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
         killed.set_capacity_bytes(killed.used_bytes());
         let mut reopened = open(Arc::new(killed), Path::new(DIR), keys(), options()).unwrap();
         assert_eq!(reopened.saves.len(), saved.len() + 6);
-        let more = reopened.appender.save(&noise(0, 100_000), false);
+        let more = reopened.appender.save(&noise(0, 100_000), OnTop);
         assert!(matches!(more, Err(Error::NoSpace { .. })), "{more:?}");
         let crashed = open(Arc::new(disk.crash(seed)), Path::new(DIR), keys(), options()).unwrap();
         assert_eq!(crashed.saves.len(), saved.len() + 6);
@@ -63,7 +64,7 @@ fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
         // Somebody frees space: it goes on without being opened again.
         disk.set_capacity_bytes(u64::MAX);
         let late = appender.put(Kind::Chunk, b"after").unwrap();
-        appender.save(b"after", false).unwrap();
+        appender.save(b"after", OnTop).unwrap();
         drop((appender, blobs));
         let opened = open(Arc::new(disk.kill()), Path::new(DIR), keys(), options()).unwrap();
         assert_eq!(opened.saves.len(), saved.len() + 7);
@@ -93,7 +94,7 @@ fn a_batch_that_found_no_room_can_be_saved_when_there_is_some() {
                     Err(err) => panic!("{err:?}"),
                 }
             };
-            while let Err(err) = appender.save(&n.to_le_bytes(), n == 3) {
+            while let Err(err) = appender.save(&n.to_le_bytes(), SaveKind::checkpoint_if(n == 3)) {
                 assert!(matches!(err, Error::NoSpace { .. }), "{err:?}");
                 refusals += 1;
             }
@@ -117,14 +118,14 @@ fn a_pack_that_found_no_room_as_its_name_was_made_durable_is_no_part_of_the_log(
             create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
         for n in 0..25 {
             appender.put(Kind::Chunk, &noise(n, 9_000)).unwrap();
-            appender.save(&n.to_le_bytes(), false).unwrap();
+            appender.save(&n.to_le_bytes(), OnTop).unwrap();
         }
         disk.inject(Fault::Fail { call: Call::SyncDir, nth: 1, kind: ErrorKind::StorageFull });
         let refused = (0..10).find_map(|n| appender.put(Kind::Chunk, &noise(n + 100, 9_000)).err());
         assert!(matches!(refused, Some(Error::NoSpace { .. })), "{refused:?}");
         appender.discard_batch().unwrap();
         for n in 0..3u8 {
-            appender.save(&[n], false).unwrap();
+            appender.save(&[n], OnTop).unwrap();
         }
         let after = disk.crash(seed);
         drop((appender, blobs));

@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::{self, Checkpoint, OnTop};
 use cairnfs_store::disk::{Disk, Open, RealDisk};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
 use cairnfs_store::{BlobRef, Error, KeyRing, Kind, Options, Secret, Seq, create, open};
@@ -25,10 +26,10 @@ fn what_was_saved_is_there_when_opened_again() {
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
     let a = appender.put(Kind::Chunk, b"hello").unwrap();
     assert_eq!(&blobs.get(&a).unwrap()[..], b"hello", "readable before it is saved");
-    assert_eq!(appender.save(b"first", false).unwrap(), Seq(1));
+    assert_eq!(appender.save(b"first", OnTop).unwrap(), Seq(1));
     let long = noise(1, 3_500_000);
     let b = appender.put(Kind::Node, &long).unwrap();
-    assert_eq!(appender.save(&long, false).unwrap(), Seq(2));
+    assert_eq!(appender.save(&long, OnTop).unwrap(), Seq(2));
     drop((appender, blobs));
     let opened = open(Arc::new(disk), Path::new(DIR), keys(), options()).unwrap();
     assert_eq!(opened.saves, [b"first".to_vec(), long.clone()]);
@@ -46,7 +47,7 @@ fn a_kill_before_the_index_knows_is_replayed() {
     let refs: Vec<BlobRef> = (0..100)
         .map(|n| {
             let blob = appender.put(Kind::Chunk, &noise(n, 500)).unwrap();
-            appender.save(&n.to_le_bytes(), n == 40).unwrap();
+            appender.save(&n.to_le_bytes(), SaveKind::checkpoint_if(n == 40)).unwrap();
             blob
         })
         .collect();
@@ -68,7 +69,7 @@ fn a_pack_that_was_begun_and_given_up_may_come_back() {
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
     for n in 0..20 {
         appender.put(Kind::Chunk, &noise(n, 500)).unwrap();
-        appender.save(&n.to_le_bytes(), false).unwrap();
+        appender.save(&n.to_le_bytes(), OnTop).unwrap();
     }
     appender.write_ahead().unwrap();
     // Its creation failed and its removal was not durable when the power went off.
@@ -89,7 +90,7 @@ fn a_lost_index_is_made_from_the_packs() {
     let refs = appender
         .put_all(Kind::Chunk, &(0..300).map(|n| noise(n, 1000)).collect::<Vec<_>>())
         .unwrap();
-    appender.save(b"all", true).unwrap();
+    appender.save(b"all", Checkpoint).unwrap();
     assert!(blobs.stats().unwrap().packs > 4);
     drop((appender, blobs));
     disk.remove(&Path::new(DIR).join("index.redb")).unwrap();
@@ -110,7 +111,7 @@ fn equal_content_is_stored_once() {
     assert_eq!(appender.put(Kind::Chunk, &noise(1, 9000)).unwrap(), a);
     assert_eq!(appender.put_all(Kind::Chunk, &[noise(1, 9000), noise(1, 9000)]).unwrap(), [a, a]);
     assert_eq!(appender.batch_bytes(), bytes);
-    appender.save(b"", false).unwrap();
+    appender.save(b"", OnTop).unwrap();
     appender.flush_index().unwrap();
     appender.put(Kind::Chunk, &noise(1, 9000)).unwrap();
     assert_eq!(appender.batch_bytes(), 0);
@@ -125,7 +126,7 @@ fn one_save_is_one_write_and_one_barrier_and_few_bytes() {
     for n in 0..200 {
         let start = disk.counters();
         appender.put(Kind::Chunk, &noise(n, 4096)).unwrap();
-        appender.save(&noise(n, 60), false).unwrap();
+        appender.save(&noise(n, 60), OnTop).unwrap();
         let end = disk.counters();
         assert_eq!(end.barriers - start.barriers, 1);
         assert_eq!(end.writes - start.writes, 1);
@@ -147,7 +148,7 @@ fn zeros_written_ahead_spare_the_saves_behind_them_from_lengthening_the_file() {
         appender.put(Kind::Chunk, &noise(n, 4096)).unwrap();
         assert!(!appender.wants_ahead(), "a batch is open");
         let before = len();
-        appender.save(&noise(n, 60), false).unwrap();
+        appender.save(&noise(n, 60), OnTop).unwrap();
         grown += usize::from(len() != before);
         if appender.wants_ahead() {
             let start = disk.counters();
@@ -172,7 +173,7 @@ fn zeros_that_find_no_room_hurt_nobody_and_a_failed_barrier_of_theirs_poisons() 
         while !appender.wants_ahead() {
             seq += 1;
             appender.put(Kind::Chunk, &noise(seq, 4096)).unwrap();
-            appender.save(b"", false).unwrap();
+            appender.save(b"", OnTop).unwrap();
         }
         let call = if ok { Call::Write } else { Call::Barrier };
         disk.inject(Fault::Fail { call, nth: 1, kind: fault });
@@ -192,14 +193,14 @@ fn after_a_failed_barrier_nothing_is_written_any_more() {
         let (mut appender, blobs) =
             create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
         let a = appender.put(Kind::Chunk, b"saved").unwrap();
-        appender.save(b"1", false).unwrap();
+        appender.save(b"1", OnTop).unwrap();
         appender.put(Kind::Chunk, b"lost").unwrap();
         disk.inject(Fault::Fail { call, nth: 1, kind: ErrorKind::Other });
-        assert!(matches!(appender.save(b"2", false), Err(Error::Io { .. })));
+        assert!(matches!(appender.save(b"2", OnTop), Err(Error::Io { .. })));
         assert!(appender.poisoned());
         let before = disk.counters();
-        assert!(matches!(appender.save(b"3", false), Err(Error::Poisoned)));
-        assert!(matches!(appender.save_urgent(b"3", false), Err(Error::Poisoned)));
+        assert!(matches!(appender.save(b"3", OnTop), Err(Error::Poisoned)));
+        assert!(matches!(appender.save_urgent(b"3", OnTop), Err(Error::Poisoned)));
         assert!(matches!(appender.put(Kind::Chunk, b"x"), Err(Error::Poisoned)));
         assert!(matches!(appender.spill(), Err(Error::Poisoned)));
         assert!(matches!(appender.discard_batch(), Err(Error::Poisoned)));

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::{Checkpoint, OnTop};
 use cairnfs_store::disk::Disk;
 use cairnfs_store::sim::{Fault, SimDisk};
 use cairnfs_store::{
@@ -46,10 +47,10 @@ fn fill() -> (Filled, Appender, Arc<Blobs>) {
             drop.push(blob);
         }
         if n % 10 == 9 {
-            appender.save(b"x", false).unwrap();
+            appender.save(b"x", OnTop).unwrap();
         }
     }
-    appender.save(b"checkpoint", true).unwrap();
+    appender.save(b"checkpoint", Checkpoint).unwrap();
     (Filled { disk, keep, drop }, appender, blobs)
 }
 
@@ -81,10 +82,10 @@ fn what_is_put_during_a_survey_stays_though_nobody_knew_that_it_is_alive() {
     // It is here, and so is not stored again.
     let again = appender.put(Kind::Chunk, &noise(1, 1500)).unwrap();
     assert_eq!(again, dead[0]);
-    appender.save(b"of use again", false).unwrap();
+    appender.save(b"of use again", OnTop).unwrap();
     for pack in worth {
         appender.reclaim(&|id| live.contains(id), &[pack]).unwrap();
-        appender.save(b"copies", false).unwrap();
+        appender.save(b"copies", OnTop).unwrap();
         assert_eq!(appender.reclaim_finish().unwrap().packs, 1);
     }
     assert_eq!(blobs.get(&again).unwrap()[..], noise(1, 1500));
@@ -120,7 +121,7 @@ fn what_was_copied_is_found_where_it_was_if_the_copies_are_dropped() {
     // As after a save that found no room.
     appender.discard_batch().unwrap();
     assert_kept(&blobs, &keep);
-    appender.save(b"goes on", false).unwrap();
+    appender.save(b"goes on", OnTop).unwrap();
     appender.flush_index().unwrap();
     assert_kept(&blobs, &keep);
 }
@@ -139,7 +140,7 @@ fn dead_packs_give_their_space_back() {
     let again = appender.put(Kind::Chunk, &noise(1, 1500)).unwrap();
     assert_eq!(again, dead[0]);
     assert_kept(&blobs, &keep);
-    appender.save(b"copies", false).unwrap();
+    appender.save(b"copies", OnTop).unwrap();
     assert_eq!(appender.reclaim_finish().unwrap(), plan);
     let after = blobs.stats().unwrap();
     assert!(after.pack_bytes < before.pack_bytes / 2, "{before:?} {after:?}");
@@ -163,7 +164,7 @@ fn dead_packs_give_their_space_back() {
 fn reclaim_all_spent(appender: &mut Appender) -> Result<u64, Error> {
     let mut packs = 0;
     while appender.reclaim_spent()?.packs > 0 {
-        appender.save(b"copies", false)?;
+        appender.save(b"copies", OnTop)?;
         packs += appender.reclaim_finish()?.packs;
     }
     Ok(packs)
@@ -177,9 +178,9 @@ fn save_a_lot(appender: &mut Appender) -> Result<Vec<(BlobRef, Vec<u8>)>, Error>
             let content = noise(n, 1500);
             keep.push((appender.put(Kind::Chunk, &content)?, content));
         }
-        appender.save(&noise(n, 5000), false)?;
+        appender.save(&noise(n, 5000), OnTop)?;
     }
-    appender.save(b"checkpoint", true)?;
+    appender.save(b"checkpoint", Checkpoint)?;
     Ok(keep)
 }
 
@@ -196,7 +197,7 @@ fn save_records_that_a_checkpoint_made_redundant_give_their_space_back_and_no_bl
     assert_kept(&blobs, &keep);
     // What is needed still is not redundant.
     for n in 0..60 {
-        appender.save(&noise(n, 5000), false).unwrap();
+        appender.save(&noise(n, 5000), OnTop).unwrap();
     }
     assert_eq!(reclaim_all_spent(&mut appender).unwrap(), 0);
     drop((appender, blobs));
@@ -246,7 +247,7 @@ fn a_power_cut_anywhere_in_a_reclaim_loses_nothing() {
         let mut appender = opened.appender;
         disk.inject(Fault::PowerOff { after_calls: calls });
         let done = reclaim(&mut appender, &live)
-            .and_then(|_| appender.save(b"copies", false))
+            .and_then(|_| appender.save(b"copies", OnTop))
             .and_then(|_| appender.reclaim_finish())
             .is_ok();
         for (seed, lose_index) in [(calls, false), (calls + 1000, true)] {
@@ -295,7 +296,7 @@ fn a_check_names_what_is_damaged_and_a_repair_makes_the_rest_readable() {
         let hurt = keep.iter().filter(|(blob, _)| opened.blobs.get(blob).is_err()).count();
         assert!(hurt <= 1);
         let mut appender = opened.appender;
-        appender.save(b"it goes on", false).unwrap();
+        appender.save(b"it goes on", OnTop).unwrap();
     }
 }
 
@@ -310,7 +311,7 @@ fn a_check_of_a_store_in_use_passes_over_packs_that_are_removed_meanwhile() {
         let opened = open(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
         let (mut appender, blobs) = (opened.appender, opened.blobs);
         reclaim(&mut appender, &live).unwrap();
-        appender.save(b"copies", false).unwrap();
+        appender.save(b"copies", OnTop).unwrap();
         let mut step = 0;
         let report = blobs
             .scrub(&mut |_| {
@@ -341,7 +342,7 @@ fn a_damaged_blob_is_healed_by_a_peers_copy() {
     let read = opened.blobs.get(victim);
     assert!(matches!(read, Err(Error::Corrupt { .. })), "put_sealed does not look at what it has");
     appender.heal(&copy).unwrap();
-    appender.save(b"", false).unwrap();
+    appender.save(b"", OnTop).unwrap();
     assert_eq!(opened.blobs.get(victim).unwrap()[..], content[..]);
     let scrub = opened.blobs.scrub(&mut |_| true).unwrap();
     assert!(scrub.is_clean(), "{scrub:?}");
@@ -359,7 +360,7 @@ fn a_damaged_blob_that_is_put_again_is_stored_again() {
     let written = |appender: &mut Appender| {
         let before = opened.blobs.stats().unwrap().pack_bytes;
         assert_eq!(appender.put(Kind::Chunk, content).unwrap(), *victim);
-        appender.save(b"", false).unwrap();
+        appender.save(b"", OnTop).unwrap();
         assert_eq!(opened.blobs.get(victim).unwrap()[..], content[..]);
         opened.blobs.stats().unwrap().pack_bytes - before
     };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use cairnfs_store::SaveKind;
 use cairnfs_store::disk::RealDisk;
 use cairnfs_store::{BlobRef, KeyRing, Kind, Options, Result, check, create, open};
 
@@ -49,7 +50,7 @@ fn readers_find_every_blob_while_it_moves_from_the_buffer_to_the_log_and_the_ind
             slot.set(appender.put(Kind::Chunk, &content(n))?).unwrap();
             put.store(n + 1, Ordering::Release);
             if n % 500 == 499 {
-                appender.save(b"", n % 5000 == 4999)?;
+                appender.save(b"", SaveKind::checkpoint_if(n % 5000 == 4999))?;
             }
             Ok(())
         };

@@ -3,6 +3,7 @@
 use std::{hint::black_box, sync::Arc};
 
 use cairnfs_bench::{cipher::Cipher, noise::Noise, workplace};
+use cairnfs_store::SaveKind::OnTop;
 use cairnfs_store::{KeyRing, Kind, Options, create, disk::RealDisk};
 use criterion::{BatchSize, Criterion, Throughput};
 
@@ -54,7 +55,7 @@ pub(crate) fn sealing(c: &mut Criterion) {
         );
     });
     let blob = appender.put(Kind::Chunk, &noise.bytes(LEN)).unwrap();
-    appender.save(b"", false).unwrap();
+    appender.save(b"", OnTop).unwrap();
     group.bench_function("open 64 KiB", |b| b.iter(|| blobs.get(&blob).unwrap()));
     let count = 64;
     group.throughput(Throughput::Bytes((count * LEN) as u64));

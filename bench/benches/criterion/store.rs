@@ -8,6 +8,7 @@ use cairnfs_bench::{
     rounds::Subject,
     workplace,
 };
+use cairnfs_store::SaveKind::{Checkpoint, OnTop};
 use cairnfs_store::{
     Appender, Blobs, KeyRing, Kind, Options, create,
     disk::RealDisk,
@@ -44,7 +45,7 @@ pub(crate) fn saving(c: &mut Criterion) {
             || noise.bytes(4096),
             |data| {
                 appender.put(Kind::Chunk, &data).unwrap();
-                appender.save(b"", false).unwrap()
+                appender.save(b"", OnTop).unwrap()
             },
             BatchSize::PerIteration,
         );
@@ -52,7 +53,7 @@ pub(crate) fn saving(c: &mut Criterion) {
     group.bench_function("save a record of 4 KiB", |b| {
         b.iter_batched(
             || noise.bytes(4096),
-            |data| appender.save(&data, false).unwrap(),
+            |data| appender.save(&data, OnTop).unwrap(),
             BatchSize::PerIteration,
         );
     });
@@ -73,7 +74,7 @@ pub(crate) fn by_bytes(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(len), |b| {
             b.iter_batched(
                 || noise.bytes(len),
-                |data| appender.save(&data, false).unwrap(),
+                |data| appender.save(&data, OnTop).unwrap(),
                 BatchSize::PerIteration,
             );
         });
@@ -100,7 +101,7 @@ pub(crate) fn putting(c: &mut Criterion) {
         appender.discard_batch().unwrap();
         let known = noise.bytes(len);
         appender.put(Kind::Chunk, &known).unwrap();
-        appender.save(b"", false).unwrap();
+        appender.save(b"", OnTop).unwrap();
         group.bench_function(BenchmarkId::new("known", len), |b| {
             b.iter(|| appender.put(Kind::Chunk, black_box(&known)).unwrap());
         });
@@ -110,7 +111,7 @@ pub(crate) fn putting(c: &mut Criterion) {
     for len in [4 << 10, 64 << 10] {
         let refs: Vec<_> =
             (0..500).map(|_| appender.put(Kind::Chunk, &noise.bytes(len)).unwrap()).collect();
-        appender.save(b"", false).unwrap();
+        appender.save(b"", OnTop).unwrap();
         appender.flush_index().unwrap();
         let mut next = refs.iter().cycle();
         group.throughput(Throughput::Bytes(len as u64));
@@ -132,7 +133,7 @@ pub(crate) fn map(c: &mut Criterion) {
     let mut noise = Noise::new(3);
     let edits: Vec<Edit> = (0..ENTRIES).map(|n| (key(n), Some(noise.bytes(100)))).collect();
     let root = apply(&reader, &mut appender, &Root::EMPTY, edits).unwrap();
-    appender.save(b"", true).unwrap();
+    appender.save(b"", Checkpoint).unwrap();
     let mut group = c.benchmark_group("store/map of 100,000");
     group.bench_function("get, cached", |b| {
         b.iter_batched(
@@ -154,7 +155,7 @@ pub(crate) fn map(c: &mut Criterion) {
                 BatchSize::PerIteration,
             );
         });
-        appender.save(b"", false).unwrap();
+        appender.save(b"", OnTop).unwrap();
         let step = ENTRIES / count;
         let edits = (0..count).map(|n| (key(n * step), Some(noise.bytes(100))));
         let other = apply(&reader, &mut appender, &root, edits).unwrap();

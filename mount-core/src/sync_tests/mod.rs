@@ -237,7 +237,7 @@ impl Peer {
         let opened = open(disk, Path::new(DIR), keys.clone(), store_options()).unwrap();
         let mut appender = opened.appender;
         let record = put(&mut appender);
-        appender.save(&record.encode(), record.head.is_some()).unwrap();
+        appender.save(&record.encode(), record.kind()).unwrap();
         drop((appender, opened.blobs));
         self.mount = Some(start(&self.disk, &self.key, keys).unwrap());
     }

@@ -41,7 +41,7 @@ impl Writer {
     fn save_blobs(&mut self) -> Result<()> {
         let op = self.shared.core.read().op;
         let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() };
-        let result = self.append(&record, false).map(drop);
+        let result = self.append(&record).map(drop);
         self.note(&result);
         if result.is_err() {
             self.drop_batch();

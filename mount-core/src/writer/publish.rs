@@ -217,7 +217,7 @@ impl Writer {
             files: frozen.carried.iter().filter_map(Snapshot::whole_record).collect(),
         };
         // Nothing fails after the barrier: what is live would go on from the version before.
-        let bytes = self.append(&record, true)?;
+        let bytes = self.append(&record)?;
         shared.note_publish(time);
         self.schedule.published();
         if frozen.is_late {

@@ -235,11 +235,11 @@ impl Writer {
     /// Makes the copies durable and lets the packs go.
     fn finish_reclaim(&mut self, urgent: bool) -> Result<()> {
         let op = self.shared.core.read().op;
-        let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() }.encode();
+        let record = SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() };
         if urgent {
-            self.appender.save_urgent(&record, false)?;
+            self.appender.save_urgent(&record.encode(), record.kind())?;
         } else {
-            self.appender.save(&record, false)?;
+            self.appender.save(&record.encode(), record.kind())?;
         }
         self.appender.reclaim_finish()?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairnfs_merge::{DeviceId, Node, NodeId, OpId};
-use cairnfs_store::BlobRef;
+use cairnfs_store::{BlobRef, SaveKind};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -52,6 +52,11 @@ struct Alone {
 }
 
 impl SaveRecord {
+    /// One that begins on a version needs nothing that was saved before.
+    pub(crate) fn kind(&self) -> SaveKind {
+        SaveKind::checkpoint_if(self.head.is_some())
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         // Room for what is large, so that it is not copied as the record grows.
         let bytes: usize = self.files.iter().map(|(_, file)| file.bytes()).sum();

@@ -86,7 +86,7 @@ impl Bucket {
         let record = SaveRecord { head: Some(head), op, nodes: Vec::new(), files: Vec::new() };
         let payload = record.encode();
         seal_as(&chosen.blob.id, &salvage.vault);
-        self.appender.save(&payload, true)?;
+        self.appender.save(&payload, record.kind())?;
         let is_lost = |save: &&SaveRecord| {
             save.op.lamport >= op.lamport && !(save.nodes.is_empty() && save.files.is_empty())
         };

@@ -124,19 +124,19 @@ impl Writer {
                 .filter_map(|snapshot| Some((snapshot.id?, snapshot.record())))
                 .collect(),
         };
-        self.append(&record, false)
+        self.append(&record)
     }
 
     /// Appends `record` and what was put before it with one barrier; says how long it was.
     ///
     /// What is small may use the reserve: on a full disk that is what deletes, as new data has been
     /// refused before.
-    pub(super) fn append(&mut self, record: &SaveRecord, checkpoint: bool) -> Result<usize> {
+    pub(super) fn append(&mut self, record: &SaveRecord) -> Result<usize> {
         let bytes = record.encode();
         if self.appender.batch_bytes() + bytes.len() as u64 <= URGENT_BYTES_MAX {
-            self.appender.save_urgent(&bytes, checkpoint)?;
+            self.appender.save_urgent(&bytes, record.kind())?;
         } else {
-            self.appender.save(&bytes, checkpoint)?;
+            self.appender.save(&bytes, record.kind())?;
         }
         Ok(bytes.len())
     }

@@ -56,7 +56,7 @@ impl Writer {
             nodes: Vec::new(),
             files: contents.iter().filter_map(Snapshot::whole_record).collect(),
         };
-        let result = self.append(&record, true);
+        let result = self.append(&record);
         // What was saved before and carried nevertheless is due already, or damaged.
         let is_late = contents.iter().any(|it| it.content.is_unsaved());
         shared.end_carrying(contents, result.is_ok());

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::{Checkpoint, OnTop};
 use cairnfs_store::disk::Disk;
 use cairnfs_store::sim::SimDisk;
 use cairnfs_store::{Error, Kind, check, create, open, repair};
@@ -16,12 +17,12 @@ fn with_a_long_checkpoint() -> (SimDisk, [u64; 2]) {
     let disk = SimDisk::new(1);
     let (mut appender, blobs) =
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
-    appender.save(b"first", true).unwrap();
-    appender.save(b"second", false).unwrap();
+    appender.save(b"first", Checkpoint).unwrap();
+    appender.save(b"second", OnTop).unwrap();
     let part = end_of(&disk, &pack(1));
-    appender.save(&noise(3, (1 << 20) + 100), true).unwrap();
+    appender.save(&noise(3, (1 << 20) + 100), Checkpoint).unwrap();
     let end = end_of(&disk, &pack(1));
-    appender.save(b"last", false).unwrap();
+    appender.save(b"last", OnTop).unwrap();
     drop((appender, blobs));
     (disk, [part, end])
 }
@@ -70,7 +71,7 @@ fn blobs_of_a_kind_are_found_around_damage() {
     let mut manifests: Vec<_> =
         (0..3).map(|n| appender.put(Kind::Manifest, &noise(n, 100)).unwrap()).collect();
     appender.put(Kind::Chunk, &noise(3, 100)).unwrap();
-    appender.save(b"", true).unwrap();
+    appender.save(b"", Checkpoint).unwrap();
     drop(appender);
     disk.flip_bit(&pack(1), (88 + 100) * 8);
     let disk: Arc<dyn Disk> = Arc::new(disk);

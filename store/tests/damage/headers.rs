@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::{Checkpoint, OnTop};
 use cairnfs_store::disk::{Disk, Open};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
 use cairnfs_store::{
@@ -161,11 +162,11 @@ fn two_saves(blobs: u64) -> SimDisk {
     let disk = SimDisk::new(1);
     let (mut appender, _blobs) =
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
-    appender.save(b"first", true).unwrap();
+    appender.save(b"first", Checkpoint).unwrap();
     for n in 0..blobs {
         appender.put(Kind::Chunk, &noise(n, 9_000)).unwrap();
     }
-    appender.save(b"second", false).unwrap();
+    appender.save(b"second", OnTop).unwrap();
     disk
 }
 
@@ -218,9 +219,9 @@ fn a_repair_with_the_keys_of_another_bucket_writes_no_header() {
 fn reclaimed(gone: &[u32]) -> SimDisk {
     let disk = store(25);
     let mut appender = reopen(&disk).unwrap().appender;
-    appender.save(b"checkpoint", true).unwrap();
+    appender.save(b"checkpoint", Checkpoint).unwrap();
     assert_eq!(appender.reclaim(&|_| false, gone).unwrap().packs, gone.len() as u64);
-    appender.save(b"behind it", false).unwrap();
+    appender.save(b"behind it", OnTop).unwrap();
     appender.reclaim_finish().unwrap();
     disk
 }
@@ -246,7 +247,7 @@ fn after_a_repair_a_store_opens_whose_last_or_first_pack_has_no_header_nor_one_b
                 let mut opened = reopen(&disk).expect(&case);
                 assert_eq!(opened.saves[..2], [&b"checkpoint"[..], b"behind it"], "{case}");
                 assert_eq!(opened.saves.len(), 2 + n, "{case}");
-                opened.appender.save(b"it goes on", false).unwrap();
+                opened.appender.save(b"it goes on", OnTop).unwrap();
             }
         }
     }
@@ -339,7 +340,7 @@ fn a_repair_keeps_a_pack_whose_first_save_is_lost_where_the_one_before_was_recla
             // Those of packs 1 and 2.
             let saves = if gone.len() == 1 { 14 } else { 0 };
             assert_eq!(opened.saves.len(), saves + n, "{case}");
-            opened.appender.save(b"it goes on", false).unwrap();
+            opened.appender.save(b"it goes on", OnTop).unwrap();
             assert!(disk.content(&pack(4)).unwrap().len() >= 9_188, "{case}");
         }
         lose_index(&disk);
@@ -369,7 +370,7 @@ fn a_store_opens_after_a_repair_of_a_batch_that_has_lost_its_beginning_and_its_e
             for n in 0..2 {
                 let mut opened = reopen(&disk).expect(&case);
                 assert_eq!(opened.saves.len(), if saves == 1 { 0 } else { 14 } + n, "{case}");
-                opened.appender.save(b"it goes on", false).unwrap();
+                opened.appender.save(b"it goes on", OnTop).unwrap();
             }
         }
     }

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::{Checkpoint, OnTop};
 use cairnfs_store::disk::{Disk, Open};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
 use cairnfs_store::{Error, Opened, Options, Repaired, create, open, repair};
@@ -60,9 +61,9 @@ fn cases() -> Vec<Case> {
     zero(&lost_end, 1, end - 5_000, end);
     let nothing_left = store(25);
     let mut appender = reopen(&nothing_left).unwrap().appender;
-    appender.save(b"checkpoint", true).unwrap();
+    appender.save(b"checkpoint", Checkpoint).unwrap();
     appender.reclaim(&|_| false, &[1, 2, 3]).unwrap();
-    appender.save(b"behind it", false).unwrap();
+    appender.save(b"behind it", OnTop).unwrap();
     appender.reclaim_finish().unwrap();
     drop(appender);
     let len = nothing_left.content(&pack(4)).unwrap().len();
@@ -162,7 +163,7 @@ fn on_a_full_disk_a_repair_takes_the_reserve() {
     let disk = SimDisk::new(1);
     let sim: Arc<dyn Disk> = Arc::new(disk.clone());
     let (mut appender, blobs) = create(Arc::clone(&sim), Path::new(DIR), keys(), options).unwrap();
-    appender.save(b"a save", true).unwrap();
+    appender.save(b"a save", Checkpoint).unwrap();
     drop((appender, blobs));
     disk.set_capacity_bytes(disk.used_bytes());
     assert_eq!(repair(&sim, Path::new(DIR), keys(), options).unwrap(), Repaired::default());

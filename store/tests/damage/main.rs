@@ -14,6 +14,7 @@ mod unreadable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind;
 use cairnfs_store::sim::SimDisk;
 use cairnfs_store::{Appender, Blobs, Kind, Options, create};
 
@@ -42,7 +43,7 @@ fn opened(saves: u64, len: usize, options: Options) -> (SimDisk, Appender, Arc<B
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options).unwrap();
     for n in 0..saves {
         appender.put(Kind::Chunk, &noise(n, len)).unwrap();
-        appender.save(&n.to_le_bytes(), n == 0).unwrap();
+        appender.save(&n.to_le_bytes(), SaveKind::checkpoint_if(n == 0)).unwrap();
     }
     (disk, appender, blobs)
 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::{self, Checkpoint, OnTop};
 use cairnfs_store::disk::{Disk, DiskFile, Open};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
 use cairnfs_store::{Error, Kind, LostEnd, Options, Repaired, check, create, open, repair};
@@ -33,11 +34,11 @@ fn a_last_batch_that_is_all_garbage_is_left_out_by_a_repair() {
     let (mut appender, blobs) =
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
     let kept = appender.put(Kind::Chunk, &noise(1, 20_000)).unwrap();
-    appender.save(b"kept", true).unwrap();
+    appender.save(b"kept", Checkpoint).unwrap();
     let pack = Path::new(DIR).join("packs/00000001.pack");
     let end = end_of(&disk, &pack);
     appender.put(Kind::Chunk, &noise(2, 50_000)).unwrap();
-    appender.save(b"lost", false).unwrap();
+    appender.save(b"lost", OnTop).unwrap();
     drop((appender, blobs));
     let file = disk.open(&pack, Open::Existing).unwrap();
     file.write_at(&noise(3, 51_000), end).unwrap();
@@ -82,10 +83,10 @@ fn lose_the_end(lose: impl FnOnce(&dyn DiskFile, [u64; 2]) -> u64) {
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
     let pack = Path::new(DIR).join("packs/00000001.pack");
     appender.put(Kind::Chunk, &noise(1, 20_000)).unwrap();
-    appender.save(b"kept", true).unwrap();
+    appender.save(b"kept", Checkpoint).unwrap();
     let first = end_of(&disk, &pack);
     appender.put(Kind::Chunk, &noise(2, 50_000)).unwrap();
-    appender.save(b"lost", false).unwrap();
+    appender.save(b"lost", OnTop).unwrap();
     drop((appender, blobs));
     let end = end_of(&disk, &pack);
     let len = lose(&*disk.open(&pack, Open::Existing).unwrap(), [first, end]);
@@ -117,7 +118,7 @@ fn a_repair_that_leaves_a_save_out_makes_the_store_open() {
         if n == 3 {
             third = end_of(&disk, &pack);
         }
-        appender.save(&[n], n == 0).unwrap();
+        appender.save(&[n], SaveKind::checkpoint_if(n == 0)).unwrap();
     }
     drop((appender, blobs));
     disk.flip_bit(&pack, (third + 70) * 8);
@@ -132,9 +133,9 @@ fn a_repair_that_leaves_a_save_out_makes_the_store_open() {
             opened.saves.concat(),
             [&[0, 1, 2, 4, 5], &[6, 7, 8][..usize::from(n) - 6]].concat()
         );
-        opened.appender.save(&[n], false).unwrap();
+        opened.appender.save(&[n], OnTop).unwrap();
     }
-    reopen().appender.save(b"next", true).unwrap();
+    reopen().appender.save(b"next", Checkpoint).unwrap();
     assert_eq!(reopen().saves, [b"next"]);
 }
 
@@ -144,10 +145,10 @@ fn many_packs() -> (SimDisk, Options) {
     let small = Options { pack_bytes: 64 << 10, ..options() };
     let (mut appender, blobs) =
         create(Arc::new(disk.clone()), Path::new(DIR), keys(), small).unwrap();
-    appender.save(b"checkpoint", true).unwrap();
+    appender.save(b"checkpoint", Checkpoint).unwrap();
     for n in 0..50 {
         appender.put(Kind::Chunk, &noise(n, 9_000)).unwrap();
-        appender.save(&n.to_le_bytes(), false).unwrap();
+        appender.save(&n.to_le_bytes(), OnTop).unwrap();
     }
     assert!(blobs.stats().unwrap().packs >= 7);
     drop((appender, blobs));
@@ -179,7 +180,7 @@ fn a_pack_that_is_lost_behind_the_last_checkpoint_is_not_taken_for_reclaimed() {
         let mut opened = open(Arc::clone(&disk), Path::new(DIR), keys(), options).unwrap();
         assert_eq!(opened.saves.last().unwrap(), &49u64.to_le_bytes());
         assert!((30..51).contains(&opened.saves.len()), "{}", opened.saves.len());
-        opened.appender.save(b"next checkpoint", true).unwrap();
+        opened.appender.save(b"next checkpoint", Checkpoint).unwrap();
         drop(opened);
         // Nothing that is read again begins before it.
         assert!(check(&disk, Path::new(DIR), Some(&keys()), &mut |_| ()).unwrap().is_clean());
@@ -199,7 +200,7 @@ fn a_save_that_stands_in_the_place_of_another_is_noticed() {
                 create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
             let mut saves = vec![88];
             for n in 0..6u8 {
-                appender.save(&[n], n == 0).unwrap();
+                appender.save(&[n], SaveKind::checkpoint_if(n == 0)).unwrap();
                 saves.push(end_of(&disk, &pack(1)));
             }
             drop((appender, blobs));
@@ -271,9 +272,9 @@ fn a_lost_end_is_noticed_also_where_the_next_pack_was_reclaimed() {
     let (disk, options) = many_packs();
     let mut appender =
         open(Arc::new(disk.clone()), Path::new(DIR), keys(), options).unwrap().appender;
-    appender.save(b"next checkpoint", true).unwrap();
+    appender.save(b"next checkpoint", Checkpoint).unwrap();
     assert_eq!(appender.reclaim(&|_| false, &[4]).unwrap().packs, 1);
-    appender.save(b"", false).unwrap();
+    appender.save(b"", OnTop).unwrap();
     appender.reclaim_finish().unwrap();
     drop(appender);
     let bytes = disk.content(&pack(3)).unwrap();
@@ -297,7 +298,7 @@ fn many_damaged_records_are_read_in_no_more_than_a_few_passes() {
     for n in 0..4_000 {
         appender.put(Kind::Chunk, &noise(n, 100)).unwrap();
     }
-    appender.save(b"", true).unwrap();
+    appender.save(b"", Checkpoint).unwrap();
     drop((appender, blobs));
     // Not where it is zeros: that would be a torn tail.
     let (mut at, save) = (88, last_of(&disk, 1));
@@ -337,10 +338,10 @@ fn of_a_last_batch_whose_save_is_damaged_a_repair_keeps_all_that_is_intact() {
             let disk = SimDisk::new(1);
             let (mut appender, blobs) =
                 create(Arc::new(disk.clone()), Path::new(DIR), keys(), small).unwrap();
-            appender.save(b"first", true).unwrap();
+            appender.save(b"first", Checkpoint).unwrap();
             let ids: Vec<_> =
                 (0..30).map(|n| appender.put(Kind::Chunk, &noise(n, 9_000)).unwrap()).collect();
-            appender.save(b"big", false).unwrap();
+            appender.save(b"big", OnTop).unwrap();
             let last = u32::try_from(blobs.stats().unwrap().packs).unwrap();
             assert!(last >= 4);
             drop((appender, blobs));
@@ -368,7 +369,7 @@ fn of_a_last_batch_whose_save_is_damaged_a_repair_keeps_all_that_is_intact() {
                 assert_eq!(opened.saves, saves, "{case}, {n}");
                 let lost = ids.iter().filter(|blob| opened.blobs.get(blob).is_err());
                 assert_eq!(lost.count(), usize::from(blob_rots), "{case}, {n}");
-                opened.appender.save(&[n], false).unwrap();
+                opened.appender.save(&[n], OnTop).unwrap();
                 saves.push(vec![n]);
                 drop(opened);
                 let report = check(&disk, Path::new(DIR), Some(&keys()), &mut |_| ()).unwrap();

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cairnfs_store::SaveKind::OnTop;
 use cairnfs_store::disk::{Disk, Open};
 use cairnfs_store::sim::SimDisk;
 use cairnfs_store::{Appender, Blobs, CheckReport, Error, Kind, Options, check};
@@ -63,7 +64,7 @@ fn a_check_of_a_store_in_use_takes_no_batch_for_damage_that_is_dropped_meanwhile
                     for n in 10..14 {
                         appender.put(Kind::Chunk, &noise(n, LEN)[1..]).unwrap();
                     }
-                    appender.save(b"", false).unwrap();
+                    appender.save(b"", OnTop).unwrap();
                 }
             }
             true
@@ -77,7 +78,7 @@ fn a_check_of_a_store_in_use_takes_no_batch_for_damage_that_is_dropped_meanwhile
 fn a_check_of_a_store_in_use_does_not_mind_a_pack_that_ends_meanwhile() {
     let (disk, mut appender, blobs) = store(6);
     for n in 0..500u64 {
-        appender.save(&n.to_le_bytes(), false).unwrap();
+        appender.save(&n.to_le_bytes(), OnTop).unwrap();
     }
     appender.write_ahead().unwrap();
     let len = disk.content(&pack(1)).unwrap().len();
@@ -90,7 +91,7 @@ fn a_check_of_a_store_in_use_does_not_mind_a_pack_that_ends_meanwhile() {
                     &[noise(20, LEN), noise(21, LEN), noise(22, LEN), noise(23, LEN)].concat(),
                 )
                 .unwrap();
-            appender.save(b"", false).unwrap();
+            appender.save(b"", OnTop).unwrap();
             assert!(disk.content(&pack(2)).is_some());
             assert!(disk.content(&pack(1)).unwrap().len() < len);
         }

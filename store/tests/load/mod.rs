@@ -1,7 +1,7 @@
 //! A random load on a store, as a list of calls that can be cut down, and a model of what must be
 //! there.
 
-use cairnfs_store::{Appender, BlobRef, Error, Kind, Opened};
+use cairnfs_store::{Appender, BlobRef, Error, Kind, Opened, SaveKind};
 
 /// Bytes that nobody has seen before.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ impl Model {
                     open.payload = payload.bytes();
                     open.checkpoint = *checkpoint;
                     self.doubtful = Some(open.clone());
-                    appender.save(&open.payload, open.checkpoint)?;
+                    appender.save(&open.payload, SaveKind::checkpoint_if(open.checkpoint))?;
                     self.doubtful = None;
                     self.saved.push(std::mem::take(&mut open));
                 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::Path, sync::atomic::AtomicUsize, time::Sys
 
 use cairnfs_merge::{DeviceId, OpId, VersionVector};
 use cairnfs_mount_core::{BucketId, Member, Mount, Observer, Published, Result, Time, VersionId};
+use cairnfs_store::SaveKind::OnTop;
 use cairnfs_store::{
     Appender, BlobId, Blobs, KeyRing, Kind, Options, SealedBlob, Secret, create, map::Root, sim,
 };
@@ -194,13 +195,13 @@ impl Mint {
     fn open(&mut self, sealed: Vec<u8>) -> Arc<[u8]> {
         let checked = self.blobs.check(SealedBlob::from_bytes(sealed).unwrap()).unwrap();
         let blob = self.appender.put_sealed(&checked).unwrap();
-        self.appender.save(b"", false).unwrap();
+        self.appender.save(b"", OnTop).unwrap();
         self.blobs.get(&blob).unwrap()
     }
 
     fn seal(&mut self, manifest: &[u8]) -> SealedBlob {
         let blob = self.appender.put(Kind::Manifest, manifest).unwrap();
-        self.appender.save(b"", false).unwrap();
+        self.appender.save(b"", OnTop).unwrap();
         self.blobs.get_sealed(&blob.id).unwrap()
     }
 }
