@@ -253,9 +253,8 @@ impl Fetch {
                 // More comes, which is waited for rather than the writer.
                 None if is_asked || !self.ready.is_empty() => break,
                 None if !self.keeping.is_empty() => self.todo.extend(self.keeping.wait()?),
-                None if self.phase == Phase::Versions && self.needs_past()? => (),
-                None if self.phase == Phase::Versions => self.begin_tree()?,
-                None => break,
+                None if self.phase == Phase::Tree => break,
+                None => self.end_versions()?,
             }
         }
         let count = max.min(self.ready.len());
@@ -390,10 +389,16 @@ impl Fetch {
         Ok(self.shared.vault.maps().holds(&root, &place.blob, under.level, &under.first)?)
     }
 
-    /// Whether more of what comes before the head has to come, so that it can be told whether both sides
+    /// All versions that were known to be needed were looked at: then comes the tree, unless more of
+    /// them turn out to be.
+    fn end_versions(&mut self) -> Result<()> {
+        if self.queue_past()? { Ok(()) } else { self.begin_tree() }
+    }
+
+    /// Queues what more has to come of what is before the head, so that it can be told whether both sides
     /// mean the same by what both know: a version that seems to be known may be one that this device
-    /// has made and, put back to an older state, has forgotten.
-    fn needs_past(&mut self) -> Result<bool> {
+    /// has made and, put back to an older state, has forgotten. Says whether there is any.
+    fn queue_past(&mut self) -> Result<bool> {
         if self.is_first() || self.manifest.is_none() {
             return Ok(false);
         }
