@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use cairnfs_mount_core::answer;
 use crossbeam_channel::bounded;
 use rustix::{io::Errno, mount::UnmountFlags};
 
@@ -142,12 +143,11 @@ pub(crate) fn take_away(dir: &Path) -> Result<Listed> {
 /// Who does not answer at all is not dead: perhaps the stopped daemon of another home, for whom
 /// nobody here is to wait. The thread that asks ends with the process.
 fn answers_dead(dir: &Path) -> bool {
-    let (answer, answered) = bounded(1);
+    let (reply, answered) = bounded(1);
     let dir = dir.to_owned();
     let ask = move || {
         let read = fs::read_dir(dir).and_then(|mut entries| entries.next().transpose());
-        // Nobody may be waiting any more.
-        answer.send(read.is_err_and(|err| is_dead(&err))).ok();
+        answer(&reply, read.is_err_and(|err| is_dead(&err)));
     };
     let asked = thread::Builder::new().name("dead-mount".into()).spawn(ask);
     asked.is_ok() && answered.recv_timeout(PATIENCE).unwrap_or(false)

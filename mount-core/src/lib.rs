@@ -137,4 +137,4 @@ pub use types::{
     Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, Health, Ino, Kind, OpenFlags,
     PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,
 };
-pub use writer::Salvaged;
+pub use writer::{Salvaged, answer};

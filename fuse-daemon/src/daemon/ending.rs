@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_mount_core::{Error as CoreError, Mount};
+use cairnfs_mount_core::{Error as CoreError, Mount, answer};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::{
@@ -208,13 +208,13 @@ fn save(
 ) -> Result<()> {
     let began = Instant::now();
     loop {
-        let (done, answer) = bounded(1);
+        let (done, saved) = bounded(1);
         // The receiver may have given up waiting.
-        mount.save(Box::new(move |result| drop(done.send(result))));
+        mount.save(Box::new(move |result| answer(&done, result)));
         let result = loop {
             let left =
                 terms.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match answer.recv_timeout(left.map_or(TICK, |left| left.min(TICK))) {
+            match saved.recv_timeout(left.map_or(TICK, |left| left.min(TICK))) {
                 Ok(result) => break result,
                 Err(RecvTimeoutError::Disconnected) => break Err(CoreError::Stopped),
                 Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left.is_zero()) => {

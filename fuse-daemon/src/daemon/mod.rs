@@ -53,6 +53,7 @@ use std::{
     thread,
 };
 
+use cairnfs_mount_core::answer;
 use cairnfs_store::keys::DeviceKey;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::{
@@ -206,7 +207,7 @@ impl Running {
             supervisor::still_saving();
             match listener {
                 // Whoever stopped listening does not stop the end.
-                Some(sender) => drop(sender.send(event)),
+                Some(sender) => answer(sender, event),
                 None => return ending::logged(event),
             }
             true
@@ -215,8 +216,7 @@ impl Running {
         // The socket stays: only the holder of the lock may remove it, and the next one does.
         log::info!("daemon-ended saved={}", ended.is_ok());
         if let Some(sender) = listener {
-            // Whoever asked may have gone.
-            drop(sender.send(Event::End(ended.clone().map(|()| Answer::Done))));
+            answer(sender, Event::End(ended.clone().map(|()| Answer::Done)));
         }
         self.shared.wait_for_connections();
         ended

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_mount_core::{Error as CoreError, Result as CoreResult};
+use cairnfs_mount_core::{Error as CoreError, Result as CoreResult, answer};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{Daemon, Happening, table::Served};
@@ -238,8 +238,7 @@ impl Daemon {
 }
 
 fn begin_save(served: &Served) -> Receiver<CoreResult<()>> {
-    let (done, answer) = bounded(1);
-    // The receiver waits for it.
-    served.mount.save(Box::new(move |result| drop(done.send(result))));
-    answer
+    let (done, saved) = bounded(1);
+    served.mount.save(Box::new(move |result| answer(&done, result)));
+    saved
 }

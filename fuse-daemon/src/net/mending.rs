@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use cairnfs_mount_core::FetchProgress;
+use cairnfs_mount_core::{FetchProgress, answer};
 use crossbeam_channel::Sender;
 
 use super::{
@@ -116,8 +116,7 @@ impl Mending {
     pub(super) fn end(mut self, aside: &mut Aside) {
         aside.drop_mends();
         for one in mem::take(&mut self.waits) {
-            // Whoever asked may have gone.
-            one.send(self.mended).ok();
+            answer(&one, self.mended);
         }
     }
 }

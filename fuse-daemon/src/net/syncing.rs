@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use cairnfs_mount_core::{Error, MergeStep, VersionId};
+use cairnfs_mount_core::{Error, MergeStep, VersionId, answer};
 
 use super::{
     Net,
@@ -40,8 +40,7 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
                 let Some(lacking) = find(net, offered, &mut aside, &sides, search.blobs) else {
                     continue;
                 };
-                // Whoever asked may have gone.
-                search.lacking.send(lacking).ok();
+                answer(&search.lacking, lacking);
             }
             Job::PeersWait(now) => {
                 waiting = now;

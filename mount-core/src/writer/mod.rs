@@ -112,9 +112,9 @@ impl Command {
             // Who waits for room finds that the sender is gone.
             Self::Dirty | Self::Wake | Self::Relieve | Self::MakeRoom(_) => (),
             Self::Save(done) => done(Err(Error::Stopped)),
-            Self::Publish(reply) => drop(reply.send(Err(Error::Stopped))),
+            Self::Publish(reply) => answer(&reply, Err(Error::Stopped)),
             Self::Errand(errand) => errand.refuse(),
-            Self::Stop(reply) => drop(reply.send(Ok(()))),
+            Self::Stop(reply) => answer(&reply, Ok(())),
         }
     }
 }
@@ -145,11 +145,16 @@ impl Errand {
             Self::Keep(_, reply)
             | Self::Heal(_, reply)
             | Self::Charter(_, reply)
-            | Self::Rewrap(_, reply) => drop(reply.send(Err(Error::Stopped))),
-            Self::Learn(_, _, reply) => drop(reply.send(Err(Error::Stopped))),
-            Self::Merge(_, reply) => drop(reply.send(Err(Error::Stopped))),
+            | Self::Rewrap(_, reply) => answer(&reply, Err(Error::Stopped)),
+            Self::Learn(_, _, reply) => answer(&reply, Err(Error::Stopped)),
+            Self::Merge(_, reply) => answer(&reply, Err(Error::Stopped)),
         }
     }
+}
+
+/// Gives an answer to whoever asked for it, and may have gone.
+pub fn answer<T>(reply: &Sender<T>, answer: T) {
+    drop(reply.send(answer));
 }
 
 /// The state that belongs to the writer thread alone.
@@ -225,7 +230,7 @@ impl Writer {
                 self.run_errands(|| false);
                 let result = self.finish();
                 self.refuse_rest(inbox);
-                let _gone = reply.send(result).is_err();
+                answer(&reply, result);
                 return;
             }
             self.work(inbox);
@@ -294,8 +299,7 @@ impl Writer {
             let result = self.publish();
             self.tidying = result.is_ok();
             for reply in self.publishers.drain(..) {
-                // Whoever asked may have gone.
-                let _gone = reply.send(result.clone()).is_err();
+                answer(&reply, result.clone());
             }
             self.search_if_low(now);
         }
@@ -332,7 +336,7 @@ impl Writer {
         saved?;
         let published = self.publish();
         for reply in self.publishers.drain(..) {
-            let _gone = reply.send(published.clone()).is_err();
+            answer(&reply, published.clone());
         }
         published.map(drop)
     }
@@ -341,31 +345,28 @@ impl Writer {
     /// Of what is fetched there may be many MiB, and a save that is waited for goes between.
     fn run_errands(&mut self, others_wait: impl Fn() -> bool) {
         while let Some(errand) = self.errands.pop_front() {
-            // Whoever asked may have gone.
-            let _gone = match errand {
+            match errand {
                 Errand::Keep(blobs, reply) => {
                     let result = self.keep(&blobs);
-                    reply.send(self.heed(result)).is_err()
+                    answer(&reply, self.heed(result));
                 }
                 Errand::Heal(blobs, reply) => {
                     let result = self.heal(&blobs);
-                    reply.send(self.heed(result)).is_err()
+                    answer(&reply, self.heed(result));
                 }
                 Errand::Merge(fetch, reply) => {
                     let result = self.merge(&fetch);
                     self.reclaim.merged();
                     self.shared.note_rights(&self.shared.core.read());
-                    reply.send(self.heed(result)).is_err()
+                    answer(&reply, self.heed(result));
                 }
                 Errand::Charter(change, reply) => {
                     let result = self.change_charter(&change);
-                    reply.send(self.heed(result)).is_err()
+                    answer(&reply, self.heed(result));
                 }
-                Errand::Learn(epoch, secret, reply) => {
-                    reply.send(self.learn(epoch, secret)).is_err()
-                }
-                Errand::Rewrap(rewrap, reply) => reply.send(self.rewrap(*rewrap)).is_err(),
-            };
+                Errand::Learn(epoch, secret, reply) => answer(&reply, self.learn(epoch, secret)),
+                Errand::Rewrap(rewrap, reply) => answer(&reply, self.rewrap(*rewrap)),
+            }
             if others_wait() {
                 return;
             }

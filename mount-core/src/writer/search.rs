@@ -25,7 +25,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 
-use super::live::{Live, Roots};
+use super::{
+    answer,
+    live::{Live, Roots},
+};
 use crate::{Error, Result, vault::Vault};
 
 /// A search that is under way, or has found what is being emptied.
@@ -175,7 +178,7 @@ impl Reader {
             .spawn(move || {
                 let found = read(&heed);
                 // Whoever dropped the search does not want to know.
-                let _unwanted = tell.send((begun.elapsed(), found)).is_err();
+                answer(&tell, (begun.elapsed(), found));
             })
             .map_err(|err| Error::Io(format!("cannot start a thread: {err}")))?;
         Ok(Self { begun, cancelled, result, thread: Some(thread) })
