@@ -65,6 +65,14 @@ pub(crate) struct Base {
     settings: (OpId, Settings),
 }
 
+/// The device that changes members or settings, and the operation under which it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Origin {
+    /// Its public key.
+    pub(crate) by: [u8; 32],
+    pub(crate) at: OpId,
+}
+
 /// A change of members or settings.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Change {
@@ -248,7 +256,7 @@ impl Charter {
         authors
     }
 
-    /// Has the device `by`, with its operation `at`, add, change or remove a device.
+    /// Adds, changes or removes a device.
     ///
     /// # Errors
     ///
@@ -256,7 +264,7 @@ impl Charter {
     /// owner would be left; [`Error::Invalid`].
     pub(crate) fn set_member(
         &mut self,
-        (by, at): ([u8; 32], OpId),
+        origin: Origin,
         key: [u8; 32],
         name: &str,
         role: Option<Role>,
@@ -276,27 +284,23 @@ impl Charter {
             return Err(Error::NotPermitted);
         }
         let room = if role.is_some() { GRANTS_MAX } else { CHANGES_MAX };
-        self.change((by, at), What::Member { key, role, name: name.to_owned() }, room)
+        self.change(origin, What::Member { key, role, name: name.to_owned() }, room)
     }
 
-    /// Has the device `by`, with its operation `at`, change the settings.
+    /// Changes the settings.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for a glob that is none.
-    pub(crate) fn set_settings(
-        &mut self,
-        author: ([u8; 32], OpId),
-        settings: Settings,
-    ) -> Result<()> {
+    pub(crate) fn set_settings(&mut self, origin: Origin, settings: Settings) -> Result<()> {
         check(&settings)?;
         if settings == *self.settings() {
             return Ok(());
         }
-        self.change(author, What::Settings(settings), GRANTS_MAX)
+        self.change(origin, What::Settings(settings), GRANTS_MAX)
     }
 
-    fn change(&mut self, (by, at): ([u8; 32], OpId), what: What, room: usize) -> Result<()> {
+    fn change(&mut self, Origin { by, at }: Origin, what: What, room: usize) -> Result<()> {
         if self.changes.len() >= room {
             return Err(Error::Invalid("its members and settings were changed too often"));
         }

@@ -11,7 +11,7 @@ use cairnfs_store::{BlobId, BlobRef, DeviceKey, Secret, map::Root};
 
 use crate::{
     BucketId, Kind, Settings, Strategy, Time,
-    charter::Charter,
+    charter::{Charter, Origin},
     file::{Base, Data, File},
     manifest::{Manifest, Member, Role, device_id},
     writer::record::{Head, SaveRecord},
@@ -39,12 +39,13 @@ fn reg<T: Ord + Clone>(lamport: u64, value: T) -> Reg<T> {
 /// A version with something in every field.
 pub(crate) fn manifest() -> Manifest {
     let mut charter = Charter::begin(key().public(), op(1));
+    let origin = |lamport| Origin { by: key().public(), at: op(lamport) };
     let me = key().public();
-    charter.set_member((me, op(2)), me, "desk", Some(Role::Owner)).unwrap();
-    charter.set_member((me, op(3)), [8; 32], "phone", Some(Role::Reader)).unwrap();
-    charter.set_member((me, op(4)), [8; 32], "phone", None).unwrap();
+    charter.set_member(origin(2), me, "desk", Some(Role::Owner)).unwrap();
+    charter.set_member(origin(3), [8; 32], "phone", Some(Role::Reader)).unwrap();
+    charter.set_member(origin(4), [8; 32], "phone", None).unwrap();
     let rules = vec![("*.txt".into(), Strategy::MergeText)];
-    charter.set_settings((me, op(5)), Settings { strategy: Strategy::Fork, rules }).unwrap();
+    charter.set_settings(origin(5), Settings { strategy: Strategy::Fork, rules }).unwrap();
     Manifest {
         bucket: BucketId([1; 16]),
         author: key().public(),

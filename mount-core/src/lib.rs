@@ -134,7 +134,7 @@ pub use peers::{
 };
 pub use room::Waited;
 pub use types::{
-    Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, Health, Ino, Kind, OpenFlags,
-    PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,
+    Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, FilePos, Health, Ino, Kind,
+    OpenFlags, PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,
 };
 pub use writer::{Salvaged, answer};

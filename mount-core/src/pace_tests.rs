@@ -9,7 +9,7 @@ use std::{
 use cairnfs_store::sim::Call;
 
 use crate::{
-    Done, Fallocate, Fh, Ino, Kind, Mount, OpenFlags, RenameMode,
+    Done, Fallocate, Fh, FilePos, Ino, Kind, Mount, OpenFlags, RenameMode,
     random_load::{ME, fresh, mount_on, mount_publishing},
     slow_disk::{Gate, SlowDisk},
 };
@@ -113,7 +113,7 @@ fn who_copies_without_end_waits_too_and_holds_no_thread_up() {
             mount.write(ino, fh, 0, &[1; 4_096], false, Box::new(|result| assert!(result.is_ok())));
             (ino, fh)
         });
-        let (from, to) = ((ino, fh, 0), (ino, fh, n * 8_192));
+        let [from, to] = [0, n * 8_192].map(|offset| FilePos { ino, fh, offset });
         mount.copy_range(from, to, 4_096, Box::new(move |result| done(result.map(drop))));
         0
     });

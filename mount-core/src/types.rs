@@ -19,6 +19,17 @@ impl Ino {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Fh(pub u64);
 
+/// A place in an open file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FilePos {
+    /// The file.
+    pub ino: Ino,
+    /// One of its handles.
+    pub fh: Fh,
+    /// In bytes.
+    pub offset: u64,
+}
+
 /// Takes the result of a call that may have to wait for the disk.
 ///
 /// Called once, from whichever thread learns the result: the calling one when there is nothing to

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use cairnfs_mount_core::{Error, Fh, Ino, Mount, Result, SetAttr, Waited};
+use cairnfs_mount_core::{Error, Fh, FilePos, Ino, Mount, Result, SetAttr, Waited};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
@@ -404,8 +404,9 @@ impl Filesystem for Adapter {
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
-        let from = (convert::ino(ino_in), convert::fh(fh_in), offset_in);
-        let to = (convert::ino(ino_out), convert::fh(fh_out), offset_out);
+        let from = FilePos { ino: convert::ino(ino_in), fh: convert::fh(fh_in), offset: offset_in };
+        let to =
+            FilePos { ino: convert::ino(ino_out), fh: convert::fh(fh_out), offset: offset_out };
         self.mount.copy_range(from, to, len, answer::written_later("copy_file_range", reply));
     }
 

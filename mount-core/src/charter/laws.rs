@@ -72,33 +72,33 @@ impl World {
         let at = |lamport| OpId { lamport, device: device_id(&key(0), 0) };
         let mut charter = Charter::begin(key(0), at(1));
         for (device, role) in [(1, Role::Owner), (2, Role::Owner), (3, Role::Writer)] {
-            let change = (key(0), at(1 + u64::from(device)));
-            charter.set_member(change, key(device), "", Some(role)).unwrap();
+            let origin = Origin { by: key(0), at: at(1 + u64::from(device)) };
+            charter.set_member(origin, key(device), "", Some(role)).unwrap();
         }
         let now = vec![charter.clone(); usize::from(DEVICES)];
         Self { now, before: vec![charter], lamports: vec![4; usize::from(DEVICES)] }
     }
 
     /// The next operation of `who`, that it has never used.
-    fn op(&mut self, who: usize, later: u64) -> ([u8; 32], OpId) {
+    fn op(&mut self, who: usize, later: u64) -> Origin {
         let known = self.now[who].changes.keys().map(|at| at.lamport).max().unwrap_or(0);
         let lamport = known.max(self.lamports[who]) + later;
         self.lamports[who] = lamport;
-        let key = key(u8::try_from(who).unwrap());
-        (key, OpId { lamport, device: device_id(&key, 0) })
+        let by = key(u8::try_from(who).unwrap());
+        Origin { by, at: OpId { lamport, device: device_id(&by, 0) } }
     }
 
     /// What a device changes holds for it, and what it does not touch stays.
     fn change(&mut self, by: usize, about: u8, role: Option<Role>, later: u64) {
-        let author = self.op(by, later);
+        let origin = self.op(by, later);
         let before = self.now[by].clone();
-        if before.role(&author.0) != Some(Role::Owner)
-            || self.now[by].set_member(author, key(about), "", role).is_err()
+        if before.role(&origin.by) != Some(Role::Owner)
+            || self.now[by].set_member(origin, key(about), "", role).is_err()
         {
             return;
         }
         let now = &self.now[by];
-        assert_eq!(now.follows(&before, &author.0, |at| *at == author.1), Ok(()));
+        assert_eq!(now.follows(&before, &origin.by, |at| *at == origin.at), Ok(()));
         let is_ownerless = before.standing.seats.values().all(|seat| {
             let said = seat.by.map(|by| &before.changes[&by].what);
             let owner = Some(Role::Owner);
@@ -114,10 +114,10 @@ impl World {
         match *step {
             Step::Change { by, about, role, later } => self.change(by, about, role, later),
             Step::Settings { by, strategy } => {
-                let author = self.op(by, 1);
-                if self.now[by].role(&author.0) == Some(Role::Owner) {
+                let origin = self.op(by, 1);
+                if self.now[by].role(&origin.by) == Some(Role::Owner) {
                     let settings = Settings { strategy, rules: Vec::new() };
-                    self.now[by].set_settings(author, settings.clone()).unwrap();
+                    self.now[by].set_settings(origin, settings.clone()).unwrap();
                     assert_eq!(*self.now[by].settings(), settings);
                 }
             }

@@ -14,6 +14,10 @@ fn op(lamport: u64, key: &[u8; 32]) -> OpId {
     OpId { lamport, device: device_id(key, 0) }
 }
 
+fn origin(by: [u8; 32], lamport: u64) -> Origin {
+    Origin { by, at: op(lamport, &by) }
+}
+
 impl Charter {
     /// Without the last change about `key`.
     pub(crate) fn forgetting(&self, key: &[u8; 32]) -> Self {
@@ -23,7 +27,7 @@ impl Charter {
     }
 
     fn set(&mut self, by: [u8; 32], lamport: u64, key: [u8; 32], role: Option<Role>) {
-        self.set_member((by, op(lamport, &by)), key, "", role).unwrap();
+        self.set_member(origin(by, lamport), key, "", role).unwrap();
     }
 
     fn and(&self, change: impl FnOnce(&mut Self)) -> Self {
@@ -72,7 +76,7 @@ fn the_later_change_counts_whoever_joins() {
     let theirs = two();
     assert_eq!(joined(&[&ours, &theirs]), ours);
     let set = |by, lamport, which| {
-        owners().and(|it| it.set_settings((by, op(lamport, &by)), strategy(which)).unwrap())
+        owners().and(|it| it.set_settings(origin(by, lamport), strategy(which)).unwrap())
     };
     let (ours, theirs) = (set(A, 9, Strategy::Fork), set(B, 8, Strategy::BaseWins));
     assert_eq!(joined(&[&ours, &theirs]).settings().strategy, Strategy::Fork);
@@ -110,7 +114,7 @@ fn what_an_owner_changed_before_it_learned_that_it_is_none_counts_for_nothing() 
         let known = owners().and(|it| it.set(B, 5, E, READER));
         let removed = known.and(|it| it.set(A, 6, B, role));
         let mut unaware = known.and(|it| it.set(B, 60, E, OWNER));
-        unaware.set_settings((B, op(61, &B)), strategy(Strategy::Fork)).unwrap();
+        unaware.set_settings(origin(B, 61), strategy(Strategy::Fork)).unwrap();
         unaware.set(B, 62, C, None);
         unaware.set(E, 63, B, OWNER);
         unaware.set(E, 64, [9; 32], OWNER);
@@ -225,7 +229,7 @@ fn a_change_says_no_more_than_is_true_of_who_made_it() {
 #[test]
 fn somebody_stays_who_may_invite() {
     let mut charter = two();
-    let mut set = |key, role| charter.set_member((A, op(3, &A)), key, "", role);
+    let mut set = |key, role| charter.set_member(origin(A, 3), key, "", role);
     assert!(matches!(set(A, None), Err(Error::NotPermitted)));
     assert!(matches!(set(A, READER), Err(Error::NotPermitted)));
     assert!(matches!(set([7; 32], None), Err(Error::NotFound)));
@@ -234,7 +238,7 @@ fn somebody_stays_who_may_invite() {
 #[test]
 fn a_glob_that_is_none_is_refused() {
     let settings = Settings { rules: vec![("a[".into(), Strategy::Fork)], ..Settings::default() };
-    assert!(two().set_settings((A, op(3, &A)), settings).is_err());
+    assert!(two().set_settings(origin(A, 3), settings).is_err());
 }
 
 #[test]
@@ -243,7 +247,7 @@ fn a_bucket_that_was_changed_too_often_still_lets_its_members_be_removed() {
     let mut lamport = 2;
     let mut set = |charter: &mut Charter, role| {
         lamport += 1;
-        charter.set_member((A, op(lamport, &A)), B, "", role)
+        charter.set_member(origin(A, lamport), B, "", role)
     };
     while set(&mut charter, WRITER).is_ok() {}
     assert_eq!(charter.changes.len(), GRANTS_MAX);

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{Mount, Target};
 use crate::{
-    Done, Error, Fallocate, Fh, Ino, Kind, OpenFlags, Result, SavePolicy, Time, Whence,
+    Done, Error, Fallocate, Fh, FilePos, Ino, Kind, OpenFlags, Result, SavePolicy, Time, Whence,
     file::{Base, Content, File},
     handles::FileHandle,
     inodes::Bound,
@@ -14,6 +14,13 @@ use crate::{
 
 /// Most bytes that one `copy_file_range` copies; the caller asks for the rest.
 const COPY_BYTES_MAX: u64 = 4 << 20;
+
+/// What was taken of a change of a content.
+struct Taken<T> {
+    what: T,
+    /// Whether the handle asks for the barrier.
+    sync: bool,
+}
 
 impl Mount {
     /// Opens a file.
@@ -111,16 +118,16 @@ impl Mount {
 
     /// Answers who has changed a content with what was taken of it: when there is room for more, or if
     /// it asks for that after the barrier.
-    fn taken<T: Send + 'static>(&self, taken: Result<(T, bool)>, done: Done<T>) {
+    fn taken<T: Send + 'static>(&self, taken: Result<Taken<T>>, done: Done<T>) {
         match taken {
-            Ok((taken, sync)) => {
+            Ok(Taken { what, sync }) => {
                 self.changed();
                 let room = &self.shared().room;
                 let asks = if sync {
-                    self.save_then(Box::new(move |saved| done(saved.map(|()| taken))));
+                    self.save_then(Box::new(move |saved| done(saved.map(|()| what))));
                     room.wants_relief()
                 } else {
-                    room.answer(move |relieved, _| done(relieved.map(|()| taken)))
+                    room.answer(move |relieved, _| done(relieved.map(|()| what)))
                 };
                 if asks {
                     self.send(Command::Relieve);
@@ -138,7 +145,7 @@ impl Mount {
         offset: Option<u64>,
         data: &[u8],
         cached: bool,
-    ) -> Result<(u32, bool)> {
+    ) -> Result<Taken<u32>> {
         let shared = self.shared();
         shared.writable()?;
         let len = u32::try_from(data.len()).map_err(|_beyond| Error::TooLarge)?;
@@ -157,7 +164,7 @@ impl Mount {
             Err(err) => return Err(err),
         };
         shared.room.account(grown);
-        Ok((len, sync))
+        Ok(Taken { what: len, sync })
     }
 
     /// `close` of one descriptor: waits for the barrier if the policy is to save on flush.
@@ -242,14 +249,13 @@ impl Mount {
         self.taken(self.allocate(ino, fh, mode, (offset, len)), done);
     }
 
-    /// Says whether the handle asks for the barrier.
     fn allocate(
         &self,
         ino: Ino,
         fh: Fh,
         mode: Fallocate,
         (offset, len): (u64, u64),
-    ) -> Result<((), bool)> {
+    ) -> Result<Taken<()>> {
         self.shared().writable()?;
         if len == 0 {
             return Err(Error::Invalid("an empty range"));
@@ -261,7 +267,7 @@ impl Mount {
         let allocate = |content: &mut Content| content.allocate(mode, offset, len, Time::now());
         let grown = self.write_to(ino, &handle.file, allocate)??;
         self.shared().room.account(grown);
-        Ok(((), handle.flags.sync))
+        Ok(Taken { what: (), sync: handle.flags.sync })
     }
 
     /// The next data or hole at or after `offset`.
@@ -281,20 +287,20 @@ impl Mount {
     ///
     /// `done` gets the errors of [`Mount::read`] and [`Mount::write`]; [`Error::Invalid`] if the ranges
     /// of one file overlap.
-    pub fn copy_range(&self, from: (Ino, Fh, u64), to: (Ino, Fh, u64), len: u64, done: Done<u32>) {
+    pub fn copy_range(&self, from: FilePos, to: FilePos, len: u64, done: Done<u32>) {
         self.taken(self.copy(from, to, len), done);
     }
 
-    /// Says how many bytes were copied, and whether the handle asks for the barrier.
-    fn copy(&self, from: (Ino, Fh, u64), to: (Ino, Fh, u64), len: u64) -> Result<(u32, bool)> {
-        let source = self.shared().handles.file(from.1)?;
-        let target = self.shared().handles.file(to.1)?;
-        let apart = from.2.abs_diff(to.2) >= len;
+    /// Says how many bytes were copied.
+    fn copy(&self, from: FilePos, to: FilePos, len: u64) -> Result<Taken<u32>> {
+        let source = self.shared().handles.file(from.fh)?;
+        let target = self.shared().handles.file(to.fh)?;
+        let apart = from.offset.abs_diff(to.offset) >= len;
         if Arc::ptr_eq(&source.file, &target.file) && !apart {
             return Err(Error::Invalid("the ranges overlap"));
         }
-        let extract = source.file.lock().extract(from.2, len.min(COPY_BYTES_MAX));
+        let extract = source.file.lock().extract(from.offset, len.min(COPY_BYTES_MAX));
         let data = extract.read(&self.shared().vault)?;
-        self.take(to.0, to.1, Some(to.2), &data, false)
+        self.take(to.ino, to.fh, Some(to.offset), &data, false)
     }
 }

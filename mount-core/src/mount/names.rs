@@ -151,8 +151,8 @@ impl Mount {
         let parent = self.parent(parent)?;
         self.change_and(
             |change| {
-                let (dirs, gid, inherit) = parent.resolve(change)?;
-                let (gid, mode) = match (inherit, kind) {
+                let Resolved { dirs, gid, gives_gid } = parent.resolve(change)?;
+                let (gid, mode) = match (gives_gid, kind) {
                     (true, Kind::Dir) => (gid, mode | SET_GID),
                     (true, _) => (gid, mode),
                     (false, _) => (caller.gid, mode),
@@ -204,7 +204,7 @@ impl Mount {
         };
         self.change_and(
             |change| {
-                let (dirs, ..) = parent.resolve(change)?;
+                let dirs = parent.resolve(change)?.dirs;
                 let mut entry =
                     places::entry_of(change.edit.tree(), &shown)?.ok_or(Error::Stale)?;
                 let mut id = shown.node;
@@ -264,14 +264,14 @@ impl Mount {
         let parent = self.parent(parent)?;
         self.change_and(
             |change| {
-                let (dirs, ..) = parent.resolve(change)?;
+                let dirs = parent.resolve(change)?.dirs;
                 let entry = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
                 let old = change.edit.tree().node(&entry.id())?.ok_or(Error::Stale)?;
                 remove(change, &entry)?;
                 attrs::set_written(&mut change.edit, &dirs[0], change.now)?;
-                Ok((entry, old))
+                Ok(Lost { entry, old })
             },
-            |core, (entry, old)| self.dropped(core, &entry, &old),
+            |core, lost| self.dropped(core, &lost.entry, &lost.old),
         )
     }
 
@@ -294,8 +294,8 @@ impl Mount {
         let (parent, new_parent) = (self.parent(parent)?, self.parent(new_parent)?);
         self.change_and(
             |change| {
-                let (dirs, ..) = parent.resolve(change)?;
-                let (new_dirs, ..) = new_parent.resolve(change)?;
+                let dirs = parent.resolve(change)?.dirs;
+                let new_dirs = new_parent.resolve(change)?.dirs;
                 let mut moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
                 let target = change.lookup(&new_dirs, &new_name)?;
                 // A conflict copy that is moved is a file like any other from then on.
@@ -309,17 +309,17 @@ impl Mount {
                     (RenameMode::Exchange, Some(other)) => {
                         change.edit.exchange(&moved, &other)?;
                         attrs::set_changed(&mut change.edit, &other.id(), change.now)?;
-                        Renamed::Moved(None)
+                        Renamed::Moved { over: None }
                     }
                     (_, Some(over)) if same_file(&moved, &over) => return Ok(Renamed::Nothing),
                     (_, Some(over)) => move_over(change, &moved, over, (&new_dirs, &new_name))?,
                     (_, None) => {
                         change.edit.rename(&moved, &new_dirs, &new_name)?;
-                        Renamed::Moved(None)
+                        Renamed::Moved { over: None }
                     }
                 };
                 let survivor = match &done {
-                    Renamed::Replaced(names) => names.1.0.id(),
+                    Renamed::Replaced(replaced) => replaced.target.entry.id(),
                     _ => moved.id(),
                 };
                 if moved.kind != Kind::Dir {
@@ -333,20 +333,20 @@ impl Mount {
                 Ok(done)
             },
             |core, done| match done {
-                Renamed::Nothing | Renamed::Moved(None) => Ok(()),
-                Renamed::Moved(Some(lost)) => self.dropped(core, &lost.0, &lost.1),
-                Renamed::Replaced(names) => self.replaced(core, &names.0, &names.1),
+                Renamed::Nothing | Renamed::Moved { over: None } => Ok(()),
+                Renamed::Moved { over: Some(lost) } => self.dropped(core, &lost.entry, &lost.old),
+                Renamed::Replaced(replaced) => self.replaced(core, &replaced),
             },
         )
     }
 
     /// `temp` has become `target`: its content and its inode number go with it.
-    fn replaced(&self, core: &mut Core, temp: &Entry<Data>, (target, old): &Lost) -> Result<()> {
-        let (from, to) = (Self::shown(temp), Self::shown(target));
+    fn replaced(&self, core: &mut Core, Replaced { temp, target }: &Replaced) -> Result<()> {
+        let (from, to) = (Self::shown(temp), Self::shown(&target.entry));
         let old_file = core.files.remove(&to);
         if let Some(file) = old_file {
             file.replaced(to.node);
-            self.set_adrift(to, old, file);
+            self.set_adrift(to, &target.old, file);
         }
         self.shared().inodes.lock().replace(from, to);
         // One that was never written to needs a record as well, over those of the old content.
@@ -371,33 +371,53 @@ impl Mount {
     }
 }
 
-/// An entry that is gone or taken over, with its node before.
-type Lost = (Entry<Data>, Arc<Node<Data>>);
+/// An entry that is gone or taken over.
+struct Lost {
+    entry: Entry<Data>,
+    /// Its node before.
+    old: Arc<Node<Data>>,
+}
+
+/// A temporary file has taken the place of another one.
+struct Replaced {
+    temp: Entry<Data>,
+    target: Lost,
+}
 
 /// What a rename came to.
 enum Renamed {
     Nothing,
-    /// And what it went over, with its node before.
-    Moved(Option<Box<Lost>>),
-    /// The temporary file, and what it took the place of.
-    Replaced(Box<(Entry<Data>, Lost)>),
+    Moved {
+        /// What it went over.
+        over: Option<Box<Lost>>,
+    },
+    Replaced(Box<Replaced>),
 }
 
 /// A directory to change, looked at again under the lock.
 struct Parent(NodeId);
 
+/// What a [`Parent`] is under the lock.
+struct Resolved {
+    /// Its united directories.
+    dirs: Vec<NodeId>,
+    gid: u32,
+    /// Whether what is made in it gets its group.
+    gives_gid: bool,
+}
+
 impl Parent {
-    /// Its united directories, its group, and whether what is made in it gets that group.
-    fn resolve(&self, change: &Change<'_>) -> Result<(Vec<NodeId>, u32, bool)> {
+    fn resolve(&self, change: &Change<'_>) -> Result<Resolved> {
         let dirs = places::group(change.edit.tree(), &self.0)?;
         let node = change.edit.tree().node(&self.0)?;
         let Some(node) = node else {
             // The root has a node only once it has attributes.
-            let root = self.0 == NodeId::Root;
-            return if root { Ok((dirs, 0, false)) } else { Err(Error::NotFound) };
+            let is_root = self.0 == NodeId::Root;
+            let resolved = Resolved { dirs, gid: 0, gives_gid: false };
+            return if is_root { Ok(resolved) } else { Err(Error::NotFound) };
         };
         let meta = attrs::Meta::of(&node, None);
-        Ok((dirs, meta.gid, meta.mode & SET_GID != 0))
+        Ok(Resolved { dirs, gid: meta.gid, gives_gid: meta.mode & SET_GID != 0 })
     }
 }
 
@@ -421,14 +441,15 @@ fn move_over(
             temp.content.clone_from(&over.content);
         }
         change.edit.replace(&temp, &over)?;
-        return Ok(Renamed::Replaced(Box::new((moved.clone(), (over, old)))));
+        let target = Lost { entry: over, old };
+        return Ok(Renamed::Replaced(Box::new(Replaced { temp: moved.clone(), target })));
     }
     change.edit.rename(moved, dirs, name)?;
     // It may have other names, by which the loss of this one shows.
     if change.edit.tree().node(&over.id())?.is_some() {
         attrs::set_changed(&mut change.edit, &over.id(), change.now)?;
     }
-    Ok(Renamed::Moved(Some(Box::new((over, old)))))
+    Ok(Renamed::Moved { over: Some(Box::new(Lost { entry: over, old })) })
 }
 
 /// Whether the rename is an editor's save: a file that no version has seen, over one of its kind.

@@ -11,6 +11,7 @@ use super::Mount;
 use crate::{
     BucketId, Error, Fetch, MergeOutcome, Observer, Protection, Published, Result, Role, Settings,
     Unlock, VersionId,
+    charter::Origin,
     key_file::Rewrap,
     manifest::Member,
     versions::Ancestry,
@@ -218,8 +219,9 @@ impl Mount {
     /// [`Error::NotFound`] if who is to be removed is no member; as [`Mount::publish`].
     pub fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
         let (me, name) = (self.shared().key, name.to_owned());
-        let change: CharterChange =
-            Box::new(move |charter, op| charter.set_member((me, op), key, &name, role));
+        let change: CharterChange = Box::new(move |charter, at| {
+            charter.set_member(Origin { by: me, at }, key, &name, role)
+        });
         self.ask(|reply| Command::Errand(Errand::Charter(change, reply)))
     }
 
@@ -295,8 +297,9 @@ impl Mount {
     /// is none; as [`Mount::publish`].
     pub fn set_settings(&self, settings: Settings) -> Result<()> {
         let me = self.shared().key;
-        let change: CharterChange =
-            Box::new(move |charter, op| charter.set_settings((me, op), settings.clone()));
+        let change: CharterChange = Box::new(move |charter, at| {
+            charter.set_settings(Origin { by: me, at }, settings.clone())
+        });
         self.ask(|reply| Command::Errand(Errand::Charter(change, reply)))
     }
 

@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{
     Error, MergeStep, Role,
-    charter::Charter,
+    charter::{Charter, Origin},
     manifest::{Manifest, Member},
 };
 
 /// Makes `key` an owner in `version`, by a change of its author's.
 fn make_owner(version: &mut Manifest, key: [u8; 32]) {
     let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
-    let author = (version.author, at);
-    version.charter.set_member(author, key, "evil", Some(Role::Owner)).unwrap();
+    let origin = Origin { by: version.author, at };
+    version.charter.set_member(origin, key, "evil", Some(Role::Owner)).unwrap();
 }
 
 /// An owner, a writer, and a reader who was an owner; and a charter that was never, in which it is
@@ -103,8 +103,8 @@ fn who_may_only_read_or_was_removed_does_not_write_by_a_version_whose_past_is_go
         hostile.forge(|_, version| {
             without_past(version);
             let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
-            let (author, change) = (version.author, (version.author, at));
-            version.charter.set_member(change, author, "", Some(Role::Writer)).unwrap();
+            let by = version.author;
+            version.charter.set_member(Origin { by, at }, by, "", Some(Role::Writer)).unwrap();
         });
         is_refused(&a, hostile, says);
     }

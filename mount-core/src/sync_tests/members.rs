@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::{DIR, ME, Peer, keys, store_options, sync, tell_secrets, two};
 use crate::{
-    Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId, manifest::Manifest, verify,
+    Error, Ino, MergeStep, Mount, Observer, Result, Role, VersionId, charter::Origin,
+    manifest::Manifest, verify,
 };
 
 #[test]
@@ -109,9 +110,9 @@ fn who_is_being_removed_is_not_given_the_new_secret_by_who_has_not_heard_of_it_y
     let during = Arc::new(Mutex::new(None));
     let (mount, seen) = (a.mount().clone(), Arc::clone(&during));
     let key = removed.key.public();
-    a.change_charter(move |charter, op| {
+    a.change_charter(move |charter, at| {
         *seen.lock() = Some(mount.secrets(&[]).len());
-        charter.set_member((mount.shared().key, op), key, "", None)
+        charter.set_member(Origin { by: mount.shared().key, at }, key, "", None)
     });
     assert_eq!((during.lock().take(), given(&a)), (Some(1), 1));
     // It needs the secret to fetch that version.

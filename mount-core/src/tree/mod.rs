@@ -65,14 +65,20 @@ impl Layer {
     }
 }
 
+/// The memory that the nodes of the layers take, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct NodeBytes {
+    live: u64,
+    frozen: u64,
+}
+
 /// The last version and the changes since.
 #[derive(Debug)]
 pub(crate) struct LiveTree {
     base: BaseTree,
     frozen: Option<Arc<Layer>>,
     live: Layer,
-    /// The memory that the nodes of `live` take, and those of `frozen`, in bytes.
-    node_bytes: (u64, u64),
+    node_bytes: NodeBytes,
     subdirs: Subdirs,
     once_copies: OnceCopies,
 }
@@ -97,7 +103,7 @@ impl LiveTree {
         let touched = self.once_copies.touched(&index);
         for (id, node) in &nodes {
             let before = self.live.nodes.get(id).map_or(0, node_bytes);
-            self.node_bytes.0 = self.node_bytes.0 + node_bytes(node) - before;
+            self.node_bytes.live = self.node_bytes.live + node_bytes(node) - before;
         }
         self.live.put(nodes, index);
         self.follow_once_copies(touched);
@@ -152,7 +158,8 @@ impl LiveTree {
     /// The memory that the changes since the last version take, in bytes.
     pub(crate) fn held_bytes(&self) -> u64 {
         let layers = self.frozen.as_deref().into_iter().chain([&self.live]);
-        self.node_bytes.0 + self.node_bytes.1 + layers.map(Layer::index_bytes).sum::<u64>()
+        let NodeBytes { live, frozen } = self.node_bytes;
+        live + frozen + layers.map(Layer::index_bytes).sum::<u64>()
     }
 
     /// Whether nothing has changed since the last version.
@@ -168,7 +175,7 @@ impl LiveTree {
     pub(crate) fn freeze(&mut self) -> Arc<Layer> {
         assert!(self.frozen.is_none(), "one version at a time");
         let layer = Arc::new(std::mem::take(&mut self.live));
-        self.node_bytes = (0, self.node_bytes.0);
+        self.node_bytes = NodeBytes { live: 0, frozen: self.node_bytes.live };
         self.frozen = Some(Arc::clone(&layer));
         layer
     }
@@ -176,7 +183,7 @@ impl LiveTree {
     /// The tree that stands on another version, with other changes on it.
     pub(crate) fn over(base: BaseTree, live: Layer) -> Self {
         let (subdirs, once_copies) = (Subdirs::default(), OnceCopies::default());
-        let node_bytes = (live.node_bytes(), 0);
+        let node_bytes = NodeBytes { live: live.node_bytes(), frozen: 0 };
         Self { base, frozen: None, live, node_bytes, subdirs, once_copies }
     }
 
@@ -203,7 +210,7 @@ impl LiveTree {
     pub(crate) fn settle(&mut self, base: BaseTree) {
         self.base = base;
         self.frozen = None;
-        self.node_bytes.1 = 0;
+        self.node_bytes.frozen = 0;
         self.subdirs.forget();
     }
 
@@ -213,7 +220,7 @@ impl LiveTree {
             let mut layer = Arc::unwrap_or_clone(frozen);
             let newer = std::mem::take(&mut self.live);
             layer.put(newer.nodes, newer.index);
-            self.node_bytes = (layer.node_bytes(), 0);
+            self.node_bytes = NodeBytes { live: layer.node_bytes(), frozen: 0 };
             self.live = layer;
         }
     }
