@@ -305,7 +305,7 @@ pub(crate) fn begin_unknown(
         time: Time::now(),
         charter: Charter::unknown(),
     };
-    let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
+    let blob = appender.put(BlobKind::Manifest, &manifest.sign(device))?;
     let me = device_id(&device.public(), incarnation);
     let record = SaveRecord {
         head: Some(Head { manifest: blob, devices: Vec::new(), incarnation, before: None }),
@@ -356,7 +356,7 @@ pub(crate) fn begin(
         time: now,
         charter: Charter::begin(device.public(), op),
     };
-    let blob = appender.put(BlobKind::Manifest, &manifest.seal(device))?;
+    let blob = appender.put(BlobKind::Manifest, &manifest.sign(device))?;
     let record = SaveRecord {
         head: Some(Head { manifest: blob, devices: vec![author], incarnation: 0, before: None }),
         op: OpId { lamport: op.lamport + 1, device: author },

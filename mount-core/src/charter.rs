@@ -46,7 +46,7 @@ const INCARNATIONS_KNOWN: u32 = 16;
 /// Before all operations.
 const NEVER: OpId = OpId { lamport: 0, device: DeviceId([0; 16]) };
 
-/// A device's entry in [`Base`].
+/// A device's entry in [`Founding`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// The operation that wrote it. First, so that the later of two entries is the greater.
@@ -59,7 +59,7 @@ pub(crate) struct Entry {
 
 /// What a bucket began with. In formats that did not keep changes, what became of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Base {
+pub(crate) struct Founding {
     /// By public key.
     members: BTreeMap<[u8; 32], Entry>,
     settings: (OpId, Settings),
@@ -75,7 +75,7 @@ pub(crate) struct Origin {
 
 /// A change of members or settings.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-struct Change {
+struct CharterChange {
     /// The public key of the device that made it.
     by: [u8; 32],
     /// The change by which that device may; none if it could from the beginning.
@@ -98,36 +98,38 @@ enum What {
 
 /// See the module's doc.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(try_from = "(Base, BTreeMap<OpId, Change>)")]
+#[serde(try_from = "(Founding, BTreeMap<OpId, CharterChange>)")]
 pub(crate) struct Charter {
-    base: Base,
+    founding: Founding,
     /// By the operation that made each.
-    changes: BTreeMap<OpId, Change>,
+    changes: BTreeMap<OpId, CharterChange>,
     /// What follows from both.
     standing: Standing,
 }
 
 impl Serialize for Charter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.base, &self.changes).serialize(serializer)
+        (&self.founding, &self.changes).serialize(serializer)
     }
 }
 
-impl TryFrom<(Base, BTreeMap<OpId, Change>)> for Charter {
+impl TryFrom<(Founding, BTreeMap<OpId, CharterChange>)> for Charter {
     type Error = &'static str;
 
-    fn try_from((base, changes): (Base, BTreeMap<OpId, Change>)) -> Result<Self, Self::Error> {
+    fn try_from(
+        (founding, changes): (Founding, BTreeMap<OpId, CharterChange>),
+    ) -> Result<Self, Self::Error> {
         // Before anything is made of it: that takes time.
-        if !is_sound(&base, &changes) {
+        if !is_sound(&founding, &changes) {
             return Err("members or settings out of bounds");
         }
-        Ok(Self::of(base, changes))
+        Ok(Self::of(founding, changes))
     }
 }
 
-impl From<Base> for Charter {
-    fn from(base: Base) -> Self {
-        Self::of(base, BTreeMap::new())
+impl From<Founding> for Charter {
+    fn from(founding: Founding) -> Self {
+        Self::of(founding, BTreeMap::new())
     }
 }
 
@@ -138,9 +140,9 @@ impl From<Vec<Member>> for Charter {
 }
 
 impl Charter {
-    fn of(base: Base, changes: BTreeMap<OpId, Change>) -> Self {
-        let standing = Standing::of(&base, &changes);
-        Self { base, changes, standing }
+    fn of(founding: Founding, changes: BTreeMap<OpId, CharterChange>) -> Self {
+        let standing = Standing::of(&founding, &changes);
+        Self { founding, changes, standing }
     }
 
     /// That of a new bucket: one owner.
@@ -158,36 +160,36 @@ impl Charter {
         let entry =
             |member: Member| (member.key, Entry { at, role: Some(member.role), name: member.name });
         let members = members.into_iter().map(entry).collect();
-        Self::of(Base { members, settings: (at, Settings::default()) }, BTreeMap::new())
+        Self::of(Founding { members, settings: (at, Settings::default()) }, BTreeMap::new())
     }
 
     pub(crate) fn join(&mut self, other: &Self) {
         if self == other {
             return;
         }
-        for (key, theirs) in &other.base.members {
-            keep_greater(&mut self.base.members, key, theirs);
+        for (key, theirs) in &other.founding.members {
+            keep_greater(&mut self.founding.members, key, theirs);
         }
-        if self.base.settings < other.base.settings {
-            self.base.settings = other.base.settings.clone();
+        if self.founding.settings < other.founding.settings {
+            self.founding.settings = other.founding.settings.clone();
         }
         for (at, theirs) in &other.changes {
             keep_greater(&mut self.changes, at, theirs);
         }
-        self.standing = Standing::of(&self.base, &self.changes);
+        self.standing = Standing::of(&self.founding, &self.changes);
     }
 
     /// The same with other names for the operations that changed it.
     pub(crate) fn retagged(&self, rename: &impl Fn(OpId) -> OpId) -> Self {
-        let seen = |change: &Change| {
+        let seen = |change: &CharterChange| {
             let seen = self.changes.keys().filter(|at| change.seen.knows(at));
             knowing(seen.map(|at| rename(*at)))
         };
         let changes = self.changes.iter().map(|(at, change)| {
             let right = change.right.map(rename);
-            (rename(*at), Change { right, seen: seen(change), ..change.clone() })
+            (rename(*at), CharterChange { right, seen: seen(change), ..change.clone() })
         });
-        Self::of(self.base.clone(), changes.collect())
+        Self::of(self.founding.clone(), changes.collect())
     }
 
     /// What the device `key` may do.
@@ -304,9 +306,9 @@ impl Charter {
         if self.changes.len() >= room {
             return Err(Error::Invalid("its members and settings were changed too often"));
         }
-        let change = Change { by, right: self.right(&by), seen: self.seen(), what };
+        let change = CharterChange { by, right: self.right(&by), seen: self.seen(), what };
         self.changes.insert(at, change);
-        self.standing = Standing::of(&self.base, &self.changes);
+        self.standing = Standing::of(&self.founding, &self.changes);
         Ok(())
     }
 
@@ -334,7 +336,7 @@ impl Charter {
     ) -> Result<(), &'static str> {
         known.lets_write(author, self != known)?;
         let is_kept = known.changes.iter().all(|(at, change)| self.changes.get(at) == Some(change));
-        if self.base != known.base || !is_kept {
+        if self.founding != known.founding || !is_kept {
             return Err("a member or the settings were changed by nobody");
         }
         let new: BTreeMap<_, _> =
@@ -388,7 +390,7 @@ impl Charter {
 
     /// Whether it is within bounds: of two that are, what is joined need not be.
     pub(crate) fn is_sound(&self) -> bool {
-        is_sound(&self.base, &self.changes)
+        is_sound(&self.founding, &self.changes)
     }
 }
 
@@ -406,14 +408,14 @@ fn knowing(ops: impl Iterator<Item = OpId>) -> VersionVector {
     seen
 }
 
-fn is_sound(base: &Base, changes: &BTreeMap<OpId, Change>) -> bool {
-    let is_right = |change: &Change, right: &OpId| {
+fn is_sound(founding: &Founding, changes: &BTreeMap<OpId, CharterChange>) -> bool {
+    let is_right = |change: &CharterChange, right: &OpId| {
         let given = changes.get(right).map(|change| &change.what);
         matches!(given, Some(What::Member { key, role: Some(_), .. }) if *key == change.by)
     };
-    base.members.len() <= MEMBERS_MAX
-        && base.members.values().all(|entry| entry.name.len() <= NAME_BYTES_MAX)
-        && check(&base.settings.1).is_ok()
+    founding.members.len() <= MEMBERS_MAX
+        && founding.members.values().all(|entry| entry.name.len() <= NAME_BYTES_MAX)
+        && check(&founding.settings.1).is_ok()
         && changes.len() <= CHANGES_MAX
         && changes.iter().all(|(at, change)| {
             let is_within = match &change.what {

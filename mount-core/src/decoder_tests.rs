@@ -20,7 +20,7 @@ fn damaged(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 
 /// A signed manifest, and what may have become of it.
 fn sealed_manifest() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
-    let whole = golden::manifest().seal(&golden::key());
+    let whole = golden::manifest().sign(&golden::key());
     damaged(whole.clone()).prop_map(move |bytes| (whole.clone(), bytes))
 }
 

@@ -58,7 +58,7 @@ mod tests {
         let (id, node) = save.nodes[0].clone();
         let name = cairnfs_merge::Name::new(b"name").unwrap();
         vec![
-            ("manifest", golden::manifest().seal(&golden::key())),
+            ("manifest", golden::manifest().sign(&golden::key())),
             ("save", save.encode()),
             ("node", postcard::to_stdvec(&node.unwrap()).unwrap()),
             ("child", keys::child(&NodeId::Root, &name, &id)),

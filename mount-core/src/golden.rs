@@ -110,7 +110,7 @@ fn golden(name: &str) -> PathBuf {
 fn what_is_written_is_the_golden_bytes() {
     let bless = std::env::var_os("CAIRNFS_BLESS").is_some();
     for (name, bytes) in
-        [("manifest_3.bin", manifest().seal(&key())), ("save_2.bin", save_record().encode())]
+        [("manifest_3.bin", manifest().sign(&key())), ("save_2.bin", save_record().encode())]
     {
         if bless {
             std::fs::write(golden(name), &bytes).unwrap();

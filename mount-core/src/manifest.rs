@@ -12,7 +12,7 @@ use serde_bytes::ByteArray;
 
 use crate::{
     BucketId, Error, Result, Time,
-    charter::{Base, Charter},
+    charter::{Charter, Founding},
 };
 
 /// The format that this program writes.
@@ -108,7 +108,7 @@ pub(crate) fn device_id(key: &[u8; 32], incarnation: u32) -> DeviceId {
 
 impl Manifest {
     /// The bytes to store, signed by the author's key.
-    pub(crate) fn seal(&self, key: &DeviceKey) -> Vec<u8> {
+    pub(crate) fn sign(&self, key: &DeviceKey) -> Vec<u8> {
         assert_eq!(self.author, key.public(), "a device signs only what it wrote itself");
         let body = postcard::to_stdvec(self).expect("because manifests always encode");
         let signature = ByteArray::new(key.sign(&signed_bytes(FORMAT, &body)));
@@ -116,7 +116,7 @@ impl Manifest {
             .expect("because signed manifests always encode")
     }
 
-    /// Reads and checks what [`Manifest::seal`] wrote.
+    /// Reads and checks what [`Manifest::sign`] wrote.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Manifest {
         let body = &signed.body;
         let manifest = match signed.format {
             FORMAT => postcard::from_bytes(body),
-            FORMAT_LAST => postcard::from_bytes::<Older<Base>>(body).map(Self::from),
+            FORMAT_LAST => postcard::from_bytes::<Older<Founding>>(body).map(Self::from),
             FORMAT_MEMBERS => postcard::from_bytes::<Older<Vec<Member>>>(body).map(Self::from),
             found => return Err(Error::Newer { found, known: FORMAT }),
         };
@@ -227,7 +227,7 @@ mod tests {
     fn a_manifest_reads_back() {
         let key = DeviceKey::generate().unwrap();
         let manifest = manifest(&key);
-        assert_eq!(Manifest::open(&manifest.seal(&key)).unwrap(), manifest);
+        assert_eq!(Manifest::open(&manifest.sign(&key)).unwrap(), manifest);
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let key = DeviceKey::generate().unwrap();
         let at = |lamport| {
             let vv = [(device_id(&key.public(), 0), lamport)].into_iter().collect();
-            Manifest::open(&Manifest { vv, ..manifest(&key) }.seal(&key)).is_ok()
+            Manifest::open(&Manifest { vv, ..manifest(&key) }.sign(&key)).is_ok()
         };
         assert_eq!([at(LAMPORT_MAX), at(LAMPORT_MAX + 1), at(u64::MAX)], [true, false, false]);
     }
@@ -244,7 +244,7 @@ mod tests {
     fn a_device_that_began_anew_too_often_is_refused() {
         let key = DeviceKey::generate().unwrap();
         let nth = |incarnation| {
-            Manifest::open(&Manifest { incarnation, ..manifest(&key) }.seal(&key)).is_ok()
+            Manifest::open(&Manifest { incarnation, ..manifest(&key) }.sign(&key)).is_ok()
         };
         assert_eq!([0, INCARNATIONS_MAX, INCARNATIONS_MAX + 1].map(nth), [true, true, false]);
     }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn no_changed_byte_is_believed() {
         let key = DeviceKey::generate().unwrap();
-        let bytes = manifest(&key).seal(&key);
+        let bytes = manifest(&key).sign(&key);
         for index in 0..bytes.len() {
             let mut forged = bytes.clone();
             forged[index] ^= 1;

@@ -73,7 +73,7 @@ pub(super) fn fetch(
     side: &Side,
     version: VersionId,
 ) -> Result<Box<dyn Fetching>, Unfetched> {
-    Desk::open(net, offered, aside, side).bring(Task::Version(version))
+    Asker::open(net, offered, aside, side).bring(Task::Version(version))
 }
 
 /// Fetches what is damaged here, or goes on with what stood back. What has come is kept if this ends
@@ -84,7 +84,7 @@ pub(super) fn mend(
     aside: &mut Aside,
     side: &Side,
 ) -> Result<FetchProgress, Unfetched> {
-    let mended = Desk::open(net, offered, aside, side).bring(Task::Mend)?;
+    let mended = Asker::open(net, offered, aside, side).bring(Task::Mend)?;
     Ok(mended.progress())
 }
 
@@ -97,22 +97,22 @@ pub(super) fn lacking(
     side: &Side,
     ids: &[[u8; 32]],
 ) -> Result<Vec<[u8; 32]>, Unfetched> {
-    let mut desk = Desk::open(net, offered, aside, side);
+    let mut asker = Asker::open(net, offered, aside, side);
     let mut lacking = Vec::new();
     let mut time = TimeLeft::at_most(net.timing.stall * FIND_STALLS);
-    ids.chunks(IDS_MAX).try_for_each(|ids| desk.ask_for(ids, &mut lacking, &mut time))?;
+    ids.chunks(IDS_MAX).try_for_each(|ids| asker.ask_for(ids, &mut lacking, &mut time))?;
     Ok(lacking)
 }
 
-/// Where a fetch asks and hears.
-struct Desk<'a> {
+/// Asks one peer, and hears what it answers.
+struct Asker<'a> {
     net: &'a Net,
     offered: &'a Arc<Offered>,
     aside: &'a mut Aside,
     side: &'a Side,
 }
 
-impl Drop for Desk<'_> {
+impl Drop for Asker<'_> {
     fn drop(&mut self) {
         self.side.session.want_no_more(self.offered);
         self.offered.set_transfer(None);
@@ -120,7 +120,7 @@ impl Drop for Desk<'_> {
     }
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Asker<'a> {
     fn open(net: &'a Net, offered: &'a Arc<Offered>, aside: &'a mut Aside, side: &'a Side) -> Self {
         aside.receive_with(offered, &side.session);
         Self { net, offered, aside, side }
@@ -130,16 +130,16 @@ impl<'a> Desk<'a> {
     fn bring(&mut self, task: Task) -> Result<Box<dyn Fetching>, Unfetched> {
         let mut stood_back = self.aside.take_up(self.side, task);
         let turn_ends = Instant::now() + self.net.timing.turn;
-        self.with_secrets(|desk| {
+        self.with_secrets(|asker| {
             // One secret after the other may be lacking.
-            if turn_ends <= Instant::now() && desk.is_waited_for(task, true) {
+            if turn_ends <= Instant::now() && asker.is_waited_for(task, true) {
                 return Err(Unfetched::StandsBack { is_slow: true });
             }
             let flight = match stood_back.take() {
                 Some(flight) => flight,
-                None => desk.begin(task)?,
+                None => asker.begin(task)?,
             };
-            desk.fly(flight, task)
+            asker.fly(flight, task)
         })
     }
 

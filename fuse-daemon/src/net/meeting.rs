@@ -145,18 +145,21 @@ impl Net {
             if probes.pursue(self) {
                 search = Search::begin(self, &others);
             }
-            let sides: Vec<_> = buckets.iter().map(|offered| Meeting::of(offered)).collect();
-            let behind: usize = sides.iter().map(|meeting| meeting.behind.len()).sum();
-            let connected = sides.iter().any(|meeting| !meeting.sides.is_empty());
-            let linked: Vec<_> =
-                sides.iter().flat_map(|it| &it.sides).map(|side| side.session.key).collect();
+            let meetings: Vec<_> = buckets.iter().map(|offered| Meeting::of(offered)).collect();
+            let behind: usize = meetings.iter().map(|meeting| meeting.behind.len()).sum();
+            let connected = meetings.iter().any(|meeting| !meeting.sides.is_empty());
+            let linked: Vec<_> = meetings
+                .iter()
+                .flat_map(|meeting| &meeting.sides)
+                .map(|side| side.session.key)
+                .collect();
             let searching = search.goes_on(self, &linked) || !probes.are_over();
-            if let Some(failure) = sides.iter().find_map(|meeting| meeting.failure(self)) {
+            if let Some(failure) = meetings.iter().find_map(|meeting| meeting.failure(self)) {
                 return Err(failure);
             }
             if behind == 0 && !searching {
                 return if connected {
-                    Ok(self.met(&sides, &others))
+                    Ok(self.met(&meetings, &others))
                 } else {
                     Err(self.nobody(UNREACHABLE))
                 };
@@ -168,7 +171,7 @@ impl Net {
                     self.nobody("no peer was reached in time")
                 });
             }
-            if !say(self.progress(&sides, behind)) {
+            if !say(self.progress(&meetings, behind)) {
                 return Err(interrupted());
             }
             self.await_news(TICK);
@@ -176,14 +179,14 @@ impl Net {
     }
 
     /// How far it is, if so many peers are `behind`.
-    fn progress(&self, sides: &[Meeting], behind: usize) -> SyncProgress {
-        if let Some(transfer) = sides.iter().find_map(|meeting| meeting.transfer.clone()) {
+    fn progress(&self, meetings: &[Meeting], behind: usize) -> SyncProgress {
+        if let Some(transfer) = meetings.iter().find_map(|meeting| meeting.transfer.clone()) {
             return SyncProgress::Fetching(transfer);
         }
         if behind == 0 {
             return SyncProgress::Connecting;
         }
-        let why = sides.iter().flat_map(|meeting| meeting.hopeless(self)).flatten();
+        let why = meetings.iter().flat_map(|meeting| meeting.hopeless(self)).flatten();
         SyncProgress::Waiting {
             behind: u32::try_from(behind).unwrap_or(u32::MAX),
             why: why.map(|failure| failure.message).next(),
@@ -222,9 +225,12 @@ impl Net {
         }
     }
 
-    fn met(&self, met: &[Meeting], others: &BTreeMap<PeerKey, String>) -> SyncOutcome {
-        let mut reached: Vec<_> =
-            met.iter().flat_map(|it| &it.sides).map(|side| side.session.key).collect();
+    fn met(&self, meetings: &[Meeting], others: &BTreeMap<PeerKey, String>) -> SyncOutcome {
+        let mut reached: Vec<_> = meetings
+            .iter()
+            .flat_map(|meeting| &meeting.sides)
+            .map(|side| side.session.key)
+            .collect();
         reached.sort_unstable();
         reached.dedup();
         let unreached = others.iter().filter(|(key, _)| !reached.contains(*key));

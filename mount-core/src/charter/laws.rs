@@ -142,7 +142,7 @@ fn of(charters: &[Charter]) -> Charter {
 /// The removals by owners whom nobody made less than that without knowing of it, nor those from
 /// whom they have their right: with who was removed.
 fn undisputed(all: &Charter) -> Vec<(OpId, [u8; 32])> {
-    let is_disputed = |at: &OpId, change: &Change| {
+    let is_disputed = |at: &OpId, change: &CharterChange| {
         all.changes.iter().any(|(other, it)| {
             let takes = matches!(&it.what, What::Member { key, role, .. }
                 if *key == change.by && *role != Some(Role::Owner));
@@ -172,7 +172,7 @@ fn without(all: &Charter, removal: &OpId, who: &[u8; 32]) -> Charter {
         }
     }
     let kept = all.changes.iter().filter(|(at, _)| !gone.contains_key(at));
-    Charter::of(all.base.clone(), kept.map(|(at, change)| (*at, change.clone())).collect())
+    Charter::of(all.founding.clone(), kept.map(|(at, change)| (*at, change.clone())).collect())
 }
 
 proptest! {

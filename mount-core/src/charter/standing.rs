@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use cairnfs_merge::OpId;
 
-use super::{Base, Change, What};
+use super::{CharterChange, Founding, What};
 use crate::{Settings, manifest::Role};
 
 /// What holds, by all changes that are known.
@@ -42,13 +42,13 @@ enum Weight {
 }
 
 impl Standing {
-    pub(super) fn of(base: &Base, changes: &BTreeMap<OpId, Change>) -> Self {
+    pub(super) fn of(founding: &Founding, changes: &BTreeMap<OpId, CharterChange>) -> Self {
         let weights = Links::of(changes).weigh();
-        let began = base.members.iter().map(|(key, entry)| {
+        let began = founding.members.iter().map(|(key, entry)| {
             (*key, Seat { role: entry.role, name: entry.name.clone(), by: None })
         });
         let mut seats: BTreeMap<_, _> = began.collect();
-        let mut settings = base.settings.1.clone();
+        let mut settings = founding.settings.1.clone();
         let mut about: BTreeMap<[u8; 32], Vec<Said<'_>>> = BTreeMap::new();
         for ((at, change), weight) in changes.iter().zip(weights) {
             match (&change.what, weight) {
@@ -86,7 +86,7 @@ impl Standing {
 /// A change about a device.
 struct Said<'a> {
     at: OpId,
-    change: &'a Change,
+    change: &'a CharterChange,
     weight: Weight,
     role: Option<Role>,
     name: &'a str,
@@ -113,8 +113,8 @@ struct Links {
 }
 
 impl Links {
-    fn of(changes: &BTreeMap<OpId, Change>) -> Self {
-        let mut takers: BTreeMap<[u8; 32], Vec<(usize, &OpId, &Change)>> = BTreeMap::new();
+    fn of(changes: &BTreeMap<OpId, CharterChange>) -> Self {
+        let mut takers: BTreeMap<[u8; 32], Vec<(usize, &OpId, &CharterChange)>> = BTreeMap::new();
         let mut takes = Vec::with_capacity(changes.len());
         for (index, (at, change)) in changes.iter().enumerate() {
             let taken = match &change.what {
@@ -127,7 +127,7 @@ impl Links {
             }
         }
         let against = changes.iter().map(|(at, change)| {
-            let apart = |(_, other, taker): &&(usize, &OpId, &Change)| {
+            let apart = |(_, other, taker): &&(usize, &OpId, &CharterChange)| {
                 *other != at && !taker.seen.knows(at) && !change.seen.knows(other)
             };
             let takers = takers.get(&change.by).into_iter().flatten().filter(apart);

@@ -23,7 +23,7 @@ impl Charter {
     pub(crate) fn forgetting(&self, key: &[u8; 32]) -> Self {
         let mut changes = self.changes.clone();
         changes.remove(&self.right(key).unwrap());
-        Self::of(self.base.clone(), changes)
+        Self::of(self.founding.clone(), changes)
     }
 
     fn set(&mut self, by: [u8; 32], lamport: u64, key: [u8; 32], role: Option<Role>) {
@@ -205,13 +205,13 @@ fn only_an_owner_changes_members_and_only_by_operations_of_its_own() {
 fn a_change_says_no_more_than_is_true_of_who_made_it() {
     let known = owners();
     let is_new = |at: &OpId| at.device == device_id(&B, 0) && at.lamport > 4;
-    let says = |alter: &dyn Fn(&mut Change)| {
+    let says = |alter: &dyn Fn(&mut CharterChange)| {
         let mut changed = known.and(|it| it.set(B, 5, E, OWNER));
         alter(changed.changes.get_mut(&op(5, &B)).unwrap());
         changed.follows(&known, &B, is_new)
     };
     assert_eq!(says(&|_| ()), Ok(()));
-    let lies: [&dyn Fn(&mut Change); 5] = [
+    let lies: [&dyn Fn(&mut CharterChange); 5] = [
         &|it| it.by = A,
         &|it| it.right = None,
         &|it| it.right = Some(op(3, &B)),
@@ -258,20 +258,20 @@ fn a_bucket_that_was_changed_too_often_still_lets_its_members_be_removed() {
 #[test]
 fn what_cannot_be_a_charter_is_refused() {
     let good = owners();
-    let read = |alter: &dyn Fn(&mut BTreeMap<OpId, Change>)| {
+    let read = |alter: &dyn Fn(&mut BTreeMap<OpId, CharterChange>)| {
         let mut changes = good.changes.clone();
         alter(&mut changes);
-        Charter::try_from((good.base.clone(), changes))
+        Charter::try_from((good.founding.clone(), changes))
     };
     assert_eq!(read(&|_| ()).as_ref(), Ok(&good));
-    let alter = |change: fn(&mut Change)| {
-        move |it: &mut BTreeMap<OpId, Change>| change(it.get_mut(&op(3, &B)).unwrap())
+    let alter = |change: fn(&mut CharterChange)| {
+        move |it: &mut BTreeMap<OpId, CharterChange>| change(it.get_mut(&op(3, &B)).unwrap())
     };
     assert!(read(&alter(|it| it.right = Some(op(3, &B)))).is_err(), "rests on itself");
     assert!(read(&alter(|it| it.right = Some(op(4, &A)))).is_err(), "on what is later");
     assert!(read(&alter(|it| it.by = C)).is_err(), "on what is about another");
     assert!(read(&|it| drop(it.remove(&op(2, &A)))).is_err(), "on what is not there");
-    let many = |it: &mut BTreeMap<OpId, Change>| {
+    let many = |it: &mut BTreeMap<OpId, CharterChange>| {
         let one = it[&op(2, &A)].clone();
         it.extend((10..=CHANGES_MAX as u64 + 10).map(|lamport| (op(lamport, &A), one.clone())));
     };

@@ -15,7 +15,7 @@ use crate::{
     key_file::Rewrap,
     manifest::Member,
     versions::Ancestry,
-    writer::{CharterChange, Command, Errand},
+    writer::{CharterEdit, Command, Errand},
 };
 
 impl Mount {
@@ -219,7 +219,7 @@ impl Mount {
     /// [`Error::NotFound`] if who is to be removed is no member; as [`Mount::publish`].
     pub fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
         let (me, name) = (self.shared().key, name.to_owned());
-        let change: CharterChange = Box::new(move |charter, at| {
+        let change: CharterEdit = Box::new(move |charter, at| {
             charter.set_member(Origin { by: me, at }, key, &name, role)
         });
         self.ask(|reply| Command::Errand(Errand::Charter(change, reply)))
@@ -297,7 +297,7 @@ impl Mount {
     /// is none; as [`Mount::publish`].
     pub fn set_settings(&self, settings: Settings) -> Result<()> {
         let me = self.shared().key;
-        let change: CharterChange = Box::new(move |charter, at| {
+        let change: CharterEdit = Box::new(move |charter, at| {
             charter.set_settings(Origin { by: me, at }, settings.clone())
         });
         self.ask(|reply| Command::Errand(Errand::Charter(change, reply)))

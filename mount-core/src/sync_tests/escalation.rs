@@ -56,7 +56,7 @@ impl Manifest {
 
     /// Makes it one in which its author, as an owner by the charter of `first`, goes on from there.
     fn follow(&mut self, first: &Self, author: &DeviceKey, appender: &mut Appender) {
-        let blob = appender.put(Kind::Manifest, &first.seal(author)).unwrap();
+        let blob = appender.put(Kind::Manifest, &first.sign(author)).unwrap();
         self.parents = vec![blob.id];
         self.charter = first.charter.clone();
         self.vv = first.vv.clone();

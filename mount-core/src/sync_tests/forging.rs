@@ -52,7 +52,7 @@ impl Peer {
             };
             alter(appender, &mut manifest);
             let next = manifest.vv.max_lamport() + 1;
-            let manifest = appender.put(Kind::Manifest, &manifest.seal(&key)).unwrap();
+            let manifest = appender.put(Kind::Manifest, &manifest.sign(&key)).unwrap();
             SaveRecord {
                 head: Some(Head {
                     manifest,

@@ -120,7 +120,7 @@ impl Command {
 }
 
 /// What a charter is to become, under an operation of this device.
-pub(crate) type CharterChange = Box<dyn Fn(&mut Charter, OpId) -> Result<()> + Send>;
+pub(crate) type CharterEdit = Box<dyn Fn(&mut Charter, OpId) -> Result<()> + Send>;
 
 /// What peers and members ask for; done one after the other, each after a save.
 pub(crate) enum Errand {
@@ -131,7 +131,7 @@ pub(crate) enum Errand {
     /// Merge a version that was fetched.
     Merge(Box<Fetch>, Sender<Result<MergeOutcome>>),
     /// Publish a version with other members or settings.
-    Charter(CharterChange, Sender<Result<()>>),
+    Charter(CharterEdit, Sender<Result<()>>),
     /// Keep a secret that another member gave; answers whether it was taken.
     Learn(u16, Secret, Sender<Result<bool>>),
     /// Write the key file under another passphrase.

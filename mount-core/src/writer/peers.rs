@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc};
 
 use cairnfs_store::{BlobId, CheckedBlob, Secret};
 
-use super::{CharterChange, Writer, record::SaveRecord};
+use super::{CharterEdit, Writer, record::SaveRecord};
 use crate::{Error, Result, Role, charter::Charter, key_file::Rewrap};
 
 /// What was fetched is made durable when there is so much of it, so that a fetch that is cut off
@@ -55,7 +55,7 @@ impl Writer {
     ///
     /// [`Error::NotPermitted`] unless this device is an owner; what `change` fails with, and
     /// nothing has changed then; as [`Writer::publish`].
-    pub(super) fn change_charter(&mut self, change: &CharterChange) -> Result<()> {
+    pub(super) fn change_charter(&mut self, change: &CharterEdit) -> Result<()> {
         self.shared.writable()?;
         let (mut charter, op) = {
             let core = self.shared.core.read();

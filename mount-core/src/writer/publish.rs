@@ -1,14 +1,14 @@
 //! Publishing: the saved state becomes a signed version.
 //!
 //! ```text
-//!   1  seal dirty contents              no lock
+//!   1  fold dirty contents              no lock
 //!   2  tell the tree of them; freeze    lock, short
 //!   3  fold the frozen layer into the map, sign, one barrier      no lock
 //!   4  stand on the new version         lock, short
 //! ```
 //!
 //! Step 1 is repeated for what changed meanwhile, so that a version is a consistent snapshot unless
-//! files are written to without a pause while it is made; then it holds their last sealed state. What
+//! files are written to without a pause while it is made; then it holds their last folded state. What
 //! comes too late for the tree to be told of is saved with the version, and another one is due.
 
 use std::{
@@ -21,7 +21,7 @@ use cairnfs_merge::{Content as Value, ContentId, Edit, NodeId, OpId, Tree};
 use cairnfs_store::Error as StoreError;
 
 use super::{
-    CharterChange, Writer,
+    CharterEdit, Writer,
     record::{Head, SaveRecord},
     save::Snapshot,
     version::{NewVersion, VersionFacts},
@@ -35,9 +35,9 @@ use crate::{
     tree::{BaseTree, Layer, attrs},
 };
 
-/// What was sealed for a version.
+/// What was folded for a version.
 #[derive(Default)]
-struct Sealed {
+struct Folded {
     /// The newest snapshot of each content. By content and not by node: a content may be renamed to
     /// another node meanwhile, and must not be taken for two.
     snapshots: HashMap<*const File, Snapshot>,
@@ -45,7 +45,7 @@ struct Sealed {
     newest: HashMap<NodeId, *const File>,
 }
 
-impl Sealed {
+impl Folded {
     /// The newest snapshot that was taken of the node `id`, if `file`, which is its content now, is
     /// the one it was taken of or has replaced that.
     ///
@@ -72,14 +72,14 @@ struct Told {
     node: NodeId,
     /// What its node held before.
     before: Option<Value<Data>>,
-    /// What it was sealed into.
-    sealed: Data,
+    /// What it was folded into.
+    folded: Data,
 }
 
 /// Contents written into the tree under one taking of the lock.
 const TOLD_AT_ONCE: usize = 256;
-/// How often contents that changed while others were sealed are sealed again.
-const SEAL_ROUNDS_MAX: usize = 3;
+/// How often contents that changed while others were folded are folded again.
+const FOLD_ROUNDS_MAX: usize = 3;
 
 /// What step 2 hands to step 3.
 struct Frozen {
@@ -87,7 +87,7 @@ struct Frozen {
     /// Contents that the version does not hold: the record that begins it carries them.
     carried: Vec<Snapshot>,
     /// Whether the next version can hold any of them: they came too late for this one, and may be
-    /// sealed by then. What is damaged may not.
+    /// folded by then. What is damaged may not.
     is_late: bool,
     parent: HeadState,
     op: OpId,
@@ -110,7 +110,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`Writer::publish`]; what `change` fails with.
-    pub(super) fn publish_with(&mut self, change: Option<&CharterChange>) -> Result<[u8; 32]> {
+    pub(super) fn publish_with(&mut self, change: Option<&CharterEdit>) -> Result<[u8; 32]> {
         let started = Instant::now();
         let shared = Arc::clone(&self.shared);
         if self.appender.poisoned() && shared.has_unpublished() {
@@ -121,11 +121,11 @@ impl Writer {
             return Ok(shared.core.read().head.manifest.id.0);
         }
         shared.core.write().saving = true;
-        let mut sealed = Sealed::default();
+        let mut folded = Folded::default();
         let mut told = Vec::new();
-        let result = self.seal_contents(&mut sealed).and_then(|()| {
-            shared.tell_all(&sealed, &mut told)?;
-            let frozen = shared.freeze(&mut sealed, &told);
+        let result = self.fold_contents(&mut folded).and_then(|()| {
+            shared.tell_all(&folded, &mut told)?;
+            let frozen = shared.freeze(&mut folded, &told);
             let result = self.write_version(&frozen, change);
             shared.unfreeze(frozen, result.is_ok());
             result
@@ -134,7 +134,7 @@ impl Writer {
         match result {
             Ok((head, base)) => {
                 let id = head.manifest.id;
-                shared.stand_on(head, base, sealed);
+                shared.stand_on(head, base, folded);
                 shared.tell_head();
                 self.note(&Ok(()));
                 log::debug!("publish version={id} us={}", started.elapsed().as_micros());
@@ -142,17 +142,17 @@ impl Writer {
             }
             Err(err) => {
                 self.drop_batch();
-                shared.unseal(sealed, told);
+                shared.give_back(folded, told);
                 self.note(&Err(err.clone()));
                 Err(err)
             }
         }
     }
 
-    /// Step 1: seals the contents that the tree does not hold.
-    fn seal_contents(&mut self, sealed: &mut Sealed) -> Result<()> {
-        for _ in 0..SEAL_ROUNDS_MAX {
-            let dirty = self.shared.unsealed(sealed);
+    /// Step 1: folds the contents that the tree does not hold.
+    fn fold_contents(&mut self, folded: &mut Folded) -> Result<()> {
+        for _ in 0..FOLD_ROUNDS_MAX {
+            let dirty = self.shared.unfolded(folded);
             if dirty.is_empty() {
                 break;
             }
@@ -172,10 +172,10 @@ impl Writer {
                     }
                 }
                 // Should the version fail, what the older snapshot took is unsaved too.
-                if let Some(older) = sealed.snapshots.get(&Arc::as_ptr(&snapshot.file)) {
+                if let Some(older) = folded.snapshots.get(&Arc::as_ptr(&snapshot.file)) {
                     snapshot.content.not_saved(&older.content);
                 }
-                sealed.insert(snapshot);
+                folded.insert(snapshot);
             }
         }
         Ok(())
@@ -185,7 +185,7 @@ impl Writer {
     fn write_version(
         &mut self,
         frozen: &Frozen,
-        change: Option<&CharterChange>,
+        change: Option<&CharterEdit>,
     ) -> Result<(HeadState, BaseTree)> {
         let shared = Arc::clone(&self.shared);
         let parent = &frozen.parent;
@@ -232,12 +232,12 @@ impl Shared {
         !self.core.read().is_published()
     }
 
-    /// The contents that the tree does not hold and that are not sealed as they are now.
-    fn unsealed(&self, sealed: &Sealed) -> Vec<Arc<File>> {
+    /// The contents that the tree does not hold and that are not folded as they are now.
+    fn unfolded(&self, folded: &Folded) -> Vec<Arc<File>> {
         let core = self.core.read();
         let dirty = core.files.values().filter(|file| {
             let content = file.lock();
-            let is_new = !sealed.snapshots.contains_key(&Arc::as_ptr(file));
+            let is_new = !folded.snapshots.contains_key(&Arc::as_ptr(file));
             content.is_changed() && (is_new || content.is_unsaved())
         });
         dirty.map(Arc::clone).collect()
@@ -252,14 +252,14 @@ impl Shared {
         Some((id, Snapshot { id: Some(id), file, content, base: None }))
     }
 
-    /// Step 2: the tree learns of the sealed contents. What the nodes held before goes to `told`.
-    fn tell_all(&self, sealed: &Sealed, told: &mut Vec<Told>) -> Result<()> {
+    /// Step 2: the tree learns of the folded contents. What the nodes held before goes to `told`.
+    fn tell_all(&self, folded: &Folded, told: &mut Vec<Told>) -> Result<()> {
         let ids: Vec<NodeId> = self.core.read().files.keys().map(|shown| shown.node).collect();
-        ids.chunks(TOLD_AT_ONCE).try_for_each(|slice| self.tell(slice, sealed, told))
+        ids.chunks(TOLD_AT_ONCE).try_for_each(|slice| self.tell(slice, folded, told))
     }
 
     /// And its changes are frozen.
-    fn freeze(&self, sealed: &mut Sealed, told: &[Told]) -> Frozen {
+    fn freeze(&self, folded: &mut Folded, told: &[Told]) -> Frozen {
         let mut guard = self.core.write();
         let core = &mut *guard;
         let (mut carried, mut is_late) = (Vec::new(), false);
@@ -273,9 +273,9 @@ impl Shared {
             }
             let mut content = file.lock().snapshot();
             is_late |= content.is_unsaved();
-            // Sealed, but renamed before the tree was told, or since: the tree does not have it where
+            // Folded, but renamed before the tree was told, or since: the tree does not have it where
             // it is now, and it must not be taken for published.
-            if let Some(older) = sealed.snapshots.remove(&key) {
+            if let Some(older) = folded.snapshots.remove(&key) {
                 content.not_saved(&older.content);
                 is_late = true;
             }
@@ -292,26 +292,26 @@ impl Shared {
         Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op }
     }
 
-    /// Writes the sealed contents of the nodes `ids` into the tree.
-    fn tell(&self, ids: &[NodeId], sealed: &Sealed, told: &mut Vec<Told>) -> Result<()> {
+    /// Writes the folded contents of the nodes `ids` into the tree.
+    fn tell(&self, ids: &[NodeId], folded: &Folded, told: &mut Vec<Told>) -> Result<()> {
         let mut guard = self.core.write();
         let core = &mut *guard;
         let mut written = HashSet::new();
         let mut edit = Edit::new(&core.tree, core.op);
         for id in ids {
             let Some(file) = core.files.get(&Shown::node(*id)) else { continue };
-            let Some(snapshot) = sealed.of(id, file) else { continue };
+            let Some(snapshot) = folded.of(id, file) else { continue };
             let (Some(base), Some(node)) = (&snapshot.base, core.tree.node(id)?) else { continue };
             let before = node.content.last().map(|(_, value)| value.clone());
             let node = self.write_content(&mut edit, *id, base)?;
-            // What the content says now: the time may have been set since it was sealed. What has
+            // What the content says now: the time may have been set since it was folded. What has
             // replaced it has another.
             let is_live = Arc::ptr_eq(&snapshot.file, file);
             if let Some(written) = file.lock().written().filter(|_| is_live) {
                 attrs::set_last_written(&mut edit, &node, written)?;
             }
-            let (file, sealed) = (Arc::clone(&snapshot.file), base.data.clone());
-            told.push(Told { file, shown: *id, node, before, sealed });
+            let (file, folded) = (Arc::clone(&snapshot.file), base.data.clone());
+            told.push(Told { file, shown: *id, node, before, folded });
             written.insert(Shown::node(*id));
         }
         let edited = edit.finish();
@@ -323,7 +323,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes what was sealed as `base` to `node`; says which node has it then.
+    /// Writes what was folded as `base` to `node`; says which node has it then.
     fn write_content<T: Tree<Data, Error = Error>>(
         &self,
         edit: &mut Edit<'_, Data, T>,
@@ -337,13 +337,13 @@ impl Shared {
     }
 
     /// Step 4.
-    fn stand_on(&self, head: HeadState, base: BaseTree, sealed: Sealed) {
+    fn stand_on(&self, head: HeadState, base: BaseTree, folded: Folded) {
         let mut core = self.core.write();
         core.tree.settle(base);
         self.room.account_tree(core.tree.held_bytes());
         core.head = head;
         core.saving_ends();
-        for Snapshot { file, content, base, .. } in sealed.snapshots.into_values() {
+        for Snapshot { file, content, base, .. } in folded.snapshots.into_values() {
             let mut live = file.lock();
             self.room.account(live.saved(&content, base));
             live.published(&content);
@@ -361,9 +361,9 @@ impl Shared {
         self.settle(frozen.carried, durable);
     }
 
-    /// The version failed: what was sealed for it is gone with its batch, so that the tree must
+    /// The version failed: what was folded for it is gone with its batch, so that the tree must
     /// not name it.
-    fn unseal(&self, sealed: Sealed, told: Vec<Told>) {
+    fn give_back(&self, folded: Folded, told: Vec<Told>) {
         let mut guard = self.core.write();
         let core = &mut *guard;
         for told in told {
@@ -371,10 +371,10 @@ impl Shared {
             // By now the content may belong to another node, or another content to this one.
             let holder = core.files.shown_as(&told.file).map(|shown| shown.node);
             for node in holder.into_iter().chain([told.node]) {
-                core.tree.untell(&node, &told.sealed, &before);
+                core.tree.untell(&node, &told.folded, &before);
             }
         }
-        self.settle(sealed.snapshots.into_values(), false);
+        self.settle(folded.snapshots.into_values(), false);
         core.saving_ends();
         drop(guard);
         self.changed();
@@ -415,20 +415,20 @@ mod tests {
         // As the writer does, which has nothing to do now.
         let shared = mounted.shared();
         shared.core.write().saving = true;
-        let (mut sealed, mut told) = (Sealed::default(), Vec::new());
-        for file in shared.unsealed(&sealed) {
+        let (mut folded, mut told) = (Folded::default(), Vec::new());
+        for file in shared.unfolded(&folded) {
             let (_, mut snapshot) = shared.snapshot_of(file).unwrap();
             snapshot.base = Some(Base::new(Data::Inline(b"new".to_vec()), 3));
-            sealed.insert(snapshot);
+            folded.insert(snapshot);
         }
-        shared.tell_all(&sealed, &mut told).unwrap();
+        shared.tell_all(&folded, &mut told).unwrap();
         assert_eq!(told.len(), 1);
         mounted.rename(Ino::ROOT, b"temp", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
-        let frozen = shared.freeze(&mut sealed, &told);
+        let frozen = shared.freeze(&mut folded, &told);
         assert_eq!(frozen.carried.len(), 1, "the version would have neither");
         assert!(frozen.is_late, "another one is due");
         shared.unfreeze(frozen, false);
-        shared.unseal(sealed, told);
+        shared.give_back(folded, told);
         assert_eq!(read(&mounted, b"f"), b"new");
         mounted.publish().unwrap();
         mounted.stop().unwrap();

@@ -68,7 +68,7 @@ impl Writer {
         if !manifest.is_within_bounds() {
             return Err(Error::Invalid("a version can name no more devices, times or members"));
         }
-        let blob = self.appender.put(BlobKind::Manifest, &manifest.seal(&self.device))?;
+        let blob = self.appender.put(BlobKind::Manifest, &manifest.sign(&self.device))?;
         let Manifest { vv, charter, time, .. } = manifest;
         let base = BaseTree::open(Arc::clone(&self.shared.vault), root)?;
         let head = HeadState { manifest: blob, vv, charter, incarnation, secrets };
