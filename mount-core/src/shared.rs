@@ -56,6 +56,22 @@ pub(crate) struct Shared {
     started: Instant,
 }
 
+/// What became of what was taken to be saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// A barrier has covered it.
+    Durable,
+    /// It is as unsaved as it was.
+    Unsaved,
+}
+
+impl Fate {
+    /// That of what a save or version was to hold which ended so.
+    pub(crate) fn of<T>(result: &Result<T>) -> Self {
+        if result.is_ok() { Self::Durable } else { Self::Unsaved }
+    }
+}
+
 /// Those who hear of versions and merges.
 #[derive(Default)]
 struct Observers(Vec<Arc<dyn Observer>>);
@@ -418,41 +434,43 @@ impl Shared {
         Some(Batch { op: core.op, nodes, files })
     }
 
-    /// Settles what [`Shared::begin_save`] took: durable, or as unsaved as it was.
-    pub(crate) fn end_save(&self, batch: Batch, durable: bool) {
+    /// Settles what [`Shared::begin_save`] took.
+    pub(crate) fn end_save(&self, batch: Batch, fate: Fate) {
         let mut core = self.core.write();
         core.saving_ends();
-        self.settle(batch.files, durable);
-        if !durable {
+        self.settle(batch.files, fate);
+        if fate == Fate::Unsaved {
             core.unsaved.extend(batch.nodes.into_iter().map(|(id, _)| id));
         }
         drop(core);
-        self.note_save(durable);
+        self.note_save(fate);
     }
 
-    /// Settles what was taken of contents: durable, or as unsaved as it was.
-    pub(crate) fn settle(&self, taken: impl IntoIterator<Item = Snapshot>, durable: bool) {
+    /// Settles what was taken of contents.
+    pub(crate) fn settle(&self, taken: impl IntoIterator<Item = Snapshot>, fate: Fate) {
         for Snapshot { file, content, base, .. } in taken {
             let mut live = file.lock();
-            if durable {
-                self.room.account(live.saved(&content, base));
-            } else {
-                live.not_saved(&content);
+            match fate {
+                Fate::Durable => self.room.account(live.saved(&content, base)),
+                Fate::Unsaved => live.not_saved(&content),
             }
         }
     }
 
-    fn note_save(&self, durable: bool) {
+    fn note_save(&self, fate: Fate) {
         let mut report = self.report.lock();
-        if durable {
-            report.barriers += 1;
-            report.last_save = Some(SystemTime::now());
-            // A change after the snapshot has been noted again.
-            if self.clock.dirty_since().is_none() {
-                report.unsaved_since = None;
+        match fate {
+            Fate::Durable => {
+                report.barriers += 1;
+                report.last_save = Some(SystemTime::now());
+                // A change after the snapshot has been noted again.
+                if self.clock.dirty_since().is_none() {
+                    report.unsaved_since = None;
+                }
             }
-        } else {
-            self.clock.note(self.micros(Instant::now()));
+            Fate::Unsaved => {
+                self.clock.note(self.micros(Instant::now()));
+            }
         }
     }
 

@@ -186,16 +186,22 @@ impl Addresses {
         });
     }
 
-    /// A peer says that this device was removed from a bucket, or shares it with this device again.
-    pub(super) fn set_removed(&self, peer: &PeerKey, bucket: BucketId, removed: bool) {
+    /// A peer says that this device was removed from a bucket.
+    pub(super) fn removed_from(&self, peer: &PeerKey, bucket: BucketId) {
         let bucket = bucket.to_string();
         self.change(|state| {
-            let known = if removed { state.peer(peer) } else { state.peers.get_mut(peer) };
-            let Some(known) = known else { return };
+            let Some(known) = state.peer(peer) else { return };
             known.removed_from.retain(|one| *one != bucket);
-            if removed {
-                known.removed_from.push(bucket);
-            }
+            known.removed_from.push(bucket);
+        });
+    }
+
+    /// A peer shares a bucket with this device, and may have said that it was removed from it.
+    pub(super) fn let_in_again(&self, peer: &PeerKey, bucket: BucketId) {
+        let bucket = bucket.to_string();
+        self.change(|state| {
+            let Some(known) = state.peers.get_mut(peer) else { return };
+            known.removed_from.retain(|one| *one != bucket);
         });
     }
 
@@ -363,7 +369,7 @@ mod tests {
         addresses.found(&peer, address("10.0.0.3:1"));
         addresses.set_port(40_000);
         addresses.set_inviter(bucket, &peer);
-        addresses.set_removed(&peer, bucket, true);
+        addresses.removed_from(&peer, bucket);
         let again = Addresses::load(path);
         assert_eq!(again.of(&peer)[0], address("10.0.0.3:1"));
         assert_eq!(again.of(&peer).len(), 3);
@@ -410,7 +416,7 @@ mod tests {
             addresses.set_inviter(bucket, peer);
         }
         addresses.set_inviter(other, &awaited);
-        addresses.set_removed(&kept, bucket, true);
+        addresses.removed_from(&kept, bucket);
         addresses.forget(bucket, None);
         assert!(addresses.inviters(bucket).is_empty() && addresses.removed_by(bucket).is_empty());
         assert_eq!(addresses.of(&gone).len(), 1, "who shares another bucket is not known");

@@ -27,6 +27,6 @@ pub(super) fn give(net: &Net, offered: &Arc<Offered>, notice: Notice) {
 
 fn introduce(net: &Net, offered: &Arc<Offered>, side: &Side) {
     // It shares the bucket with this device: should it have removed it, no longer.
-    net.addresses.set_removed(&side.session.key, offered.id, false);
+    net.addresses.let_in_again(&side.session.key, offered.id);
     introducing::introduce(net, offered, side);
 }

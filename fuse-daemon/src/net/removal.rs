@@ -52,7 +52,7 @@ impl Net {
             let is_meant = || mark(&offered, challenge).is_some_and(|mark| marks.contains(&mark));
             if offered.trusts(peer) && is_meant() {
                 log::warn!("removed bucket={}", offered.short_id());
-                self.addresses.set_removed(peer, offered.id, true);
+                self.addresses.removed_from(peer, offered.id);
                 names.push(offered.name.clone());
             }
         }

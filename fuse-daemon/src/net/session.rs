@@ -137,10 +137,18 @@ impl Session {
         }
     }
 
-    /// What shows the other side, or is to be shown by it, that a bucket's secret is known.
-    fn mark(&self, offered: &Offered, ours: bool) -> Option<[u8; 32]> {
-        // Each direction has a mark of its own: what one side says, the other cannot repeat.
-        let by_dialler = self.dialled == ours;
+    /// What shows the other side that a bucket's secret is known here.
+    fn our_mark(&self, offered: &Offered) -> Option<[u8; 32]> {
+        self.mark(offered, self.dialled)
+    }
+
+    /// What the other side has to show for it.
+    fn their_mark(&self, offered: &Offered) -> Option<[u8; 32]> {
+        self.mark(offered, !self.dialled)
+    }
+
+    /// Each direction has a mark of its own: what one side says, the other cannot repeat.
+    fn mark(&self, offered: &Offered, by_dialler: bool) -> Option<[u8; 32]> {
         let mut challenge = self.challenge.to_vec();
         challenge.push(u8::from(by_dialler));
         offered.with(|replica| replica.recognise(&challenge))
@@ -171,7 +179,7 @@ impl Session {
             if table.ours.values().any(|one| Arc::ptr_eq(one, offered)) {
                 continue;
             }
-            let Some(mark) = self.mark(offered, true) else { continue };
+            let Some(mark) = self.our_mark(offered) else { continue };
             let bucket = table.next;
             table.next = table.next.wrapping_add(1);
             table.ours.insert(bucket, Arc::clone(offered));
@@ -184,7 +192,7 @@ impl Session {
             if table.theirs.values().any(linked) {
                 continue;
             }
-            let Some(expected) = self.mark(offered, false) else { continue };
+            let Some(expected) = self.their_mark(offered) else { continue };
             if let Some((_, shared)) = table.theirs.values_mut().find(|(mark, _)| *mark == expected)
             {
                 *shared = Some(Arc::clone(offered));

@@ -31,7 +31,7 @@ use crate::{
     file::{Base, Data, File, Tail},
     inodes::Shown,
     places,
-    shared::{HeadState, Shared},
+    shared::{Fate, HeadState, Shared},
     tree::{BaseTree, Layer, attrs},
 };
 
@@ -127,7 +127,7 @@ impl Writer {
             shared.tell_all(&folded, &mut told)?;
             let frozen = shared.freeze(&mut folded, &told);
             let result = self.write_version(&frozen, change);
-            shared.unfreeze(frozen, result.is_ok());
+            shared.unfreeze(frozen, Fate::of(&result));
             result
         });
         self.appender.rest();
@@ -352,13 +352,13 @@ impl Shared {
     }
 
     /// The frozen layer is part of a version, or live again.
-    fn unfreeze(&self, frozen: Frozen, durable: bool) {
+    fn unfreeze(&self, frozen: Frozen, fate: Fate) {
         let mut core = self.core.write();
-        if !durable {
+        if fate == Fate::Unsaved {
             core.tree.thaw();
             core.unsaved.extend(frozen.layer.nodes.keys());
         }
-        self.settle(frozen.carried, durable);
+        self.settle(frozen.carried, fate);
     }
 
     /// The version failed: what was folded for it is gone with its batch, so that the tree must
@@ -374,7 +374,7 @@ impl Shared {
                 core.tree.untell(&node, &told.folded, &before);
             }
         }
-        self.settle(folded.snapshots.into_values(), false);
+        self.settle(folded.snapshots.into_values(), Fate::Unsaved);
         core.saving_ends();
         drop(guard);
         self.changed();
@@ -427,7 +427,7 @@ mod tests {
         let frozen = shared.freeze(&mut folded, &told);
         assert_eq!(frozen.carried.len(), 1, "the version would have neither");
         assert!(frozen.is_late, "another one is due");
-        shared.unfreeze(frozen, false);
+        shared.unfreeze(frozen, Fate::Unsaved);
         shared.give_back(folded, told);
         assert_eq!(read(&mounted, b"f"), b"new");
         mounted.publish().unwrap();

@@ -8,7 +8,7 @@ use super::{Writer, record::SaveRecord};
 use crate::{
     Error, Result,
     file::{Base, Content, File, FileRecord, Tail},
-    shared::Batch,
+    shared::{Batch, Fate},
     vault::Sealer,
 };
 
@@ -84,7 +84,7 @@ impl Writer {
         }
         let result = result.map(drop);
         self.note(&result);
-        self.shared.end_save(batch, result.is_ok());
+        self.shared.end_save(batch, Fate::of(&result));
         result
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    shared::{HeadState, Shared},
+    shared::{Fate, HeadState, Shared},
 };
 
 /// What the record that begins a merged version says of what is in no version.
@@ -59,7 +59,7 @@ impl Writer {
         let result = self.append(&record);
         // What was saved before and carried nevertheless is due already, or damaged.
         let is_late = contents.iter().any(|it| it.content.is_unsaved());
-        shared.end_carrying(contents, result.is_ok());
+        shared.end_carrying(contents, Fate::of(&result));
         if is_late && let Ok(bytes) = result {
             self.schedule.carried(Instant::now(), bytes as u64);
         }
@@ -94,12 +94,12 @@ impl Shared {
     /// What was carried is durable where it belonged before. Only the next save has it where it belongs
     /// on the new version, and with the nodes that were made meanwhile: it takes all of it once more, and
     /// who waits for a save waits for that one.
-    fn end_carrying(&self, contents: Vec<Snapshot>, durable: bool) {
+    fn end_carrying(&self, contents: Vec<Snapshot>, fate: Fate) {
         let files: Vec<_> = contents.iter().map(|it| Arc::clone(&it.file)).collect();
         let mut core = self.core.write();
         core.saving_ends();
-        self.settle(contents, durable);
-        if durable {
+        self.settle(contents, fate);
+        if fate == Fate::Durable {
             files.iter().for_each(|file| file.lock().must_record_all());
         }
     }
