@@ -44,6 +44,7 @@ mod tests {
     use std::{fs, path::PathBuf};
 
     use cairnfs_mount_core::Time;
+    use cairnfs_store::DevicePublicKey;
 
     use super::*;
     use crate::{
@@ -61,7 +62,7 @@ mod tests {
         let version = VersionReport {
             id: [1; 32],
             time: Time { seconds: 1_800_000_000, nanos: 0 },
-            author: [2; 32],
+            author: DevicePublicKey([2; 32]),
             author_name: "laptop".into(),
             parents: vec![[3; 32]],
             is_whole: true,

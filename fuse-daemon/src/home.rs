@@ -31,7 +31,6 @@ use crate::{
     exit::{Code, Failure, Result},
     fuse::SOURCE,
     lock::LockFile,
-    values::hex,
 };
 
 /// Ends the name of the directory of a bucket that is about to go.
@@ -279,7 +278,7 @@ impl Home {
             StoreError::NoSpace { .. } => Failure::new(Code::NoSpace, failed(&err).message),
             _ => failed(&err),
         })?;
-        log::info!("device-key made={}", hex(&key.public()[..4]));
+        log::info!("device-key made={}", key.public());
         Ok(key)
     }
 }

@@ -24,6 +24,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use cairnfs_merge::{DeviceId, OpId, VersionVector};
+use cairnfs_store::DevicePublicKey;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub(crate) use self::rules::resolver;
@@ -61,7 +62,7 @@ pub(crate) struct Entry {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Founding {
     /// By public key.
-    members: BTreeMap<[u8; 32], Entry>,
+    members: BTreeMap<DevicePublicKey, Entry>,
     settings: (OpId, Settings),
 }
 
@@ -69,7 +70,7 @@ pub(crate) struct Founding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Origin {
     /// Its public key.
-    pub(crate) by: [u8; 32],
+    pub(crate) by: DevicePublicKey,
     pub(crate) at: OpId,
 }
 
@@ -77,7 +78,7 @@ pub(crate) struct Origin {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct CharterChange {
     /// The public key of the device that made it.
-    by: [u8; 32],
+    by: DevicePublicKey,
     /// The change by which that device may; none if it could from the beginning.
     right: Option<OpId>,
     /// The changes that it had seen.
@@ -88,7 +89,7 @@ struct CharterChange {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 enum What {
     Member {
-        key: [u8; 32],
+        key: DevicePublicKey,
         /// What it may do from now on; `None` if it is removed.
         role: Option<Role>,
         name: String,
@@ -146,7 +147,7 @@ impl Charter {
     }
 
     /// That of a new bucket: one owner.
-    pub(crate) fn begin(owner: [u8; 32], at: OpId) -> Self {
+    pub(crate) fn begin(owner: DevicePublicKey, at: OpId) -> Self {
         Self::of_members(vec![Member { key: owner, role: Role::Owner, name: String::new() }], at)
     }
 
@@ -193,23 +194,23 @@ impl Charter {
     }
 
     /// What the device `key` may do.
-    pub(crate) fn role(&self, key: &[u8; 32]) -> Option<Role> {
+    pub(crate) fn role(&self, key: &DevicePublicKey) -> Option<Role> {
         self.standing.seats.get(key)?.role
     }
 
     /// Whether the device `key` had the bucket once and was removed.
-    pub(crate) fn was_removed(&self, key: &[u8; 32]) -> bool {
+    pub(crate) fn was_removed(&self, key: &DevicePublicKey) -> bool {
         self.standing.seats.get(key).is_some_and(|seat| seat.role.is_none())
     }
 
     /// A name for the removal of the device `key`, if it is removed. Another removal of it, after it was
     /// let in again, has another one.
-    pub(crate) fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+    pub(crate) fn removal(&self, key: &DevicePublicKey) -> Option<[u8; 32]> {
         if !self.was_removed(key) {
             return None;
         }
         let mut name = blake3::Hasher::new();
-        name.update(key);
+        name.update(&key.0);
         for (at, change) in &self.changes {
             if matches!(&change.what, What::Member { key: about, .. } if about == key) {
                 name.update(&at.lamport.to_le_bytes()).update(&at.device.0);
@@ -248,7 +249,7 @@ impl Charter {
     }
 
     /// Who wrote under each device id, removed devices included: key and name.
-    pub(crate) fn authors(&self) -> BTreeMap<DeviceId, ([u8; 32], String)> {
+    pub(crate) fn authors(&self) -> BTreeMap<DeviceId, (DevicePublicKey, String)> {
         let mut authors = BTreeMap::new();
         for (key, seat) in &self.standing.seats {
             for incarnation in 0..INCARNATIONS_KNOWN {
@@ -267,7 +268,7 @@ impl Charter {
     pub(crate) fn set_member(
         &mut self,
         origin: Origin,
-        key: [u8; 32],
+        key: DevicePublicKey,
         name: &str,
         role: Option<Role>,
     ) -> Result<()> {
@@ -313,7 +314,7 @@ impl Charter {
     }
 
     /// The change by which the device `key` may do what it may.
-    fn right(&self, key: &[u8; 32]) -> Option<OpId> {
+    fn right(&self, key: &DevicePublicKey) -> Option<OpId> {
         self.standing.seats.get(key)?.by
     }
 
@@ -331,7 +332,7 @@ impl Charter {
     pub(crate) fn follows(
         &self,
         known: &Self,
-        author: &[u8; 32],
+        author: &DevicePublicKey,
         is_new: impl Fn(&OpId) -> bool,
     ) -> Result<(), &'static str> {
         known.lets_write(author, self != known)?;
@@ -365,14 +366,18 @@ impl Charter {
     /// # Errors
     ///
     /// What is wrong.
-    pub(crate) fn adds_to(&self, known: &Self, author: &[u8; 32]) -> Result<(), &'static str> {
+    pub(crate) fn adds_to(
+        &self,
+        known: &Self,
+        author: &DevicePublicKey,
+    ) -> Result<(), &'static str> {
         let mut both = known.clone();
         both.join(self);
         known.lets_write(author, both != *known)
     }
 
     /// Whether `author` may make a version, and one that `changes` members or settings.
-    fn lets_write(&self, author: &[u8; 32], changes: bool) -> Result<(), &'static str> {
+    fn lets_write(&self, author: &DevicePublicKey, changes: bool) -> Result<(), &'static str> {
         match self.role(author) {
             Some(Role::Owner) => Ok(()),
             Some(Role::Writer) if !changes => Ok(()),

@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 use cairnfs_merge::{
     AttrKey, AttrValue, Carry, Content, ContentId, LinkId, Name, Node, NodeId, OpId, Place, Reg,
 };
-use cairnfs_store::{BlobId, BlobRef, DeviceKey, Secret, map::Root};
+use cairnfs_store::{BlobId, BlobRef, DeviceKey, DevicePublicKey, Secret, map::Root};
 
 use crate::{
     BucketId, Kind, Settings, Strategy, Time,
@@ -42,8 +42,8 @@ pub(crate) fn manifest() -> Manifest {
     let origin = |lamport| Origin { by: key().public(), at: op(lamport) };
     let me = key().public();
     charter.set_member(origin(2), me, "desk", Some(Role::Owner)).unwrap();
-    charter.set_member(origin(3), [8; 32], "phone", Some(Role::Reader)).unwrap();
-    charter.set_member(origin(4), [8; 32], "phone", None).unwrap();
+    charter.set_member(origin(3), DevicePublicKey([8; 32]), "phone", Some(Role::Reader)).unwrap();
+    charter.set_member(origin(4), DevicePublicKey([8; 32]), "phone", None).unwrap();
     let rules = vec![("*.txt".into(), Strategy::MergeText)];
     charter.set_settings(origin(5), Settings { strategy: Strategy::Fork, rules }).unwrap();
     Manifest {
@@ -86,7 +86,7 @@ pub(crate) fn save_record() -> SaveRecord {
     SaveRecord {
         head: Some(Head {
             manifest: blob(8),
-            devices: vec![op(0).device, device_id(&[5; 32], 1)],
+            devices: vec![op(0).device, device_id(&DevicePublicKey([5; 32]), 1)],
             incarnation: 1,
             before: Some(blob(6)),
         }),
@@ -134,12 +134,12 @@ fn a_manifest_of_format_2_is_read() {
     let manifest_2 = std::fs::read(golden("manifest_2.bin")).unwrap();
     let Manifest { charter, .. } = Manifest::open(&manifest_2).unwrap();
     let mut expected = vec![
-        Member { key: [7; 32], role: Role::Writer, name: "laptop".into() },
+        Member { key: DevicePublicKey([7; 32]), role: Role::Writer, name: "laptop".into() },
         Member { key: key().public(), role: Role::Owner, name: String::new() },
     ];
     expected.sort_by_key(|member| member.key);
     assert_eq!(charter.members(), expected);
-    assert!(charter.was_removed(&[8; 32]));
+    assert!(charter.was_removed(&DevicePublicKey([8; 32])));
     assert_eq!(charter.settings(), manifest().charter.settings());
     assert_eq!(Manifest { charter, ..manifest() }, Manifest::open(&manifest_2).unwrap());
 }

@@ -6,7 +6,7 @@
 //! 2. It is believed only after its signature and its bounds were checked.
 
 use cairnfs_merge::{DeviceId, VersionVector};
-use cairnfs_store::{BlobId, DeviceKey, keys, map::Root};
+use cairnfs_store::{BlobId, DeviceKey, DevicePublicKey, keys, map::Root};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
@@ -47,7 +47,7 @@ pub enum Role {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
     /// Its public key.
-    pub key: [u8; 32],
+    pub key: DevicePublicKey,
     /// What it may do.
     pub role: Role,
     /// What its owner calls it.
@@ -59,7 +59,7 @@ pub struct Member {
 pub(crate) struct Manifest {
     pub(crate) bucket: BucketId,
     /// The author's public key.
-    pub(crate) author: [u8; 32],
+    pub(crate) author: DevicePublicKey,
     /// How often the author began anew after losing its memory; part of its [`DeviceId`].
     pub(crate) incarnation: u32,
     /// Sorted.
@@ -77,7 +77,7 @@ pub(crate) struct Manifest {
 #[derive(Deserialize)]
 struct Older<C> {
     bucket: BucketId,
-    author: [u8; 32],
+    author: DevicePublicKey,
     incarnation: u32,
     parents: Vec<BlobId>,
     vv: VersionVector,
@@ -97,9 +97,9 @@ struct Signed {
 }
 
 /// The name under which a device writes operations.
-pub(crate) fn device_id(key: &[u8; 32], incarnation: u32) -> DeviceId {
+pub(crate) fn device_id(key: &DevicePublicKey, incarnation: u32) -> DeviceId {
     let mut hasher = blake3::Hasher::new_derive_key("cairnfs 2026-11 device id");
-    hasher.update(key);
+    hasher.update(&key.0);
     hasher.update(&incarnation.to_le_bytes());
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, str::FromStr, time::SystemTime};
 
 use cairnfs_merge::ConflictKind;
+use cairnfs_store::DevicePublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Ino, Result};
@@ -119,7 +120,7 @@ impl MergeStep {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Author {
     /// Its key, if it is or was a member.
-    pub key: Option<[u8; 32]>,
+    pub key: Option<DevicePublicKey>,
     /// What it is called; empty if it has no name.
     pub name: String,
     /// Whether it is this device.

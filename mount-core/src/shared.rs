@@ -18,7 +18,7 @@ use std::{
 };
 
 use cairnfs_merge::{Edited, Node, NodeId, OpId, VersionVector};
-use cairnfs_store::{BlobRef, Secret};
+use cairnfs_store::{BlobRef, DevicePublicKey, Secret};
 
 use crate::{
     BucketId, Error, Health, Observer, Options, Outdated, Result, Role, Time, VersionId,
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) bucket: BucketId,
     /// This device's public key.
-    pub(crate) key: [u8; 32],
+    pub(crate) key: DevicePublicKey,
     pub(crate) vault: Arc<Vault>,
     pub(crate) core: RwLock<Core, order::Core>,
     pub(crate) inodes: Mutex<Inodes, order::Inodes>,
@@ -226,7 +226,7 @@ impl Batch {
 impl Shared {
     pub(crate) fn new(
         options: Options,
-        (bucket, key): (BucketId, [u8; 32]),
+        (bucket, key): (BucketId, DevicePublicKey),
         vault: Arc<Vault>,
         core: Core,
         inodes: Inodes,
@@ -490,6 +490,6 @@ impl Shared {
     }
 }
 
-fn may_write(core: &Core, key: &[u8; 32]) -> bool {
+fn may_write(core: &Core, key: &DevicePublicKey) -> bool {
     core.head.charter.role(key).is_some_and(|role| role >= Role::Writer)
 }

@@ -17,7 +17,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use cairnfs_merge::{DeviceId, OpId, VersionVector, verify as rules};
-use cairnfs_store::BlobId;
+use cairnfs_store::{BlobId, DevicePublicKey};
 
 use crate::{
     Result, Role,
@@ -37,7 +37,7 @@ const AHEAD_MAX: u64 = 1 << 32;
 /// Checks the versions that come with one that was fetched.
 pub(crate) struct Verifier<'a> {
     ours: &'a HeadState,
-    me: &'a [u8; 32],
+    me: &'a DevicePublicKey,
     vault: &'a Vault,
     /// What comes before our version and was not looked at yet.
     history: Ancestry<'a>,
@@ -47,7 +47,7 @@ pub(crate) struct Verifier<'a> {
 
 impl<'a> Verifier<'a> {
     /// For the device `me` that stands on `ours`.
-    pub(crate) fn new(ours: &'a HeadState, me: &'a [u8; 32], vault: &'a Vault) -> Self {
+    pub(crate) fn new(ours: &'a HeadState, me: &'a DevicePublicKey, vault: &'a Vault) -> Self {
         let history = Ancestry::of(ours.manifest.id, vault);
         Self { ours, me, vault, history, charters: HashSet::new() }
     }
@@ -117,7 +117,7 @@ impl<'a> Verifier<'a> {
         Ok(true)
     }
 
-    fn is_owner(&self, key: &[u8; 32]) -> bool {
+    fn is_owner(&self, key: &DevicePublicKey) -> bool {
         self.ours.charter.role(key) == Some(Role::Owner)
     }
 
@@ -193,7 +193,7 @@ pub(crate) fn follows(manifest: &Manifest, vault: &Vault) -> Result<()> {
 ///
 /// [`Error::Rejected`](crate::Error::Rejected) if this device, named by `key`, has not been made a
 /// member.
-pub(crate) fn verify_first(manifest: &Manifest, key: &[u8; 32]) -> Result<()> {
+pub(crate) fn verify_first(manifest: &Manifest, key: &DevicePublicKey) -> Result<()> {
     match manifest.charter.role(key) {
         Some(_) => Ok(()),
         None => Err(rejected("this device is no member in it")),

@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use cairnfs_mount_core::{
     Bucket, Caller, Ino, MergeStep, Mount, Options, Protection, Role, Unlock, VersionId,
 };
-use cairnfs_store::DeviceKey;
+use cairnfs_store::{DeviceKey, DevicePublicKey};
 use tempfile::TempDir;
 
 const ME: Caller = Caller { uid: 0, gid: 0 };
@@ -73,7 +73,7 @@ fn what_catching_up_holds_does_not_grow_with_what_was_missed() {
     Bucket::join(&other, &keys[1], Protection::KeyFile, id, &ahead.secrets(&[]), 0).unwrap();
     let behind = start(&other, &keys[1]);
     for n in 0..MEMBERS {
-        ahead.set_member([n; 32], &"x".repeat(255), Some(Role::Reader)).unwrap();
+        ahead.set_member(DevicePublicKey([n; 32]), &"x".repeat(255), Some(Role::Reader)).unwrap();
     }
     ahead.set_member(keys[1].public(), "behind", Some(Role::Writer)).unwrap();
     catch_up(&behind, &ahead, None);

@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc};
 use cairnfs_mount_core::{
     Bucket, Error, Mount, Options, Passphrase, Protection, Result, Role, Unlock,
 };
-use cairnfs_store::DeviceKey;
+use cairnfs_store::{DeviceKey, DevicePublicKey};
 
 const OLD: Passphrase<'_> = Passphrase(b"the old passphrase");
 const NEW: Passphrase<'_> = Passphrase(b"the new passphrase");
@@ -53,7 +53,7 @@ impl Made {
 fn change_secret(mount: &Mount) {
     let before = mount.epochs().len();
     for role in [Some(Role::Reader), None] {
-        mount.set_member([7; 32], "", role).unwrap();
+        mount.set_member(DevicePublicKey([7; 32]), "", role).unwrap();
     }
     assert_eq!(mount.epochs().len(), before + 1);
 }

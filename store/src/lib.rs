@@ -60,7 +60,7 @@ pub use blobs::{Blobs, Stats};
 pub use check::{CheckReport, Damage, LostEnd, Progress, Repaired, check, repair};
 pub use error::{Error, Result};
 pub use id::{BlobId, BlobRef, Kind, Seq};
-pub use keys::{DeviceKey, KeyRing, Secret};
+pub use keys::{DeviceKey, DevicePublicKey, KeyRing, Secret};
 pub use open::{LeftOut, Opened, Options, RecoveryReport, create, lock, open};
 pub use rotten::Rot;
 pub use seal::{BLOB_BYTES_MAX, Cipher};

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use cairnfs_mount_core::{Health, Mount, PathChange, Role, Time, Version};
+use cairnfs_store::DevicePublicKey;
 use serde::{Deserialize, Serialize};
 
 use super::{path_bytes, sharing::KeptReport};
@@ -182,7 +183,7 @@ pub(crate) struct VersionReport {
     /// When it was published.
     pub(crate) time: Time,
     /// The key of the device that published it.
-    pub(crate) author: [u8; 32],
+    pub(crate) author: DevicePublicKey,
     /// What that device is called, if it is a member and has a name.
     pub(crate) author_name: String,
     /// The versions that it follows from; several for a merge.

@@ -93,7 +93,7 @@ impl Addresses {
         let peers = contents.peer.into_iter().take(PEERS_MAX).filter_map(|entry| {
             let Entry { key, mut addresses, invited_to, removed_from } = entry;
             addresses.truncate(PER_PEER_MAX);
-            Some((parse_hex(&key)?, Known { addresses, invited_to, removed_from }))
+            Some((PeerKey(parse_hex(&key)?), Known { addresses, invited_to, removed_from }))
         });
         let hints = BTreeMap::new();
         let state = State { port: contents.port, peers: peers.collect(), hints };
@@ -264,7 +264,7 @@ impl State {
 
     fn contents(&self) -> Contents {
         let peer = self.peers.iter().map(|(key, known)| Entry {
-            key: hex(key),
+            key: hex(&key.0),
             addresses: known.addresses.clone(),
             invited_to: known.invited_to.clone(),
             removed_from: known.removed_from.clone(),
@@ -364,7 +364,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("peers.toml");
         let addresses = Addresses::load(path.clone());
-        let (peer, bucket) = ([7; 32], BucketId([1; 16]));
+        let (peer, bucket) = (PeerKey([7; 32]), BucketId([1; 16]));
         addresses.add(&peer, &[address("10.0.0.1:1"), address("10.0.0.2:1")]);
         addresses.found(&peer, address("10.0.0.3:1"));
         addresses.set_port(40_000);
@@ -387,7 +387,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("peers.toml");
         let addresses = Addresses::load(path.clone());
-        let peer = [7; 32];
+        let peer = PeerKey([7; 32]);
         let [a, b, c, d] = [1, 2, 3, 4].map(|last| address(&format!("10.0.0.{last}:1")));
         addresses.add(&peer, &[a]);
         addresses.found(&peer, b);
@@ -409,7 +409,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("peers.toml");
         let addresses = Addresses::load(path.clone());
-        let [gone, kept, awaited] = [[1; 32], [2; 32], [3; 32]];
+        let [gone, kept, awaited] = [1, 2, 3].map(|byte| PeerKey([byte; 32]));
         let (bucket, other) = (BucketId([1; 16]), BucketId([2; 16]));
         for peer in [&gone, &kept, &awaited] {
             addresses.add(peer, &[address("10.0.0.1:1")]);
@@ -430,12 +430,12 @@ mod tests {
     fn addresses_are_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let addresses = Addresses::load(dir.path().join("peers.toml"));
-        addresses.found(&[1; 32], address("10.0.0.1:1"));
+        addresses.found(&PeerKey([1; 32]), address("10.0.0.1:1"));
         for port in 1..100 {
-            addresses.add(&[1; 32], &[address(&format!("10.0.0.2:{port}"))]);
+            addresses.add(&PeerKey([1; 32]), &[address(&format!("10.0.0.2:{port}"))]);
         }
-        assert_eq!(addresses.of(&[1; 32]).len(), PER_PEER_MAX);
-        assert_eq!(addresses.of(&[1; 32])[0], address("10.0.0.1:1"));
+        assert_eq!(addresses.of(&PeerKey([1; 32])).len(), PER_PEER_MAX);
+        assert_eq!(addresses.of(&PeerKey([1; 32]))[0], address("10.0.0.1:1"));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use super::{
     session::{Ears, Ended, Session},
     tls::PeerKey,
 };
-use crate::values::hex;
 
 impl Net {
     /// Takes a connection in, or says that another one stays.
@@ -27,7 +26,7 @@ impl Net {
 
     /// Runs a connection until it ends, on this thread and one more.
     pub(super) fn run_session(&self, session: &Arc<Session>, incoming: Incoming) {
-        let peer = hex(&session.key[..4]);
+        let peer = session.key;
         log::info!("connected peer={peer} dialled={}", session.dialled);
         let writer = Arc::clone(session);
         let timing = self.timing;

@@ -64,6 +64,7 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
     use super::{
         frame::{HEAD_BYTES, encode},
         message::{Answer, Ask, GivenSecret, PROTOCOL, Whereabouts},
+        tls::PeerKey,
     };
 
     let addresses = ["10.0.0.1:4000", "[fd00::1]:4000"].map(|text| text.parse().unwrap()).to_vec();
@@ -84,7 +85,7 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
         missing: vec![[6; 32]],
         more: true,
     };
-    let others = vec![Whereabouts { device: [7; 32], addresses: addresses.clone() }];
+    let others = vec![Whereabouts { device: PeerKey([7; 32]), addresses: addresses.clone() }];
     let said = [
         Say::Offer { bucket: 1, mark: [8; 32] },
         Say::Ask {
@@ -98,7 +99,7 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
     ];
     let ticket = Ticket {
         bucket: BucketId([11; 16]),
-        device: [12; 32],
+        device: PeerKey([12; 32]),
         secret: Zeroizing::new([13; 16]),
         until: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         addresses,

@@ -383,8 +383,9 @@ mod tests {
     #[test]
     fn what_a_peer_has_rejected_over_and_over_is_logged_now_and_then() {
         let (mut desk, begun) = (Desk::default(), Instant::now());
-        let mut logs =
-            |peer, seconds| desk.logs_rejected([peer; 32], begun + Duration::from_secs(seconds));
+        let mut logs = |peer, seconds| {
+            desk.logs_rejected(PeerKey([peer; 32]), begun + Duration::from_secs(seconds))
+        };
         assert_eq!((0..120).filter(|seconds| logs(1, *seconds)).collect::<Vec<_>>(), [0, 60]);
         assert!(logs(2, 119), "of another one it is news");
     }

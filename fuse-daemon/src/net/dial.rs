@@ -10,7 +10,6 @@ use super::{
     session::{Ended, Session},
     tls::PeerKey,
 };
-use crate::values::hex;
 
 impl Net {
     /// The thread `dial-peers`: sleeps until somebody is due, or it is to be tried again to listen.
@@ -40,7 +39,7 @@ impl Net {
             for key in due {
                 let net = Arc::clone(self);
                 if let Err(err) = self.spawn("peer-reads", move || net.reach(&key)) {
-                    log::warn!("dial peer={} reason={err}", hex(&key[..4]));
+                    log::warn!("dial peer={key} reason={err}");
                     self.roster.lock().tried(&key, Some(self.timing.retry_max));
                 }
             }
@@ -57,7 +56,7 @@ impl Net {
             match self.reach_at(*key, address) {
                 Ok(()) => return,
                 Err(err) => {
-                    log::debug!("dial peer={} reason=\"{err}\"", hex(&key[..4]));
+                    log::debug!("dial peer={key} reason=\"{err}\"");
                     last = Some((err, address));
                 }
             }

@@ -44,7 +44,7 @@ impl std::fmt::Debug for Discovery {
 
 /// What stands for a device on the local network.
 fn fingerprint(key: &PeerKey) -> String {
-    hex(&blake3::derive_key("cairnfs 2026-11 discovery", key)[..8])
+    hex(&blake3::derive_key("cairnfs 2026-11 discovery", &key.0)[..8])
 }
 
 impl Discovery {
@@ -148,7 +148,7 @@ impl Net {
             keys.find(|key| fingerprint(key) == name).copied()
         };
         let Some(key) = key else { return };
-        log::info!("discovered peer={} addresses={}", hex(&key[..4]), addresses.len());
+        log::info!("discovered peer={} addresses={}", key, addresses.len());
         self.hinted_at(&key, &addresses);
     }
 }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_not_the_key() {
-        let [one, other] = [fingerprint(&[1; 32]), fingerprint(&[2; 32])];
+        let [one, other] = [fingerprint(&PeerKey([1; 32])), fingerprint(&PeerKey([2; 32]))];
         assert_ne!(one, other);
         assert_eq!(one.len(), 16);
         assert!(!one.starts_with("0101"));

@@ -13,13 +13,14 @@ use super::{
     desk::Side,
     message::{WHERE_ADDRESSES_MAX, WHERE_MAX, Whereabouts},
     sharing::Offered,
+    tls::PeerKey,
 };
 
 /// Tells a peer where the other members are, and those that are connected where it is.
 pub(super) fn introduce(net: &Net, offered: &Arc<Offered>, new: &Side) {
     let key = new.session.key;
     let sides = offered.sides();
-    let is_here = |key: &[u8; 32]| sides.iter().any(|side| side.session.key == *key);
+    let is_here = |key: &PeerKey| sides.iter().any(|side| side.session.key == *key);
     let mut others: Vec<_> = offered.others().into_iter().map(|(key, _)| key).collect();
     others.retain(|other| *other != key);
     // Of more than can be named those that are there for sure.
@@ -32,7 +33,7 @@ pub(super) fn introduce(net: &Net, offered: &Arc<Offered>, new: &Side) {
 }
 
 /// Where a device is, as far as that is of use to the peer that is told.
-fn whereabouts(net: &Net, device: &[u8; 32], told: &Side) -> Option<Whereabouts> {
+fn whereabouts(net: &Net, device: &PeerKey, told: &Side) -> Option<Whereabouts> {
     let mut addresses = net.addresses.known(device);
     addresses.retain(|address| is_useful(address, told.session.address.ip()));
     addresses.truncate(WHERE_ADDRESSES_MAX);

@@ -194,7 +194,7 @@ impl Invites {
         let Some(one) = found.and_then(|index| contents.invite.get_mut(index)) else {
             return Ok(Err(Refusal::Unknown));
         };
-        let device = hex(device);
+        let device = hex(&device.0);
         if one.ended {
             return Ok(Err(Refusal::Expired));
         }
@@ -210,7 +210,7 @@ impl Invites {
             one.left -= 1;
             one.used_by.push(device);
         }
-        let used_by = one.used_by.iter().filter_map(|key| parse_hex(key)).collect();
+        let used_by = one.used_by.iter().filter_map(|key| parse_hex(key).map(PeerKey)).collect();
         let redeemed = Redeemed { good, fresh, used_by, removals: one.removals.clone() };
         if fresh {
             self.write(&contents)?;
@@ -222,7 +222,7 @@ impl Invites {
     pub(super) fn give_back(&self, secret: &[u8; 16], device: &PeerKey) -> Result<()> {
         let _alone = self.alone.lock();
         let mut contents = self.read()?;
-        let (hash, device) = (hash(secret).to_hex().to_string(), hex(device));
+        let (hash, device) = (hash(secret).to_hex().to_string(), hex(&device.0));
         for one in contents.invite.iter_mut().filter(|one| one.hash == hash) {
             if let Some(at) = one.used_by.iter().position(|used| *used == device) {
                 one.used_by.remove(at);
@@ -234,7 +234,7 @@ impl Invites {
 
     /// A device is removed: the tickets that it used let nobody in any more.
     pub(super) fn forget(&self, bucket: BucketId, device: &PeerKey) -> Result<()> {
-        let (bucket, device) = (bucket.to_string(), hex(device));
+        let (bucket, device) = (bucket.to_string(), hex(&device.0));
         self.retain(|one| one.bucket != bucket || !one.used_by.contains(&device))
     }
 
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn redeemed(fresh: bool, by: u8) -> Result<Redeemed, Refusal> {
-        Ok(Redeemed { good: good(), fresh, used_by: vec![[by; 32]], removals: Vec::new() })
+        Ok(Redeemed { good: good(), fresh, used_by: vec![PeerKey([by; 32])], removals: Vec::new() })
     }
 
     #[test]
@@ -288,24 +288,24 @@ mod tests {
         let invites = Invites::new(path);
         assert!(invites.are_open(SystemTime::now()));
         assert_eq!(
-            invites.redeem(&[2; 16], &[7; 32], SystemTime::now()).unwrap(),
+            invites.redeem(&[2; 16], &PeerKey([7; 32]), SystemTime::now()).unwrap(),
             Err(Refusal::Unknown)
         );
         assert_eq!(
-            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            invites.redeem(&[1; 16], &PeerKey([7; 32]), SystemTime::now()).unwrap(),
             redeemed(true, 7)
         );
         assert_eq!(
-            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            invites.redeem(&[1; 16], &PeerKey([7; 32]), SystemTime::now()).unwrap(),
             redeemed(false, 7)
         );
         assert_eq!(
-            invites.redeem(&[1; 16], &[8; 32], SystemTime::now()).unwrap(),
+            invites.redeem(&[1; 16], &PeerKey([8; 32]), SystemTime::now()).unwrap(),
             Err(Refusal::UsedUp)
         );
-        invites.give_back(&[1; 16], &[7; 32]).unwrap();
+        invites.give_back(&[1; 16], &PeerKey([7; 32])).unwrap();
         assert_eq!(
-            invites.redeem(&[1; 16], &[8; 32], SystemTime::now()).unwrap(),
+            invites.redeem(&[1; 16], &PeerKey([8; 32]), SystemTime::now()).unwrap(),
             redeemed(true, 8)
         );
     }
@@ -318,7 +318,7 @@ mod tests {
             .add(&[1; 16], good(), (SystemTime::now() - HOUR, 5), &[], SystemTime::now())
             .unwrap();
         assert_eq!(
-            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            invites.redeem(&[1; 16], &PeerKey([7; 32]), SystemTime::now()).unwrap(),
             Err(Refusal::Expired)
         );
         assert!(!invites.are_open(SystemTime::now()));
@@ -333,8 +333,9 @@ mod tests {
             let ends = (now + HOUR, 5);
             Invites::new(path.clone()).add(&[secret; 16], good(), ends, &[], now).unwrap();
         };
-        let redeem =
-            |secret, at| Invites::new(path.clone()).redeem(&[secret; 16], &[7; 32], at).unwrap();
+        let redeem = |secret, at| {
+            Invites::new(path.clone()).redeem(&[secret; 16], &PeerKey([7; 32]), at).unwrap()
+        };
         invite(1);
         assert_eq!(redeem(1, now + HOUR * 2), Err(Refusal::Expired));
         assert_eq!(redeem(1, now), Err(Refusal::Expired), "somebody came too late");
@@ -355,11 +356,11 @@ mod tests {
             .add(&[1; 16], good(), (SystemTime::now() + HOUR, 2), &[], SystemTime::now())
             .unwrap();
         assert_eq!(
-            invites.redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap(),
+            invites.redeem(&[1; 16], &PeerKey([7; 32]), SystemTime::now()).unwrap(),
             redeemed(true, 7)
         );
-        invites.forget(good().bucket, &[7; 32]).unwrap();
-        for device in [[7; 32], [8; 32]] {
+        invites.forget(good().bucket, &PeerKey([7; 32])).unwrap();
+        for device in [PeerKey([7; 32]), PeerKey([8; 32])] {
             assert_eq!(
                 invites.redeem(&[1; 16], &device, SystemTime::now()).unwrap(),
                 Err(Refusal::Unknown)
@@ -375,8 +376,10 @@ mod tests {
         Invites::new(path.clone())
             .add(&[1; 16], good(), ends, &[[5; 32], [6; 32]], SystemTime::now())
             .unwrap();
-        let redeemed =
-            Invites::new(path).redeem(&[1; 16], &[7; 32], SystemTime::now()).unwrap().unwrap();
+        let redeemed = Invites::new(path)
+            .redeem(&[1; 16], &PeerKey([7; 32]), SystemTime::now())
+            .unwrap()
+            .unwrap();
         let known = [[5; 32], [6; 32], [7; 32]].map(|removal| redeemed.knows(&removal));
         assert_eq!(known, [true, true, false]);
     }

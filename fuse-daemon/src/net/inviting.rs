@@ -30,7 +30,6 @@ use super::{
 use crate::{
     exit::{Code, Failure, Result},
     home::BucketName,
-    values::hex,
 };
 
 /// Longest name of a device in bytes.
@@ -107,7 +106,7 @@ impl Net {
         port: Option<u16>,
         good: &dyn Fn(),
     ) {
-        let peer = hex(&opened.key[..4]);
+        let peer = opened.key;
         let admission = match self.redeem(&opened.key, secret, name, good) {
             Ok(joined) => {
                 if let Some(port) = port {

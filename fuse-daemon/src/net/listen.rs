@@ -226,7 +226,7 @@ impl Net {
             Ok((opened, knock))
         });
         let known = known.inspect(|(opened, _)| {
-            log::debug!("knock peer={}", crate::values::hex(&opened.key[..4]));
+            log::debug!("knock peer={}", opened.key);
         });
         // Whoever proved a key that is known, or holds a ticket, waits no longer at the door.
         match known {

@@ -24,7 +24,6 @@ use super::{
 use crate::{
     exit::{Code, Failure, Result},
     home::BucketName,
-    values::hex,
 };
 
 /// How often who waits hears how far it is.
@@ -235,7 +234,7 @@ impl Net {
         reached.dedup();
         let unreached = others.iter().filter(|(key, _)| !reached.contains(*key));
         let called = |(key, name): (&PeerKey, &String)| {
-            if name.is_empty() { hex(&key[..4]) } else { name.clone() }
+            if name.is_empty() { key.to_string() } else { name.clone() }
         };
         SyncOutcome {
             peers: u32::try_from(reached.len()).unwrap_or(u32::MAX),
@@ -308,7 +307,7 @@ impl Meeting {
         if let Some(trouble) = self.troubles.get(&side.session.key) {
             return Some(Failure::bucket(&self.bucket, trouble));
         }
-        let peer = hex(&side.session.key[..4]);
+        let peer = side.session.key;
         let said = &side.said;
         if said.standing == Standing::Open && said.head.is_some() {
             // What comes of it may be a version that the peer takes.

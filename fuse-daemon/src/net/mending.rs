@@ -23,7 +23,6 @@ use super::{
     tls::PeerKey,
     turns::Aside,
 };
-use crate::values::hex;
 
 /// What came of fetching what is damaged here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -73,12 +72,11 @@ impl Mending {
         side: &Side,
     ) {
         let key = side.session.key;
-        let peer = hex(&key[..4]);
         match fetching::mend(net, offered, aside, side) {
             Ok(progress) => {
                 self.came(progress);
                 log::info!(
-                    "mend peer={peer} blobs={} lacking={}",
+                    "mend peer={key} blobs={} lacking={}",
                     progress.blobs,
                     progress.unavailable
                 );
@@ -90,7 +88,7 @@ impl Mending {
                 self.asked.insert(key);
             }
             Err(Unfetched::StandsBack { is_slow }) => {
-                log::debug!("mend peer={peer} stands-back=yes slow={is_slow}");
+                log::debug!("mend peer={key} stands-back=yes slow={is_slow}");
                 self.slow.retain(|slow| *slow != key);
                 if is_slow {
                     self.slow.push(key);
@@ -98,7 +96,7 @@ impl Mending {
             }
             Err(Unfetched::Closed) => return,
             Err(why) => {
-                log::warn!("mend peer={peer} reason={why:?}");
+                log::warn!("mend peer={key} reason={why:?}");
                 self.asked.insert(key);
             }
         }

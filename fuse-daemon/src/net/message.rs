@@ -19,6 +19,8 @@ use serde::{
 use serde_bytes::ByteBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::tls::PeerKey;
+
 /// The protocol of this program; raised whenever a message changes.
 pub(super) const PROTOCOL: u32 = 2;
 
@@ -239,7 +241,7 @@ impl fmt::Display for Unseen {
 /// Where a device may be found, as another one says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Whereabouts {
-    pub(super) device: [u8; 32],
+    pub(super) device: PeerKey,
     #[serde(deserialize_with = "bounded::<_, _, WHERE_ADDRESSES_MAX>")]
     pub(super) addresses: Vec<SocketAddr>,
 }
@@ -342,7 +344,7 @@ mod tests {
 
     fn whereabouts(count: usize) -> Whereabouts {
         let address = "[2001:db8::1]:65535".parse().unwrap();
-        Whereabouts { device: [7; 32], addresses: vec![address; count] }
+        Whereabouts { device: PeerKey([7; 32]), addresses: vec![address; count] }
     }
 
     #[test]
@@ -399,7 +401,7 @@ mod tests {
         };
         assert_eq!(encode(&answer), [9, 0, 0, 0, 6, 5, 1, 1, 2, 8, 9, 0, 0]);
         let [four, six] = ["1.2.3.4:5", "[::9]:300"].map(|text| text.parse().unwrap());
-        let at = Whereabouts { device: [7; 32], addresses: vec![four, six] };
+        let at = Whereabouts { device: PeerKey([7; 32]), addresses: vec![four, six] };
         let bytes = encode(&Say::Where { bucket: 1, others: vec![at] });
         assert_eq!(bytes[..7], [61, 0, 0, 0, 7, 1, 1]);
         assert_eq!(bytes[7..39], [7; 32]);

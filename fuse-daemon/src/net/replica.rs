@@ -12,6 +12,8 @@ use cairnfs_mount_core::{
 };
 use zeroize::Zeroizing;
 
+use super::tls::PeerKey;
+
 /// Secrets of a bucket by their epoch.
 pub(super) type Secrets = Vec<(u16, Zeroizing<[u8; 32]>)>;
 
@@ -32,12 +34,12 @@ pub(super) trait Replica: Send + Sync + Debug {
     fn mend(&self) -> Result<Box<dyn Fetching>>;
     fn awaits_first_version(&self) -> bool;
     fn members(&self) -> Vec<Member>;
-    fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]>;
+    fn removal(&self, key: &PeerKey) -> Option<[u8; 32]>;
     fn removals(&self) -> Vec<[u8; 32]>;
     fn role(&self) -> Option<Role>;
     /// Whether writes are refused for want of space.
     fn lacks_space(&self) -> bool;
-    fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()>;
+    fn set_member(&self, key: PeerKey, name: &str, role: Option<Role>) -> Result<()>;
     fn secrets(&self, have: &[u16]) -> Secrets;
     fn epochs(&self) -> Vec<u16>;
     fn learn_secret(&self, record: Vec<u8>, offered: Secrets) -> Result<bool>;
@@ -121,7 +123,7 @@ impl Replica for Mount {
         self.members()
     }
 
-    fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+    fn removal(&self, key: &PeerKey) -> Option<[u8; 32]> {
         self.removal(key)
     }
 
@@ -137,7 +139,7 @@ impl Replica for Mount {
         self.status().health == Health::NoSpace
     }
 
-    fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
+    fn set_member(&self, key: PeerKey, name: &str, role: Option<Role>) -> Result<()> {
         self.set_member(key, name, role)
     }
 

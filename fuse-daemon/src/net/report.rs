@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use cairnfs_mount_core::Time;
 use serde::{Deserialize, Serialize};
 
+use super::tls::PeerKey;
 use crate::home::BucketName;
 
 /// An invitation that was made.
@@ -115,7 +116,7 @@ impl Step {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct PeerReport {
     /// Its key.
-    pub(crate) key: [u8; 32],
+    pub(crate) key: PeerKey,
     /// What its owner calls it; empty if it has no name.
     pub(crate) name: String,
     /// Where it is connected to or was last seen.

@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn hints_do_not_decide_how_often_is_dialled() {
         let mut roster = Roster::default();
-        let key = [1; 32];
+        let key = PeerKey([1; 32]);
         roster.set_contacts(&[(key, String::new())].into());
         roster.due(Instant::now()).unwrap();
         roster.tried(&key, Some(Duration::from_secs(1000)));
@@ -218,17 +218,17 @@ mod tests {
     #[test]
     fn only_those_who_share_something_are_dialled_and_once_at_a_time() {
         let mut roster = Roster::default();
-        let others = [([1; 32], "laptop".to_owned())].into();
-        assert_eq!(roster.set_contacts(&others), [[1; 32]]);
+        let others = [(PeerKey([1; 32]), "laptop".to_owned())].into();
+        assert_eq!(roster.set_contacts(&others), [PeerKey([1; 32])]);
         assert!(roster.set_contacts(&others).is_empty());
         let now = Instant::now();
-        assert_eq!(roster.due(now), Ok(vec![[1; 32]]));
+        assert_eq!(roster.due(now), Ok(vec![PeerKey([1; 32])]));
         assert_eq!(roster.due(now), Err(None));
-        roster.tried(&[1; 32], Some(Duration::from_secs(60)));
+        roster.tried(&PeerKey([1; 32]), Some(Duration::from_secs(60)));
         let next = roster.due(now).unwrap_err().unwrap();
         assert!(next > now + Duration::from_secs(50));
-        roster.hurry(&[1; 32]);
-        assert_eq!(roster.due(Instant::now()), Ok(vec![[1; 32]]));
+        roster.hurry(&PeerKey([1; 32]));
+        assert_eq!(roster.due(Instant::now()), Ok(vec![PeerKey([1; 32])]));
         roster.set_contacts(&BTreeMap::new());
         assert!(roster.contacts.is_empty());
     }

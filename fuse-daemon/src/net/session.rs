@@ -63,7 +63,7 @@ pub(super) struct Session {
 /// Short: buckets and connections name each other.
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Session({}, dialled: {})", crate::values::hex(&self.key[..4]), self.dialled)
+        write!(f, "Session({}, dialled: {})", self.key, self.dialled)
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     turns::{Aside, Task},
     verdict::Verdict,
 };
-use crate::{exit::with_remedy, values::hex};
+use crate::exit::with_remedy;
 
 /// Runs until the bucket is served no longer.
 pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
@@ -72,7 +72,7 @@ fn look(net: &Net, offered: &Arc<Offered>, aside: &mut Aside, side: &Side, versi
 
 fn carry_out(verdict: Verdict, net: &Net, offered: &Offered, side: &Side, version: VersionId) {
     let key = &side.session.key;
-    let (bucket, peer) = (offered.short_id(), hex(&key[..4]));
+    let (bucket, peer) = (offered.short_id(), key);
     log::debug!("looked bucket={bucket} peer={peer} verdict={verdict:?}");
     match verdict {
         Verdict::Covered => {
@@ -124,7 +124,7 @@ fn find(
             Ok(lacking) => ids = lacking,
             Err(Unfetched::Closed) => return None,
             Err(why) => {
-                log::warn!("find peer={} reason={why:?}", hex(&side.session.key[..4]));
+                log::warn!("find peer={} reason={why:?}", side.session.key);
             }
         }
     }
@@ -161,7 +161,7 @@ fn fetch(
     log::info!(
         "sync bucket={} peer={} step={step} blobs={} bytes={} conflicts={}",
         offered.short_id(),
-        hex(&side.session.key[..4]),
+        side.session.key,
         progress.blobs,
         progress.bytes,
         outcome.conflicts,

@@ -73,7 +73,7 @@ impl Ticket {
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(256));
         bytes.extend_from_slice(&self.bucket.0);
-        bytes.extend_from_slice(&self.device);
+        bytes.extend_from_slice(&self.device.0);
         bytes.extend_from_slice(&*self.secret);
         bytes.extend_from_slice(&seconds(self.until).to_le_bytes());
         for address in self.addresses.iter().take(ADDRESSES_MAX) {
@@ -123,7 +123,7 @@ impl Ticket {
         }
         Some(Self {
             bucket: BucketId(*bucket),
-            device: *device,
+            device: PeerKey(*device),
             secret: Zeroizing::new(*secret),
             until,
             addresses,
@@ -214,7 +214,7 @@ mod tests {
     fn ticket() -> Ticket {
         Ticket {
             bucket: BucketId([7; 16]),
-            device: [8; 32],
+            device: PeerKey([8; 32]),
             secret: Zeroizing::new([9; 16]),
             until: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             addresses: vec![

@@ -32,8 +32,8 @@ use rustls::{
     version::TLS13,
 };
 
-/// A device's public key: its name.
-pub(super) type PeerKey = [u8; 32];
+/// The name of a device that is met here.
+pub(super) use cairnfs_store::DevicePublicKey as PeerKey;
 
 /// What a `SubjectPublicKeyInfo` of an Ed25519 key begins with (RFC 8410, section 4).
 const SPKI_PREFIX: [u8; 12] =
@@ -43,12 +43,12 @@ const SPKI_PREFIX: [u8; 12] =
 const NO_NAME: &str = "device.invalid";
 
 fn spki_of(key: &PeerKey) -> Vec<u8> {
-    [&SPKI_PREFIX[..], key].concat()
+    [&SPKI_PREFIX[..], &key.0].concat()
 }
 
 fn key_of(spki: &CertificateDer<'_>) -> Result<PeerKey, Error> {
     let key = spki.as_ref().strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok());
-    key.ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
+    key.map(PeerKey).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
 }
 
 /// This device's half of a handshake.

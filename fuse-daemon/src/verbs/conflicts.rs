@@ -186,7 +186,7 @@ fn name_beside(conflict: &ConflictInfo, side: &ConflictSide) -> String {
 fn named(author: &Author) -> String {
     match (&*author.name, author.key) {
         _ if author.ours => "this device".to_owned(),
-        ("", Some(key)) => format!("device {}", hex(&key[..4])),
+        ("", Some(key)) => format!("device {key}"),
         ("", None) => "a device that is no member".to_owned(),
         (name, _) => ui::shown(name.as_bytes()),
     }
@@ -244,7 +244,7 @@ fn document(target: &Target, conflict: &ConflictInfo) -> Conflict {
         path: String::from_utf8_lossy(&side.path).into_owned(),
         path_hex: odd(&side.path),
         id: (side.id != [0; 32]).then(|| hex(&side.id)),
-        author: side.author.key.map(|key| hex(&key)),
+        author: side.author.key.map(|key| hex(&key.0)),
         author_name: side.author.name.clone(),
         this_device: side.author.ours,
         removed: side.removed,
@@ -267,7 +267,7 @@ fn set(setting: &ConflictSetting) -> Set {
     Set {
         what: what.to_owned(),
         value,
-        author: setting.author.key.map(|key| hex(&key)),
+        author: setting.author.key.map(|key| hex(&key.0)),
         author_name: setting.author.name.clone(),
         this_device: setting.author.ours,
         shown: setting.shown,

@@ -13,7 +13,7 @@ struct Id {
 
 pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
     let name = context.settings.device_name();
-    let id = Id { name, key: hex(&context.home.device_key()?.public()) };
+    let id = Id { name, key: hex(&context.home.device_key()?.public().0) };
     if args.json {
         return ui::json(&id);
     }

@@ -133,6 +133,8 @@ fn lacking(step: &Step) -> String {
 mod tests {
     use cairnfs_mount_core::Time;
 
+    use cairnfs_store::DevicePublicKey;
+
     use super::*;
 
     fn met() -> Step {
@@ -154,7 +156,7 @@ mod tests {
     fn peer(name: &str, step: Step) -> PeerReport {
         let is_connected = step.known == Known::Now;
         PeerReport {
-            key: [1; 32],
+            key: DevicePublicKey([1; 32]),
             name: name.to_owned(),
             address: None,
             connected: is_connected.then_some(Time::default()),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cairnfs_store::DevicePublicKey;
 use serde::Serialize;
 
 use super::{Context, show, target::joined};
@@ -92,7 +93,7 @@ pub(super) fn inside(context: &Context, bucket: &BucketName, path: &Path) -> Res
     joined(below.unwrap_or(path), path)
 }
 
-fn document(version: &VersionReport, device: [u8; 32]) -> Version {
+fn document(version: &VersionReport, device: DevicePublicKey) -> Version {
     let changes = version.changes.iter().map(|(sign, path)| Change {
         change: match sign {
             '+' => "added",
@@ -105,7 +106,7 @@ fn document(version: &VersionReport, device: [u8; 32]) -> Version {
     Version {
         id: hex(&version.id),
         time: when::rfc3339(version.time),
-        author: hex(&version.author),
+        author: hex(&version.author.0),
         author_name: version.author_name.clone(),
         this_device: version.author == device,
         parents: version.parents.iter().map(|id| hex(id)).collect(),
@@ -115,13 +116,13 @@ fn document(version: &VersionReport, device: [u8; 32]) -> Version {
     }
 }
 
-fn print(version: &VersionReport, device: [u8; 32]) {
+fn print(version: &VersionReport, device: DevicePublicKey) {
     let author = if version.author == device {
         "this device".to_owned()
     } else if !version.author_name.is_empty() {
         ui::shown(version.author_name.as_bytes())
     } else {
-        format!("device {}", hex(&version.author[..4]))
+        format!("device {}", version.author)
     };
     let id = hex(&version.id[..8]);
     ui::result(format_args!("{id}  {}  {author}", when::local(version.time)));

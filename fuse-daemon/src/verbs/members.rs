@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, args: &MembersArgs) -> Result<()> {
     if args.json {
         let members = report.members.iter().map(|member| Shown {
             name: member.name.clone(),
-            key: hex(&member.key),
+            key: hex(&member.key.0),
             role: word(member.role),
             this_device: member.key == device,
         });
@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, args: &MembersArgs) -> Result<()> {
             "{:<width$}  {:<6}  {}{this}",
             called(member),
             word(member.role),
-            hex(&member.key[..8]),
+            hex(&member.key.0[..8]),
             width = width.unwrap_or(0),
         ));
     }
@@ -63,7 +63,7 @@ pub(super) fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
     let opening = context.opening(&args.bucket, &args.passphrase)?;
     let report = ask(context, opening.clone())?;
     let member = find(&report.members, &args.device, args)?;
-    let who = format!("{} ({}, {})", called(member), word(member.role), hex(&member.key[..8]));
+    let who = format!("{} ({}, {})", called(member), word(member.role), hex(&member.key.0[..8]));
     let is_owner = |member: &&Member| member.role == Role::Owner;
     if is_owner(&member) && report.members.iter().filter(is_owner).count() == 1 {
         let message =
@@ -107,7 +107,7 @@ fn find<'a>(members: &'a [Member], device: &str, args: &RemoveArgs) -> Result<&'
         String::new()
     };
     let found = if named.is_empty() && digits.len() >= KEY_DIGITS_MIN {
-        members.iter().filter(|member| hex(&member.key).starts_with(&digits)).collect()
+        members.iter().filter(|member| hex(&member.key.0).starts_with(&digits)).collect()
     } else {
         named
     };
@@ -144,13 +144,15 @@ pub(super) fn word(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use cairnfs_store::DevicePublicKey;
+
     use super::*;
     use crate::cli::PassphraseArgs;
 
     #[test]
     fn a_device_is_found_by_name_or_by_how_its_key_begins() {
         let member = |key: u8, name: &str| Member {
-            key: [key; 32],
+            key: DevicePublicKey([key; 32]),
             role: Role::Writer,
             name: name.to_owned(),
         };
@@ -161,7 +163,7 @@ mod tests {
             dry_run: false,
             passphrase: PassphraseArgs::default(),
         };
-        let found = |device: &str| find(&members, device, &args).map(|found| found.key[0]);
+        let found = |device: &str| find(&members, device, &args).map(|found| found.key.0[0]);
         assert_eq!(found("nas"), Ok(0xcd));
         assert_eq!(found("ABAB"), Ok(0xab));
         assert_eq!(found("laptop").unwrap_err().code, Code::Usage);

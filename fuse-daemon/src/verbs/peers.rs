@@ -86,7 +86,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
 /// What a device is called.
 pub(super) fn called(peer: &PeerReport) -> String {
     if peer.name.is_empty() {
-        format!("device {}", hex(&peer.key[..4]))
+        format!("device {}", peer.key)
     } else {
         ui::shown(peer.name.as_bytes())
     }
@@ -119,7 +119,7 @@ fn print(peer: &PeerReport) {
         }
         (None, None) => "not connected yet".to_owned(),
     };
-    ui::result(format_args!("{} ({}): {state}", called(peer), hex(&peer.key[..4])));
+    ui::result(format_args!("{} ({}): {state}", called(peer), peer.key));
     for step in &peer.buckets {
         row(step.bucket.as_str(), in_step::of_device(peer, step));
     }
@@ -144,7 +144,7 @@ fn print(peer: &PeerReport) {
 fn document(report: &PeersReport) -> Peers {
     let peers = report.peers.iter().map(|peer| Peer {
         name: peer.name.clone(),
-        key: hex(&peer.key),
+        key: hex(&peer.key.0),
         connected: peer.connected.is_some(),
         connected_since: peer.connected.map(when::rfc3339),
         dialled: peer.dialled,

@@ -37,8 +37,8 @@ enum Step {
     },
 }
 
-fn key(device: u8) -> [u8; 32] {
-    [device + 1; 32]
+fn key(device: u8) -> DevicePublicKey {
+    DevicePublicKey([device + 1; 32])
 }
 
 fn step() -> impl proptest::strategy::Strategy<Value = Step> {
@@ -141,7 +141,7 @@ fn of(charters: &[Charter]) -> Charter {
 
 /// The removals by owners whom nobody made less than that without knowing of it, nor those from
 /// whom they have their right: with who was removed.
-fn undisputed(all: &Charter) -> Vec<(OpId, [u8; 32])> {
+fn undisputed(all: &Charter) -> Vec<(OpId, DevicePublicKey)> {
     let is_disputed = |at: &OpId, change: &CharterChange| {
         all.changes.iter().any(|(other, it)| {
             let takes = matches!(&it.what, What::Member { key, role, .. }
@@ -161,7 +161,7 @@ fn undisputed(all: &Charter) -> Vec<(OpId, [u8; 32])> {
 }
 
 /// `all` without what `who` changed when it did not know of `removal`, and all that rests on that.
-fn without(all: &Charter, removal: &OpId, who: &[u8; 32]) -> Charter {
+fn without(all: &Charter, removal: &OpId, who: &DevicePublicKey) -> Charter {
     let seen = &all.changes[removal].seen;
     let mut gone = BTreeMap::new();
     for (at, change) in &all.changes {

@@ -9,6 +9,7 @@
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use cairnfs_merge::OpId;
+use cairnfs_store::DevicePublicKey;
 
 use super::{CharterChange, Founding, What};
 use crate::{Settings, manifest::Role};
@@ -17,7 +18,7 @@ use crate::{Settings, manifest::Role};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Standing {
     /// By public key; whoever was ever named, removed devices too.
-    pub(super) seats: BTreeMap<[u8; 32], Seat>,
+    pub(super) seats: BTreeMap<DevicePublicKey, Seat>,
     pub(super) settings: Settings,
 }
 
@@ -49,7 +50,7 @@ impl Standing {
         });
         let mut seats: BTreeMap<_, _> = began.collect();
         let mut settings = founding.settings.1.clone();
-        let mut about: BTreeMap<[u8; 32], Vec<Said<'_>>> = BTreeMap::new();
+        let mut about: BTreeMap<DevicePublicKey, Vec<Said<'_>>> = BTreeMap::new();
         for ((at, change), weight) in changes.iter().zip(weights) {
             match (&change.what, weight) {
                 (What::Member { key, role, name }, _) => {
@@ -114,7 +115,8 @@ struct Links {
 
 impl Links {
     fn of(changes: &BTreeMap<OpId, CharterChange>) -> Self {
-        let mut takers: BTreeMap<[u8; 32], Vec<(usize, &OpId, &CharterChange)>> = BTreeMap::new();
+        let mut takers: BTreeMap<DevicePublicKey, Vec<(usize, &OpId, &CharterChange)>> =
+            BTreeMap::new();
         let mut takes = Vec::with_capacity(changes.len());
         for (index, (at, change)) in changes.iter().enumerate() {
             let taken = match &change.what {

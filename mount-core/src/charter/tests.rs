@@ -1,32 +1,34 @@
 use super::*;
 use crate::Strategy;
 
-const A: [u8; 32] = [1; 32];
-const B: [u8; 32] = [2; 32];
-const C: [u8; 32] = [3; 32];
-const D: [u8; 32] = [4; 32];
-const E: [u8; 32] = [5; 32];
+const A: DevicePublicKey = DevicePublicKey([1; 32]);
+const B: DevicePublicKey = DevicePublicKey([2; 32]);
+const C: DevicePublicKey = DevicePublicKey([3; 32]);
+const D: DevicePublicKey = DevicePublicKey([4; 32]);
+const E: DevicePublicKey = DevicePublicKey([5; 32]);
+/// One that is no member.
+const NEW: DevicePublicKey = DevicePublicKey([9; 32]);
 const OWNER: Option<Role> = Some(Role::Owner);
 const WRITER: Option<Role> = Some(Role::Writer);
 const READER: Option<Role> = Some(Role::Reader);
 
-fn op(lamport: u64, key: &[u8; 32]) -> OpId {
+fn op(lamport: u64, key: &DevicePublicKey) -> OpId {
     OpId { lamport, device: device_id(key, 0) }
 }
 
-fn origin(by: [u8; 32], lamport: u64) -> Origin {
+fn origin(by: DevicePublicKey, lamport: u64) -> Origin {
     Origin { by, at: op(lamport, &by) }
 }
 
 impl Charter {
     /// Without the last change about `key`.
-    pub(crate) fn forgetting(&self, key: &[u8; 32]) -> Self {
+    pub(crate) fn forgetting(&self, key: &DevicePublicKey) -> Self {
         let mut changes = self.changes.clone();
         changes.remove(&self.right(key).unwrap());
         Self::of(self.founding.clone(), changes)
     }
 
-    fn set(&mut self, by: [u8; 32], lamport: u64, key: [u8; 32], role: Option<Role>) {
+    fn set(&mut self, by: DevicePublicKey, lamport: u64, key: DevicePublicKey, role: Option<Role>) {
         self.set_member(origin(by, lamport), key, "", role).unwrap();
     }
 
@@ -36,7 +38,7 @@ impl Charter {
         changed
     }
 
-    fn roles(&self) -> Vec<([u8; 32], Role)> {
+    fn roles(&self) -> Vec<(DevicePublicKey, Role)> {
         self.members().into_iter().map(|member| (member.key, member.role)).collect()
     }
 }
@@ -117,11 +119,11 @@ fn what_an_owner_changed_before_it_learned_that_it_is_none_counts_for_nothing() 
         unaware.set_settings(origin(B, 61), strategy(Strategy::Fork)).unwrap();
         unaware.set(B, 62, C, None);
         unaware.set(E, 63, B, OWNER);
-        unaware.set(E, 64, [9; 32], OWNER);
+        unaware.set(E, 64, NEW, OWNER);
         let both = joined(&[&removed, &unaware]);
         let expected = removed.roles();
         assert_eq!((both.roles(), both.settings()), (expected, removed.settings()), "{role:?}");
-        assert!(both.was_removed(&[9; 32]), "it has the bucket, and is to be told");
+        assert!(both.was_removed(&NEW), "it has the bucket, and is to be told");
     }
 }
 
@@ -192,10 +194,11 @@ fn where_no_owner_is_left_who_may_write_may_do_what_an_owner_may() {
 fn only_an_owner_changes_members_and_only_by_operations_of_its_own() {
     let known = two();
     let changed = known.and(|it| it.set(B, 5, B, OWNER));
-    let by = |key: [u8; 32]| move |at: &OpId| at.device == device_id(&key, 0) && at.lamport > 2;
+    let by =
+        |key: DevicePublicKey| move |at: &OpId| at.device == device_id(&key, 0) && at.lamport > 2;
     assert!(changed.follows(&known, &B, by(B)).is_err(), "a writer");
     assert!(changed.follows(&known, &A, by(A)).is_err(), "another's operation");
-    assert!(changed.follows(&known, &[9; 32], by(B)).is_err(), "a stranger");
+    assert!(changed.follows(&known, &NEW, by(B)).is_err(), "a stranger");
     let changed = known.and(|it| it.set(A, 5, B, OWNER));
     assert!(changed.follows(&known, &A, by(A)).is_ok());
     assert!(known.follows(&known, &B, by(B)).is_ok(), "a writer who changes nothing");
@@ -232,7 +235,7 @@ fn somebody_stays_who_may_invite() {
     let mut set = |key, role| charter.set_member(origin(A, 3), key, "", role);
     assert!(matches!(set(A, None), Err(Error::NotPermitted)));
     assert!(matches!(set(A, READER), Err(Error::NotPermitted)));
-    assert!(matches!(set([7; 32], None), Err(Error::NotFound)));
+    assert!(matches!(set(NEW, None), Err(Error::NotFound)));
 }
 
 #[test]

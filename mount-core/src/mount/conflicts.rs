@@ -9,6 +9,7 @@ use cairnfs_merge::{
     Conflict, ConflictVersion, Decision, DeviceId, Disputed, Name, NodeId, OpId, Tree, View,
     at_name, conflicts,
 };
+use cairnfs_store::DevicePublicKey;
 
 use super::{Change, Mount};
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// Who wrote under each device id.
-type Authors = BTreeMap<DeviceId, ([u8; 32], String)>;
+type Authors = BTreeMap<DeviceId, (DevicePublicKey, String)>;
 
 impl Mount {
     /// What conflicts, sorted by path: all, or what is at `path` or below it.

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 use cairnfs_merge::VersionVector;
-use cairnfs_store::{BlobId, SealedBlob, Secret};
+use cairnfs_store::{BlobId, DevicePublicKey, SealedBlob, Secret};
 use crossbeam_channel::{Sender, bounded};
 use zeroize::Zeroizing;
 
@@ -187,7 +187,7 @@ impl Mount {
     /// Whether the device `key` had the bucket once and was removed, as far as is known here: a name
     /// for that, which no other removal has, not even of the same device.
     #[must_use]
-    pub fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+    pub fn removal(&self, key: &DevicePublicKey) -> Option<[u8; 32]> {
         self.shared().core.read().head.charter.removal(key)
     }
 
@@ -217,7 +217,7 @@ impl Mount {
     ///
     /// [`Error::NotPermitted`] unless this device is an owner, and for the last owner;
     /// [`Error::NotFound`] if who is to be removed is no member; as [`Mount::publish`].
-    pub fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
+    pub fn set_member(&self, key: DevicePublicKey, name: &str, role: Option<Role>) -> Result<()> {
         let (me, name) = (self.shared().key, name.to_owned());
         let change: CharterEdit = Box::new(move |charter, at| {
             charter.set_member(Origin { by: me, at }, key, &name, role)

@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread, time::SystemTime};
 
 use cairnfs_merge::{View, conflicts};
-use cairnfs_store::{BlobId, Rot};
+use cairnfs_store::{BlobId, DevicePublicKey, Rot};
 
 use super::{Inner, Mount};
 use crate::{
@@ -29,7 +29,7 @@ pub struct Version {
     /// When its author published it.
     pub time: SystemTime,
     /// The public key of the author's device.
-    pub author: [u8; 32],
+    pub author: DevicePublicKey,
     /// The versions it follows from; several for a merge.
     pub parents: Vec<[u8; 32]>,
     /// Whether all that it holds is here.

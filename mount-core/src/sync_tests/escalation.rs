@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairnfs_merge::OpId;
-use cairnfs_store::{Appender, BlobId, DeviceKey, Kind};
+use cairnfs_store::{Appender, BlobId, DeviceKey, DevicePublicKey, Kind};
 
 use super::{
     Peer,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Makes `key` an owner in `version`, by a change of its author's.
-fn make_owner(version: &mut Manifest, key: [u8; 32]) {
+fn make_owner(version: &mut Manifest, key: DevicePublicKey) {
     let at = OpId { lamport: version.vv.max_lamport(), device: version.device() };
     let origin = Origin { by: version.author, at };
     version.charter.set_member(origin, key, "evil", Some(Role::Owner)).unwrap();
@@ -29,7 +29,7 @@ fn with_former_owner() -> (Peer, Peer, Peer, Charter) {
     let (a, b) = two();
     let c = a.invite(Role::Owner);
     a.mount().set_member(c.key.public(), "", Some(Role::Reader)).unwrap();
-    a.mount().set_member([8; 32], "", Some(Role::Reader)).unwrap();
+    a.mount().set_member(DevicePublicKey([8; 32]), "", Some(Role::Reader)).unwrap();
     b.pull(&a).unwrap();
     c.pull(&a).unwrap();
     let lie = a.mount().shared().core.read().head.charter.forgetting(&c.key.public());
@@ -214,11 +214,11 @@ fn an_owner_changes_members_by_a_version_whose_past_is_gone() {
     b.pull(&a).unwrap();
     c.forge(|_, version| {
         without_past(version);
-        make_owner(version, [9; 32]);
+        make_owner(version, DevicePublicKey([9; 32]));
     });
     b.write("here", "x");
     assert_eq!(b.pull(&c).unwrap(), MergeStep::Merged);
-    assert!(b.mount().members().iter().any(|it| it.key == [9; 32]));
+    assert!(b.mount().members().iter().any(|it| it.key == DevicePublicKey([9; 32])));
 }
 
 /// Two merged the same apart: what the other's merge knows is known here, and it comes before
@@ -247,7 +247,7 @@ fn what_was_written_on_anothers_merge_of_the_same_before_it_learned_that_it_may_
 fn what_was_written_on_a_writers_merge_of_two_owners_changes_is_kept_as_well() {
     let (a, b) = two();
     let (c, d) = (a.invite(Role::Owner), a.invite(Role::Writer));
-    for (owner, key) in [(&a, [8; 32]), (&c, [9; 32])] {
+    for (owner, key) in [(&a, DevicePublicKey([8; 32])), (&c, DevicePublicKey([9; 32]))] {
         owner.mount().set_member(key, "", Some(Role::Reader)).unwrap();
         b.pull(owner).unwrap();
     }
@@ -263,7 +263,7 @@ fn what_was_written_on_a_writers_merge_of_two_owners_changes_is_kept_as_well() {
 impl Peer {
     /// Goes on from where it is an owner, as if it knew of nothing else: much later makes these
     /// devices owners.
-    fn go_on_as_owner(&mut self, keys: &[[u8; 32]]) {
+    fn go_on_as_owner(&mut self, keys: &[DevicePublicKey]) {
         self.forge(|_, version| {
             for key in keys {
                 version.ops += 100;
@@ -282,7 +282,7 @@ fn an_owner_who_was_removed_stays_so_if_it_goes_on_from_where_it_was_one() {
     let key = c.key.public();
     a.mount().set_member(key, "", None).unwrap();
     let members = a.mount().members();
-    c.go_on_as_owner(&[key, [9; 32]]);
+    c.go_on_as_owner(&[key, DevicePublicKey([9; 32])]);
     assert_eq!(a.pull(&c).unwrap(), MergeStep::Merged);
     assert_eq!(a.mount().members(), members);
     a.mount().set_member(key, "", Some(Role::Writer)).unwrap();
@@ -295,9 +295,12 @@ fn an_owner_who_was_removed_stays_so_also_if_a_member_passes_on_what_it_did() {
     let mut c = a.invite(Role::Owner);
     let key = c.key.public();
     a.mount().set_member(key, "", None).unwrap();
-    c.go_on_as_owner(&[key, [9; 32]]);
+    c.go_on_as_owner(&[key, DevicePublicKey([9; 32])]);
     b.pull(&c).unwrap();
-    assert!(b.mount().members().iter().any(|it| it.key == [9; 32]), "it does not know yet");
+    assert!(
+        b.mount().members().iter().any(|it| it.key == DevicePublicKey([9; 32])),
+        "it does not know yet"
+    );
     let members = a.mount().members();
     assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
     assert_eq!(a.mount().members(), members);

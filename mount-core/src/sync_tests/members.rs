@@ -165,7 +165,7 @@ fn a_merge_with_what_knows_of_no_removal_is_sealed_as_what_knows_of_it() {
     a.mount().set_member(removed.key.public(), "", None).unwrap();
     tell_secrets(&a, &c);
     for peer in [&b, &c] {
-        peer.write(&format!("by {}", peer.key.public()[0]), "x");
+        peer.write(&format!("by {}", peer.key.public()), "x");
         tell_secrets(&a, peer);
         assert_eq!(peer.pull(&a).unwrap(), MergeStep::Merged);
         assert_eq!(peer.keys().current(), a.keys().current());

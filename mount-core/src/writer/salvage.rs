@@ -15,7 +15,7 @@
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use cairnfs_merge::{DeviceId, NodeId, Relation, Tree};
-use cairnfs_store::{BlobRef, Kind as BlobKind, LeftOut, map::Root};
+use cairnfs_store::{BlobRef, DevicePublicKey, Kind as BlobKind, LeftOut, map::Root};
 
 use super::{
     difference::difference,
@@ -106,7 +106,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(key: &[u8; 32]) -> Self {
+    fn of(key: &DevicePublicKey) -> Self {
         let all = (0..=INCARNATIONS_MAX).map(|nth| (device_id(key, nth), nth));
         Self { incarnations: all.collect(), last: 0 }
     }
@@ -120,7 +120,7 @@ impl Names {
 struct Salvage {
     vault: Arc<Vault>,
     bucket: BucketId,
-    key: [u8; 32],
+    key: DevicePublicKey,
 }
 
 impl Salvage {

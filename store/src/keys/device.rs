@@ -1,8 +1,10 @@
 //! The device's identity: one Ed25519 key.
 
+use std::fmt;
 use std::path::Path;
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Secret, random};
@@ -16,14 +18,32 @@ const VERSION: u16 = 1;
 /// Magic, version, seed, public key, check.
 const FILE_BYTES: usize = 8 + 2 + 32 + 32 + 8;
 
+/// The name of a device: the Ed25519 public key that its signatures are checked with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DevicePublicKey(pub [u8; 32]);
+
+impl fmt::Display for DevicePublicKey {
+    /// Eight hexadecimal digits, enough for a log line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+}
+
+impl fmt::Debug for DevicePublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DevicePublicKey({self})")
+    }
+}
+
 /// A device's signing key.
 pub struct DeviceKey {
     seed: Secret,
     pair: Ed25519KeyPair,
 }
 
-impl std::fmt::Debug for DeviceKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DeviceKey")
     }
 }
@@ -64,12 +84,10 @@ impl DeviceKey {
     ///
     /// Never: an Ed25519 public key has 32 bytes.
     #[must_use]
-    pub fn public(&self) -> [u8; 32] {
-        self.pair
-            .public_key()
-            .as_ref()
-            .try_into()
-            .expect("because an Ed25519 public key has 32 bytes")
+    pub fn public(&self) -> DevicePublicKey {
+        let key = self.pair.public_key();
+        let bytes = key.as_ref().try_into();
+        DevicePublicKey(bytes.expect("because an Ed25519 public key has 32 bytes"))
     }
 
     /// Signs `message`.
@@ -113,7 +131,7 @@ impl DeviceKey {
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(self.seed.expose());
-        out.extend_from_slice(&self.public());
+        out.extend_from_slice(&self.public().0);
         let check = crate::check8(&out);
         out.extend_from_slice(&check);
         out
@@ -127,7 +145,7 @@ impl DeviceKey {
     pub fn decode(bytes: &[u8]) -> Result<Self, KeyFileError> {
         let mut reader = begin_reading(bytes, MAGIC, VERSION)?;
         let seed = Secret::new(reader.array().ok_or(KeyFileError::Corrupt)?);
-        let public: [u8; 32] = reader.array().ok_or(KeyFileError::Corrupt)?;
+        let public = DevicePublicKey(reader.array().ok_or(KeyFileError::Corrupt)?);
         let checked = bytes.len().saturating_sub(reader.rest().len());
         let check: [u8; 8] = reader.array().ok_or(KeyFileError::Corrupt)?;
         let body = bytes.get(..checked).ok_or(KeyFileError::Corrupt)?;
@@ -142,8 +160,8 @@ impl DeviceKey {
 
 /// Whether `signature` is this device's signature of `message`.
 #[must_use]
-pub fn verify(public: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
-    UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
+pub fn verify(public: &DevicePublicKey, message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, &public.0).verify(message, signature).is_ok()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod device;
 mod keyring;
 mod secret;
 
-pub use device::{DeviceKey, verify};
+pub use device::{DeviceKey, DevicePublicKey, verify};
 pub use keyring::KeyRing;
 pub use secret::Secret;
 pub(crate) use secret::random;

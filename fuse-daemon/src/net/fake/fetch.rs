@@ -138,7 +138,7 @@ impl Fetching for FakeFetch {
         state.is_merging = false;
         let theirs = state.blobs.get(&version).and_then(|blob| decode(blob)).unwrap();
         let known = if state.head.is_some() { &state.version.members } else { &theirs.members };
-        let author = known.iter().find(|member| member.key == theirs.author);
+        let author = known.iter().find(|member| member.key.0 == theirs.author);
         if author.is_none_or(|member| member.role == Role::Reader) {
             return Err(Error::Rejected { why: "its author may not write".into() });
         }
@@ -154,7 +154,7 @@ impl Fetching for FakeFetch {
             }
             state.version.items.extend(&theirs.items);
             state.version.parents = state.head.into_iter().chain([version]).collect();
-            state.version.author = bucket.me;
+            state.version.author = bucket.me.0;
             MergeStep::Merged
         };
         if step == MergeStep::Nothing {

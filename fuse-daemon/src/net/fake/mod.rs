@@ -19,6 +19,7 @@ use self::fetch::FakeFetch;
 use super::{
     replica::{Fetching, Replica, Secrets},
     tests::LIMIT,
+    tls::PeerKey,
 };
 
 type Id = [u8; 32];
@@ -43,7 +44,7 @@ struct State {
     head: Option<Id>,
     version: Version,
     /// With a name for each removal.
-    removed: BTreeMap<Id, Id>,
+    removed: BTreeMap<PeerKey, Id>,
     observers: Vec<Arc<dyn Observer>>,
     /// What was given away, to count.
     given: Vec<Id>,
@@ -89,7 +90,7 @@ struct State {
 /// See the module's doc. Clones are the same bucket.
 #[derive(Clone)]
 pub(super) struct FakeBucket {
-    me: Id,
+    me: PeerKey,
     state: Arc<Mutex<State>>,
     released: Arc<Condvar>,
 }
@@ -116,7 +117,7 @@ fn decode(blob: &[u8]) -> Option<Version> {
 
 impl FakeBucket {
     /// A new bucket whose only member is `me`.
-    pub(super) fn create(me: Id, id: u8) -> Self {
+    pub(super) fn create(me: PeerKey, id: u8) -> Self {
         let bucket = Self::empty(me, id, &[(0, [id; 32])]);
         let owner = Member { key: me, role: Role::Owner, name: "first".into() };
         bucket.state.lock().version.members = vec![owner];
@@ -125,14 +126,14 @@ impl FakeBucket {
     }
 
     /// A bucket that was joined and has no version yet.
-    pub(super) fn empty(me: Id, id: u8, secrets: &[(u16, Id)]) -> Self {
+    pub(super) fn empty(me: PeerKey, id: u8, secrets: &[(u16, Id)]) -> Self {
         let state =
             State { id: [id; 16], secrets: secrets.iter().copied().collect(), ..State::default() };
         Self { me, state: Arc::new(Mutex::new(state)), released: Arc::default() }
     }
 
     /// The same versions on another device that is a member already.
-    pub(super) fn copy_for(&self, device: Id) -> Self {
+    pub(super) fn copy_for(&self, device: PeerKey) -> Self {
         let from = self.state.lock();
         let state = State {
             id: from.id,
@@ -161,8 +162,8 @@ impl FakeBucket {
     }
 
     fn publish_new(&self, mut state: MutexGuard<'_, State>) {
-        *state.version.vv.entry(self.me).or_default() += 1;
-        state.version.author = self.me;
+        *state.version.vv.entry(self.me.0).or_default() += 1;
+        state.version.author = self.me.0;
         state.version.parents = state.head.into_iter().collect();
         state.version.epoch = state.secrets.keys().max().copied().unwrap_or(0);
         let blob = encode(&state.version);
@@ -435,7 +436,7 @@ impl Replica for FakeBucket {
         state.version.members.clone()
     }
 
-    fn removal(&self, key: &Id) -> Option<Id> {
+    fn removal(&self, key: &PeerKey) -> Option<Id> {
         self.state.lock().removed.get(key).copied()
     }
 
@@ -451,14 +452,14 @@ impl Replica for FakeBucket {
         self.state.lock().starves
     }
 
-    fn set_member(&self, key: Id, name: &str, role: Option<Role>) -> Result<()> {
+    fn set_member(&self, key: PeerKey, name: &str, role: Option<Role>) -> Result<()> {
         let mut state = self.state.lock();
         state.version.members.retain(|member| member.key != key);
         if let Some(role) = role {
             state.removed.remove(&key);
             state.version.members.push(Member { key, role, name: name.into() });
         } else {
-            let now = [key, state.head.unwrap_or_default()].concat();
+            let now = [key.0, state.head.unwrap_or_default()].concat();
             state.removed.insert(key, *blake3::hash(&now).as_bytes());
         }
         self.publish_new(state);

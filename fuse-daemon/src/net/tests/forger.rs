@@ -67,7 +67,7 @@ impl Hold {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Body {
     pub(super) bucket: BucketId,
-    pub(super) author: [u8; 32],
+    pub(super) author: PeerKey,
     incarnation: u32,
     pub(super) parents: Vec<BlobId>,
     pub(super) vv: VersionVector,
@@ -87,7 +87,7 @@ struct Signed {
 /// The name under which a device writes that never lost its memory.
 pub(super) fn device_id(key: &PeerKey) -> DeviceId {
     let mut hasher = blake3::Hasher::new_derive_key("cairnfs 2026-11 device id");
-    hasher.update(key);
+    hasher.update(&key.0);
     hasher.update(&0_u32.to_le_bytes());
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);
@@ -284,7 +284,7 @@ impl Replica for Forger {
         self.mount.members()
     }
 
-    fn removal(&self, key: &[u8; 32]) -> Option<[u8; 32]> {
+    fn removal(&self, key: &PeerKey) -> Option<[u8; 32]> {
         self.mount.removal(key)
     }
 
@@ -300,7 +300,7 @@ impl Replica for Forger {
         self.mount.lacks_space()
     }
 
-    fn set_member(&self, key: [u8; 32], name: &str, role: Option<Role>) -> Result<()> {
+    fn set_member(&self, key: PeerKey, name: &str, role: Option<Role>) -> Result<()> {
         self.mount.set_member(key, name, role)
     }
 

@@ -77,7 +77,8 @@ fn what_a_member_says_of_others_displaces_nothing_and_is_not_kept() {
     let sides = liar.net.roster.lock().offered[&name()].sides();
     for round in 0..200_u8 {
         let address: SocketAddr = format!("127.0.0.9:{}", 1 + u16::from(round)).parse().unwrap();
-        let strangers = (0..63_u8).map(|one| [round.wrapping_mul(63).wrapping_add(one); 32]);
+        let strangers =
+            (0..63_u8).map(|one| PeerKey([round.wrapping_mul(63).wrapping_add(one); 32]));
         let others = strangers
             .chain([other.key()])
             .map(|device| crate::net::message::Whereabouts { device, addresses: vec![address; 4] });
@@ -88,9 +89,10 @@ fn what_a_member_says_of_others_displaces_nothing_and_is_not_kept() {
     let known = victim.net.addresses.of(&other.key());
     assert_eq!(known[0], right);
     assert!(known.len() <= 5, "{known:?}");
-    assert!(victim.net.addresses.of(&[5; 32]).is_empty());
+    assert!(victim.net.addresses.of(&PeerKey([5; 32])).is_empty());
     let kept = std::fs::read_to_string(victim.dir.path().join("peers.toml")).unwrap();
     assert!(!kept.contains("127.0.0.9"), "{kept}");
-    let strangers = (0..=255_u8).filter(|one| !bucket.said_of(&[*one; 32]).is_empty()).count();
+    let strangers =
+        (0..=255_u8).filter(|one| !bucket.said_of(&PeerKey([*one; 32])).is_empty()).count();
     assert!(strangers < 64, "{strangers}");
 }

@@ -1,7 +1,7 @@
 //! What is published here gets there.
 
 use super::*;
-use crate::{exit::Code, values::hex};
+use crate::exit::Code;
 
 #[test]
 fn what_one_publishes_the_other_gets() {
@@ -231,7 +231,7 @@ fn who_publishes_hears_why_a_peer_does_not_take_it() {
         let failure = peers[0].sync().unwrap_err();
         assert_eq!(failure.code, Code::Failed);
         assert!(failure.message.contains(says), "{}", failure.message);
-        assert!(failure.message.contains(&hex(&peers[1].key()[..4])), "{}", failure.message);
+        assert!(failure.message.contains(&peers[1].key().to_string()), "{}", failure.message);
         // The next one is another matter.
         buckets[1].set_fails(None);
         buckets[0].add(b"taken");
@@ -483,7 +483,7 @@ fn a_device_without_the_address_at_which_it_is_to_listen_starts_all_the_same() {
     let options = NetOptions { listen, ..NetOptions::default() };
     let net = Net::start_with(&home, Arc::clone(&device), options, QUICK).unwrap();
     let bucket = FakeBucket::create(device.public(), 1);
-    bucket.set_member([9; 32], "somebody", Some(Role::Writer)).unwrap();
+    bucket.set_member(PeerKey([9; 32]), "somebody", Some(Role::Writer)).unwrap();
     serve(&net, &bucket);
     // It listens nowhere else, and says so.
     assert_eq!(net.listening(), None);
@@ -557,7 +557,7 @@ fn nothing_listens_while_nothing_is_shared() {
     assert_eq!(net.listening(), None);
     let port = own_port();
     net.addresses.set_port(port);
-    bucket.set_member([9; 32], "somebody", Some(Role::Writer)).unwrap();
+    bucket.set_member(PeerKey([9; 32]), "somebody", Some(Role::Writer)).unwrap();
     eventually("it listens", || net.listening().is_some());
     net.stop();
     // And then at the port of last time.
