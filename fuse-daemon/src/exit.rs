@@ -197,10 +197,10 @@ impl Failure {
                      first if this comes again"
                 ),
             ),
-            CoreError::Locked { pid: 0 } => {
+            CoreError::Locked { pid: None } => {
                 (Code::InUse, format!("bucket '{name}' is in use by another process"))
             }
-            CoreError::Locked { pid } => {
+            CoreError::Locked { pid: Some(pid) } => {
                 (Code::InUse, format!("bucket '{name}' is in use by process {pid}"))
             }
             CoreError::LogDamaged { .. } => {

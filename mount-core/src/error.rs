@@ -136,10 +136,10 @@ pub enum Error {
     #[error("it has changed meanwhile")]
     Changed,
     /// Another process has the bucket open.
-    #[error("the bucket is in use by process {pid}")]
+    #[error("the bucket is in use by {}", process(*pid))]
     Locked {
-        /// Its process id, 0 if it cannot be told.
-        pid: u32,
+        /// Its process id, if that can be told.
+        pid: Option<u32>,
     },
     /// No bucket there.
     #[error("no bucket at {}", .0.display())]
@@ -168,6 +168,10 @@ pub enum Error {
         /// The newest that is understood.
         known: u32,
     },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 impl Error {
@@ -237,7 +241,7 @@ impl From<cairnfs_store::Error> for Error {
         match err {
             Store::NoSpace { .. } => Self::NoSpace,
             Store::Poisoned => Self::Poisoned,
-            Store::Locked { pid } => Self::Locked { pid: pid.unwrap_or(0) },
+            Store::Locked { pid } => Self::Locked { pid },
             // The key file was there, or nobody would have looked for the log.
             Store::NotAStore { dir } => Self::NoPacks(dir.join("packs")),
             Store::Exists { .. } => Self::Exists,

@@ -181,7 +181,7 @@ pub(super) fn once_let_go<T>(
     loop {
         match take() {
             // By a mount of this very process, which the kernel has not quite let go.
-            Err(CoreError::Locked { pid })
+            Err(CoreError::Locked { pid: Some(pid) })
                 if pid == std::process::id() && Instant::now() < deadline =>
             {
                 thread::sleep(RETRY);
