@@ -123,6 +123,12 @@ impl Content {
         self.pieces.weight()
     }
 
+    /// How many bytes of it no save has taken.
+    #[cfg(all(test, loom))]
+    pub(crate) fn unsaved_bytes(&self) -> u64 {
+        self.pieces.unsaved_bytes()
+    }
+
     pub(super) fn view<'a>(&'a self, vault: &'a Vault) -> View<'a> {
         View { base: &self.base, pieces: &self.pieces, len: self.len, vault }
     }
