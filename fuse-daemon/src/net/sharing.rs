@@ -7,17 +7,19 @@
 //! 2. Whoever puts something on the desk waits at most for room, and only with an answer that was
 //!    asked for, and while answers are taken as they come.
 
+mod members;
+mod outcomes;
+
 use std::{
-    collections::BTreeMap,
     mem,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use cairnfs_mount_core::{BucketId, Error, FetchProgress, Member, Observer, Role, VersionId};
+use cairnfs_mount_core::{BucketId, FetchProgress, Observer, VersionId};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{
@@ -98,42 +100,6 @@ impl Offered {
     /// Calls `use_it` with the bucket, unless it is served no longer.
     pub(super) fn with<T>(&self, use_it: impl FnOnce(&dyn Replica) -> T) -> Option<T> {
         self.replica.read().as_deref().map(use_it)
-    }
-
-    /// Whether a device may have what is in the bucket.
-    pub(super) fn trusts(&self, key: &PeerKey) -> bool {
-        let member = |replica: &dyn Replica| {
-            replica.members().iter().any(|member| member.key == *key)
-                || (replica.awaits_first_version() && self.inviters.contains(key))
-        };
-        *key != self.me && self.with(member).unwrap_or(false)
-    }
-
-    /// Whether a device may write in the bucket.
-    pub(super) fn is_writer(&self, key: &PeerKey) -> bool {
-        let is_it = |member: &Member| member.key == *key && member.role != Role::Reader;
-        self.with(|replica| replica.members().iter().any(is_it)).unwrap_or(false)
-    }
-
-    /// Whether a device had the bucket once and was removed, as far as is known here.
-    pub(super) fn has_removed(&self, key: &PeerKey) -> bool {
-        self.with(|replica| replica.removal(key)).flatten().is_some()
-    }
-
-    /// The devices that may have the bucket, without this one, by key and name.
-    pub(super) fn others(&self) -> Vec<(PeerKey, String)> {
-        let others = self.with(|replica| {
-            let members = replica.members();
-            let mut others: Vec<_> =
-                members.into_iter().map(|member| (member.key, member.name)).collect();
-            if replica.awaits_first_version() {
-                others.extend(self.inviters.iter().map(|key| (*key, String::new())));
-            }
-            others
-        });
-        let mut others = others.unwrap_or_default();
-        others.retain(|(key, _)| *key != self.me);
-        others
     }
 
     /// Ends the use of the bucket: invariant 1. The last act of `bucket-sync`.
@@ -359,92 +325,6 @@ impl Offered {
         }
     }
 
-    /// What came of looking at a peer's version; for a refused one, in how long at first it is asked for
-    /// again, if it is.
-    pub(super) fn settle(
-        &self,
-        side: &Side,
-        version: VersionId,
-        standing: Standing,
-        again: Option<Duration>,
-    ) {
-        let mut desk = self.desk.lock();
-        desk.troubles.remove(&side.session.key);
-        if standing == Standing::Rejected {
-            desk.reject(side.session.key, version);
-        }
-        if let Some(it) = desk.side(&side.session)
-            && it.said.head == Some(version)
-        {
-            it.said.standing = standing;
-            it.again = None;
-            match (standing, again) {
-                (_, Some(first)) => it.refused(first),
-                (Standing::Covered | Standing::Apart, None) => it.refusals = 0,
-                _ => (),
-            }
-        }
-    }
-
-    /// Says whether there are other members than when this was last asked, or others' rights.
-    pub(super) fn has_other_members(&self) -> bool {
-        let members = self.with(|replica| replica.members()).unwrap_or_default();
-        let mut desk = self.desk.lock();
-        let has_others = desk.members != members;
-        desk.members = members;
-        has_others
-    }
-
-    /// Something was learnt by which what was rejected may be believed: it is looked at again, at once
-    /// the first time. Later ones have it looked at more and more rarely, as others learn all the time.
-    pub(super) fn learnt(&self, first: Duration) {
-        let mut desk = self.desk.lock();
-        desk.rejected.clear();
-        let sides = desk.sides.values_mut();
-        for side in sides.filter(|side| side.said.standing == Standing::Rejected) {
-            side.said.standing = Standing::Refused;
-            side.refused(if side.refusals == 0 { Duration::ZERO } else { first });
-        }
-        drop(desk);
-        self.bell.notify_all();
-    }
-
-    /// How loud it is logged that something of a peer was rejected.
-    pub(super) fn level_of_rejected(&self, peer: &PeerKey) -> log::Level {
-        match self.desk.lock().logs_rejected(*peer, Instant::now()) {
-            true => log::Level::Warn,
-            false => log::Level::Debug,
-        }
-    }
-
-    /// Something failed here with what a peer has, and is tried again then.
-    pub(super) fn set_trouble(&self, peer: &PeerKey, trouble: Error, again: Instant) {
-        self.desk.lock().troubles.insert(*peer, (trouble, again));
-    }
-
-    /// Tries at once what failed here, could not be had or was not believed, and forgets what failed
-    /// elsewhere and is tried again there.
-    pub(super) fn retry_now(&self) {
-        let mut desk = self.desk.lock();
-        desk.troubles.clear();
-        desk.rejected.clear();
-        for side in desk.sides.values_mut() {
-            if matches!(side.said.standing, Standing::Refused | Standing::Rejected) {
-                side.said.standing = Standing::Open;
-            }
-            match side.said.unseen {
-                Some((_, Unseen::NotGiven)) => {
-                    // It may be all here by now: announced again, it is looked at again.
-                    (side.said.unseen, side.told) = (None, None);
-                }
-                Some((_, why)) if why.passes() => side.said.unseen = None,
-                _ => (),
-            }
-        }
-        drop(desk);
-        self.bell.notify_all();
-    }
-
     /// Has what is damaged here fetched; hears what came of it, or nothing if the bucket is served
     /// no longer.
     pub(super) fn mend(&self) -> Receiver<Mended> {
@@ -499,12 +379,6 @@ impl Offered {
 
     pub(super) fn transfer(&self) -> Option<(PeerKey, FetchProgress)> {
         self.desk.lock().transfer
-    }
-
-    /// What failed here, by the peer whose version it was.
-    pub(super) fn troubles(&self) -> BTreeMap<PeerKey, Error> {
-        let desk = self.desk.lock();
-        desk.troubles.iter().map(|(peer, (trouble, _))| (*peer, trouble.clone())).collect()
     }
 }
 
