@@ -113,8 +113,7 @@ impl Shared {
     /// longer believe.
     pub(crate) fn calm(&self, core: &mut Core, stirred: Stirred) {
         let Stirred { contested, open, before: mut outdated } = stirred;
-        // It says so in the log, and the change has been made.
-        let _is_whole = self.follow(core, open, &mut outdated).is_ok();
+        self.follow(core, open, &mut outdated);
         outdated.extend(self.contested_outdated(core, &contested));
         self.tell_outdated(&outdated);
     }
@@ -131,18 +130,15 @@ impl Shared {
 
     /// Has the contents `open` follow their bytes in the tree as it is now, and adds to `outdated`
     /// what the kernel must no longer believe. What of them is dirty and not shown as a file of its
-    /// own is made one at once.
+    /// own is made one at once; where that fails, before anything is saved.
     ///
-    /// # Errors
-    ///
-    /// The first reason why something dirty could not be made a file: it is in no save to come. All
-    /// others have followed. Other damage met on the way is logged; the handles keep their bytes.
+    /// Damage met on the way is logged; the handles keep their bytes.
     pub(crate) fn follow(
         &self,
         core: &mut Core,
         open: Vec<OpenVersion>,
         outdated: &mut Vec<Outdated>,
-    ) -> Result<()> {
+    ) {
         // All are taken out first: one may take the place of another.
         let mut taken = Vec::new();
         for version in open {
@@ -151,7 +147,7 @@ impl Shared {
                 taken.push((version, file, now));
             }
         }
-        let (mut unclaimed, mut parted) = (Vec::new(), Vec::new());
+        let mut parted = Vec::new();
         for (version, file, now) in taken {
             match now.filter(|now| !core.files.contains_key(now)) {
                 Some(now) => {
@@ -170,12 +166,12 @@ impl Shared {
                     }
                     core.files.put(now, Arc::clone(&file));
                     if is_changed && now.copy.is_some() {
-                        unclaimed.push((ino, file));
+                        core.unclaimed.push((ino, file));
                     }
                 }
                 None => {
                     parted.extend(version.spot.clone());
-                    unclaimed.extend(self.part(version, file));
+                    core.unclaimed.extend(self.part(version, file));
                 }
             }
         }
@@ -184,13 +180,43 @@ impl Shared {
         for Spot { parent, name, .. } in &parted {
             outdated.extend(self.names_outdated(&core.tree, parent, name));
         }
+        if let Err(err) = self.claim_changed(core, outdated) {
+            log::error!("claim reason={err}");
+        }
+    }
+
+    /// As [`Shared::claim_changed`], and tells the kernel.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::claim_changed`].
+    pub(crate) fn claim_left(&self, core: &mut Core) -> Result<()> {
+        let mut outdated = Vec::new();
+        let claimed = self.claim_changed(core, &mut outdated);
+        self.tell_outdated(&outdated);
+        claimed
+    }
+
+    /// Makes what is dirty and not shown as a file of its own one.
+    ///
+    /// # Errors
+    ///
+    /// The first reason why something could not be made a file: it would be in no save. All others
+    /// are.
+    fn claim_changed(&self, core: &mut Core, outdated: &mut Vec<Outdated>) -> Result<()> {
         let mut result = Ok(());
-        for (ino, file) in unclaimed {
-            if let Err(err) = self.claim(core, ino, &file, outdated) {
-                log::error!("claim ino={} reason={err}", ino.0);
-                result = result.and(Err(err));
+        let mut left = Vec::new();
+        for (ino, file) in std::mem::take(&mut core.unclaimed) {
+            match self.claim(core, ino, &file, outdated) {
+                // A copy that has been removed since.
+                Ok(()) | Err(Error::Stale) => (),
+                Err(err) => {
+                    left.push((ino, file));
+                    result = result.and(Err(err));
+                }
             }
         }
+        core.unclaimed.extend(left);
         result
     }
 
@@ -300,9 +326,9 @@ impl Shared {
         }
         core.files.put(shown, Arc::clone(&orphan.file));
         self.inodes.lock().adopt(ino, shown);
-        let followed = self.follow(core, others, outdated);
+        self.follow(core, others, outdated);
         outdated.extend(self.names_outdated(&core.tree, &parent, name));
-        followed
+        Ok(())
     }
 
     /// A conflict copy that is about to be changed becomes a file of its own; anything else stays

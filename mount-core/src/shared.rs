@@ -21,10 +21,10 @@ use cairnfs_merge::{Edited, Node, NodeId, OpId, VersionVector};
 use cairnfs_store::{BlobRef, DevicePublicKey, Secret};
 
 use crate::{
-    BucketId, Error, Health, Observer, Options, Outdated, Result, Role, Time, VersionId,
+    BucketId, Error, Health, Ino, Observer, Options, Outdated, Result, Role, Time, VersionId,
     charter::Charter,
     clock::{Clock, NEVER, Noted},
-    file::Data,
+    file::{Data, File},
     files::Files,
     handles::Handles,
     inodes::Inodes,
@@ -88,6 +88,9 @@ pub(crate) struct Core {
     pub(crate) tree: LiveTree,
     /// Contents that are open or hold what the tree does not.
     pub(crate) files: Files,
+    /// Dirty contents, as which the kernel knows them, that are shown as no file of their own because
+    /// they could not be [made one](Shared::claim_left) yet: nothing is saved before they are.
+    pub(crate) unclaimed: Vec<(Ino, Arc<File>)>,
     /// Nodes changed since the last save was begun.
     pub(crate) unsaved: BTreeSet<NodeId>,
     /// Whether a save, version or merge may hold changes that no barrier covers yet.
@@ -123,7 +126,7 @@ impl Core {
 
     /// Whether all that was changed is in the version we stand on.
     pub(crate) fn is_published(&self) -> bool {
-        self.tree.is_published() && !self.has_changed_contents()
+        self.tree.is_published() && !self.has_changed_contents() && self.unclaimed.is_empty()
     }
 
     /// Whether any content is not the one that the tree holds.
@@ -409,12 +412,18 @@ impl Shared {
 
     /// Takes everything that no save has covered; `None` if there is nothing. Costs what it takes,
     /// however much is loaded.
-    pub(crate) fn begin_save(&self) -> Option<Batch> {
-        self.clock.save_begins(|| self.snapshot())
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::claim_left`]: nothing has been taken then.
+    pub(crate) fn begin_save(&self) -> Result<Option<Batch>> {
+        let taken = self.clock.save_begins(|| self.snapshot());
+        taken.inspect_err(|_failed| self.note_save(Fate::Unsaved))
     }
 
-    fn snapshot(&self) -> Option<Batch> {
+    fn snapshot(&self) -> Result<Option<Batch>> {
         let mut core = self.core.write();
+        self.claim_left(&mut core)?;
         let nodes: Vec<_> = std::mem::take(&mut core.unsaved)
             .into_iter()
             .filter_map(|id| Some((id, core.tree.changed(&id)?)))
@@ -428,10 +437,10 @@ impl Shared {
         core.saving = !(nodes.is_empty() && files.is_empty());
         if !core.saving {
             self.report.lock().unsaved_since = None;
-            return None;
+            return Ok(None);
         }
         core.in_flight = nodes.len();
-        Some(Batch { op: core.op, nodes, files })
+        Ok(Some(Batch { op: core.op, nodes, files }))
     }
 
     /// Settles what [`Shared::begin_save`] took.

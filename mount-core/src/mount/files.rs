@@ -213,7 +213,9 @@ impl Mount {
         let (last, nameless) = {
             let mut core = self.shared().core.write();
             let last = file.handles.fetch_sub(1, Ordering::Relaxed) == 1;
-            let nameless = last && self.shared().inodes.lock().orphan_closed(ino, file);
+            let must_stay = core.unclaimed.iter().any(|(_, it)| Arc::ptr_eq(it, file));
+            let nameless =
+                last && !must_stay && self.shared().inodes.lock().orphan_closed(ino, file);
             if last
                 && !file.lock().is_changed()
                 && let Ok(Target::Named(shown, _)) = self.target(&core, ino)

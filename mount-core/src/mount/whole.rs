@@ -72,7 +72,8 @@ impl Mount {
             published.into(),
         ));
         // Nobody has been told of a name yet.
-        shared.follow(&mut shared.core.write(), parted, &mut Vec::new())?;
+        shared.follow(&mut shared.core.write(), parted, &mut Vec::new());
+        shared.claim_left(&mut shared.core.write())?;
         let journaled = bucket.saves.iter().map(|save| save.len() as u64).sum();
         let (inbox, commands) = inbox(INBOX_LEN);
         let writer = Writer::new(

@@ -2,10 +2,14 @@
 
 use std::io::ErrorKind;
 
-use cairnfs_store::sim::{Call, Fault};
+use cairnfs_store::sim::{Call, Fault, SimDisk};
 
-use super::{ME, Peer, WRITE, sync, two};
-use crate::{Error, Health, Ino, random_load::save};
+use super::{
+    ME, Peer, WRITE,
+    open_files::{has, later_by},
+    sync, two,
+};
+use crate::{Error, Health, Ino, Keep, random_load::save};
 
 /// Three megabytes that do not get smaller.
 fn write_much(peer: &Peer) {
@@ -54,9 +58,28 @@ fn a_read_that_fails_in_a_merge_undoes_nothing_of_what_it_brings() {
     assert!(failed > 10, "{failed} merges failed");
 }
 
+/// From the `nth` read on so many fail.
+const READS_FAILING: u64 = 30;
+
+fn fail_reads(disk: &SimDisk, nth: u64) {
+    for nth in nth..nth + READS_FAILING {
+        disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
+    }
+}
+
+/// Whether something that was written is shown as no file, and so in no save.
+fn has_unclaimed(peer: &Peer) -> bool {
+    !peer.mount().shared().core.read().unclaimed.is_empty()
+}
+
+/// Saves as soon as the disk can be read again.
+fn save_at_last(peer: &Peer) {
+    assert!((0..=READS_FAILING).any(|_| save(peer.mount()).is_ok()), "it reads again");
+}
+
 /// Closed by then, and under a name that shows another content: it has to be made a file anew.
 #[test]
-fn a_read_that_fails_in_a_merge_takes_nothing_that_was_written_in_it() {
+fn reads_that_fail_in_a_merge_take_nothing_that_was_written_in_it() {
     let mut parted = 0;
     for nth in 1..60 {
         let (mut a, b) = two();
@@ -70,23 +93,57 @@ fn a_read_that_fails_in_a_merge_takes_nothing_that_was_written_in_it() {
         a.once_published(move |mount| {
             mount.write(ino, fh, 0, b"in the merge", false, Box::new(|_| ()));
             mount.release(ino, fh, Box::new(|_| ()));
-            disk.inject(Fault::Fail { call: Call::Read, nth, kind: ErrorKind::Other });
+            fail_reads(&disk, nth);
         });
         let merged = a.mount().merge_from(fetch);
         if matches!(a.mount().status().health, Health::Poisoned { .. }) {
             assert!(merged.is_err(), "read {nth} failed, and nobody is told");
-            parted += 1;
         } else {
+            parted += u32::from(has_unclaimed(&a));
             // A save that lacks it would be the end of it.
             a.mount().mkdir(ME, Ino::ROOT, b"after", 0o755).ok();
-            save(a.mount()).unwrap();
+            save_at_last(&a);
         }
         a.restart(false);
         sync(&a, &b);
-        let tree = b.tree();
-        for end in ["=in the merge", "=changed there"] {
-            assert!(tree.iter().any(|line| line.ends_with(end)), "read {nth} failed: {tree:?}");
+        for text in ["=in the merge", "=changed there"] {
+            has(&b, text);
         }
+    }
+    assert!(parted > 0, "it could be put everywhere");
+}
+
+/// Written to just before the version it was opened on is dropped from the conflict: it has to be made a
+/// file anew.
+#[test]
+fn reads_that_fail_as_a_conflict_is_settled_take_nothing_that_a_close_has_saved() {
+    let mut parted = 0;
+    for nth in 1..60 {
+        let (mut a, b) = two();
+        later_by(&a, 3);
+        a.write("x", "shown");
+        b.write("x", "copy");
+        sync(&a, &b);
+        a.restart_without_cache();
+        let (ino, fh) = a.open("x", WRITE);
+        let (other, fh_other) = a.open("old", WRITE);
+        let seen = a.seen(b"x");
+        a.write_to(other, fh_other, 0, "published before it is settled").unwrap();
+        let disk = a.disk.clone();
+        a.once_published(move |mount| {
+            mount.write(ino, fh, 0, b"written", false, Box::new(|_| ()));
+            fail_reads(&disk, nth);
+        });
+        let _is_settled = a.mount().resolve(b"x", &Keep::Theirs, &seen).is_ok();
+        parted += u32::from(has_unclaimed(&a));
+        let closed = (0..=READS_FAILING).find(|_| a.flush(ino, fh).is_ok());
+        assert!(closed.is_some(), "it reads again");
+        assert!(!has_unclaimed(&a), "it is in no save");
+        a.mount().release(ino, fh, Box::new(|_| ()));
+        a.restart(false);
+        sync(&a, &b);
+        has(&b, "=written");
+        has(&b, "=copy");
     }
     assert!(parted > 0, "it could be put everywhere");
 }

@@ -167,7 +167,7 @@ fn opening_that_fails_leaves_no_handle() {
 }
 
 /// Has `peer` be later than others by `count` versions.
-fn later_by(peer: &Peer, count: usize) {
+pub(super) fn later_by(peer: &Peer, count: usize) {
     for n in 0..count {
         peer.write("pad", &n.to_string());
         peer.mount().publish().unwrap();
@@ -175,7 +175,7 @@ fn later_by(peer: &Peer, count: usize) {
 }
 
 #[track_caller]
-fn has(peer: &Peer, text: &str) {
+pub(super) fn has(peer: &Peer, text: &str) {
     let tree = peer.tree();
     assert!(tree.iter().any(|line| line.ends_with(text)), "{text} is lost: {tree:?}");
 }

@@ -34,8 +34,7 @@ impl Shared {
     /// # Errors
     ///
     /// Damage in the trees: the live state stands on the old version then, as it did, while the disk
-    /// stands on the new one. Or changed contents could not be made files on the new one: the record
-    /// that began it has them, and the next save would have them dropped.
+    /// stands on the new one.
     pub(super) fn land(&self, landing: Landing, me: DeviceId) -> Result<()> {
         let mut guard = self.core.write();
         let core = &mut *guard;
@@ -62,17 +61,17 @@ impl Shared {
             let stale = landing.stale.with_live(&core.tree, &next, &landing.index)?;
             stale.outdated(&self.inodes.lock())
         };
-        // Whatever fails from here on, all of it is done.
+        // Nothing fails from here on.
         core.tree = next;
         core.head = landing.head;
         core.op = op;
         core.unsaved = changed.into_iter().collect();
-        let followed = self.follow(core, open, &mut outdated);
+        self.follow(core, open, &mut outdated);
         self.room.account_tree(core.tree.held_bytes());
         self.note_rights(core);
         // Whoever opens something once the lock is let go must find that said.
         self.tell_outdated(&outdated);
-        followed
+        Ok(())
     }
 }
 

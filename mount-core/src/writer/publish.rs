@@ -125,7 +125,7 @@ impl Writer {
         let mut told = Vec::new();
         let result = self.fold_contents(&mut folded).and_then(|()| {
             shared.tell_all(&folded, &mut told)?;
-            let frozen = shared.freeze(&mut folded, &told);
+            let frozen = shared.freeze(&mut folded, &told)?;
             let result = self.write_version(&frozen, change);
             shared.unfreeze(frozen, Fate::of(&result));
             result
@@ -259,9 +259,14 @@ impl Shared {
     }
 
     /// And its changes are frozen.
-    fn freeze(&self, folded: &mut Folded, told: &[Told]) -> Frozen {
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::claim_left`].
+    fn freeze(&self, folded: &mut Folded, told: &[Told]) -> Result<Frozen> {
         let mut guard = self.core.write();
         let core = &mut *guard;
+        self.claim_left(core)?;
         let (mut carried, mut is_late) = (Vec::new(), false);
         let told_at: HashMap<*const File, NodeId> =
             told.iter().map(|told| (Arc::as_ptr(&told.file), told.shown)).collect();
@@ -289,7 +294,7 @@ impl Shared {
         core.unsaved.clear();
         self.inodes.lock().grown_up();
         let (parent, next_op) = (core.head.clone(), core.op);
-        Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op }
+        Ok(Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op })
     }
 
     /// Writes the folded contents of the nodes `ids` into the tree.
@@ -424,7 +429,7 @@ mod tests {
         shared.tell_all(&folded, &mut told).unwrap();
         assert_eq!(told.len(), 1);
         mounted.rename(Ino::ROOT, b"temp", Ino::ROOT, b"f", RenameMode::Replace).unwrap();
-        let frozen = shared.freeze(&mut folded, &told);
+        let frozen = shared.freeze(&mut folded, &told).unwrap();
         assert_eq!(frozen.carried.len(), 1, "the version would have neither");
         assert!(frozen.is_late, "another one is due");
         shared.unfreeze(frozen, Fate::Unsaved);

@@ -53,6 +53,7 @@ pub(crate) fn recover(
     let mut core = Core {
         tree: LiveTree::open(Arc::clone(vault), manifest.root)?,
         files: Files::default(),
+        unclaimed: Vec::new(),
         unsaved: BTreeSet::new(),
         saving: false,
         in_flight: 0,

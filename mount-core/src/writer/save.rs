@@ -53,12 +53,20 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// A full disk, a failed write or barrier: everything is unsaved still.
+    /// A full disk, a failed write or barrier; something dirty that could not be made a file:
+    /// everything is unsaved still.
     pub(super) fn save(&mut self) -> Result<()> {
         let started = Instant::now();
-        let Some(mut batch) = self.shared.begin_save() else {
-            self.schedule.unchanged();
-            return Ok(());
+        let mut batch = match self.shared.begin_save() {
+            Ok(Some(batch)) => batch,
+            Ok(None) => {
+                self.schedule.unchanged();
+                return Ok(());
+            }
+            Err(err) => {
+                self.note(&Err(err.clone()));
+                return Err(err);
+            }
         };
         let is_alone = self.appender.batch_bytes() == 0 && !batch.has_nameless();
         let mut result = self.write_save(&mut batch);
