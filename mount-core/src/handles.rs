@@ -13,7 +13,6 @@ use cairnfs_merge::{Kind, Listed, Name, NodeId, Tree, View};
 use crate::{
     Error, Fh, OpenFlags, Result,
     file::{Data, File},
-    inodes::Shown,
     order::{self, Mutex, RwLock},
     places,
 };
@@ -40,9 +39,8 @@ pub(crate) struct FileHandle {
 
 /// One open directory: the names as far as they were read, so that a position stays what it was
 /// however the directory changes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct DirHandle {
-    pub(crate) shown: Shown,
     pub(crate) listing: Mutex<Listing, order::Listing>,
 }
 
@@ -132,10 +130,9 @@ impl Handles {
         self.files.write().remove(&fh)
     }
 
-    pub(crate) fn open_dir(&self, shown: Shown) -> Fh {
+    pub(crate) fn open_dir(&self) -> Fh {
         let fh = self.fresh();
-        let handle = DirHandle { shown, listing: Mutex::default() };
-        self.dirs.write().insert(fh, Arc::new(handle));
+        self.dirs.write().insert(fh, Arc::default());
         fh
     }
 

@@ -5,8 +5,8 @@ use cairnfs_merge::{Kind, Name, NodeId, Tree, View, hanging};
 use super::{Mount, Target};
 use crate::{
     Attr, DirEntry, Done, Error, Fh, Ino, Result,
-    handles::{DirHandle, Listing},
-    inodes::Shown,
+    handles::Listing,
+    inodes::{Bound, Shown},
     places,
     shared::Core,
 };
@@ -31,11 +31,9 @@ impl Mount {
     pub fn opendir(&self, ino: Ino) -> Result<Fh> {
         let core = self.shared().core.read();
         match self.target(&core, ino)? {
-            Target::Named(shown, node) if node.kind.is_dir() => {
-                Ok(self.shared().handles.open_dir(shown))
-            }
-            Target::RemovedDir(shown, _) => Ok(self.shared().handles.open_dir(shown)),
-            _ => Err(Error::NotDir),
+            Target::Named(_, node) if !node.kind.is_dir() => Err(Error::NotDir),
+            Target::Named(..) | Target::RemovedDir(..) => Ok(self.shared().handles.open_dir()),
+            Target::Nameless(_) => Err(Error::NotDir),
         }
     }
 
@@ -62,24 +60,40 @@ impl Mount {
         if offset == 0 {
             *listing = Listing::default();
         }
-        let dir = &handle.shown.node;
-        let dots = [ino, self.parent_of(&handle)?.unwrap_or(ino)];
+        let dots = [ino, self.parent_of(ino)?.unwrap_or(ino)];
         hand_over(
             &mut listing,
             (dots, offset),
             // The lock is let go after each page.
-            |listing| listing.read_page(&self.shared().core.read().tree, dir),
-            |(name, id, kind)| self.list_one(dir, name, *id, *kind, with_attrs),
+            |listing| {
+                let core = self.shared().core.read();
+                listing.read_page(&core.tree, &self.listed(ino)?)
+            },
+            |(name, id, kind)| self.list_one(ino, name, *id, *kind, with_attrs),
             |told| self.shared().inodes.lock().forget(told, 1),
             take,
         )
+    }
+
+    /// The directory that was opened as `ino`, which may have gone since, or begun anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stale`].
+    fn listed(&self, ino: Ino) -> Result<NodeId> {
+        match self.shared().inodes.lock().resolve(ino) {
+            Some(Bound::Shown(shown) | Bound::Replaced(shown) | Bound::RemovedDir(shown, _)) => {
+                Ok(shown.node)
+            }
+            Some(Bound::Orphan(_)) | None => Err(Error::Stale),
+        }
     }
 
     /// What is listed of `name` in the directory `dir`, which was `id` when the page was read; `None` if
     /// it has gone since.
     fn list_one(
         &self,
-        dir: &NodeId,
+        dir: Ino,
         name: &Name,
         id: NodeId,
         kind: Kind,
@@ -88,7 +102,7 @@ impl Mount {
         let core = self.shared().core.read();
         let (mut shown, mut attr): (_, Option<Attr>) = (Shown::node(id), None);
         if with_attrs || !core.tree.is_at_peace()? {
-            match self.find_listed(&core, dir, name, id) {
+            match self.find_listed(&core, &self.listed(dir)?, name, id) {
                 Ok(None) => return Ok(None),
                 Ok(Some((known, found))) => {
                     shown = known;
@@ -124,9 +138,9 @@ impl Mount {
         Ok(found.map(|found| (Self::shown(&found), self.attr_of_entry(core, &found))))
     }
 
-    fn parent_of(&self, handle: &DirHandle) -> Result<Option<Ino>> {
+    fn parent_of(&self, dir: Ino) -> Result<Option<Ino>> {
         let core = self.shared().core.read();
-        let parent = places::parent_of(&core.tree, &handle.shown.node)?;
+        let parent = places::parent_of(&core.tree, &self.listed(dir)?)?;
         Ok(parent.map(|parent| self.shared().inodes.lock().number(Shown::node(parent))))
     }
 

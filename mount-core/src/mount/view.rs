@@ -179,8 +179,8 @@ impl PastView {
     /// [`Error::NotDir`]; as [`PastView::getattr`].
     pub fn opendir(&self, ino: Ino) -> Result<Fh> {
         let past = self.past()?;
-        let (shown, node) = self.target(&past, ino)?;
-        if node.kind.is_dir() { Ok(self.inner.handles.open_dir(shown)) } else { Err(Error::NotDir) }
+        let (_, node) = self.target(&past, ino)?;
+        if node.kind.is_dir() { Ok(self.inner.handles.open_dir()) } else { Err(Error::NotDir) }
     }
 
     /// Hands entries to `take` from position `offset` (0, or the `next` of an entry) until it says
@@ -199,7 +199,7 @@ impl PastView {
     ) -> Result<()> {
         let past = self.past()?;
         let handle = self.inner.handles.dir(fh)?;
-        let dir = handle.shown.node;
+        let dir = self.target(&past, ino)?.0.node;
         let mut listing = handle.listing.lock();
         let parent = places::parent_of(&past.tree, &dir)?
             .map_or(ino, |parent| self.inner.inodes.lock().number(Shown::node(parent)));

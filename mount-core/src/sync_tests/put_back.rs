@@ -2,8 +2,8 @@
 
 use cairnfs_store::BlobId;
 
-use super::{Peer, sync, two};
-use crate::{Error, Fetch, MergeStep, Result, Role};
+use super::{ME, Peer, sync, two};
+use crate::{DirEntry, Error, Fetch, Kind, MergeStep, Result, Role};
 
 #[track_caller]
 fn is_refused(pulled: &Result<MergeStep>) {
@@ -240,4 +240,39 @@ fn a_device_that_is_put_back_again_to_before_it_began_anew_has_another_name_once
         assert_eq!(a.mount().incarnation(), life);
         assert!(!b.names(&kept).is_empty());
     }
+}
+
+/// Of which more is read than one page.
+#[test]
+fn a_directory_that_is_open_while_its_device_begins_anew_is_listed_to_its_end() {
+    const FILES: usize = 2500;
+    let (mut a, b) = two();
+    let backup = a.backup();
+    a.write("forgotten", "");
+    sync(&a, &b);
+    a.put_back(backup);
+    a.mkdir("dir");
+    for n in 0..FILES {
+        let (dir, name) = (a.walk("dir").unwrap(), format!("{n}"));
+        a.mount().mknod(ME, dir, name.as_bytes(), Kind::File, 0o644, 0).unwrap();
+    }
+    let ino = a.walk("dir").unwrap();
+    let fh = a.mount().opendir(ino).unwrap();
+    let (mut listed, mut next) = (0, 0);
+    let mut list_until = |a: &Peer, names: usize| {
+        let from = next;
+        let take = &mut |entry: DirEntry| {
+            let is_taken = listed < names;
+            if is_taken {
+                (listed, next) = (listed + 1, entry.next);
+            }
+            is_taken
+        };
+        a.mount().readdir(ino, fh, from, true, take).unwrap();
+        listed
+    };
+    list_until(&a, 10);
+    sync(&a, &b);
+    assert_eq!(a.mount().incarnation(), 1);
+    assert_eq!(list_until(&a, usize::MAX), FILES + 2);
 }
