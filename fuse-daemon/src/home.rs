@@ -20,6 +20,7 @@ use std::{
     str::FromStr,
 };
 
+use cairnfs_mount_core::{Bucket, BucketId};
 use cairnfs_store::{
     Error as StoreError,
     disk::RealDisk,
@@ -232,6 +233,12 @@ impl Home {
     /// The names of all buckets, sorted. A home without any is no error.
     pub(crate) fn bucket_names(&self) -> Result<Vec<BucketName>> {
         self.names(|name| name.parse().ok())
+    }
+
+    /// What a bucket is called here, whether it opens or not; none if it is not here.
+    pub(crate) fn name_of(&self, bucket: BucketId) -> Result<Option<BucketName>> {
+        let is_it = |name: &BucketName| Bucket::noted_id(&self.bucket_dir(name)) == Some(bucket);
+        Ok(self.bucket_names()?.into_iter().find(is_it))
     }
 
     /// What `named` makes of what lies where buckets do, sorted.

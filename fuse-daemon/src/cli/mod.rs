@@ -130,10 +130,12 @@ pub(crate) enum Verb {
     /// Print a ticket with which another device joins a bucket
     #[command(after_help = "Example:\n  cairnfs invite photos --for 10m")]
     Invite(InviteArgs),
-    /// Become a member of a bucket of another device, and bring it here
+    /// Become a member of a bucket of another device, and bring it here; or find that device again
     #[command(
-        after_help = "Example:\n  cairnfs join TICKET --name photos\n\nA bucket that is here \
-                            already is refused, under whatever name (exit code 2)."
+        after_help = "Example:\n  cairnfs join TICKET --name photos\n\nIf the bucket is here already, \
+                            join TICKET looks for the device that made the ticket where the ticket says \
+                            it is, so that two devices that have both moved meet again. That changes no \
+                            rights and does not use the ticket up. With --name it is refused (exit code 2)."
     )]
     Join(JoinArgs),
     /// Drop what is here of a bucket and bring it anew from other devices, without a ticket

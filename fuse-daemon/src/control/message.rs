@@ -9,15 +9,15 @@ use super::{
     path_bytes,
     report::{StatusReport, VersionReport, ViewReport},
     sharing::{
-        ConflictsRequest, DropRequest, InviteRequest, JoinRequest, Loss, MembersReport,
-        PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved, SettingsRequest,
-        SyncRequest,
+        ConflictsRequest, DropRequest, FindInviterRequest, InviteRequest, JoinRequest, Loss,
+        MembersReport, PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved,
+        SettingsRequest, SyncRequest,
     },
 };
 use crate::{
     exit::Failure,
     home::BucketName,
-    net::{Invite, JoinProgress, SyncOutcome, SyncProgress},
+    net::{Invite, Inviter, JoinProgress, SyncOutcome, SyncProgress},
     secret::Secret,
 };
 
@@ -63,6 +63,8 @@ pub(crate) enum Request {
     Invite(InviteRequest),
     /// Take an invitation.
     Join(JoinRequest),
+    /// Find the device again that made a ticket.
+    FindInviter(FindInviterRequest),
     /// Bring a bucket anew.
     Rejoin(RejoinRequest),
     /// Which devices are there?
@@ -313,6 +315,8 @@ pub(crate) enum Answer {
     Invite(Invite),
     /// What the bucket is called here.
     Joined(BucketName),
+    /// The device that made the ticket.
+    InviterFound(Inviter),
     /// What was lost, or would be.
     Rejoined(Loss),
     /// The devices there are.

@@ -29,9 +29,9 @@ pub(crate) use report::{
     AtStartReport, KernelOptions, MountReport, StatusReport, Trouble, VersionReport, ViewReport,
 };
 pub(crate) use sharing::{
-    ConflictsRequest, DropRequest, InviteRequest, JoinRequest, KeptReport, Loss, MembersReport,
-    PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved, SettingsRequest,
-    SyncRequest,
+    ConflictsRequest, DropRequest, FindInviterRequest, InviteRequest, JoinRequest, KeptReport,
+    Loss, MembersReport, PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved,
+    SettingsRequest, SyncRequest,
 };
 pub(crate) use socket::Listener;
 pub(crate) use wire::{Channel, Hello, decode};

@@ -92,6 +92,15 @@ pub(crate) struct JoinRequest {
     pub(crate) secret: Option<Secret>,
 }
 
+/// The device that made a ticket, to be found again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FindInviterRequest {
+    /// The ticket.
+    pub(crate) ticket: Secret,
+    /// The bucket, which is here already, and what opens it.
+    pub(crate) opening: Opening,
+}
+
 /// A bucket to bring anew.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RejoinRequest {

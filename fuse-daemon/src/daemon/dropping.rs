@@ -201,7 +201,7 @@ impl Daemon {
             at_start::forget_bucket(&self.home, name)?;
         }
         if let Some(id) = Bucket::noted_id(&aside)
-            && self.net.name_here(id)?.is_none()
+            && self.home.name_of(id)?.is_none()
         {
             self.net.forget(id);
         }

@@ -9,11 +9,15 @@ use super::{
     table::{Claim, Doing},
 };
 use crate::{
-    control::{Event, InviteRequest, JoinRequest, PeersReport, Progress, SyncRequest},
+    control::{
+        Event, FindInviterRequest, InviteRequest, JoinRequest, Opening, PeersReport, Progress,
+        SyncRequest,
+    },
     exit::{Code, Failure, Result},
     home::BucketName,
-    net::{Invite, SyncOutcome},
+    net::{Invite, Inviter, SyncOutcome},
     passphrase,
+    secret::Secret,
 };
 
 /// How long `mount` waits for the first version of a bucket that was joined.
@@ -58,10 +62,7 @@ impl Daemon {
     ) -> Result<BucketName> {
         // Before the ticket is used up.
         let claimed = request.name.as_ref().map(|name| self.claim_new(name)).transpose()?;
-        let ticket = str::from_utf8(request.ticket.expose()).map_err(|err| {
-            Failure::new(Code::WrongKey, format_args!("this is no ticket: {err}"))
-        })?;
-        let joining = self.net.join(ticket.trim(), &mut |progress| {
+        let joining = self.net.join(text_of(&request.ticket)?, &mut |progress| {
             say(Event::Progress(Progress::Joining(progress)))
         })?;
         let (name, _claim) = match (&request.name, claimed) {
@@ -110,17 +111,37 @@ impl Daemon {
             }
             return self.meet(None, deadline, say);
         };
+        self.while_served(opening, || self.meet(Some(&opening.bucket), deadline, say))
+    }
+
+    /// Finds the device again that made a ticket of a bucket which is here already.
+    pub(super) fn find_inviter(
+        &self,
+        request: &FindInviterRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Inviter> {
+        let FindInviterRequest { ticket, opening } = request;
+        let ticket = text_of(ticket)?;
+        self.while_served(opening, || {
+            self.net.find_inviter(&opening.bucket, ticket, &mut |progress| {
+                say(Event::Progress(Progress::Joining(progress)))
+            })
+        })
+    }
+
+    /// Calls `work` while the bucket is offered to others, opened for the while if it is not.
+    fn while_served<T>(&self, opening: &Opening, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let bucket = &opening.bucket;
         if self.table.open(bucket).is_some() {
-            return self.meet(Some(bucket), deadline, say);
+            return work();
         }
         let _claim = self.claim(bucket, Doing::Syncing)?;
         let mount = self.open(opening, Options::default())?;
         self.net.serve(bucket, &mount);
-        let met = self.meet(Some(bucket), deadline, say);
+        let outcome = work();
         self.net.withdraw(bucket);
         self.give_up(bucket, &mount);
-        met
+        outcome
     }
 
     pub(super) fn meet(
@@ -201,6 +222,12 @@ impl Daemon {
         let message = format!("'{plain}' is taken here: say with --name what to call the bucket");
         Err(Failure::new(Code::Failed, message))
     }
+}
+
+fn text_of(ticket: &Secret) -> Result<&str> {
+    let text = str::from_utf8(ticket.expose());
+    text.map(str::trim)
+        .map_err(|err| Failure::new(Code::WrongKey, format_args!("this is no ticket: {err}")))
 }
 
 /// Whether a device of this role may change anything.

@@ -166,6 +166,9 @@ impl Daemon {
             Request::Remove(request) => self.remove(&request).map(|()| Answer::Done),
             Request::Invite(request) => self.invite(&request).map(Answer::Invite),
             Request::Join(request) => self.join(&request, say).map(Answer::Joined),
+            Request::FindInviter(request) => {
+                self.find_inviter(&request, say).map(Answer::InviterFound)
+            }
             Request::Rejoin(request) => self.rejoin(&request, say).map(Answer::Rejoined),
             Request::Peers => Ok(Answer::Peers(self.peers())),
             Request::Sync(request) => self.sync(&request, say).map(Answer::Synced),

@@ -80,7 +80,7 @@ impl Net {
     }
 
     /// Connects, and returns when the connection has ended.
-    fn reach_at(&self, key: PeerKey, address: SocketAddr) -> Result<(), OpenError> {
+    pub(super) fn reach_at(&self, key: PeerKey, address: SocketAddr) -> Result<(), OpenError> {
         let mut opened = self.connect(key, address)?;
         opened.send(&Knock::Member { instance: self.instance, port: self.listening_port() })?;
         let deadline = Instant::now() + self.timing.handshake;

@@ -145,10 +145,7 @@ impl Net {
                 }
             }
         }
-        let last = last.unwrap_or_else(|| "the ticket names no address".into());
-        let late = if is_late { "; by the clock here the ticket has expired" } else { "" };
-        let message = format!("cannot reach the device that made the ticket ({last}){late}");
-        Err(Failure::new(Code::NoPeer, message))
+        Err(unreachable(last, is_late))
     }
 
     fn present(&self, ticket: &Ticket, address: SocketAddr) -> Result<Admission, OpenError> {
@@ -306,20 +303,13 @@ impl Net {
     ///
     /// [`Code::Usage`] if it is here, with the name that it has.
     fn refuse_if_here(&self, bucket: BucketId) -> Result<()> {
-        match self.name_here(bucket)? {
+        match self.home.name_of(bucket)? {
             None => Ok(()),
             Some(name) => {
                 let message = format!("the ticket's bucket is here already, as '{name}'");
                 Err(Failure::new(Code::Usage, message))
             }
         }
-    }
-
-    /// What a bucket is called here, whether it opens or not; none if it is not here.
-    pub(crate) fn name_here(&self, bucket: BucketId) -> Result<Option<BucketName>> {
-        let is_it =
-            |name: &BucketName| Bucket::noted_id(&self.home.bucket_dir(name)) == Some(bucket);
-        Ok(self.home.bucket_names()?.into_iter().find(is_it))
     }
 }
 
@@ -333,6 +323,14 @@ fn not_too_often(incarnation: u32) -> Result<u32> {
          (CAIRNFS_HOME) is another device, and can join"
     );
     Err(Failure::new(Code::Failed, message))
+}
+
+/// Nobody answers at the addresses of a ticket; the last of them, and why.
+pub(super) fn unreachable(last: Option<String>, is_late: bool) -> Failure {
+    let last = last.unwrap_or_else(|| "the ticket names no address".into());
+    let late = if is_late { "; by the clock here the ticket has expired" } else { "" };
+    let message = format!("cannot reach the device that made the ticket ({last}){late}");
+    Failure::new(Code::NoPeer, message)
 }
 
 fn expired() -> Failure {

@@ -14,6 +14,7 @@
 //! | `sharing`, `desk`, `said`, `syncing`, `verdict`, `notices`, `fetching`, `mending`, `flight`, `turns`, `window`, `time_left`, `introducing`, `replica` | one bucket |
 //! | `roster`, `addresses` | who there is, and where |
 //! | `ticket`, `invites`, `inviting`, `joining`, `arriving` | letting a device in, and being let in |
+//! | `finding` | finding a member again by a ticket |
 //! | `removal` | telling a device that it was removed, and hearing that |
 //! | `meeting`, `probing`, `elsewhere`, `report` | what verbs ask |
 //!
@@ -40,6 +41,7 @@ mod elsewhere;
 #[cfg(test)]
 mod fake;
 mod fetching;
+mod finding;
 mod flight;
 mod frame;
 mod introducing;
@@ -101,7 +103,9 @@ pub(crate) use self::{
     joining::Joining,
     mending::Mended,
     removal::said as said_removed,
-    report::{Invite, JoinProgress, Known, PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
+    report::{
+        Invite, Inviter, JoinProgress, Known, PeerReport, Step, SyncOutcome, SyncProgress, Transfer,
+    },
     ticket::examine as examine_ticket,
 };
 use crate::{

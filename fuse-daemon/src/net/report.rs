@@ -19,6 +19,17 @@ pub(crate) struct Invite {
     pub(crate) uses: u32,
 }
 
+/// The device that made a ticket, found again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Inviter {
+    /// Its key.
+    pub(crate) key: PeerKey,
+    /// What its owner calls it; empty if it has no name.
+    pub(crate) name: String,
+    /// Where it was found; none if it came by itself.
+    pub(crate) address: Option<SocketAddr>,
+}
+
 /// Something that is being fetched from a peer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Transfer {

@@ -135,6 +135,16 @@ impl Roster {
         if due.is_empty() { Err(earliest) } else { Ok(due) }
     }
 
+    /// Begins a try to reach a peer, if none is under way.
+    pub(super) fn begin_try(&mut self, key: &PeerKey) -> bool {
+        let idle = self.contacts.get_mut(key).filter(|contact| !contact.busy);
+        idle.is_some_and(|contact| {
+            contact.next = None;
+            contact.busy = true;
+            true
+        })
+    }
+
     /// A try to reach a peer has ended.
     pub(super) fn tried(&mut self, key: &PeerKey, again: Option<Duration>) {
         let connected = self.sessions.contains_key(key);

@@ -59,14 +59,14 @@ pub(super) enum BadTicket {
     Mistyped,
 }
 
-/// Refuses what is no ticket, without looking whether it is good still.
+/// Which bucket a ticket is of, without looking whether it is good still.
 ///
 /// # Errors
 ///
-/// [`Code::WrongKey`].
-pub(crate) fn examine(text: &[u8]) -> Result<(), Failure> {
+/// [`Code::WrongKey`] if it is none.
+pub(crate) fn examine(text: &[u8]) -> Result<BucketId, Failure> {
     let ticket = str::from_utf8(text).unwrap_or_default().parse::<Ticket>();
-    ticket.map(drop).map_err(|err| Failure::new(Code::WrongKey, err))
+    ticket.map(|ticket| ticket.bucket).map_err(|err| Failure::new(Code::WrongKey, err))
 }
 
 impl Ticket {
@@ -248,7 +248,7 @@ mod tests {
         for bad in [&b"photos"[..], b"cairnfs1-abcd", b"\xff"] {
             assert_eq!(examine(bad).map_err(|failure| failure.code), Err(Code::WrongKey));
         }
-        assert_eq!(examine(line.as_bytes()), Ok(()));
+        assert_eq!(examine(line.as_bytes()), Ok(ticket().bucket));
         assert_eq!("".parse::<Ticket>(), Err(BadTicket::Foreign));
         assert_eq!("photos".parse::<Ticket>(), Err(BadTicket::Foreign));
         assert_eq!("cairnfs2-abcd".parse::<Ticket>(), Err(BadTicket::Newer));

@@ -1,5 +1,6 @@
 //! `cairnfs peers`: the devices that share something with this one.
 
+use cairnfs_store::DevicePublicKey;
 use serde::Serialize;
 
 use super::{
@@ -85,11 +86,12 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
 
 /// What a device is called.
 pub(super) fn called(peer: &PeerReport) -> String {
-    if peer.name.is_empty() {
-        format!("device {}", peer.key)
-    } else {
-        ui::shown(peer.name.as_bytes())
-    }
+    named(&peer.name, &peer.key)
+}
+
+/// What a device is called that has this name, or none if it is empty.
+pub(super) fn named(name: &str, key: &DevicePublicKey) -> String {
+    if name.is_empty() { format!("device {key}") } else { ui::shown(name.as_bytes()) }
 }
 
 /// What any of `peers` says if this device was removed from `bucket`.

@@ -449,22 +449,49 @@ fn a_ticket_is_good_once_and_not_when_it_is_mistyped() {
 }
 
 #[test]
-fn joining_what_is_here_already_is_refused_and_uses_up_no_ticket() {
+fn joining_what_is_here_already_under_a_name_is_refused_and_uses_up_no_ticket() {
     let one = Peer::new();
     let (home, late) = (Home::new(), Home::new());
     home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", "mine"]).ok();
     let ticket = one.invite(&[]);
-    for name in [&[][..], &["--name", "again"], &["--name", "photos"]] {
-        let args = [&["join", &*ticket, "--no-passphrase"], name].concat();
-        let outcome = home.cairnfs(&args).exits(2);
+    let join = |name| home.cairnfs(&["join", &*ticket, "--no-passphrase", "--name", name]);
+    for name in ["again", "photos"] {
+        let outcome = join(name).exits(2);
         assert_eq!(outcome.stderr, "cairnfs: the ticket's bucket is here already, as 'mine'\n");
     }
-    let help = home.cairnfs(&["join", "--help"]).ok().stdout;
-    let line = "A bucket that is here already is refused, under whatever name (exit code 2).";
-    assert!(help.lines().any(|it| it == line), "{help}");
+    join("mine").exits(2).says(&["'mine' exists already, and is that of the ticket"]);
     let list = home.cairnfs(&["list", "--json"]).ok().json();
     assert_eq!(list["buckets"].as_array().unwrap().len(), 1, "{list}");
     late.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+}
+
+#[test]
+fn two_that_have_both_moved_meet_again_by_a_ticket_which_is_not_used_up() {
+    let pair = Pair::new();
+    for peer in pair.both() {
+        peer.stop();
+    }
+    for peer in pair.both() {
+        let dir = peer.dir();
+        let mut mount = peer.home().command(&["mount", BUCKET, dir.to_str().unwrap()]);
+        mount.env("CAIRNFS_LISTEN", "127.0.0.1:0");
+        cairnfs_tests::run(&mut mount, ARRIVE).ok();
+    }
+    pair.one.write("f", "after the move");
+    let home = pair.other.home();
+    home.cairnfs(&["sync", BUCKET, "--timeout", "20s"]).exits(11);
+    let ticket = pair.one.invite(&[]);
+    let outcome = home.cairnfs(&["join", &ticket]).ok();
+    assert_eq!(outcome.stdout, format!("{BUCKET}\n"));
+    let listening = pair.one.home().cairnfs(&["peers", "--json"]).ok().json()["listening"].clone();
+    let at = listening.as_str().unwrap();
+    outcome.says(&["is here already: ", &format!("was reached at {at}\n")]);
+    pair.agree();
+    // One that is not mounted is found too, and by itself from then on.
+    pair.other.umount();
+    home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+    Home::new().cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+    home.cairnfs(&["sync", BUCKET, "--timeout", "30s"]).ok();
 }
 
 #[test]

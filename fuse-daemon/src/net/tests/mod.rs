@@ -2,6 +2,7 @@
 
 mod asking;
 mod elsewhere;
+mod finding;
 mod forged;
 mod forger;
 mod hostile;

@@ -6,7 +6,11 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use super::*;
+use super::{
+    finding::{find, ticket_of},
+    *,
+};
+use crate::net::ticket::Ticket;
 
 /// Passes on what comes, both ways, of any number of connections.
 struct Proxy {
@@ -100,4 +104,24 @@ fn who_syncs_over_a_connection_that_is_dead_meets_the_peer_on_another() {
     buckets[1].add(b"unheard of");
     assert_eq!(peers[0].sync().unwrap().peers, 1);
     assert!(buckets[0].has(b"unheard of"));
+}
+
+#[test]
+fn who_looks_for_a_member_over_a_connection_that_is_dead_finds_it_by_the_ticket() {
+    let (mut peers, buckets) = members(2);
+    let timing = Timing { handshake: Duration::from_secs(3), ..QUICK };
+    peers[0].become_with(timing, &buckets[0]);
+    peers[0].net.listener.stop();
+    let proxy = Proxy::to(&peers[1]);
+    peers[0].net.addresses.add(&peers[1].key(), &[proxy.address]);
+    eventually("they are in step", || peers[0].sync().is_ok_and(|met| met.peers == 1));
+    let addresses = vec![peers[1].address()];
+    let ticket = Ticket { device: peers[1].key(), addresses, ..ticket_of(&peers[0]) };
+    let connection = || peers[0].net.roster.lock().sessions[&peers[1].key()].clone();
+    let dead = connection();
+    proxy.swallow();
+    find(&peers[0], &ticket).unwrap();
+    assert!(!Arc::ptr_eq(&dead, &connection()));
+    buckets[1].add(b"unheard of");
+    eventually("it has come", || buckets[0].has(b"unheard of"));
 }
