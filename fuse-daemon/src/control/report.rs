@@ -24,6 +24,8 @@ pub(crate) struct StatusReport {
     pub(crate) lost: BTreeMap<BucketName, Found>,
     /// Connected or not.
     pub(crate) peers: Vec<PeerReport>,
+    /// Why nothing listens, if it is to.
+    pub(crate) not_listening: Option<String>,
 }
 
 /// A mount that the daemon could not make when it started.

@@ -139,8 +139,16 @@ impl Daemon {
                 let (kept, failed_at_start) = (self.kept(), self.failed_at_start());
                 // After the mounts: what ends meanwhile is in one of them at least.
                 let lost = self.losses.all();
-                let report = StatusReport { mounts, views, kept, failed_at_start, lost, peers };
-                Ok(Answer::Status(report))
+                let not_listening = self.net.not_listening();
+                Ok(Answer::Status(StatusReport {
+                    mounts,
+                    views,
+                    kept,
+                    failed_at_start,
+                    lost,
+                    peers,
+                    not_listening,
+                }))
             }
             Request::Mount(request) => self.mount(&request, say).map(|()| Answer::Done),
             Request::View(request) => self.view(&request).map(Answer::Viewed),

@@ -72,16 +72,21 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
     }
     match (report.listening, &report.not_listening) {
         (Some(address), _) => ui::result(format_args!("listening on {address}")),
-        (None, Some(why)) => ui::result(format_args!("not listening: {why}")),
-        (None, None) => ui::result(
-            "not listening: nothing that is mounted or kept here is shared with another device",
-        ),
+        (None, Some(why)) => ui::result(not_listening(why)),
+        (None, None) => ui::result(not_listening(
+            "nothing that is mounted or kept here is shared with another device",
+        )),
     }
     for peer in &report.peers {
         ui::result("");
         print(peer);
     }
     Ok(())
+}
+
+/// `not listening: this machine has no address 192.0.2.7, as the setting 'listen' wants it`
+pub(super) fn not_listening(why: &str) -> String {
+    format!("not listening: {why}")
 }
 
 /// What a device is called.

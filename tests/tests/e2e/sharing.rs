@@ -272,3 +272,27 @@ fn a_strategy_is_kept_with_its_rules_in_their_order() {
     assert_eq!(strategy(&[]).ok().stdout, "merge-text\nfork for *\n");
     strategy(&["--remove-rule", "*.db"]).exits(2).says(&["*.db"]);
 }
+
+#[test]
+fn status_and_peers_say_in_the_same_words_that_the_daemon_does_not_listen() {
+    let (home, says) = (Home::new(), "as the setting 'listen' wants it");
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    // An address that is for documentation.
+    let mut mount = home.command(&["mount", BUCKET, dir.to_str().unwrap()]);
+    mount.env("CAIRNFS_LISTEN", "192.0.2.1:7117");
+    cairnfs_tests::run(&mut mount, std::time::Duration::from_secs(30)).ok();
+    let line = format!("not listening: this machine has no address 192.0.2.1, {says}");
+    for verb in ["peers", "status"] {
+        let said = home.cairnfs(&[verb]).ok().stdout;
+        assert!(said.lines().any(|it| it == line), "{said}");
+        let document = home.cairnfs(&[verb, "--json"]).ok().json();
+        assert_eq!(document["not_listening"], line["not listening: ".len()..], "{document}");
+    }
+    home.cairnfs(&["stop"]).ok();
+    home.mount(BUCKET, &dir, &[]);
+    let said = home.cairnfs(&["status"]).ok().stdout;
+    assert!(!said.contains("listening"), "{said}");
+    let document = home.cairnfs(&["status", "--json"]).ok().json();
+    assert_eq!(document["not_listening"], serde_json::Value::Null, "{document}");
+}

@@ -3,7 +3,10 @@
 use cairnfs_mount_core::Time;
 use serde::Serialize;
 
-use super::{found::Found, free_bytes};
+use super::{
+    found::{Found, Whole},
+    free_bytes,
+};
 use crate::{
     control::Trouble,
     net::{PeerReport, Step},
@@ -26,6 +29,8 @@ pub(super) struct Status {
     unsaved_bytes: u64,
     unsaved_changes: u64,
     unsaved_since: Option<String>,
+    /// Why this device does not listen, if it is to.
+    not_listening: Option<String>,
     buckets: Vec<Bucket>,
 }
 
@@ -80,13 +85,15 @@ struct Bucket {
     views: Vec<View>,
 }
 
-pub(super) fn of(context: &Context, all: &[Found]) -> Status {
+pub(super) fn of(context: &Context, whole: &Whole) -> Status {
+    let all = &whole.buckets;
     let mounts = || all.iter().filter_map(|one| one.mount.as_ref());
     Status {
         safe: all.iter().all(|one| one.danger().is_none()),
         unsaved_bytes: mounts().map(|mount| mount.unsaved_bytes).sum(),
         unsaved_changes: mounts().map(|mount| mount.unsaved_changes).sum(),
         unsaved_since: mounts().filter_map(|it| it.unsaved_since).min().map(when::rfc3339),
+        not_listening: whole.not_listening.clone(),
         buckets: all.iter().map(|one| bucket(context, one)).collect(),
     }
 }

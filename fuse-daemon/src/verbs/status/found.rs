@@ -19,6 +19,13 @@ use crate::{
 /// What a daemon that died leaves behind. It alone knew whether anything was unsaved.
 pub(super) const DIED: &str = "its daemon died: what was not saved by then is lost";
 
+/// What there is to be said.
+pub(super) struct Whole {
+    pub(super) buckets: Vec<Found>,
+    /// Why this device does not listen, if it is to.
+    pub(super) not_listening: Option<String>,
+}
+
 /// A bucket of the home, and its mount if it has one.
 pub(super) struct Found {
     pub(super) name: BucketName,
@@ -70,11 +77,12 @@ impl Found {
     }
 }
 
-/// All buckets of the home, or the one that was asked for.
-pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Vec<Found>> {
-    let StatusReport { mut mounts, views, kept, failed_at_start, mut lost, peers } =
-        context.status(args.wait_safe)?;
-    let mut all = Vec::new();
+/// Of all buckets of the home, or of the one that was asked for.
+pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
+    let report = context.status(args.wait_safe)?;
+    let StatusReport { mut mounts, views, kept, failed_at_start, mut lost, peers, not_listening } =
+        report;
+    let mut buckets = Vec::new();
     for name in context.home.bucket_names()? {
         if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
             continue;
@@ -93,9 +101,9 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Vec<Found>>
         let dead = dead.into_iter().next();
         let at_start = failed_at_start.iter().find(|failed| failed.bucket == name).cloned();
         let lost = lost.remove(&name).or_else(|| remarks.lost.clone());
-        all.push(Found { name, dead, mount, kept, at_start, lost, views, peers, remarks });
+        buckets.push(Found { name, dead, mount, kept, at_start, lost, views, peers, remarks });
     }
-    Ok(all)
+    Ok(Whole { buckets, not_listening })
 }
 
 /// Why not everything that was written to a mount is saved.

@@ -16,12 +16,13 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<()> {
     if let Some(name) = &args.bucket {
         context.describe(name)?;
     }
-    let all = found::gather(context, args)?;
+    let whole = found::gather(context, args)?;
     if args.json {
-        ui::json(&document::of(context, &all))?;
+        ui::json(&document::of(context, &whole))?;
     } else {
-        text::print(context, &all);
+        text::print(context, &whole);
     }
+    let all = &whole.buckets;
     let unsafe_one = all.iter().find_map(|one| one.danger().map(|why| (&one.name, why)));
     match unsafe_one {
         Some((name, why)) if args.wait_safe => {

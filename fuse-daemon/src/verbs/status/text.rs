@@ -5,7 +5,7 @@ use std::fmt::Display;
 use cairnfs_mount_core::{Role, Time};
 
 use super::{
-    found::{DIED, Found, what_is_unsafe},
+    found::{DIED, Found, Whole, what_is_unsafe},
     free_bytes,
 };
 use crate::{
@@ -15,11 +15,15 @@ use crate::{
     remarks::Found as Remarked,
     ui,
     values::{Size, hex},
-    verbs::{Context, in_step, peers::removal},
+    verbs::{
+        Context, in_step,
+        peers::{not_listening, removal},
+    },
     when,
 };
 
-pub(super) fn print(context: &Context, all: &[Found]) {
+pub(super) fn print(context: &Context, whole: &Whole) {
+    let all = &whole.buckets;
     let dangers: Vec<_> = all
         .iter()
         .filter_map(|one| one.danger().map(|why| format!("'{}': {why}", one.name)))
@@ -35,6 +39,9 @@ pub(super) fn print(context: &Context, all: &[Found]) {
         let damaged = damaged.join(", ");
         let yes = ui::good("yes");
         ui::result(format_args!("safe: {yes}, everything written is saved; damaged: {damaged}"));
+    }
+    if let Some(why) = &whole.not_listening {
+        ui::result(not_listening(why));
     }
     for one in all {
         ui::result("");
