@@ -12,12 +12,18 @@ use super::{
     roster::Admitted,
     session::{Ears, Ended, Session},
     tls::PeerKey,
+    twins,
 };
 
 impl Net {
     /// Takes a connection in, or says that another one stays.
     pub(super) fn admit(&self, session: &Arc<Session>) -> Admitted {
-        let admitted = self.roster.lock().admit(&self.me, session);
+        let mut roster = self.roster.lock();
+        let admitted = roster.admit(&self.me, session);
+        if let (Admitted::Yes(_), Some(both)) = (&admitted, roster.twins(&session.key)) {
+            roster.note_twins(&session.key, twins::of_a_peer(both));
+        }
+        drop(roster);
         if let Admitted::Yes(Some(old)) = &admitted {
             old.end(Ended::Here("there is a newer connection"));
         }
@@ -87,7 +93,13 @@ impl Ears for Hearing<'_> {
     }
 
     fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]) {
-        self.net.hinted_at(device, addresses);
+        if *device != self.net.me {
+            return self.net.hinted_at(device, addresses);
+        }
+        if let Some(other) = addresses.first() {
+            let said = twins::of_this_device(*other);
+            self.net.roster.lock().note_twins(&self.session.key, said);
+        }
     }
 
     fn answered(&self) {

@@ -24,6 +24,7 @@ use super::{
     sharing::Offered,
     ticket::Ticket,
     tls::PeerKey,
+    twins,
 };
 use crate::{
     exit::{Code, Failure, Result},
@@ -47,7 +48,8 @@ impl Net {
     ) -> Result<Inviter> {
         let ticket: Ticket = ticket.parse().map_err(|err| Failure::new(Code::WrongKey, err))?;
         let offered = self.served(bucket)?;
-        self.refuse_unless_of_a_member(&offered, &ticket)?;
+        let is_late = ticket.until <= SystemTime::now();
+        self.refuse_unless_of_a_member(&offered, &ticket, is_late)?;
         let key = ticket.device;
         // Tried from now on also if nobody is there at this moment.
         self.addresses.hint(&key, &ticket.addresses);
@@ -69,15 +71,23 @@ impl Net {
                 Err(err) => last = Some(format!("{address}: {err}")),
             }
         }
-        Err(unreachable(last, ticket.until <= SystemTime::now()))
+        Err(unreachable(last, is_late))
     }
 
-    fn refuse_unless_of_a_member(&self, offered: &Offered, ticket: &Ticket) -> Result<()> {
+    fn refuse_unless_of_a_member(
+        &self,
+        offered: &Offered,
+        ticket: &Ticket,
+        is_late: bool,
+    ) -> Result<()> {
         let bucket = &offered.name;
         let message = if ticket.bucket != offered.id {
             format!("the ticket is of another bucket than '{bucket}'")
-        } else if ticket.device == self.me {
+        } else if ticket.device == self.me && (is_late || self.invites.has_made(&ticket.secret)?) {
             "this ticket was made by this device".to_owned()
+        } else if ticket.device == self.me {
+            // One that has not expired is remembered where it was made.
+            twins::of_a_ticket()
         } else if !offered.trusts(&ticket.device) {
             format!(
                 "the device that made the ticket is no member of bucket '{bucket}', as far as is \

@@ -5,6 +5,8 @@
 //!
 //! 1. Only members with whom a bucket is shared are told of others, and only of its members.
 //! 2. Passed on is where a device was found, or said itself that it is; never what others said.
+//!
+//! Whom a device is told of that has its own key is a copy of it, see [`twins`](super::twins).
 
 use std::{net::IpAddr, net::SocketAddr, sync::Arc};
 
@@ -27,9 +29,17 @@ pub(super) fn introduce(net: &Net, offered: &Arc<Offered>, new: &Side) {
     others.sort_by_key(|other| !is_here(other));
     let found = others.iter().filter_map(|other| whereabouts(net, other, new));
     new.say_where(found.take(WHERE_MAX).collect());
+    new.say_where(twin(net, new).into_iter().collect());
     for side in sides.iter().filter(|side| side.session.key != key) {
         side.say_where(whereabouts(net, &key, side).into_iter().collect());
     }
+}
+
+/// Where another machine is that has the key of this peer: neither hears of that otherwise.
+fn twin(net: &Net, peer: &Side) -> Option<Whereabouts> {
+    let device = peer.session.key;
+    let [_, other] = net.roster.lock().twins(&device)?;
+    Some(Whereabouts { device, addresses: vec![other] })
 }
 
 /// Where a device is, as far as that is of use to the peer that is told.

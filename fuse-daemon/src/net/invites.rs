@@ -171,6 +171,13 @@ impl Invites {
         contents.invite.iter().any(|one| !one.ended)
     }
 
+    /// Whether a ticket with this secret was made here, as far as is remembered.
+    pub(super) fn has_made(&self, secret: &[u8; 16]) -> Result<bool> {
+        let _alone = self.alone.lock();
+        let hash = hash(secret).to_hex();
+        Ok(self.read()?.invite.iter().any(|one| one.hash == hash.as_str()))
+    }
+
     /// Uses a ticket up for `device`, durably.
     pub(super) fn redeem(
         &self,

@@ -12,7 +12,7 @@
 //! | `opening`, `listen`, `dial`, `discover` | from a socket or an address to a connection |
 //! | `connection`, `session`, `asked`, `outbox`, `answering` | one connection |
 //! | `sharing`, `desk`, `said`, `syncing`, `verdict`, `notices`, `fetching`, `mending`, `flight`, `turns`, `window`, `time_left`, `introducing`, `replica` | one bucket |
-//! | `roster`, `addresses` | who there is, and where |
+//! | `roster`, `addresses`, `twins` | who there is, and where |
 //! | `ticket`, `invites`, `inviting`, `joining`, `arriving` | letting a device in, and being let in |
 //! | `finding` | finding a member again by a ticket |
 //! | `removal` | telling a device that it was removed, and hearing that |
@@ -72,6 +72,7 @@ mod time_left;
 mod timing;
 mod tls;
 mod turns;
+mod twins;
 mod verdict;
 mod window;
 

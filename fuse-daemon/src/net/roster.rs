@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{session::Session, sharing::Offered, tls::PeerKey};
+use super::{session::Session, sharing::Offered, tls::PeerKey, twins::Twins};
 use crate::home::BucketName;
 
 /// Connections with members at once; more than anybody has devices.
@@ -47,6 +47,9 @@ pub(super) struct Contact {
     pub(super) last_error: Option<(String, SystemTime)>,
     pub(super) last_seen: Option<SystemTime>,
     pub(super) last_address: Option<SocketAddr>,
+    pub(super) twins: Twins,
+    /// Whether it was logged that two machines have its key, or that it says so of this device's.
+    pub(super) twins_logged: bool,
 }
 
 /// What becomes of a new connection.
@@ -83,6 +86,7 @@ impl Roster {
             (contact.hints, contact.hint_after) = (0, None);
             contact.last_address = Some(session.address);
             contact.last_seen = Some(session.since);
+            contact.twins.connected(session.instance, session.address);
         }
         Admitted::Yes(old)
     }
@@ -160,6 +164,20 @@ impl Roster {
         if let Some(contact) = self.contacts.get_mut(key) {
             contact.last_error = Some((error, SystemTime::now()));
         }
+    }
+
+    /// It turns out that a key is in use on two machines; that is logged once.
+    pub(super) fn note_twins(&mut self, key: &PeerKey, said: String) {
+        let Some(contact) = self.contacts.get_mut(key) else { return };
+        if !std::mem::replace(&mut contact.twins_logged, true) {
+            log::warn!("copied-home peer={key} reason={said:?}");
+        }
+        self.note_error(key, said);
+    }
+
+    /// Where this device's peer is, and where another machine is with the same key, if there is one.
+    pub(super) fn twins(&self, key: &PeerKey) -> Option<[SocketAddr; 2]> {
+        self.contacts.get(key).and_then(|contact| contact.twins.both())
     }
 
     /// Dials a peer at once, if it is not connected.

@@ -6,6 +6,7 @@ use std::{
     ops::Range,
     os::unix::fs::MetadataExt,
     path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -492,6 +493,30 @@ fn two_that_have_both_moved_meet_again_by_a_ticket_which_is_not_used_up() {
     home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
     Home::new().cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
     home.cairnfs(&["sync", BUCKET, "--timeout", "30s"]).ok();
+}
+
+#[test]
+fn a_home_that_was_copied_is_said_on_both_machines_and_where_they_connect() {
+    let pair = Pair::new();
+    let (one, other) = (pair.one.home(), pair.other.home());
+    pair.other.stop();
+    let copy = Home::new();
+    let mut cp = Command::new("cp");
+    cairnfs_tests::run(cp.arg("-a").args([other.path(), copy.path()]), ARRIVE).ok();
+    pair.other.mount();
+    let copy = Peer::again(copy, &[]);
+    for (home, says) in [
+        (one, "two machines, both at 127.0.0.1, have its key"),
+        (other, "another machine that has the key of this device, at 127.0.0.1"),
+        (copy.home(), "another machine that has the key of this device, at 127.0.0.1"),
+    ] {
+        eventually("it is said", ARRIVE, || {
+            let said = home.cairnfs(&["peers"]).ok().stdout;
+            said.contains(says) && said.contains("one of the two homes is a copy of the other")
+        });
+        let log = fs::read_to_string(home.path().join("daemon.log")).unwrap();
+        assert_eq!(log.matches("copied-home").count(), 1, "{log}");
+    }
 }
 
 #[test]

@@ -58,7 +58,11 @@ fn what_is_no_ticket_of_a_member_for_that_bucket_is_refused_and_nothing_noted() 
     let (right, key) = (ticket_of(&peers[0]), peers[1].key());
     for (wrong, says) in [
         (Ticket { bucket: BucketId([9; 16]), ..right.clone() }, "of another bucket"),
-        (Ticket { device: key, ..right.clone() }, "made by this device"),
+        (
+            Ticket { device: key, ..right.clone() },
+            "with the key of this device: one of the two homes",
+        ),
+        (Ticket { device: key, until: UNIX_EPOCH, ..right.clone() }, "was made by this device"),
         (Ticket { device: stranger.key(), ..right.clone() }, "is no member of bucket 'shared'"),
     ] {
         let failure = find(&peers[1], &wrong).unwrap_err();
@@ -66,6 +70,13 @@ fn what_is_no_ticket_of_a_member_for_that_bucket_is_refused_and_nothing_noted() 
         assert!(failure.message.contains(says), "{}", failure.message);
         assert!(peers[1].net.addresses.of(&wrong.device).is_empty());
     }
+}
+
+#[test]
+fn who_made_a_ticket_is_told_just_that() {
+    let (peers, _buckets) = members(2);
+    let failure = find(&peers[0], &ticket_of(&peers[0])).unwrap_err();
+    assert_eq!(failure.message, "this ticket was made by this device");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod serving;
 mod slow;
 mod sync;
 mod turns;
+mod twins;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -80,6 +81,13 @@ impl Peer {
         let device = Arc::new(DeviceKey::generate().unwrap());
         let net = start(&dir, &device, QUICK);
         Self { net, device, dir, timing: QUICK }
+    }
+
+    /// Another machine with a copy of its home.
+    fn copied(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let device = Arc::clone(&self.device);
+        Self { net: start(&dir, &device, self.timing), device, dir, timing: self.timing }
     }
 
     /// Goes on with another timing, and serves `bucket`.
