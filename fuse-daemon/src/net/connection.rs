@@ -1,15 +1,11 @@
 //! A connection from when it is taken in to its end, and what the roster keeps of it then.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     Net,
     link::Incoming,
-    roster::Admitted,
+    roster::{About, Admitted},
     session::{Ears, Ended, Session},
     tls::PeerKey,
     twins,
@@ -76,7 +72,7 @@ impl Net {
             contact.next = Some(Instant::now() + wait);
         }
         if let Ended::Wrong(why) = ended {
-            contact.last_error = Some((why.clone(), SystemTime::now()));
+            roster.note_error(&session.key, About::Connection, why.clone());
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Net,
     message::{ADMISSION_BYTES_MAX, Admission, Knock},
     opening::OpenError,
-    roster::Admitted,
+    roster::{About, Admitted},
     session::{Ended, Session},
     tls::PeerKey,
 };
@@ -64,7 +64,7 @@ impl Net {
         let mut roster = self.roster.lock();
         let again = match last {
             Some((err, address)) => {
-                roster.note_error(key, format!("{address}: {err}"));
+                roster.note_error(key, About::Reaching, format!("{address}: {err}"));
                 let failures = roster.contacts.get_mut(key).map_or(0, |contact| {
                     contact.failures = contact.failures.saturating_add(1);
                     contact.failures - 1

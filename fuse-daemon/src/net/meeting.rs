@@ -88,7 +88,7 @@ impl Net {
                 transfer,
                 sent_bytes: session.map_or(0, |session| session.sent_bytes()),
                 received_bytes: session.map_or(0, |session| session.received_bytes()),
-                last_error: contact.last_error.clone().map(|(why, at)| (why, at.into())),
+                last_error: contact.last_error.clone().map(|it| (it.why, it.at.into())),
                 last_seen: session
                     .map(|session| session.last_heard())
                     .or(contact.last_seen)
@@ -106,7 +106,7 @@ impl Net {
     pub(super) fn last_errors(&self) -> Vec<String> {
         let roster = self.roster.lock();
         let away = roster.contacts.iter().filter(|(key, _)| !roster.sessions.contains_key(*key));
-        away.filter_map(|(_, contact)| contact.last_error.clone().map(|(error, _)| error)).collect()
+        away.filter_map(|(_, contact)| contact.last_error.clone().map(|error| error.why)).collect()
     }
 
     /// Publishes what was changed here, then waits until everything that was published here and
@@ -320,7 +320,8 @@ impl Meeting {
         }
         let contact = net.roster.lock().contacts.get(&side.session.key).cloned();
         let noted = contact.and_then(|contact| contact.last_error);
-        let why = noted.map_or_else(|| "what it published is not here".to_owned(), |(why, _)| why);
+        let why =
+            noted.map_or_else(|| "what it published is not here".to_owned(), |error| error.why);
         let message = format!("bucket '{}', device {peer}: {why}", self.bucket);
         Some(Failure::new(Code::Failed, message))
     }

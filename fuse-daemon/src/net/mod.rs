@@ -85,7 +85,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use cairnfs_mount_core::Mount;
+use cairnfs_mount_core::{BucketId, Mount};
 use cairnfs_store::{DeviceKey, Secret};
 
 use self::{
@@ -94,7 +94,7 @@ use self::{
     invites::Invites,
     message::Instance,
     replica::Replica,
-    roster::Roster,
+    roster::{About, Roster},
     session::{Ended, Session},
     sharing::{Offered, Serving},
     timing::Timing,
@@ -347,8 +347,13 @@ impl Net {
         }
     }
 
-    fn note_error(&self, key: &PeerKey, error: String) {
-        self.roster.lock().note_error(key, error);
+    /// Something went wrong with what a peer has published in a bucket.
+    fn note_error(&self, key: &PeerKey, bucket: BucketId, why: String) {
+        self.roster.lock().note_error(key, About::Bucket(bucket), why);
+    }
+
+    fn went_well(&self, key: &PeerKey, bucket: BucketId) {
+        self.roster.lock().went_well(key, bucket);
     }
 
     /// Tells whoever waits that something has changed.

@@ -9,8 +9,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use cairnfs_mount_core::BucketId;
+
 use super::{session::Session, sharing::Offered, tls::PeerKey, twins::Twins};
 use crate::home::BucketName;
+
+/// How long two machines with one key are told of. Each is tried again every few minutes.
+const TWINS: Duration = Duration::from_secs(3600);
 
 /// Connections with members at once; more than anybody has devices.
 pub(super) const SESSIONS_MAX: usize = 256;
@@ -44,12 +49,34 @@ pub(super) struct Contact {
     hint_after: Option<Instant>,
     /// Tries that have ended.
     pub(super) tries: u64,
-    pub(super) last_error: Option<(String, SystemTime)>,
+    pub(super) last_error: Option<LastError>,
     pub(super) last_seen: Option<SystemTime>,
     pub(super) last_address: Option<SocketAddr>,
     pub(super) twins: Twins,
     /// Whether it was logged that two machines have its key, or that it says so of this device's.
     pub(super) twins_logged: bool,
+}
+
+/// What last went wrong with a peer, until that has gone well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct LastError {
+    /// In plain words.
+    pub(super) why: String,
+    pub(super) at: SystemTime,
+    about: About,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum About {
+    /// Reaching it: until it is connected.
+    Reaching,
+    /// A connection: until what it has published is looked at on another one.
+    Connection,
+    /// What it has published in a bucket: until that is here, or is not wanted any more.
+    Bucket(BucketId),
+    /// Two machines have a key: until they have not met anybody by turns for [`TWINS`].
+    Twins,
 }
 
 /// What becomes of a new connection.
@@ -87,6 +114,7 @@ impl Roster {
             contact.last_address = Some(session.address);
             contact.last_seen = Some(session.since);
             contact.twins.connected(session.instance, session.address);
+            contact.last_error.take_if(|error| error.about == About::Reaching);
         }
         Admitted::Yes(old)
     }
@@ -160,10 +188,22 @@ impl Roster {
     }
 
     /// Something went wrong with a peer.
-    pub(super) fn note_error(&mut self, key: &PeerKey, error: String) {
-        if let Some(contact) = self.contacts.get_mut(key) {
-            contact.last_error = Some((error, SystemTime::now()));
+    pub(super) fn note_error(&mut self, key: &PeerKey, about: About, why: String) {
+        // It may have come by itself while it was being dialled.
+        let is_over = about == About::Reaching && self.sessions.contains_key(key);
+        if let Some(contact) = self.contacts.get_mut(key).filter(|_| !is_over) {
+            contact.last_error = Some(LastError { why, at: SystemTime::now(), about });
         }
+    }
+
+    /// What a peer has published in a bucket was looked at, and is here if it is wanted.
+    pub(super) fn went_well(&mut self, key: &PeerKey, bucket: BucketId) {
+        let Some(contact) = self.contacts.get_mut(key) else { return };
+        contact.last_error.take_if(|error| match error.about {
+            About::Reaching | About::Connection => true,
+            About::Bucket(other) => other == bucket,
+            About::Twins => error.at.elapsed().is_ok_and(|age| age > TWINS),
+        });
     }
 
     /// It turns out that a key is in use on two machines; that is logged once.
@@ -172,7 +212,7 @@ impl Roster {
         if !std::mem::replace(&mut contact.twins_logged, true) {
             log::warn!("copied-home peer={key} reason={said:?}");
         }
-        self.note_error(key, said);
+        self.note_error(key, About::Twins, said);
     }
 
     /// Where this device's peer is, and where another machine is with the same key, if there is one.
@@ -241,6 +281,26 @@ mod tests {
         }
         assert_eq!(roster.due(now), Err(Some(now + pause)));
         assert_eq!(roster.contacts[&key].hints, 11);
+    }
+
+    #[test]
+    fn what_went_wrong_is_said_until_just_that_has_gone_well() {
+        let mut roster = Roster::default();
+        let (key, [one, other]) = (PeerKey([1; 32]), [BucketId([1; 16]), BucketId([2; 16])]);
+        roster.set_contacts(&[(key, String::new())].into());
+        let mut is_said_after = |about, bucket| {
+            roster.note_error(&key, about, "why".into());
+            roster.went_well(&key, bucket);
+            roster.contacts[&key].last_error.is_some()
+        };
+        assert!(is_said_after(About::Bucket(one), other));
+        assert!(!is_said_after(About::Bucket(one), one));
+        assert!(!is_said_after(About::Connection, one));
+        assert!(is_said_after(About::Twins, one), "it is about no bucket");
+        let error = &mut roster.contacts.get_mut(&key).unwrap().last_error;
+        error.as_mut().unwrap().at -= TWINS * 2;
+        roster.went_well(&key, one);
+        assert_eq!(roster.contacts[&key].last_error, None, "of that only long ago");
     }
 
     #[test]

@@ -76,10 +76,12 @@ fn carry_out(verdict: Verdict, net: &Net, offered: &Offered, side: &Side, versio
     log::debug!("looked bucket={bucket} peer={peer} verdict={verdict:?}");
     match verdict {
         Verdict::Covered => {
+            net.went_well(key, offered.id);
             offered.settle(side, version, Standing::Covered, None);
             side.say_seen(version);
         }
         Verdict::Apart(why) => {
+            net.went_well(key, offered.id);
             offered.settle(side, version, Standing::Apart, None);
             if let Some(why) = why {
                 side.say_unseen(version, why);
@@ -92,14 +94,15 @@ fn carry_out(verdict: Verdict, net: &Net, offered: &Offered, side: &Side, versio
                 _ => log::Level::Info,
             };
             log::log!(level, "not-taken bucket={bucket} peer={peer} reason={note:?}");
-            net.note_error(key, note);
+            net.note_error(key, offered.id, note);
             let again = (unseen == Unseen::NotGiven).then_some(net.timing.trouble);
             offered.settle(side, version, standing, again);
             side.say_unseen(version, unseen);
         }
         Verdict::Trouble(err, unseen) => {
             log::warn!("fetch bucket={bucket} peer={peer} reason=\"{err}\"");
-            net.note_error(key, format!("what it published cannot be stored here: {err}"));
+            let why = format!("what it published cannot be stored here: {err}");
+            net.note_error(key, offered.id, why);
             if let Some(unseen) = unseen {
                 side.say_unseen(version, unseen);
             }

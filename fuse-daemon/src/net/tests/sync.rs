@@ -567,3 +567,23 @@ fn nothing_listens_while_nothing_is_shared() {
     assert_eq!(net.listening().unwrap().port(), port);
     net.stop();
 }
+
+#[test]
+fn what_went_wrong_is_not_said_any_more_once_it_has_gone_well() {
+    let (peers, buckets) = members(2);
+    let said = || peers[1].net.peers()[0].last_error.clone().map(|(why, _)| why);
+    let nobody: SocketAddr = (Ipv4Addr::LOCALHOST, own_port()).into();
+    peers[1].net.addresses.add(&peers[0].key(), &[nobody]);
+    peers[1].net.roster.lock().hurry(&peers[0].key());
+    peers[1].net.wake.notify_all();
+    eventually("nobody is there", || said().is_some_and(|why| why.contains(&nobody.to_string())));
+    peers[1].knows(&peers[0]);
+    eventually("it is reached", || peers[1].is_connected_to(&peers[0]));
+    assert_eq!(said(), None);
+    buckets[1].set_fails(Some(CoreError::NoSpace));
+    buckets[0].add(b"too much");
+    eventually("there is no space", || said().is_some_and(|why| why.contains("no space")));
+    buckets[1].set_fails(None);
+    eventually("there is space", || buckets[1].has(b"too much"));
+    eventually("that is over", || said().is_none());
+}
