@@ -20,6 +20,7 @@ use super::{
     Net,
     invites::{Good, Redeemed},
     joining::not_served,
+    listen::NO_PORT,
     message::{Admission, GivenSecret, Refusal},
     replica::Replica,
     report::Invite,
@@ -61,7 +62,7 @@ impl Net {
         let addresses = self.own_addresses();
         if addresses.is_empty() {
             let why = self.not_listening();
-            let why = why.unwrap_or_else(|| "no port can be had to be reached at".into());
+            let why = why.unwrap_or_else(|| NO_PORT.into());
             return Err(Failure::new(Code::Failed, why));
         }
         let drawn = super::random()

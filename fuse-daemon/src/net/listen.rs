@@ -35,6 +35,9 @@ const STRANGERS_MAX: usize = 64;
 /// How long nobody is accepted when there is no descriptor or thread for them.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Why nothing listens that may listen anywhere.
+pub(super) const NO_PORT: &str = "no port can be had to be reached at";
+
 /// The listening socket, and who waits at the door.
 #[derive(Debug, Default)]
 pub(super) struct Listening {
@@ -149,11 +152,17 @@ impl Net {
 
     /// Why nothing listens although it is to.
     pub(crate) fn not_listening(&self) -> Option<String> {
-        let address = self.options.listen.filter(|_| self.listening().is_none())?;
-        Some(format!(
-            "this machine has no address {}, as the setting 'listen' wants it",
-            address.ip()
-        ))
+        let roster = self.roster.lock();
+        if roster.listening.is_some() {
+            return None;
+        }
+        match self.options.listen {
+            Some(address) => Some(format!(
+                "this machine has no address {}, as the setting 'listen' wants it",
+                address.ip()
+            )),
+            None => (!roster.contacts.is_empty()).then(|| NO_PORT.to_owned()),
+        }
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<()> {

@@ -569,6 +569,26 @@ fn nothing_listens_while_nothing_is_shared() {
 }
 
 #[test]
+fn a_device_that_shares_something_and_gets_no_port_does_not_say_that_nothing_is_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::locate(Some(dir.path())).unwrap();
+    home.prepare().unwrap();
+    let device = Arc::new(DeviceKey::generate().unwrap());
+    let net = Net::start_with(&home, Arc::clone(&device), NetOptions::default(), QUICK).unwrap();
+    let bucket = FakeBucket::create(device.public(), 1);
+    serve(&net, &bucket);
+    assert_eq!(net.not_listening(), None, "it is not to");
+    bucket.set_member(PeerKey([9; 32]), "somebody", Some(Role::Writer)).unwrap();
+    eventually("it is shared", || !net.roster.lock().contacts.is_empty());
+    assert_eq!(net.not_listening(), None);
+    // As if all had been taken.
+    let address = net.roster.lock().listening.take();
+    assert_eq!(net.not_listening().unwrap(), "no port can be had to be reached at");
+    net.roster.lock().listening = address;
+    net.stop();
+}
+
+#[test]
 fn what_went_wrong_is_not_said_any_more_once_it_has_gone_well() {
     let (peers, buckets) = members(2);
     let said = || peers[1].net.peers()[0].last_error.clone().map(|(why, _)| why);
