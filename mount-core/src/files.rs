@@ -107,7 +107,9 @@ impl Files {
         let taken = self.take_unsaved().into_iter().filter_map(|(shown, file)| {
             let mut content = file.lock();
             content.unlist();
-            let id = shown.map(|shown| shown.node).filter(|_| content.is_unsaved())?;
+            let shown = shown.filter(|_| content.is_unsaved())?;
+            debug_assert!(shown.copy.is_none(), "a copy that is written to is a file of its own");
+            let id = shown.node;
             let content = if content.is_journaled() {
                 content.snapshot_to_record()
             } else {

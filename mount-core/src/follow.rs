@@ -159,7 +159,7 @@ impl Shared {
                     let mut inodes = self.inodes.lock();
                     let ino = inodes.number(version.shown);
                     if now != version.shown {
-                        inodes.rebind(ino, version.shown, now);
+                        inodes.rebind(version.shown, now);
                         // Also where the name was contested before, so that nothing about it changes
                         // but what it means.
                         parted.extend(spots(&version.node, None));
@@ -270,10 +270,9 @@ impl Shared {
         match claim {
             None => Ok(()),
             Some(Claim::Copy) => {
-                let bound = self.inodes.lock().resolve(ino);
-                if let Some(Bound::Shown(shown)) = bound {
-                    self.own_copy(core, ino, shown)?;
-                }
+                // Not by its number: it may have been opened under that of a file that it replaced.
+                let shown = core.files.shown_as(file).ok_or(Error::Stale)?;
+                self.own_copy(core, shown)?;
                 file.lock().set_claim(None);
                 Ok(())
             }
@@ -333,7 +332,7 @@ impl Shared {
 
     /// A conflict copy that is about to be changed becomes a file of its own; anything else stays
     /// what it is. The inode number goes with it.
-    pub(crate) fn own_copy(&self, core: &mut Core, ino: Ino, shown: Shown) -> Result<Shown> {
+    pub(crate) fn own_copy(&self, core: &mut Core, shown: Shown) -> Result<Shown> {
         if shown.copy.is_none() {
             return Ok(shown);
         }
@@ -342,17 +341,17 @@ impl Shared {
         let own = Shown::node(edit.pin(&entry)?);
         let edited = edit.finish();
         core.apply(edited);
-        self.copy_became(core, ino, shown, own);
+        self.copy_became(core, shown, own);
         Ok(own)
     }
 
-    /// The conflict copy `copy`, known as `ino`, has become the file `own`: its inode number and what
-    /// is open of it go with it.
-    pub(crate) fn copy_became(&self, core: &mut Core, ino: Ino, copy: Shown, own: Shown) {
+    /// The conflict copy `copy` has become the file `own`: its inode number and what is open of it go
+    /// with it.
+    pub(crate) fn copy_became(&self, core: &mut Core, copy: Shown, own: Shown) {
         if let Some(file) = core.files.rename(&copy, own) {
             file.lock().must_record_all();
         }
-        self.inodes.lock().rebind(ino, copy, own);
+        self.inodes.lock().rebind(copy, own);
     }
 
     /// The name `name` in `dir` and those of its copies; damage met on the way is logged.

@@ -31,6 +31,9 @@ const DEVICES_MAX: usize = 1 << 7;
 const LAMPORT_SHIFT: u32 = 24;
 const LAMPORT_MAX: u64 = (1 << 32) - 1;
 const N_MAX: u32 = (1 << 24) - 1;
+/// As often as the kernel is taken to have been told of a number that nobody has counted: it is never
+/// forgotten, as the kernel may give back any part of it.
+const UNCOUNTED: u64 = u64::MAX / 2;
 
 /// What is shown under a name: a node, or one of the versions of its content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -173,12 +176,32 @@ impl Inodes {
         self.by_shown.insert(to, ino);
     }
 
-    /// What the kernel knows as `ino` is `to` from now on.
-    pub(crate) fn rebind(&mut self, ino: Ino, from: Shown, to: Shown) {
-        let told = self.bound.get(&ino).map_or(0, |(_, told)| *told);
+    /// What was `from` is `to` from now on, under the same number, which comes back, and those of what it
+    /// has replaced. Costs a look at all that is bound.
+    pub(crate) fn rebind(&mut self, from: Shown, to: Shown) -> Ino {
+        let ino = self.number(from);
+        let told = match self.bound.get(&ino) {
+            Some((_, told)) => *told,
+            None => self.young.remove(&ino).unwrap_or(UNCOUNTED),
+        };
         self.by_shown.remove(&from);
         self.bound.insert(ino, (Bound::Shown(to), told));
         self.by_shown.insert(to, ino);
+        for (bound, _) in self.bound.values_mut() {
+            if matches!(bound, Bound::Replaced(now) if *now == from) {
+                *bound = Bound::Replaced(to);
+            }
+        }
+        ino
+    }
+
+    /// The number that the kernel has for the file which is found as `ino` too, as it replaced the one
+    /// of that number.
+    pub(crate) fn other_number(&self, ino: Ino) -> Option<Ino> {
+        match &self.bound.get(&ino)?.0 {
+            Bound::Replaced(shown) => self.known(shown),
+            Bound::Shown(_) | Bound::Orphan(_) | Bound::RemovedDir(..) => None,
+        }
     }
 
     /// What is shown is called something else from now on, among it `shown`: it keeps the numbers

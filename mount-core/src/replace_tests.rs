@@ -19,7 +19,8 @@ use cairnfs_store::{
 use parking_lot::Mutex;
 
 use crate::{
-    Error, Fh, Ino, Kind, Mount, OpenFlags, PastView, RenameMode, Result, SetAttr, Which,
+    Error, Fh, Ino, Kind, Mount, Observer, OpenFlags, Outdated, PastView, RenameMode, Result,
+    SetAttr, SetXattr, Which,
     file::{Data, File},
     peers::hex,
     random_load::{ME, fresh, mount_on, mount_publishing, save, write_all},
@@ -301,5 +302,45 @@ fn who_opened_a_replaced_file_by_its_number_keeps_it_when_it_is_replaced_again()
     assert_eq!(mounted.shared().inodes.lock().orphans().len(), 1);
     mounted.release(old, fh, Box::new(|_| ()));
     assert_eq!(mounted.shared().inodes.lock().orphans().len(), 0, "it is let go");
+    mounted.stop().unwrap();
+}
+
+/// Remembers the inodes that the kernel would be told of.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Ino>>);
+
+impl Observer for Heard {
+    fn outdated(&self, what: Vec<Outdated>) {
+        self.0.lock().extend(what.into_iter().filter_map(|it| match it {
+            Outdated::Inode(ino) => Some(ino),
+            _ => None,
+        }));
+    }
+}
+
+#[test]
+fn what_is_changed_by_the_number_of_a_replaced_file_is_told_of_the_one_that_its_name_has() {
+    let (disk, device, _) = fresh(1);
+    let mounted = mount(&disk, &device);
+    write(&mounted, "f", b"old");
+    let old = mounted.lookup(Ino::ROOT, b"f").unwrap().ino;
+    replace(&mounted, "f", b"new");
+    let now = mounted.lookup(Ino::ROOT, b"f").unwrap().ino;
+    assert_ne!(old, now);
+    let heard = Arc::new(Heard::default());
+    mounted.observe(Arc::clone(&heard) as Arc<dyn Observer>);
+    let is_told = || std::mem::take(&mut *heard.0.lock()).contains(&now);
+    write_all(&mounted, now, 0, b"NEW").unwrap();
+    assert!(!is_told(), "the kernel made this change itself");
+    write_all(&mounted, old, 3, b"er").unwrap();
+    assert!(is_told());
+    assert_eq!(read(&mounted, "f"), b"NEWer");
+    let set = |set: SetAttr| mounted.setattr(old, None, set).map(drop);
+    set(SetAttr { size: Some(2), ..SetAttr::default() }).unwrap();
+    assert!(is_told());
+    set(SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    assert!(is_told());
+    mounted.setxattr(old, b"user.k", b"v", SetXattr::Any).unwrap();
+    assert!(is_told());
     mounted.stop().unwrap();
 }

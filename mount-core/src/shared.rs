@@ -320,7 +320,8 @@ impl Shared {
         observers.iter().for_each(|observer| observer.head_changed(head));
     }
 
-    /// Tells the observers what is no longer as it was; the caller holds the lock of `core`.
+    /// Tells the observers what is no longer as it was; the caller holds the lock of `core` if names of it
+    /// mean other files now.
     pub(crate) fn tell_outdated(&self, outdated: &[Outdated]) {
         if !outdated.is_empty() {
             let observers = self.observers.lock().0.clone();

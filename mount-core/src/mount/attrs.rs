@@ -6,7 +6,7 @@ use cairnfs_merge::{Content as Value, Entry, Node, Tree};
 
 use super::{Mount, Target};
 use crate::{
-    Attr, Error, Fh, Ino, Kind, Result, SetAttr, Time, TimeOrNow,
+    Attr, Error, Fh, Ino, Kind, Outdated, Result, SetAttr, Time, TimeOrNow,
     file::{Content, Data, File},
     inodes::{Orphan, Shown},
     places,
@@ -52,7 +52,8 @@ impl Mount {
             let target = self.target(&self.shared().core.read(), ino)?;
             match target {
                 Target::Named(shown, node) => {
-                    self.set_attrs(self.apart(ino, shown, &node)?, others)?;
+                    self.set_attrs(self.apart(shown, &node)?, others)?;
+                    self.tell_other_number(ino);
                 }
                 Target::Nameless(orphan) => self.set_orphan_attrs(&orphan, others),
                 Target::RemovedDir(..) => return Err(Error::NotFound),
@@ -63,11 +64,11 @@ impl Mount {
 
     /// What `shown` is once its attributes can be set and no other version's: of a conflict copy that
     /// is one of several versions of `node`, a file of its own.
-    pub(super) fn apart(&self, ino: Ino, shown: Shown, node: &Node<Data>) -> Result<Shown> {
+    pub(super) fn apart(&self, shown: Shown, node: &Node<Data>) -> Result<Shown> {
         if node.content.len() < 2 {
             return Ok(shown);
         }
-        self.with_core(|core| self.shared().own_copy(core, ino, shown))
+        self.with_core(|core| self.shared().own_copy(core, shown))
     }
 
     fn set_attrs(&self, shown: Shown, changes: SetAttr) -> Result<()> {
@@ -201,6 +202,7 @@ impl Mount {
             self.claim(core, ino, &file)?;
             Ok(change(&mut file.lock()))
         })
+        .inspect(|_changed| self.tell_other_number(ino))
     }
 
     /// Changes the open content `file`, known as `ino`; what a merge has parted from its name
@@ -214,13 +216,25 @@ impl Mount {
         loop {
             let mut content = file.lock();
             if content.claim().is_none() {
-                return Ok(change(&mut content));
+                let changed = change(&mut content);
+                drop(content);
+                self.tell_other_number(ino);
+                return Ok(changed);
             }
             drop(content);
             self.with_core(|core| {
                 self.shared().writable()?;
                 self.claim(core, ino, file)
             })?;
+        }
+    }
+
+    /// What was changed as `ino` is known to the kernel under another number too, if it has replaced the
+    /// file of that number: what it knows under that one is outdated.
+    pub(super) fn tell_other_number(&self, ino: Ino) {
+        let other = self.shared().inodes.lock().other_number(ino);
+        if let Some(other) = other {
+            self.shared().tell_outdated(&[Outdated::Inode(other)]);
         }
     }
 
@@ -241,7 +255,7 @@ impl Mount {
                 Err(Error::Invalid("not a regular file"))
             }
             Target::Named(shown, node) => {
-                let shown = self.shared().own_copy(core, ino, shown)?;
+                let shown = self.shared().own_copy(core, shown)?;
                 Self::load(core, shown, &node)
             }
             Target::Nameless(orphan) => Ok(orphan.file),

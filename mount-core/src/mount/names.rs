@@ -222,7 +222,7 @@ impl Mount {
             },
             |core, linked| {
                 if shown.copy.is_some() {
-                    self.shared().copy_became(core, ino, shown, linked);
+                    self.shared().copy_became(core, shown, linked);
                 }
                 let node = core.tree.node(&linked.node)?.ok_or(Error::Stale)?;
                 self.attr_of_node(core, linked, &node)

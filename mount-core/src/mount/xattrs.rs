@@ -63,7 +63,7 @@ impl Mount {
     ) -> Result<()> {
         let target = self.target(&self.shared().core.read(), ino)?;
         let shown = match target {
-            Target::Named(shown, node) => self.apart(ino, shown, &node)?,
+            Target::Named(shown, node) => self.apart(shown, &node)?,
             Target::Nameless(_) | Target::RemovedDir(..) => {
                 return Err(Error::NotSupported("attributes of a file without a name"));
             }
@@ -88,7 +88,9 @@ impl Mount {
                 attrs::set_changed(&mut change.edit, &id, change.now)?;
             }
             Ok(())
-        })
+        })?;
+        self.tell_other_number(ino);
+        Ok(())
     }
 }
 

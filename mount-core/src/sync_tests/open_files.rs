@@ -254,3 +254,26 @@ fn a_handle_on_a_copy_whose_bytes_are_written_to_the_contested_name_can_be_writt
     has(&b, "=from a and more");
     has(&b, "=from a");
 }
+
+/// As by somebody who has looked a name up just before another file is renamed over what has it.
+#[test]
+fn what_is_written_by_the_number_of_a_replaced_file_goes_to_the_copy_that_its_bytes_became() {
+    for cleanly in [true, false] {
+        let (mut a, b) = two();
+        let replaced = a.walk("old").unwrap();
+        a.write("temp", "from a");
+        a.rename("temp", "old");
+        let fh = a.mount().open(replaced, WRITE).unwrap();
+        later_by(&b, 3);
+        b.write("old", "from b");
+        b.mount().publish().unwrap();
+        assert_eq!(a.pull(&b).unwrap(), MergeStep::Merged);
+        assert_eq!(a.read_from(fh), "from a");
+        a.write_to(replaced, fh, 6, " and more").unwrap();
+        a.close(replaced, fh);
+        a.restart(cleanly);
+        sync(&a, &b);
+        has(&b, "old=from b");
+        has(&b, "=from a and more");
+    }
+}
