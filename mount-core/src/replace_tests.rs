@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Error, Fh, Ino, Kind, Mount, Observer, OpenFlags, Outdated, PastView, RenameMode, Result,
-    SetAttr, SetXattr, Which,
+    SetAttr, SetXattr, Time, TimeOrNow, Which,
     file::{Data, File},
     peers::hex,
     random_load::{ME, fresh, mount_on, mount_publishing, save, write_all},
@@ -303,6 +303,33 @@ fn who_opened_a_replaced_file_by_its_number_keeps_it_when_it_is_replaced_again()
     mounted.release(old, fh, Box::new(|_| ()));
     assert_eq!(mounted.shared().inodes.lock().orphans().len(), 0, "it is let go");
     mounted.stop().unwrap();
+}
+
+#[test]
+fn a_file_that_replaces_another_has_its_own_attributes_and_time() {
+    for published in [true, false] {
+        let (disk, device, _) = fresh(1);
+        let mounted = mount(&disk, &device);
+        write(&mounted, "f", b"old");
+        let old = mounted.lookup(Ino::ROOT, b"f").unwrap().ino;
+        mounted.setxattr(old, b"user.origin", b"old", SetXattr::Any).unwrap();
+        let long_ago = TimeOrNow::At(Time { seconds: 1, nanos: 0 });
+        let set = SetAttr { mtime: Some(long_ago), ..SetAttr::default() };
+        mounted.setattr(old, None, set).unwrap();
+        mounted.publish().unwrap();
+        write(&mounted, "temp", b"new");
+        if published {
+            mounted.publish().unwrap();
+        }
+        let temp = mounted.lookup(Ino::ROOT, b"temp").unwrap();
+        let touch = SetAttr { mtime: Some(TimeOrNow::Now), ..SetAttr::default() };
+        mounted.setattr(temp.ino, None, touch).unwrap();
+        rename(&mounted, "temp", "f");
+        let new = mounted.lookup(Ino::ROOT, b"f").unwrap();
+        assert!(mounted.listxattr(new.ino).unwrap().is_empty());
+        assert!(new.mtime >= temp.mtime, "{new:?}");
+        mounted.stop().unwrap();
+    }
 }
 
 /// Remembers the inodes that the kernel would be told of.
