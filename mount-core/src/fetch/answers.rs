@@ -4,7 +4,7 @@
 use cairnfs_store::{CheckedBlob, Error as StoreError, SealedBlob};
 use crossbeam_channel::bounded;
 
-use super::{BlobId, Fetch, Need, rejected, rotten_again};
+use super::{BlobId, Fetch, Need, OTHER_LENGTH, rejected, rotten_again};
 use crate::{
     Error, Result,
     writer::{Command, Errand},
@@ -49,7 +49,7 @@ impl Fetch {
             return Err(rejected("a blob that was not asked for"));
         };
         if needs.iter().filter_map(Need::len).any(|len| len != claims.len) {
-            return Err(rejected("a blob of another length than the one referred to"));
+            return Err(rejected(OTHER_LENGTH));
         }
         self.shared.vault.blobs().check(blob).map_err(|err| match err {
             StoreError::Forged { .. } => rejected("a blob that is not what its name says"),

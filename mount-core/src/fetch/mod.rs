@@ -57,6 +57,8 @@ use crate::{
 /// More versions than an honest peer ever has us lack at one time: what it hinted at, and a few for
 /// each device.
 const LACKING_VERSIONS_MAX: usize = 1 << 16;
+/// Why a version is rejected whose references do not say how long what they lead to is.
+const OTHER_LENGTH: &str = "a blob of another length than the one referred to";
 
 /// A version that is being fetched. Drive it with [`Fetch::wanted`] and [`Fetch::supply`] until
 /// [`Fetch::is_complete`], then hand it to [`Mount::merge_from`](crate::Mount::merge_from).
@@ -340,6 +342,7 @@ impl Fetch {
             is_here = false;
         }
         if is_here {
+            self.must_fit(&need)?;
             if self.expand(&need)? {
                 return Ok(());
             }
@@ -360,6 +363,17 @@ impl Fetch {
             }
         }
         Ok(())
+    }
+
+    /// What is here must be as long as is said of it: who stands on what says otherwise finds it damaged
+    /// at the next start.
+    fn must_fit(&self, need: &Need) -> Result<()> {
+        let Some(len) = need.len() else { return Ok(()) };
+        match self.shared.vault.blobs().describe(&need.id()) {
+            Ok((_, blob)) if blob.len != len => Err(rejected(OTHER_LENGTH)),
+            // What is damaged is found to be when it is looked into.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether the blob can be read here and given to others, however long it takes to see that.

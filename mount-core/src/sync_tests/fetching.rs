@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cairnfs_merge::{Content, Node, NodeId, Reg, Tree};
 use cairnfs_store::{Appender, BlobRef, Kind, map::Root, sim};
 
-use super::{ME, Peer, sync, two};
+use super::{ME, Peer, forging::is_refused, sync, two};
 use crate::{Error, Ino, MergeStep, OpenFlags, file::Data};
 
 /// A map node as FORMAT.md has it, of keys of one byte; those of a leaf have no value.
@@ -203,5 +203,28 @@ fn a_file_that_claims_to_store_more_or_less_than_it_does_is_read_and_written() {
         let mut changed = text;
         changed.replace_range(70_000..70_007, "changed");
         assert!(a.tree().contains(&format!("file={changed}")));
+    }
+}
+
+#[test]
+fn a_blob_that_is_here_and_said_to_be_of_another_length_is_refused() {
+    for (times, more) in [(1_000, 1), (1_000, u32::MAX), (50_000, 1)] {
+        let (a, b) = two();
+        let text = "0123456789".repeat(times);
+        b.write("here", &text);
+        sync(&a, &b);
+        b.write("again", &text);
+        b.mount().publish().unwrap();
+        forge_content(&b, "again", |content| {
+            let (Data::Chunk(blob) | Data::Map { root: Root(Some(blob)), .. }) = &mut content.body
+            else {
+                panic!("it is short")
+            };
+            blob.len = blob.len.wrapping_add(more);
+            if let Data::Chunk(blob) = content.body {
+                content.len = blob.len.into();
+            }
+        });
+        is_refused(&a, &b, "length");
     }
 }
