@@ -158,6 +158,8 @@ impl Writer {
     /// Cuts what is dirty in `snapshot` into chunks.
     pub(super) fn fold(&mut self, snapshot: &mut Snapshot, tail: Tail) -> Result<()> {
         let shared = Arc::clone(&self.shared);
+        // What it was folded into before may have gone with a batch that failed.
+        snapshot.base = None;
         let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
         snapshot.base = Some(snapshot.content.fold(&shared.vault, &mut sealer, tail)?);
         Ok(())
