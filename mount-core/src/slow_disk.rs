@@ -115,6 +115,10 @@ impl DiskFile for SlowFile {
         self.before.call(Call::Barrier);
         self.file.barrier()
     }
+
+    fn forget_cached(&self) {
+        self.file.forget_cached();
+    }
 }
 
 impl Disk for SlowDisk {

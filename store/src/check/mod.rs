@@ -17,6 +17,7 @@ use crate::journal::links::Links;
 use crate::journal::marked::Marked;
 use crate::journal::packs::Packs;
 use crate::journal::record::Header;
+use crate::journal::settle::{Unsettled, settle};
 use crate::journal::{Pos, begun};
 use crate::open::lock;
 use crate::{BlobId, Error, KeyRing, Kind, Options, Result};
@@ -103,6 +104,7 @@ pub fn check(
         return Err(Error::NotAStore { dir: dir.to_owned() });
     }
     let _lock = lock(&**disk, dir)?;
+    settle(&packs, Unsettled::Any)?;
     let Told { lost_end, seen } = told(disk, dir, &packs)?;
     let mut report = CheckReport { lost_end, ..CheckReport::default() };
     let begun = begun::begun(&packs, seen)?;

@@ -14,6 +14,7 @@ use crate::index::{Index, Mark};
 use crate::journal::Pos;
 use crate::journal::packs::Packs;
 use crate::journal::recover::recover;
+use crate::journal::settle::Unsettled;
 use crate::open::{lock_packs, saves_left};
 use crate::reserve::Reserve;
 use crate::{Error, KeyRing, Options, Result};
@@ -44,7 +45,7 @@ pub fn repair(
     options: Options,
 ) -> Result<Repaired> {
     let packs = Packs::new(Arc::clone(disk), dir);
-    let _lock = lock_packs(&packs, dir, &keys)?;
+    let _lock = lock_packs(&packs, dir, &keys, Unsettled::Any)?;
     let remake = || remake(disk, dir, &packs, &keys, options);
     match remake() {
         Err(Error::NoSpace { .. })

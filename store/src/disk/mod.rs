@@ -152,4 +152,8 @@ pub trait DiskFile: Send + Sync + Debug {
     /// What the system says. The writes before it are then lost or not, and asking again proves
     /// nothing (Rebello et al., ATC 2020).
     fn barrier(&self) -> io::Result<()>;
+
+    /// Has the system read from the medium what is asked for next, where it has that in memory and
+    /// takes it for written; as far as it can be told to.
+    fn forget_cached(&self);
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation};
 
 use super::{Disk, DiskFile, Lock, LockError, Open, Space};
 
@@ -141,6 +141,12 @@ impl DiskFile for RealFile {
     #[allow(clippy::disallowed_methods, reason = "this is the module that owns barriers")]
     fn barrier(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn forget_cached(&self) {
+        if let Err(err) = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed) {
+            log::debug!("cache forgotten=no reason={err}");
+        }
     }
 }
 

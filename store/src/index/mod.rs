@@ -308,6 +308,10 @@ fn unless_it_panics<T, E: From<redb::Error>>(work: impl FnOnce() -> Result<T, E>
 
 fn open_database(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Database> {
     let file = disk.open(path, Open::OrCreate).at("open", path)?;
+    // redb takes what it reads for durable, and writes to the pages that were free then.
+    let synced = file.barrier().at("sync", path);
+    file.forget_cached();
+    synced?;
     let db = redb::Builder::new()
         .set_cache_size(cache_bytes)
         .create_with_backend(Backend::new(file))

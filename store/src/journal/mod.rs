@@ -19,6 +19,7 @@ pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod save;
 pub(crate) mod scan;
+pub(crate) mod settle;
 pub(crate) mod tail;
 pub(crate) mod torn;
 

@@ -14,6 +14,7 @@ use crate::journal::header::{HEADER_BYTES_U32, PackHeader};
 use crate::journal::marked::Marked;
 use crate::journal::packs::Packs;
 use crate::journal::recover::{self, Recovered, damaged};
+use crate::journal::settle::{Unsettled, settle};
 use crate::journal::tail::Tail;
 use crate::journal::{Chain, Pos};
 use crate::keys::KeyRing;
@@ -131,7 +132,8 @@ pub fn create(
     Ok((appender, blobs))
 }
 
-/// Opens the store in `dir`: replays what the index does not know, cuts off a torn tail.
+/// Opens the store in `dir`: replays what the index does not know, cuts off a torn tail. What it finds
+/// is durable when this returns.
 ///
 /// Costs what is not indexed (at most some 32 MiB of log, unless the index is lost) and the saves
 /// since the last checkpoint, not the size of the bucket.
@@ -144,7 +146,7 @@ pub fn create(
 #[allow(clippy::needless_pass_by_value, reason = "the store is the disk's user from here on")]
 pub fn open(disk: Arc<dyn Disk>, dir: &Path, keys: KeyRing, options: Options) -> Result<Opened> {
     let packs = Packs::new(Arc::clone(&disk), dir);
-    let lock = lock_packs(&packs, dir, &keys)?;
+    let lock = lock_packs(&packs, dir, &keys, Unsettled::Last)?;
     Index::remove_unfinished(&*disk, dir)?;
     let mut reserve = Reserve::new(&disk, dir, options.reserve_bytes);
     let (index, mark) = match open_index(&disk, dir, &packs, options.index_cache_bytes) {
@@ -181,13 +183,20 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, keys: KeyRing, options: Options) ->
     Ok(Opened { appender, blobs, saves, left_out, report })
 }
 
-/// Takes the store in `dir` from all others, if there is one, of the bucket that `keys` are of.
-pub(crate) fn lock_packs(packs: &Packs, dir: &Path, keys: &KeyRing) -> Result<Lock> {
+/// Takes the store in `dir` from all others, if there is one, of the bucket that `keys` are of, and makes
+/// what is found of its log durable.
+pub(crate) fn lock_packs(
+    packs: &Packs,
+    dir: &Path,
+    keys: &KeyRing,
+    which: Unsettled,
+) -> Result<Lock> {
     let numbers = packs.list()?;
     if numbers.is_empty() {
         return Err(Error::NotAStore { dir: dir.to_owned() });
     }
     let lock = lock(packs.disk(), dir)?;
+    settle(packs, which)?;
     for &number in [numbers.first(), numbers.last()].into_iter().flatten() {
         match packs.header(number, Some(keys.tag())) {
             // Where it is needed, recovery says so.

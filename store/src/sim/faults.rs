@@ -138,6 +138,11 @@ impl Faults {
         failure.map_or(Ok(()), |kind| Err(io::Error::new(kind, "injected fault")))
     }
 
+    /// Whether the power is off.
+    pub(super) const fn is_off(&self) -> bool {
+        self.off
+    }
+
     /// Whether the barrier that was just called lies. Asked once.
     pub(super) fn take_lie(&mut self) -> bool {
         std::mem::take(&mut self.lie)

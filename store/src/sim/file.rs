@@ -1,6 +1,6 @@
 //! One file of a simulated disk: what is durable, and what is on its way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -24,6 +24,15 @@ pub(super) struct Inode {
 enum Op {
     Write { offset: usize, data: Vec<u8> },
     SetLen(usize),
+}
+
+impl Op {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::SetLen(len) => bytes.resize(*len, 0),
+            Self::Write { offset, data } => put(bytes, *offset, data),
+        }
+    }
 }
 
 impl Inode {
@@ -54,26 +63,43 @@ impl Inode {
                 }
             }
         }
-        self.found(found)
-    }
-
-    /// This file with every write arrived.
-    pub(super) fn settled(&self) -> Self {
-        self.found(self.live.clone())
-    }
-
-    fn found(&self, bytes: Vec<u8>) -> Self {
         let spoiled = self.spoiled.clone();
-        Self { live: bytes.clone(), durable: bytes, pending: Vec::new(), spoiled }
+        Self { live: found.clone(), durable: found, pending: Vec::new(), spoiled }
     }
 
     /// Makes everything durable. Costs what was written since the last time.
     fn settle(&mut self) {
         for op in self.pending.drain(..) {
+            op.apply(&mut self.durable);
+        }
+    }
+
+    /// What a barrier that fails leaves: of what was written since the last one any part has arrived,
+    /// and the rest never will, although it reads back (Rebello et al., ATC 2020). The file's length
+    /// is on its way still.
+    fn lose(&mut self, rng: &mut Rng) {
+        let mut len = self.durable.len();
+        for op in &mut self.pending {
             match op {
-                Op::SetLen(len) => self.durable.resize(len, 0),
-                Op::Write { offset, data } => put(&mut self.durable, offset, &data),
+                Op::SetLen(to) => len = *to,
+                Op::Write { offset, data } => {
+                    len = len.max(*offset + data.len());
+                    for (at, piece) in sectors(*offset, data) {
+                        if rng.chance(2) {
+                            put(&mut self.durable, at, piece);
+                        }
+                    }
+                    *op = Op::SetLen(len);
+                }
             }
+        }
+    }
+
+    /// Takes what is durable for what the system has, but for what is on its way.
+    fn forget_cached(&mut self) {
+        self.live.clone_from(&self.durable);
+        for op in &self.pending {
+            op.apply(&mut self.live);
         }
     }
 
@@ -82,6 +108,14 @@ impl Inode {
         let Ok(at) = usize::try_from(bit / 8) else { return };
         for bytes in [&mut self.live, &mut self.durable] {
             if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= mask;
+            }
+        }
+        // What is on its way must not undo it.
+        for op in &mut self.pending {
+            if let Op::Write { offset, data } = op
+                && let Some(byte) = at.checked_sub(*offset).and_then(|at| data.get_mut(at))
+            {
                 *byte ^= mask;
             }
         }
@@ -123,12 +157,12 @@ impl SimFile {
         let state = &mut *guard;
         state.faults.call(call)?;
         let free = state.capacity_bytes.saturating_sub(state.used_bytes());
-        let inode = state
-            .inodes
-            .get_mut(&self.number)
-            .expect("because a file that is open is not forgotten");
-        act(inode, &mut state.faults, free)
+        act(inode_of(&mut state.inodes, self.number), &mut state.faults, free)
     }
+}
+
+fn inode_of(inodes: &mut BTreeMap<u64, Inode>, number: u64) -> &mut Inode {
+    inodes.get_mut(&number).expect("because a file that is open is not forgotten")
 }
 
 impl Drop for SimFile {
@@ -195,11 +229,20 @@ impl DiskFile for SimFile {
     }
 
     fn barrier(&self) -> io::Result<()> {
-        self.with(Call::Barrier, |inode, faults, _| {
-            if !faults.take_lie() {
-                inode.settle();
-            }
-            Ok(())
-        })
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let called = state.faults.call(Call::Barrier);
+        let inode = inode_of(&mut state.inodes, self.number);
+        match &called {
+            Ok(()) if state.faults.take_lie() => (),
+            Ok(()) => inode.settle(),
+            Err(_) if state.faults.is_off() => (),
+            Err(_) => inode.lose(&mut state.faults.rng),
+        }
+        called
+    }
+
+    fn forget_cached(&self) {
+        inode_of(&mut self.state.lock().inodes, self.number).forget_cached();
     }
 }

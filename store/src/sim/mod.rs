@@ -143,13 +143,16 @@ impl SimDisk {
         Self { state: Arc::new(Mutex::new(state.after(names, inodes, seed))) }
     }
 
-    /// The disk after `kill -9`: the process is gone, every write has arrived.
+    /// The disk after `kill -9`: the process is gone, and every write reads back. What was on its way
+    /// to the medium is so still: a power cut from here on may take it.
     #[must_use]
     pub fn kill(&self) -> Self {
         let state = self.state.lock();
-        let inodes = state.inodes.iter().map(|(&number, inode)| (number, inode.settled()));
-        let inodes = inodes.collect();
-        let after = state.after(state.names.clone(), inodes, 0);
+        let mut after = state.after(state.names.clone(), state.inodes.clone(), 0);
+        after.durable_names.clone_from(&state.durable_names);
+        after.name_ops.clone_from(&state.name_ops);
+        after.inodes.clone_from(&state.inodes);
+        after.forget_unnamed();
         Self { state: Arc::new(Mutex::new(after)) }
     }
 

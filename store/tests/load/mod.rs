@@ -1,6 +1,8 @@
 //! A random load on a store, as a list of calls that can be cut down, and a model of what must be
 //! there.
 
+#![allow(dead_code, reason = "no test program uses all of it")]
+
 use cairnfs_store::{Appender, BlobRef, Error, Kind, Opened, SaveKind};
 
 /// Bytes that nobody has seen before.
