@@ -17,6 +17,7 @@ pub(crate) struct Reserve {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     bytes: u64,
+    /// Whether all of it is there.
     held: bool,
     saves_until_retry: u32,
 }
@@ -45,9 +46,16 @@ impl Reserve {
             return;
         }
         match self.fill() {
-            Ok(()) => self.held = true,
+            Ok(()) => {
+                self.held = true;
+                return;
+            }
             Err(err) if is_full(&err) => log::debug!("reserve made=no reason=full"),
             Err(err) => log::warn!("reserve made=no reason={err}"),
+        }
+        // There is less room than the disk says, as under a quota: what was taken of it is the last.
+        if let Err(err) = self.empty() {
+            log::warn!("reserve emptied=no reason={err}");
         }
     }
 
@@ -67,17 +75,31 @@ impl Reserve {
     }
 
     /// Gives the space to whoever writes next. False if there is none to give.
+    ///
+    /// Part of a reserve is given too: what is left of one that was being made as the program ended.
     pub(crate) fn release(&mut self) -> Result<bool> {
-        if !self.held {
+        let bytes = self.empty()?;
+        if bytes == 0 {
             return Ok(false);
         }
-        let file = self.disk.open(&self.path, Open::Existing).at("open", &self.path)?;
-        file.set_len(0).at("cut", &self.path)?;
-        // Some file systems give blocks back only when the cut is durable.
-        file.barrier().at("sync", &self.path)?;
         self.held = false;
         self.saves_until_retry = RETRY_SAVES;
-        log::info!("reserve released bytes={}", self.bytes);
+        log::info!("reserve released bytes={bytes}");
         Ok(true)
+    }
+
+    /// Cuts off what there is, durably: so many bytes.
+    fn empty(&self) -> Result<u64> {
+        let file = match self.disk.open(&self.path, Open::Existing) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(0),
+            file => file.at("open", &self.path)?,
+        };
+        let bytes = file.len().at("read", &self.path)?;
+        if bytes > 0 {
+            file.set_len(0).at("cut", &self.path)?;
+            // Some file systems give blocks back only when the cut is durable.
+            file.barrier().at("sync", &self.path)?;
+        }
+        Ok(bytes)
     }
 }

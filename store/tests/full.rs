@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cairnfs_store::SaveKind::{self, OnTop};
+use cairnfs_store::disk::{Disk, Open};
 use cairnfs_store::sim::{Call, Fault, SimDisk};
 use cairnfs_store::{BlobRef, Error, Kind, Options, create, open};
 
@@ -74,6 +75,33 @@ fn a_full_disk_refuses_writers_lets_deleting_save_and_goes_on_afterwards() {
             assert_eq!(opened.blobs.get(blob).unwrap()[..], content[..]);
         }
     }
+}
+
+#[test]
+fn a_reserve_for_which_there_is_less_room_than_the_disk_says_takes_none_of_it() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let without = Options { reserve_bytes: 0, ..options() };
+        drop(create(Arc::new(disk.clone()), Path::new(DIR), keys(), without).unwrap());
+        disk.set_quota_bytes(disk.used_bytes() + options().reserve_bytes * 3 / 4);
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let mut opened = open(disk, Path::new(DIR), keys(), options()).unwrap();
+        opened.appender.save(&noise(seed, 60_000), OnTop).unwrap();
+    }
+}
+
+#[test]
+fn part_of_a_reserve_is_space_to_give_too() {
+    let disk = SimDisk::new(1);
+    drop(create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap());
+    // As it was being made when the power went.
+    let reserve = disk.open(&Path::new(DIR).join("reserve"), Open::Existing).unwrap();
+    reserve.set_len(options().reserve_bytes / 2).unwrap();
+    disk.set_capacity_bytes(disk.used_bytes());
+    let mut opened = open(Arc::new(disk), Path::new(DIR), keys(), options()).unwrap();
+    let refused = opened.appender.save(&[1; 5000], OnTop);
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    opened.appender.save_urgent(b"delete something", OnTop).unwrap();
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl SimFile {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.faults.call(call)?;
-        let free = state.capacity_bytes.saturating_sub(state.used_bytes());
+        let free = state.room_bytes();
         act(inode_of(&mut state.inodes, self.number), &mut state.faults, free)
     }
 }

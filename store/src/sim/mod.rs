@@ -52,6 +52,8 @@ struct State {
     locked: BTreeSet<PathBuf>,
     next_inode: u64,
     capacity_bytes: u64,
+    /// As the capacity, but none of which [`Disk::space`] knows.
+    quota_bytes: u64,
     faults: Faults,
 }
 
@@ -100,6 +102,7 @@ impl SimDisk {
             locked: BTreeSet::new(),
             next_inode: 1,
             capacity_bytes: u64::MAX,
+            quota_bytes: u64::MAX,
             faults: Faults::new(seed),
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -108,6 +111,11 @@ impl SimDisk {
     /// Limits what all files together may hold; a write beyond fails with `StorageFull`.
     pub fn set_capacity_bytes(&self, bytes: u64) {
         self.state.lock().capacity_bytes = bytes;
+    }
+
+    /// As [`Self::set_capacity_bytes`], but [`Disk::space`] does not say so, as under a user's quota.
+    pub fn set_quota_bytes(&self, bytes: u64) {
+        self.state.lock().quota_bytes = bytes;
     }
 
     /// The bytes all files hold now.
@@ -209,10 +217,16 @@ impl State {
             locked: BTreeSet::new(),
             next_inode: self.next_inode,
             capacity_bytes: self.capacity_bytes,
+            quota_bytes: self.quota_bytes,
             faults: Faults::new(seed),
         };
         after.forget_unnamed();
         after
+    }
+
+    /// The bytes that can still be written.
+    fn room_bytes(&self) -> u64 {
+        self.capacity_bytes.min(self.quota_bytes).saturating_sub(self.used_bytes())
     }
 
     fn used_bytes(&self) -> u64 {
