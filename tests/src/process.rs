@@ -116,6 +116,11 @@ impl Task {
         self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// Whether a tracer has it.
+    pub(crate) fn is_traced(&self) -> bool {
+        !self.status.contains("TracerPid:\t0\n")
+    }
+
     /// Whether it is in a state of this letter, as proc(5) has them.
     pub(crate) fn is_in_state(&self, letter: &str) -> bool {
         self.status.contains(&format!("State:\t{letter}"))
@@ -140,6 +145,12 @@ impl Task {
 /// The thread of `pid` that is called `name`.
 pub(crate) fn thread_of(pid: u32, name: &str) -> Option<Task> {
     tasks(pid).find(|task| task.status.starts_with(&format!("Name:\t{name}\n")))
+}
+
+/// The threads of `pid` whose names begin with `name`.
+pub(crate) fn threads_of(pid: u32, name: &str) -> impl Iterator<Item = Task> {
+    let begins = format!("Name:\t{name}");
+    tasks(pid).filter(move |task| task.status.starts_with(&begins))
 }
 
 /// The threads of `pid`; none if it has ended.

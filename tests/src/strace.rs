@@ -24,25 +24,37 @@ impl Strace {
     #[must_use]
     #[track_caller]
     pub fn attach(peer: &Peer, calls: &str, inject: &[&str]) -> Self {
+        let pid = peer.pid();
+        Self::start(peer, &["-f", "-p", &pid.to_string()], "", (calls, inject))
+    }
+
+    /// As [`Self::attach`], for those threads only whose names begin with `name`.
+    #[must_use]
+    #[track_caller]
+    pub fn attach_to(peer: &Peer, name: &str, calls: &str, inject: &[&str]) -> Self {
+        let threads: Vec<_> = process::threads_of(peer.pid(), name).map(|it| it.id()).collect();
+        assert!(!threads.is_empty(), "no thread {name}");
+        let whom: Vec<_> = threads.iter().flat_map(|id| ["-p", id]).collect();
+        Self::start(peer, &whom, name, (calls, inject))
+    }
+
+    #[track_caller]
+    fn start(peer: &Peer, whom: &[&str], name: &str, (calls, inject): (&str, &[&str])) -> Self {
         need::program("strace", "strace");
         let pid = peer.pid();
         let trace = tempfile::Builder::new().tempfile_in(peer.scratch()).unwrap();
         let trace = trace.keep().unwrap().1;
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-y", "-o"]).arg(&trace).arg(format!("-etrace={calls}"));
+        command.args(["-qq", "-y", "-o"]).arg(&trace).arg(format!("-etrace={calls}"));
         for expression in inject {
             command.arg(format!("-einject={expression}"));
         }
-        command.args(["-p", &pid.to_string()]);
+        command.args(whom);
         let mut strace = Self { running: Running::start(&mut command), trace, pid };
         eventually("strace is attached to every thread", Duration::from_secs(20), || {
             let ended = strace.running.ended();
             assert!(!ended, "strace: {}", strace.running.stderr_so_far());
-            let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-            tasks.flatten().all(|task| {
-                let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-                !status.contains("TracerPid:\t0\n")
-            })
+            process::threads_of(pid, name).all(|thread| thread.is_traced())
         });
         strace
     }
@@ -76,6 +88,13 @@ impl Strace {
         let before = held_since();
         thread::sleep(Duration::from_millis(200));
         before.is_some() && before == held_since()
+    }
+
+    /// Whether a thread whose name begins with `name` is held at the call of this number.
+    #[must_use]
+    pub fn holds_in(&self, call: i64, name: &str) -> bool {
+        process::threads_of(self.pid, name)
+            .any(|thread| thread.call().first() == Some(&call) && thread.is_in_state("t"))
     }
 
     /// Everything that was traced so far.

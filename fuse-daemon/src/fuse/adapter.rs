@@ -42,12 +42,12 @@ impl Adapter {
         Self { mount, unheard }
     }
 
-    /// How a file is opened. Pages stay valid from one open to the next, unless the kernel is yet
-    /// to be told what has changed. A handle that cannot write has nothing to flush, so closing it
+    /// How a file is opened. Pages stay valid from one open to the next (`keep`), unless the kernel is
+    /// yet to be told what has changed. A handle that cannot write has nothing to flush, so closing it
     /// need not ask.
-    fn handle_flags(&self, write: bool) -> FopenFlags {
+    fn handle_flags(keep: bool, write: bool) -> FopenFlags {
         let mut flags = FopenFlags::empty();
-        flags.set(FopenFlags::FOPEN_KEEP_CACHE, !self.unheard.is_behind());
+        flags.set(FopenFlags::FOPEN_KEEP_CACHE, keep);
         flags.set(FopenFlags::FOPEN_NOFLUSH, !write);
         flags
     }
@@ -211,7 +211,9 @@ impl Filesystem for Adapter {
         let (caller, parent) = (convert::caller(req), convert::ino(parent));
         let (mode, flags) = (mode & convert::MODE_BITS, convert::open_flags(flags));
         let result = self.mount.create(caller, parent, name.as_bytes(), mode, flags);
-        let how = self.handle_flags(flags.write);
+        // Its attributes come with the handle, and so does its length.
+        let keep = result.as_ref().is_ok_and(|(attr, _)| !self.unheard.is_behind(attr.ino));
+        let how = Self::handle_flags(keep, flags.write);
         self.answer_attrs(result, move |result, ttl| answer::created(reply, result, how, ttl));
     }
 
@@ -260,7 +262,10 @@ impl Filesystem for Adapter {
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let flags = convert::open_flags(flags.0);
         let result = self.mount.open(convert::ino(ino), flags);
-        let mut how = self.handle_flags(flags.write);
+        // Asked once it is open: what merged before that has been heard of, what merges afterwards
+        // leaves the number to what was opened.
+        let keep = self.unheard.opened(convert::ino(ino));
+        let mut how = Self::handle_flags(keep, flags.write);
         if self.mount.is_replaced(convert::ino(ino)) {
             // The kernel looked the name up, and then it was renamed over: past its pages and length.
             how = FopenFlags::FOPEN_DIRECT_IO;
@@ -441,9 +446,13 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let (landings, mut is_empty) = (self.unheard.landings(), true);
         let result =
             self.mount.readdir(convert::ino(ino), convert::fh(fh), offset, true, &mut |entry| {
-                answer::add_plus(&mut reply, &entry)
+                // What was found before a merge is answered soon after, however slow the disk is.
+                let is_over = !is_empty && self.unheard.landings() != landings;
+                is_empty = false;
+                !is_over && answer::add_plus(&mut reply, &entry)
             });
         match result {
             Ok(()) => reply.ok(),

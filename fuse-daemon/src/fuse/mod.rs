@@ -23,7 +23,7 @@
 //!
 //! Names, absent names, attributes, link targets and pages, for [`negotiate::TTL`]: only this daemon
 //! changes a bucket. What the kernel changed itself it knows to look up again; what a merge changed
-//! it is told. It never remembers the list of a directory, but that of a version that is shown.
+//! it is told, more than once ([`again`]). It never remembers the list of a directory, but that of a version that is shown.
 //!
 //! # Around fuser 0.18
 //!
@@ -36,6 +36,7 @@
 //! [`negotiate`] asks for no capability that fuser accepts but does not carry out.
 
 mod adapter;
+mod again;
 mod answer;
 mod attach;
 mod convert;

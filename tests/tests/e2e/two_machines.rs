@@ -7,12 +7,14 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
     process::Command,
+    thread,
     time::Duration,
 };
 
 use cairnfs_tests::{
     Cut, Home, Pair, Peer, Save, Strace, Tree, data, eventually, peer, peer::BUCKET, process,
 };
+use nix::libc;
 use rustix::{fs::XattrFlags, process::Signal};
 
 use crate::damage::{damage, records};
@@ -130,6 +132,54 @@ fn a_change_from_elsewhere_is_seen_although_the_kernel_remembered_what_was_befor
     assert_eq!(fs::metadata(other.path("d/new")).unwrap().ino(), number, "a move keeps the number");
     assert_eq!(fs::metadata(other.path("d/new")).unwrap().nlink(), 1);
     pair.agree();
+}
+
+/// The kernel takes in what it looked up before the merge, after it was told of the merge.
+#[test]
+fn a_lookup_that_is_answered_after_a_merge_is_not_believed_for_long() {
+    let pair = Pair::new();
+    let (one, other) = (&pair.one, &pair.other);
+    fs::create_dir(one.path("d")).unwrap();
+    one.write("d/f", "x".repeat(10));
+    pair.meet();
+    // The kernel has forgotten the file.
+    other.remount();
+    fs::metadata(other.path("d")).unwrap();
+    let slow = Strace::attach_to(other, "fuser", "writev", &["writev:delay_enter=30s"]);
+    let path = other.path("d/f");
+    let looking = thread::spawn(move || fs::metadata(path).unwrap().len());
+    eventually("the answer is on its way", ARRIVE, || slow.holds_in(libc::SYS_writev, "fuser"));
+    let after = "y".repeat(20);
+    one.write("d/f", &after);
+    for peer in pair.both() {
+        peer.home().cairnfs(&["sync", BUCKET, "--timeout", "20s"]).ok();
+    }
+    slow.detach();
+    assert_eq!(looking.join().unwrap(), 10, "the merge came first");
+    eventually("the new length is seen", Duration::from_secs(10), || {
+        fs::metadata(other.path("d/f")).unwrap().len() == 20
+    });
+    assert_eq!(other.read("d/f"), after.as_bytes());
+}
+
+#[test]
+fn what_is_opened_after_a_merge_is_read_to_its_end_before_the_kernel_was_told() {
+    let pair = Pair::new();
+    let (one, other) = (&pair.one, &pair.other);
+    let [before, after] = ["x".repeat(10), "y".repeat(20)];
+    one.write("f", &before);
+    pair.meet();
+    assert_eq!(other.read("f"), before.as_bytes());
+    let slow = Strace::attach_to(other, "notify", "writev", &["writev:delay_enter=30s"]);
+    one.write("f", &after);
+    let mut read = Vec::new();
+    eventually("the file is what it was, and then something else", ARRIVE, || {
+        read = other.read("f");
+        read != before.as_bytes()
+    });
+    assert_eq!(String::from_utf8_lossy(&read), after);
+    slow.detach();
+    assert_eq!(other.read("f"), after.as_bytes());
 }
 
 #[test]
