@@ -27,8 +27,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     ) -> EditResult<(), T::Error> {
         self.act(|edit| {
             let dir = edit.home(dirs)?;
-            let target = edit.view().lookup(dirs, name)?;
-            if let Some(target) = &target {
+            if let Some(target) = edit.view().lookup(dirs, name)? {
                 let same = from.dirs == target.dirs && from.name == target.name;
                 let twins = !from.is_copy() && !target.is_copy() && from.id() == target.id();
                 if same || (twins && !from.kind.is_dir()) {
@@ -37,6 +36,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             }
             edit.must_not_contain(from, dirs)?;
             edit.hold(&from.dirs)?;
+            // The target may be another version of the same file, and have other names.
+            let [from] = &edit.own([from])?;
+            let target = edit.view().lookup(dirs, name)?;
             let (from, target) = if let Some(target) = target {
                 let [from, target] = edit.shield([from, &target])?;
                 (from, Some(target))
@@ -82,6 +84,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.act(|edit| {
             edit.must_not_contain(a, &b.dirs)?;
             edit.must_not_contain(b, &a.dirs)?;
+            let [a, b] = &edit.own([a, b])?;
             let [a, b] = &edit.shield([a, b])?;
             let (a_dir, b_dir) = (edit.home(&a.dirs)?, edit.home(&b.dirs)?);
             let mut rivals = edit.rivals(a)?;
@@ -93,6 +96,32 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             edit.shift(a, b_dir, &b.name)?;
             edit.shift(b, a_dir, &a.name)
         })
+    }
+
+    /// Makes those of `entries` that are copies files of their own, and returns all as they are now.
+    fn own<const N: usize>(
+        &mut self,
+        entries: [&Entry<B>; N],
+    ) -> EditResult<[Entry<B>; N], T::Error> {
+        let mut now = entries.map(Clone::clone);
+        if !entries.iter().any(|entry| entry.is_copy()) {
+            return Ok(now);
+        }
+        for entry in entries {
+            let found = self.view().lookup(&entry.dirs, &entry.name)?;
+            let copy = found.ok_or(EditError::NotFound)?;
+            if copy.is_copy() {
+                let [copy] = self.shield([&copy])?;
+                self.pin_stirred(&copy, None)?;
+                self.detach_in_place(&copy, None)?;
+                self.commit_part()?;
+            }
+        }
+        for entry in &mut now {
+            let found = self.view().lookup(&entry.dirs, &entry.name)?;
+            *entry = found.ok_or(EditError::NotFound)?;
+        }
+        Ok(now)
     }
 
     /// Hangs what `from` shows on `dir` as `name`.
