@@ -226,7 +226,9 @@ impl<B: Body> Indexed<B> {
         let ids = differing(self.state(), theirs.state(), &joiner);
         let find = |tree: &Self, id: &NodeId| tree.state().nodes.get(id).cloned();
         // Nodes that only one side has matter to the restore rule, even where ours do not change.
-        let missing = theirs.state().nodes.keys().filter(|id| !self.state().nodes.contains_key(id));
+        let (ours, others) = (&self.state().nodes, &theirs.state().nodes);
+        let missing = others.keys().filter(|id| !ours.contains_key(id));
+        let missing = missing.chain(ours.keys().filter(|id| !others.contains_key(id)));
         let ids: BTreeSet<NodeId> =
             ids.into_iter().map(|(id, _)| id).chain(missing.copied()).collect();
         let items: Vec<_> =

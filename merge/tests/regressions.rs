@@ -12,6 +12,10 @@ fn shown(peer: &Peer) -> BTreeMap<String, String> {
     peer.show().into_iter().filter_map(|(path, text)| Some((path, text?))).collect()
 }
 
+fn files<const N: usize>(files: [(&str, &str); N]) -> BTreeMap<String, String> {
+    files.map(|(path, text)| (path.to_owned(), text.to_owned())).into()
+}
+
 /// A file `x` that is also `y`, written by two: `x` = 2, and 1 is its copy, at both names.
 fn contested_links() -> (Peer, String) {
     let mut a = Peer::new('A');
@@ -44,4 +48,30 @@ fn a_copy_exchanged_with_its_winner_leaves_the_other_names_what_they_show() {
     expected.extend([("x".to_owned(), of_copy), (copy.clone(), of_winner)]);
     a.exchange(&copy, "x").unwrap();
     assert_eq!(shown(&a), expected);
+}
+
+#[test]
+fn what_was_removed_with_a_moved_directory_comes_back_whoever_merges_first() {
+    for remover_is_first in [true, false] {
+        for order in [[(0, 1), (1, 0)], [(1, 0), (0, 1)]] {
+            let mut a = Peer::new('A');
+            a.mkdir("d").unwrap();
+            a.write("d/x", "1").unwrap();
+            a.write("d/y", "2").unwrap();
+            let mut b = Peer::new('B');
+            b.pull(&a);
+            let (remover, mover) =
+                if remover_is_first { (&mut a, &mut b) } else { (&mut b, &mut a) };
+            remover.rmr("d").unwrap();
+            mover.mv("d", "e").unwrap();
+            let mut peers = [a, b];
+            for (from, to) in order {
+                let other = peers[from].clone();
+                peers[to].pull(&other);
+            }
+            for peer in &peers {
+                assert_eq!(shown(peer), files([("e/x", "1"), ("e/y", "2")]));
+            }
+        }
+    }
 }
