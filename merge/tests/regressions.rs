@@ -75,3 +75,12 @@ fn what_was_removed_with_a_moved_directory_comes_back_whoever_merges_first() {
         }
     }
 }
+
+#[test]
+fn who_resolves_a_conflict_carries_what_was_decided() {
+    let mut a = Peer::new('A');
+    a.write("t", "old").unwrap();
+    a.resolve("t", "new").unwrap();
+    let id = a.get("t").unwrap().id();
+    assert_eq!(a.tree.state().nodes[&id].carried(), None);
+}

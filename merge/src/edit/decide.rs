@@ -203,9 +203,11 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.settle(&id)?;
         if !is_alone {
             let (heir, content) = ((self.op, shown), Reg::one(self.op, content));
-            self.change(&id, |node| {
-                node.change_versions(Some(heir), |versions| *versions = content);
-            })?;
+            let node = self.node(&id)?.ok_or(EditError::NotFound)?;
+            let mut node = Arc::unwrap_or_clone(node);
+            // No carry is spelled out: settled, it says what the registers say from now on.
+            node.change_versions(Some(heir), |versions| *versions = content);
+            self.put(id, node);
         }
         Ok(self.climb_from(&id)?)
     }
