@@ -51,6 +51,15 @@ fn a_copy_exchanged_with_its_winner_leaves_the_other_names_what_they_show() {
 }
 
 #[test]
+fn two_links_of_one_file_that_are_exchanged_both_stay() {
+    let mut a = Peer::new('A');
+    a.write("x", "1").unwrap();
+    a.hard_link("x", "y").unwrap();
+    a.exchange("x", "y").unwrap();
+    assert_eq!(shown(&a), files([("x", "1"), ("y", "1")]));
+}
+
+#[test]
 fn what_was_removed_with_a_moved_directory_comes_back_whoever_merges_first() {
     for remover_is_first in [true, false] {
         for order in [[(0, 1), (1, 0)], [(1, 0), (0, 1)]] {

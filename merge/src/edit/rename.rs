@@ -75,7 +75,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         })
     }
 
-    /// Gives two entries each other's place (`RENAME_EXCHANGE`).
+    /// Gives two entries each other's place (`RENAME_EXCHANGE`). Two links of one file stay as they
+    /// are.
     ///
     /// # Errors
     ///
@@ -85,6 +86,9 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             edit.must_not_contain(a, &b.dirs)?;
             edit.must_not_contain(b, &a.dirs)?;
             let [a, b] = &edit.own([a, b])?;
+            if a.id() == b.id() {
+                return Ok(());
+            }
             let [a, b] = &edit.shield([a, b])?;
             let (a_dir, b_dir) = (edit.home(&a.dirs)?, edit.home(&b.dirs)?);
             let mut rivals = edit.rivals(a)?;
