@@ -125,6 +125,8 @@
 //! - A device must never use one [`OpId`] for two published versions: whoever restores a backup
 //!   takes a new [`DeviceId`]. If it happens all the same, both contents are shown.
 //! - A register of a foreign state holds at most 64 concurrent values.
+//! - Files of one name that resolvers decided about in two directories before these became one count
+//!   as answers to one conflict: the latest is shown, and nothing is reported of the other.
 //! - The portable policy scans a directory for every lookup in it.
 //! - Where directories become or cease to be united, their children are looked at once.
 //! - The versions of a contested file with several hard links are shown under each of its names;

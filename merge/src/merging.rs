@@ -200,7 +200,8 @@ fn restore<B: Body, T: Tree<B>>(
 fn written_again<B: Body>(mut node: Node<B>, op: OpId) -> Node<B> {
     let attrs = node.attrs_of(None).to_map();
     let best = versions(&node).into_iter().max_by_key(|version| version.op);
-    node.content = best.map_or_else(Reg::default, |version| Reg::one(op, version.content));
+    node.content =
+        best.map_or_else(Reg::default, |version| Reg::one(op, version.content.in_hand()));
     let attrs = attrs.iter().map(|(key, value)| (key.clone(), Reg::one(op, Some(value.clone()))));
     node.attrs = attrs.collect();
     let latest = |reg: &Reg<Place>| reg.last().map(|(_, place)| place.clone());

@@ -54,8 +54,8 @@ pub struct Content<B> {
     pub len: u64,
     /// What this version replaced, newest first; at most [`Self::MAX_HIST`].
     pub hist: Vec<ContentId>,
-    /// Written by a resolver, not by a person: of concurrent automatic values only the latest
-    /// counts, so that two peers' resolvers do not argue for ever.
+    /// Written by a resolver, not by a person: of concurrent automatic values in answer to one
+    /// conflict only the latest counts, so that two peers' resolvers do not argue for ever.
     pub auto: bool,
     /// The caller's way to the bytes.
     pub body: B,
@@ -69,6 +69,11 @@ impl<B> Content<B> {
     #[must_use]
     pub const fn new(id: ContentId, len: u64, body: B) -> Self {
         Self { id, len, hist: Vec::new(), auto: false, body }
+    }
+
+    /// As a person has it who puts it somewhere, whoever wrote it.
+    pub(crate) fn in_hand(self) -> Self {
+        Self { auto: false, ..self }
     }
 
     /// The history of a version that replaces this one.
@@ -287,6 +292,17 @@ impl<B: Body> Node<B> {
             self.live.map_values(|_, carry| match carry {
                 Carry::Was(was) if *was == same => Carry::Same,
                 other => other,
+            });
+        }
+    }
+
+    /// Makes what `op` wrote a person's, where it is one who acts under the operation of an answer:
+    /// see [`Content::auto`].
+    pub(crate) fn take_in_hand(&mut self, op: &OpId) {
+        if self.content.iter().any(|(other, content)| other == op && content.auto) {
+            self.content.map_values(|other, content| {
+                let auto = content.auto && other != op;
+                Content { auto, ..content }
             });
         }
     }

@@ -58,6 +58,21 @@ impl<B: Body> Claimant<B> {
         let here = hanging.filter(|(_, parent, at)| dirs.contains(parent) && *at == name);
         here.map(|(claim, ..)| claim.op).max()
     }
+
+    /// Whether `op`, which wrote a version of the node, also put it under `name`, where it hangs: an
+    /// answer about this name does both, and who moves a file does not. Others may have put it there at
+    /// the same time.
+    fn is_answer(&self, op: &OpId, dirs: &[NodeId], name: &Name) -> bool {
+        let is_displaced =
+            |link| self.displaced.as_ref().is_some_and(|all| all.get(link).is_some());
+        let mut places = self.node.places.iter().filter(|(link, _)| !is_displaced(link));
+        places.any(|(_, reg)| {
+            reg.last().is_some_and(|(_, at)| {
+                let by_op = reg.iter().any(|(other, place)| other == op && place.same_spot(at));
+                by_op && at.name == *name && dirs.contains(&at.parent)
+            })
+        })
+    }
 }
 
 /// The united directories; none if all were removed and have nothing left to show.
@@ -112,8 +127,13 @@ fn has_visible<B: Body, T: Tree<B>>(tree: &T, dirs: &[NodeId]) -> Result<bool, T
     Ok(false)
 }
 
-/// The versions of all leaves: equal ones are one, and of those that resolvers wrote only the
-/// latest counts.
+/// The versions of all leaves: equal ones are one, and of those that resolvers wrote in answer to
+/// one conflict only the latest counts.
+///
+/// These are the versions of one node, and those of several nodes that were put here by the answer
+/// itself. What was decided elsewhere and moved here since is another file, and nobody decided
+/// between the two. Of directories that became one after an answer in each this cannot be told: who
+/// answers may not know yet that they are one.
 fn leaves<B: Body>(
     nodes: &[Claimant<B>],
     text: Option<&dyn MergeContent<B>>,
@@ -121,13 +141,21 @@ fn leaves<B: Body>(
     name: &Name,
 ) -> Vec<Entry<B>> {
     let mut found = Vec::new();
+    let mut answers = Vec::new();
     for claimant in nodes.iter().filter(|claimant| !claimant.node.kind.is_dir()) {
         let Some(placed) = claimant.placed_by(dirs, name) else { continue };
         let own = merged_versions(&claimant.node, text).into_iter();
-        found.extend(own.map(|version| leaf(claimant, version, placed, dirs, name)));
+        let own = own.map(|version| leaf(claimant, version, placed, dirs, name));
+        let is_auto = |entry: &Entry<B>| entry.content.as_ref().is_some_and(|it| it.auto);
+        let (automatic, by_people): (Vec<_>, Vec<_>) = own.partition(is_auto);
+        found.extend(by_people);
+        let Some(latest) = latest_of(automatic) else { continue };
+        let is_answer = claimant.is_answer(&latest.rank.1, dirs, name);
+        if is_answer { &mut answers } else { &mut found }.push(latest);
     }
+    found.extend(latest_of(answers));
     let mut distinct: BTreeMap<(Kind, Option<ContentId>), Entry<B>> = BTreeMap::new();
-    for entry in settle_automatic(found) {
+    for entry in found {
         let key = (entry.kind, entry.content.as_ref().map(|content| content.id));
         match distinct.remove(&key) {
             Some(other) => drop(distinct.insert(key, united(entry, other))),
@@ -164,18 +192,14 @@ fn leaf<B: Body>(
     }
 }
 
-/// Among versions that resolvers wrote, the latest stands for all.
-fn settle_automatic<B: Body>(entries: Vec<Entry<B>>) -> Vec<Entry<B>> {
-    let is_auto = |entry: &Entry<B>| entry.content.as_ref().is_some_and(|content| content.auto);
-    let (mut automatic, mut rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_auto);
-    automatic.sort_by_key(|entry| entry.rank);
-    if let Some(mut latest) = automatic.pop() {
-        for other in &automatic {
-            latest.absorb(other);
-        }
-        rest.push(latest);
+/// Of answers to one conflict the latest stands for all.
+fn latest_of<B: Body>(mut answers: Vec<Entry<B>>) -> Option<Entry<B>> {
+    answers.sort_by_key(|entry| entry.rank);
+    let mut latest = answers.pop()?;
+    for other in &answers {
+        latest.absorb(other);
     }
-    rest
+    Some(latest)
 }
 
 /// One entry for two of the same bytes; the better one leads.

@@ -53,6 +53,11 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             let value = wanted.map_or_else(shown, Clone::clone);
             self.set_undisputed(id, key, value)?;
         }
+        if let Some(node) = self.node(id)? {
+            let mut node = Arc::unwrap_or_clone(node);
+            node.take_in_hand(&self.op);
+            self.put(*id, node);
+        }
         Ok(preferred)
     }
 

@@ -122,6 +122,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             }
             let mut node = Arc::unwrap_or_clone(node);
             node.places.insert(link, Reg::one(edit.op, Place::new(dir, name)));
+            node.take_in_hand(&edit.op);
             edit.put(id, node);
             Ok(edit.climb(dir)?)
         })

@@ -176,7 +176,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let node = self.node(id)?.ok_or(EditError::NotFound)?;
         let content = first.content.clone().ok_or(EditError::IsADirectory)?;
         let place = (self.home(&first.dirs)?, &first.name);
-        let split = self.split(first, &node, *link, place, content)?;
+        let split = self.split(first, &node, *link, place, content.in_hand())?;
         for (link, copy) in others {
             let dir = self.home(&copy.dirs)?;
             let place = Reg::one(self.op, Place::new(dir, copy.name.clone()));
@@ -198,7 +198,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         self.drop_claims(dirs, slot, Some(id))?;
         let shown = kept.content.as_ref().ok_or(EditError::IsADirectory)?.id;
         let node = self.node(&id)?.ok_or(EditError::NotFound)?;
-        let is_alone = node.content.len() == 1 && node.content.iter().all(|it| *it.1 == content);
+        // An answer is known by its operation: it writes what is there already too.
+        let is_alone = !content.auto
+            && node.content.len() == 1
+            && node.content.iter().all(|it| *it.1 == content);
         // Settled, so that who decides otherwise at the same time leaves a version too, not none.
         self.settle(&id)?;
         if !is_alone {
@@ -247,6 +250,5 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
 
 /// The content of `version` as a person keeps it.
 fn by_a_person<B: Body, E: std::error::Error>(version: &Entry<B>) -> EditResult<Content<B>, E> {
-    let content = version.content.clone().ok_or(EditError::IsADirectory)?;
-    Ok(Content { auto: false, ..content })
+    Ok(version.content.clone().ok_or(EditError::IsADirectory)?.in_hand())
 }

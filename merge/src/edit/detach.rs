@@ -91,7 +91,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             self.settle(&id)?;
             let mut node = Arc::unwrap_or_clone(self.node(&id)?.ok_or(EditError::NotFound)?);
             let heir = Some((self.op, shown.id));
-            let again = (node.content.len() != 1).then(|| shown.clone());
+            let again = (node.content.len() != 1).then(|| shown.clone().in_hand());
             if let Some(content) = content.or(again) {
                 node.change_versions(heir, |versions| *versions = Reg::one(self.op, content));
             }
@@ -100,7 +100,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             return Ok(id);
         }
         let link = self.links(&id, entry)?.first().copied().unwrap_or(LinkId::FIRST);
-        let split = self.split(entry, &node, link, (dir, name), content.unwrap_or(shown))?;
+        let split =
+            self.split(entry, &node, link, (dir, name), content.unwrap_or(shown.in_hand()))?;
         self.change(&id, |node| {
             node.change_versions(None, |versions| versions.retain(|op, _| !owned.contains(op)));
         })?;
@@ -160,6 +161,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         };
         let place = Place { parent: dir, name: name.clone(), prev };
         node.places.insert(first, Reg::one(self.op, place));
+        node.take_in_hand(&self.op);
         self.put(*id, node);
         self.moved.insert(*id);
         Ok(self.climb(dir)?)

@@ -141,7 +141,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
         let (Some(link), Some(node)) = (links.first(), self.node(id)?) else { return Ok(()) };
         let content = copy.content.clone().ok_or(EditError::IsADirectory)?;
         let dir = self.home(&copy.dirs)?;
-        self.split(copy, &node, *link, (dir, &copy.name), content)?;
+        self.split(copy, &node, *link, (dir, &copy.name), content.in_hand())?;
         Ok(())
     }
 

@@ -96,7 +96,7 @@ fn settle<B: Body>(node: &mut Node<B>, op: OpId, displaced: Option<&Displaced>) 
     if let Some((_, carried)) = node.carried() {
         let carried = carried.clone();
         if let (true, Some(content)) = (node.content.is_empty(), carried.content) {
-            node.content = Reg::one(op, content);
+            node.content = Reg::one(op, content.in_hand());
         }
         for (key, value) in carried.attrs.iter() {
             if node.attrs.get(key).is_none() {
@@ -106,6 +106,7 @@ fn settle<B: Body>(node: &mut Node<B>, op: OpId, displaced: Option<&Displaced>) 
     }
     for (link, place) in settled {
         node.places.insert(link, Reg::one(op, place));
+        node.take_in_hand(&op);
     }
     node.live = Reg::one(op, Carry::Same);
 }
