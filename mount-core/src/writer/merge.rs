@@ -11,7 +11,8 @@
 //!
 //! Changes that are made while step 2 runs are made under an operation later than all that the
 //! merge knows (see [`Shared::raise_clock`]), so that joining them in step 4 is a merge like any
-//! other, and small. The kernel is told in step 4, before anybody can see what has changed.
+//! other, and small. What the kernel is to hear is handed over in step 4, before anybody can see what
+//! has changed.
 
 use std::{sync::Arc, time::Instant};
 
