@@ -24,7 +24,7 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     }
 
     /// Renames `temp` over `target` as an editor's save: `target` keeps its identity, and gets the
-    /// content and the attributes of `temp`.
+    /// content of `temp` and those of its attributes that differ.
     ///
     /// Only for a `temp` that this operation created, of the same kind and with one link; anything
     /// else is an ordinary [`Self::rename`], which this falls back to.
@@ -44,14 +44,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             edit.kill(temp.id());
             let id = edit.overwrite(target, content)?;
             let kept = edit.node(&id)?.ok_or(EditError::NotFound)?.attrs_of(None).to_map();
-            let attrs = node.attrs_of(None).to_map();
-            for (key, value) in attrs.iter() {
+            for (key, value) in node.attrs_of(None).to_map().iter() {
                 if kept.get(key) != Some(value) {
                     edit.put_attr(&id, key.clone(), Some(value.clone()))?;
                 }
-            }
-            for (key, _) in kept.iter().filter(|(key, _)| attrs.get(key).is_none()) {
-                edit.put_attr(&id, key.clone(), None)?;
             }
             Ok(())
         })

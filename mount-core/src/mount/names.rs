@@ -440,7 +440,13 @@ fn move_over(
         if change.is_changed(&Mount::shown(moved)) {
             temp.content.clone_from(&over.content);
         }
+        let own = change.edit.tree().node(&temp.id())?.ok_or(Error::Stale)?.attrs_of(None).to_map();
         change.edit.replace(&temp, &over)?;
+        // What the old file had and the new one lacks: extended attributes, a time that was set.
+        let node = change.edit.tree().node(&over.id())?.ok_or(Error::Stale)?;
+        for key in node.attrs_of(None).to_map().keys().filter(|key| own.get(key).is_none()) {
+            change.edit.set_attr(&over.id(), key.clone(), None)?;
+        }
         let target = Lost { entry: over, old };
         return Ok(Renamed::Replaced(Box::new(Replaced { temp: moved.clone(), target })));
     }
