@@ -176,14 +176,11 @@ impl Inodes {
         self.by_shown.insert(to, ino);
     }
 
-    /// What was `from` is `to` from now on, under the same number, which comes back, and those of what it
-    /// has replaced. Costs a look at all that is bound.
-    pub(crate) fn rebind(&mut self, from: Shown, to: Shown) -> Ino {
+    /// What was `from` is `to` from now on, under the same number and those of what it has replaced.
+    /// Costs a look at all that is bound.
+    pub(crate) fn rebind(&mut self, from: Shown, to: Shown) {
         let ino = self.number(from);
-        let told = match self.bound.get(&ino) {
-            Some((_, told)) => *told,
-            None => self.young.remove(&ino).unwrap_or(UNCOUNTED),
-        };
+        let told = self.count(ino);
         self.by_shown.remove(&from);
         self.bound.insert(ino, (Bound::Shown(to), told));
         self.by_shown.insert(to, ino);
@@ -192,7 +189,14 @@ impl Inodes {
                 *bound = Bound::Replaced(to);
             }
         }
-        ino
+    }
+
+    /// How often the kernel was told of `ino`, which is about to be bound.
+    fn count(&mut self, ino: Ino) -> u64 {
+        match self.bound.get(&ino) {
+            Some((_, told)) => *told,
+            None => self.young.remove(&ino).unwrap_or(UNCOUNTED),
+        }
     }
 
     /// The number that the kernel has for the file which is found as `ino` too, as it replaced the one
@@ -213,8 +217,7 @@ impl Inodes {
     ) {
         for from in shown.filter(|from| renamed(from) != *from) {
             let ino = self.number(from);
-            let told = self.bound.get(&ino).map(|(_, told)| *told);
-            let told = told.or_else(|| self.young.remove(&ino)).unwrap_or(0);
+            let told = self.count(ino);
             self.bound.insert(ino, (Bound::Shown(from), told));
             self.by_shown.insert(from, ino);
         }
