@@ -90,16 +90,22 @@ fn continue_until_end(from: &mut TcpStream, mut len: usize) {
     }
 }
 
-#[test]
-fn who_syncs_over_a_connection_that_is_dead_meets_the_peer_on_another() {
+/// Two members, of which the first reaches the other through a proxy alone.
+fn in_step_through_a_proxy() -> (Vec<Peer>, Vec<FakeBucket>, Proxy) {
     let (mut peers, buckets) = members(2);
     let timing = Timing { handshake: Duration::from_secs(3), ..QUICK };
     peers[0].become_with(timing, &buckets[0]);
-    // It cannot come by itself.
+    // The other cannot come by itself.
     peers[0].net.listener.stop();
     let proxy = Proxy::to(&peers[1]);
     peers[0].net.addresses.add(&peers[1].key(), &[proxy.address]);
     eventually("they are in step", || peers[0].sync().is_ok_and(|met| met.peers == 1));
+    (peers, buckets, proxy)
+}
+
+#[test]
+fn who_syncs_over_a_connection_that_is_dead_meets_the_peer_on_another() {
+    let (peers, buckets, proxy) = in_step_through_a_proxy();
     proxy.swallow();
     buckets[1].add(b"unheard of");
     assert_eq!(peers[0].sync().unwrap().peers, 1);
@@ -108,13 +114,7 @@ fn who_syncs_over_a_connection_that_is_dead_meets_the_peer_on_another() {
 
 #[test]
 fn who_looks_for_a_member_over_a_connection_that_is_dead_finds_it_by_the_ticket() {
-    let (mut peers, buckets) = members(2);
-    let timing = Timing { handshake: Duration::from_secs(3), ..QUICK };
-    peers[0].become_with(timing, &buckets[0]);
-    peers[0].net.listener.stop();
-    let proxy = Proxy::to(&peers[1]);
-    peers[0].net.addresses.add(&peers[1].key(), &[proxy.address]);
-    eventually("they are in step", || peers[0].sync().is_ok_and(|met| met.peers == 1));
+    let (peers, buckets, proxy) = in_step_through_a_proxy();
     let addresses = vec![peers[1].address()];
     let ticket = Ticket { device: peers[1].key(), addresses, ..ticket_of(&peers[0]) };
     let connection = || peers[0].net.roster.lock().sessions[&peers[1].key()].clone();

@@ -544,8 +544,8 @@ fn who_has_invited_somebody_listens_until_it_ends() {
     assert!(std::net::TcpStream::connect(address).is_err());
 }
 
-#[test]
-fn nothing_listens_while_nothing_is_shared() {
+/// A device that may listen anywhere, and serves a bucket of its own. Its home goes with the directory.
+fn serving_alone() -> (TempDir, Home, Arc<DeviceKey>, Arc<Net>, FakeBucket) {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::locate(Some(dir.path())).unwrap();
     home.prepare().unwrap();
@@ -553,6 +553,12 @@ fn nothing_listens_while_nothing_is_shared() {
     let net = Net::start_with(&home, Arc::clone(&device), NetOptions::default(), QUICK).unwrap();
     let bucket = FakeBucket::create(device.public(), 1);
     serve(&net, &bucket);
+    (dir, home, device, net, bucket)
+}
+
+#[test]
+fn nothing_listens_while_nothing_is_shared() {
+    let (_dir, home, device, net, bucket) = serving_alone();
     eventually("it is served", || !net.roster.lock().offered.is_empty());
     assert_eq!(net.listening(), None);
     let port = own_port();
@@ -570,13 +576,7 @@ fn nothing_listens_while_nothing_is_shared() {
 
 #[test]
 fn a_device_that_shares_something_and_gets_no_port_does_not_say_that_nothing_is_shared() {
-    let dir = tempfile::tempdir().unwrap();
-    let home = Home::locate(Some(dir.path())).unwrap();
-    home.prepare().unwrap();
-    let device = Arc::new(DeviceKey::generate().unwrap());
-    let net = Net::start_with(&home, Arc::clone(&device), NetOptions::default(), QUICK).unwrap();
-    let bucket = FakeBucket::create(device.public(), 1);
-    serve(&net, &bucket);
+    let (_dir, _home, _device, net, bucket) = serving_alone();
     assert_eq!(net.not_listening(), None, "it is not to");
     bucket.set_member(PeerKey([9; 32]), "somebody", Some(Role::Writer)).unwrap();
     eventually("it is shared", || !net.roster.lock().contacts.is_empty());
