@@ -42,6 +42,12 @@ impl Adapter {
         Self { mount, unheard }
     }
 
+    /// How long attributes are believed. Of a file that another one has replaced the kernel has two
+    /// inodes, and what is changed by the number of the name changes the other too.
+    fn ttl(&self, ino: Ino) -> Duration {
+        if self.mount.is_replaced(ino) { Duration::ZERO } else { TTL }
+    }
+
     /// How a file is opened. Pages stay valid from one open to the next (`keep`), unless the kernel is
     /// yet to be told what has changed. A handle that cannot write has nothing to flush, so closing it
     /// need not ask.
@@ -105,7 +111,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let result = self.mount.getattr(convert::ino(ino));
-        answer::attr("getattr", reply, result, &TTL);
+        answer::attr("getattr", reply, result, &self.ttl(convert::ino(ino)));
     }
 
     fn setattr(
@@ -143,7 +149,10 @@ impl Filesystem for Adapter {
             }
         }
         let result = self.mount.setattr(convert::ino(ino), fh, changes);
-        self.answer_attrs(result, move |result, ttl| answer::attr("setattr", reply, result, ttl));
+        let most = self.ttl(convert::ino(ino));
+        self.answer_attrs(result, move |result, ttl| {
+            answer::attr("setattr", reply, result, ttl.min(&most));
+        });
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {

@@ -1,10 +1,10 @@
 //! Renaming is atomic, and knows its flags.
 
-use std::{fs, thread};
+use std::{fs, os::fd::AsRawFd, thread};
 
 use cairnfs_tests::Peer;
 use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
+    fs::{CWD, Mode, OFlags, RenameFlags, open, renameat_with},
     io::Errno,
 };
 
@@ -113,4 +113,19 @@ fn a_file_renamed_while_open_is_written_under_its_new_name() {
     cairnfs_tests::peer::close(file).unwrap();
     peer.kill_and_remount();
     assert_eq!(peer.read("d/b"), b"onetwo");
+}
+
+/// As by a container that has the file alone bound into it.
+#[test]
+fn who_holds_a_replaced_file_by_its_inode_sees_what_is_written_under_the_name() {
+    let peer = Peer::new();
+    peer.write("f", "old");
+    let place = open(peer.path("f"), OFlags::PATH, Mode::empty()).unwrap();
+    peer.write("new", "new");
+    fs::rename(peer.path("new"), peer.path("f")).unwrap();
+    let held = fs::File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).unwrap();
+    assert_eq!(held.metadata().unwrap().len(), 3);
+    peer.write("f", "newer");
+    assert_eq!(held.metadata().unwrap().len(), 5);
+    assert_eq!(std::io::read_to_string(&held).unwrap(), "newer");
 }
