@@ -70,7 +70,9 @@ fn what_an_opening_finds_after_a_barrier_that_failed_is_there_after_a_power_cut(
 
 #[test]
 fn what_cannot_be_made_durable_is_not_opened() {
-    for call in [Call::Barrier, Call::SyncDir] {
+    // A pack, and three directories: a process may also have ended as it made the store.
+    let calls = [(Call::Barrier, 1), (Call::SyncDir, 1), (Call::SyncDir, 2), (Call::SyncDir, 3)];
+    for (call, nth) in calls {
         let disk = SimDisk::new(1);
         let (mut appender, blobs) =
             create(Arc::new(disk.clone()), Path::new(DIR), keys(), options()).unwrap();
@@ -81,8 +83,9 @@ fn what_cannot_be_made_durable_is_not_opened() {
         assert!(save(&mut appender).is_err());
         drop((appender, blobs));
         let killed = disk.kill();
-        killed.inject(Fault::Fail { call, nth: 1, kind: ErrorKind::Other });
-        assert!(matches!(reopen(&killed), Err(Error::Io { what: "sync", .. })), "{call:?}");
+        killed.inject(Fault::Fail { call, nth, kind: ErrorKind::Other });
+        let opened = reopen(&killed);
+        assert!(matches!(opened, Err(Error::Io { what: "sync", .. })), "{call:?} {nth}");
         reopen(&killed).unwrap();
     }
 }

@@ -18,11 +18,13 @@ pub(crate) enum Unsettled {
     Any,
 }
 
-/// Makes the log as it reads now durable, with the names of its packs, and has what is read of it from
+/// Directories whose names count: that of the packs, that of the store, and the one in which it is.
+const DIRS: usize = 3;
+
+/// Makes the log as it reads now durable, with the names that lead to it, and has what is read of it from
 /// here on come from the medium. Before it nothing of a log that was open may be believed.
 ///
-/// Costs a barrier for each of the packs, which is quick where nothing is on its way, and one for their
-/// directory.
+/// Costs a barrier for each of the packs and directories, which is quick where nothing is on its way.
 pub(crate) fn settle(packs: &Packs, which: Unsettled) -> Result<()> {
     let numbers = packs.list()?;
     let first = match which {
@@ -36,5 +38,6 @@ pub(crate) fn settle(packs: &Packs, which: Unsettled) -> Result<()> {
         file.forget_cached();
         synced?;
     }
-    packs.disk().sync_dir(packs.dir()).at("sync", packs.dir())
+    let mut dirs = packs.dir().ancestors().take(DIRS).filter(|dir| !dir.as_os_str().is_empty());
+    dirs.try_for_each(|dir| packs.disk().sync_dir(dir).at("sync", dir))
 }
