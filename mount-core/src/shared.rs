@@ -32,7 +32,7 @@ use crate::{
     handles::Handles,
     inodes::Inodes,
     order::{self, Mutex, RwLock},
-    pins::Pins,
+    pins::{Pinned, Pins},
     room::Room,
     tree::LiveTree,
     vault::Vault,
@@ -84,6 +84,9 @@ pub(crate) struct Core {
     pub(crate) saving: bool,
     /// Changed nodes that a save or version under way has taken, and that no barrier covers yet.
     pub(crate) in_flight: usize,
+    /// The version that contents lie on which the last record to begin a version has carried over a
+    /// merge: the next opening looks them up in it.
+    pub(crate) carried_on: Option<Pinned>,
     /// The operation that changes are made under; the next version publishes it.
     pub(crate) op: OpId,
     /// The next operation is at least this late: a merge is about to need earlier ones.

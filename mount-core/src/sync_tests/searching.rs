@@ -80,6 +80,29 @@ fn a_merge_during_a_search_may_bring_back_what_only_an_old_version_holds() {
 }
 
 #[test]
+fn the_version_that_contents_were_carried_on_stays_until_the_next_one_is_made() {
+    let (mut a, b) = two();
+    let (ino, fh) = a.open("old", WRITE);
+    b.write("theirs", "merged");
+    b.mount().publish().unwrap();
+    let (fetch, _) = a.fetch(&b, b.mount().head().unwrap()).unwrap();
+    a.write("mine", "published before the merge");
+    a.once_published(move |mount| {
+        mount.write(ino, fh, 0, b"in the merge", false, Box::new(|_| ()));
+    });
+    a.mount().merge_from(fetch).unwrap();
+    let carried_on = |a: &Peer| a.mount().shared().core.read().carried_on.as_ref().map(|it| it.id);
+    let before = carried_on(&a).unwrap();
+    assert!(a.mount().log(None, 10, 0).unwrap().iter().any(|version| version.id == before.0));
+    assert_ne!(before.0, a.mount().status().head);
+    a.restart(false);
+    assert_eq!(carried_on(&a), Some(before), "the next opening after that needs it too");
+    a.mount().publish().unwrap();
+    assert_eq!(carried_on(&a), None);
+    assert!(a.tree().contains(&"old=in the merge".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
 fn nothing_is_emptied_during_a_fetch_and_its_end_wakes_the_writer() {
     let (a, b, _) = two_with_a_past();
     let fetch = a.mount().fetch(b.mount().head().unwrap()).unwrap();

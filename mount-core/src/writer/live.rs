@@ -23,7 +23,8 @@ pub(super) struct Roots {
     base: BaseTree,
     /// Changes that no version holds yet, and contents that are open or changed.
     unpublished: Vec<Data>,
-    /// Older versions that somebody reads.
+    /// Older versions that somebody reads, and the one that an opening would look up what was carried
+    /// over a merge in.
     pinned: Vec<Pinned>,
     /// How many versions ever had been pinned then.
     pub(super) pins: u64,
@@ -44,6 +45,8 @@ pub(super) struct Live {
     /// Nodes of maps. Everything below one of them is here too, and is not looked at again: so their
     /// names are whole, and a chunk of the same bytes is not among them.
     nodes: HashSet<BlobId>,
+    /// Nodes below which something may have been passed by.
+    passed: HashSet<BlobId>,
     /// Other blobs by their names, shortened: a clash keeps something that could have gone, which
     /// does no harm.
     others: HashSet<u64>,
@@ -77,7 +80,7 @@ impl Live {
     }
 
     pub(super) fn contains(&self, id: &BlobId) -> bool {
-        self.nodes.contains(id) || self.others.contains(&short(id))
+        self.nodes.contains(id) || self.passed.contains(id) || self.others.contains(&short(id))
     }
 
     fn add_blob(&mut self, id: &BlobId) {
@@ -90,10 +93,20 @@ impl Live {
         if walk.cancelled.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        if walk.lacking == Lacking::Passes && !walk.vault.blobs().contains(&blob.id)? {
+        if walk.lacking == Lacking::Fails {
+            return Ok(self.nodes.insert(blob.id));
+        }
+        if self.nodes.contains(&blob.id) || !walk.vault.blobs().contains(&blob.id)? {
             return Ok(false);
         }
-        Ok(self.nodes.insert(blob.id))
+        if !self.passed.insert(blob.id) {
+            return Ok(false);
+        }
+        // One that cannot be read would end the walk, before what lies beside it.
+        match walk.vault.maps().load(blob).map_err(Error::from) {
+            Err(err) if err.is_damage() => Ok(false),
+            loaded => loaded.map(|_node| true),
+        }
     }
 
     /// Everything that a content lies in.
@@ -178,7 +191,8 @@ impl Shared {
         for file in core.files.values().cloned().chain(self.inodes.lock().orphans()) {
             unpublished.push(file.lock().sealed().clone());
         }
-        let (pinned, pins) = self.pins.all();
+        let (mut pinned, pins) = self.pins.all();
+        pinned.extend(core.carried_on.clone());
         let (head, base) = (core.head.manifest, core.tree.base().clone());
         Roots { head, base, unpublished, pinned, pins }
     }
@@ -190,9 +204,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        Ino, Kind, Mount,
+        Ino, Kind, Mount, Which,
         file::base::INLINE_BYTES_MAX,
+        peers::hex,
         random_load::{ME, fresh, mount, write_all},
+        repair_tests::records,
     };
 
     fn create(mount: &Mount, name: &[u8]) -> Ino {
@@ -212,6 +228,97 @@ mod tests {
             })
         });
         found.unwrap()
+    }
+
+    /// All names of chunks that `base` refers to, in the order of its nodes.
+    fn chunks(base: &BaseTree) -> Vec<BlobId> {
+        let nodes = keys::all_nodes();
+        let end = keys::end(&nodes);
+        let items = base.vault.scan(base.root, &nodes, &end);
+        let all = items.map(|item| base.decode(&item.unwrap().1).unwrap());
+        let chunk = |data: &Data| match data {
+            Data::Chunk(blob) => Some(blob.id),
+            _ => None,
+        };
+        all.filter_map(|node| contents(&node).find_map(|content| chunk(&content.body))).collect()
+    }
+
+    #[test]
+    fn a_damaged_part_of_a_version_that_is_read_takes_nothing_else_with_it() {
+        const FILES: usize = 400;
+        let (disk, device, mut rng) = fresh(1);
+        let mounted = mount(&disk, &device).unwrap();
+        for n in 0..FILES {
+            let file = create(&mounted, format!("{n:03}").as_bytes());
+            write_all(&mounted, file, 0, &rng.bytes(INLINE_BYTES_MAX + 1)).unwrap();
+        }
+        let version = mounted.publish().unwrap();
+        let base = mounted.shared().roots().base;
+        let all = chunks(&base);
+        assert_eq!(all.len(), FILES);
+        // Nodes of the map with the chunks whose names are in them.
+        let mut leaves: Vec<(BlobId, usize)> = Vec::new();
+        let node = |leaves: &mut Vec<_>, node: &BlobRef| {
+            leaves.push((node.id, 0));
+            Ok::<_, Error>(true)
+        };
+        let of_nodes = keys::all_nodes();
+        let entry = |leaves: &mut Vec<(BlobId, usize)>, key: &[u8], _: &[u8]| {
+            leaves.last_mut().unwrap().1 += usize::from(key.starts_with(&of_nodes));
+            Ok(())
+        };
+        base.vault.maps().walk(&base.root, &mut leaves, node, entry).unwrap();
+        // The node of the root has no chunk.
+        leaves.retain(|(_, nodes)| *nodes > 1);
+        assert!(leaves.len() > 2, "{leaves:?}");
+        let (rotten, lost) = leaves[0];
+        for n in 0..FILES {
+            mounted.unlink(Ino::ROOT, format!("{n:03}").as_bytes()).unwrap();
+        }
+        mounted.publish().unwrap();
+        mounted.stop().unwrap();
+        drop((base, mounted));
+        let record = records(&disk).into_iter().find(|it| it.name == rotten.0).unwrap();
+        record.rot(&disk);
+
+        let mounted = mount(&disk, &device).unwrap();
+        let past = mounted.past(&Which::Id(hex(&version))).unwrap().unwrap();
+        let shared = mounted.shared();
+        let mut live = Live::default();
+        live.add(&shared.vault, &shared.roots(), &AtomicBool::default()).unwrap();
+        let kept = |live: &Live| all.iter().filter(|chunk| live.contains(chunk)).count();
+        assert!((FILES - lost..FILES).contains(&kept(&live)), "{} of {FILES}", kept(&live));
+        // It comes again with a version that shows what was lost.
+        record.rot(&disk);
+        let mut roots = shared.roots();
+        roots.base = roots.pinned.remove(0).tree;
+        live.add(&shared.vault, &roots, &AtomicBool::default()).unwrap();
+        assert_eq!(kept(&live), FILES);
+        drop((roots, past));
+        mounted.stop().unwrap();
+    }
+
+    #[test]
+    fn what_contents_are_carried_on_stays() {
+        let (disk, device, mut rng) = fresh(1);
+        let mount = mount(&disk, &device).unwrap();
+        let file = create(&mount, b"f");
+        write_all(&mount, file, 0, &rng.bytes(INLINE_BYTES_MAX + 1)).unwrap();
+        let id = BlobId(mount.publish().unwrap());
+        let shared = mount.shared();
+        let tree = shared.roots().base;
+        let chunk = chunks(&tree)[0];
+        mount.unlink(Ino::ROOT, b"f").unwrap();
+        mount.publish().unwrap();
+        let is_live = || {
+            let mut live = Live::default();
+            live.add(&shared.vault, &shared.roots(), &AtomicBool::default()).unwrap();
+            live.contains(&chunk) && live.contains(&id)
+        };
+        assert!(!is_live());
+        shared.core.write().carried_on = Some(Pinned { id, tree });
+        assert!(is_live());
+        mount.stop().unwrap();
     }
 
     /// Blobs of equal bytes have one name, and a member can give a file whatever bytes.

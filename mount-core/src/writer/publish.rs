@@ -218,6 +218,7 @@ impl Writer {
         };
         // Nothing fails after the barrier: what is live would go on from the version before.
         let bytes = self.append(&record)?;
+        shared.core.write().carried_on = None;
         shared.note_publish(time);
         self.schedule.published();
         if frozen.is_late {

@@ -57,6 +57,11 @@ impl SaveRecord {
         SaveKind::checkpoint_if(self.head.is_some())
     }
 
+    /// The version that contents of it lie on, where that is not the one it begins.
+    pub(crate) fn before(&self) -> Option<BlobRef> {
+        self.head.as_ref()?.before.filter(|_| !self.files.is_empty())
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         // Room for what is large, so that it is not copied as the record grows.
         let bytes: usize = self.files.iter().map(|(_, file)| file.bytes()).sum();

@@ -16,6 +16,7 @@ use crate::{
     follow::{OpenVersion, open_versions},
     inodes::{Inodes, Shown},
     manifest::Manifest,
+    pins::Pinned,
     shared::{Core, HeadState, SetBack},
     tree::LiveTree,
     vault::Vault,
@@ -54,6 +55,7 @@ pub(crate) fn recover(
         tree: LiveTree::open(Arc::clone(vault), manifest.root)?,
         files: Files::default(),
         unclaimed: Vec::new(),
+        carried_on: None,
         unsaved: BTreeSet::new(),
         saving: false,
         in_flight: 0,
@@ -70,7 +72,7 @@ pub(crate) fn recover(
         },
     };
     let mut doubt = Doubt::new(left_out);
-    let mut parted = replay_first(&mut core, first, head.before, &mut doubt, vault)?;
+    let mut parted = replay_first(&mut core, first, &mut doubt, vault)?;
     for (record, index) in records.zip(1..) {
         let record = record?;
         doubt.save(index);
@@ -108,20 +110,20 @@ pub(crate) fn recover(
 }
 
 /// Replays the record that began the version we stand on; what comes back are contents that lie on
-/// `before`, and that this version shows elsewhere.
+/// the version before, and that this version shows elsewhere.
 fn replay_first(
     core: &mut Core,
     first: SaveRecord,
-    before: Option<BlobRef>,
     doubt: &mut Doubt<'_>,
     vault: &Arc<Vault>,
 ) -> Result<Vec<OpenVersion>> {
-    let Some(before) = before.filter(|_| !first.files.is_empty()) else {
+    let Some(version) = first.before() else {
         replay(core, first, doubt)?;
         return Ok(Vec::new());
     };
-    match tree_of(&before, vault) {
+    match tree_of(&version, vault) {
         Ok(before) => {
+            core.carried_on = Some(Pinned { id: version.id, tree: before.base().clone() });
             let tree = std::mem::replace(&mut core.tree, before);
             replay(core, first, doubt)?;
             let mut parted = open_versions(core, |_, _| Ok(true))?;
@@ -129,7 +131,7 @@ fn replay_first(
             parted.retain(|version| version.is_parted(&core.tree));
             Ok(parted)
         }
-        // It may have been given up for space since. No reason to refuse all that is there.
+        // No reason to refuse all that is there.
         Err(err) if err.is_damage() => {
             log::warn!("contents are put on the newest version: those before it: {err}");
             replay(core, first, doubt)?;

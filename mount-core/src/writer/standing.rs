@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    pins::Pinned,
     shared::{Fate, HeadState, Shared},
 };
 
@@ -59,7 +60,7 @@ impl Writer {
         let result = self.append(&record);
         // What was saved before and carried nevertheless is due already, or damaged.
         let is_late = contents.iter().any(|it| it.content.is_unsaved());
-        shared.end_carrying(contents, Fate::of(&result));
+        shared.end_carrying(contents, record.before(), Fate::of(&result));
         if is_late && let Ok(bytes) = result {
             self.schedule.carried(Instant::now(), bytes as u64);
         }
@@ -94,12 +95,14 @@ impl Shared {
     /// What was carried is durable where it belonged before. Only the next save has it where it belongs
     /// on the new version, and with the nodes that were made meanwhile: it takes all of it once more, and
     /// who waits for a save waits for that one.
-    fn end_carrying(&self, contents: Vec<Snapshot>, fate: Fate) {
+    fn end_carrying(&self, contents: Vec<Snapshot>, before: Option<BlobRef>, fate: Fate) {
         let files: Vec<_> = contents.iter().map(|it| Arc::clone(&it.file)).collect();
         let mut core = self.core.write();
         core.saving_ends();
         self.settle(contents, fate);
         if fate == Fate::Durable {
+            let tree = core.tree.base().clone();
+            core.carried_on = before.map(|version| Pinned { id: version.id, tree });
             files.iter().for_each(|file| file.lock().must_record_all());
         }
     }
