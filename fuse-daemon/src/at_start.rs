@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cairnfs_mount_core::Options;
+use cairnfs_mount_core::{Options, Owner};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,6 +32,10 @@ pub(crate) struct Remembered {
     read_only: bool,
     #[serde(default)]
     allow_other: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gid: Option<u32>,
     #[serde(default)]
     fuse: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +63,8 @@ impl Remembered {
             publish_max: Span(how.publish_max).to_string(),
             read_only: how.read_only,
             allow_other: how.allow_other,
+            uid: how.owner.user,
+            gid: how.owner.group,
             fuse: how.fuse,
             passphrase,
         }
@@ -92,6 +98,7 @@ impl Remembered {
             read_only: self.read_only,
             publish_quiet: span(&self.publish_quiet)?,
             publish_max: span(&self.publish_max)?,
+            owner: Owner { user: self.uid, group: self.gid },
         };
         let secret = self.passphrase.as_ref().map(Source::read).transpose()?;
         Ok(MountRequest {
@@ -153,10 +160,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::locate(Some(dir.path())).unwrap();
         assert!(read(&home).unwrap().is_empty());
+        let owner = Owner { user: Some(1026), group: None };
+        let options = Options { owner, ..Options::default() };
         let request = MountRequest {
             opening: Opening { bucket: "b".parse().unwrap(), secret: None },
             dir: "/mnt".into(),
-            how: How::new(&Options::default(), true, vec!["noatime".into()]),
+            how: How::new(&options, true, vec!["noatime".into()]),
         };
         for source in [None, Some(Source::PassphraseCommand("pass show b".into()))] {
             let one = Remembered::new(&request, source);

@@ -89,7 +89,7 @@ mod tests {
                 "at-start",
                 "[[mount]]\nbucket = \"photos\"\ndir = \"/mnt\"\nsave = \"flush\"\n\
                  cache = \"1MiB\"\ndirty = \"1MiB\"\npublish_quiet = \"1s\"\npublish_max = \"9s\"\n\
-                 [mount.passphrase]\npassphrase_file = \"/p\"\n"
+                 uid = 1026\n[mount.passphrase]\npassphrase_file = \"/p\"\n"
                     .into(),
             ),
             (

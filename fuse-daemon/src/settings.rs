@@ -19,14 +19,14 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_mount_core::{Limits, Options, SavePolicy};
+use cairnfs_mount_core::{Limits, Options, Owner, SavePolicy};
 
 use crate::{
     durable,
     exit::{Failure, Result},
     home::{BucketName, Home},
     net::NetOptions,
-    values::{Address, Size, Span, Switch},
+    values::{Address, Id, Size, Span, Switch},
 };
 
 /// A setting that can be given in the environment and in the file.
@@ -45,11 +45,13 @@ pub(crate) struct Key {
 }
 
 /// All of them, in the order in which they are shown.
-pub(crate) const KEYS: [Key; 13] = [
+pub(crate) const KEYS: [Key; 15] = [
     key::<SavePolicy>("save", "CAIRNFS_SAVE", "flush"),
     key::<Size>("cache", "CAIRNFS_CACHE", "32MiB"),
     key::<Size>("dirty", "CAIRNFS_DIRTY", "32MiB"),
     switch("allow_other", "CAIRNFS_ALLOW_OTHER", "false"),
+    key::<Id>("uid", "CAIRNFS_UID", ""),
+    key::<Id>("gid", "CAIRNFS_GID", ""),
     key::<Span>("publish_quiet", "CAIRNFS_PUBLISH_QUIET", "1s"),
     key::<Span>("publish_max", "CAIRNFS_PUBLISH_MAX", "10s"),
     key::<PathBuf>("passphrase_file", "CAIRNFS_PASSPHRASE_FILE", ""),
@@ -223,6 +225,7 @@ impl Settings {
         let default = Options::default();
         let size = |name, default| self.get(name, bucket).map_or(default, |Size(bytes)| bytes);
         let span = |name, default: Duration| self.get(name, bucket).map_or(default, |Span(t)| t);
+        let id = |name| self.get(name, bucket).map(|Id(id)| id);
         Options {
             policy: self.get("save", bucket).unwrap_or_default(),
             limits: Limits {
@@ -232,6 +235,7 @@ impl Settings {
             read_only: false,
             publish_quiet: span("publish_quiet", default.publish_quiet),
             publish_max: span("publish_max", default.publish_max),
+            owner: Owner { user: id("uid"), group: id("gid") },
         }
     }
 }

@@ -103,6 +103,20 @@ impl Span {
     }
 }
 
+/// A user's or a group's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Id(pub(crate) u32);
+
+impl FromStr for Id {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        // The highest one means nobody (chown(2)).
+        let id = text.parse().ok().filter(|id| *id != u32::MAX);
+        id.map(Self).ok_or_else(|| BadValue::new(text, "a number as 'id' shows it, such as 1000"))
+    }
+}
+
 /// Where to listen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Address(pub(crate) SocketAddr);

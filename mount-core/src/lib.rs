@@ -86,6 +86,7 @@ mod models;
 mod mount;
 mod options;
 mod order;
+mod owners;
 #[cfg(test)]
 mod pace_tests;
 #[cfg(test)]
@@ -127,7 +128,7 @@ pub use fetch::{Fetch, FetchProgress};
 pub use key_file::{Passphrase, Protection, Unlock};
 pub use manifest::{INCARNATIONS_MAX, Member, Role};
 pub use mount::{Mount, Past, PastEntry, PastItem, PastView, Version, Wanted, Which};
-pub use options::{Limits, Options, ParsePolicyError, SavePolicy};
+pub use options::{Limits, Options, Owner, ParsePolicyError, SavePolicy};
 pub use peers::{
     Author, ConflictInfo, ConflictSetting, ConflictSide, Keep, MergeOutcome, MergeStep, Observer,
     Outdated, ParseStrategyError, Published, Seen, Setting, Settings, Strategy, VersionId,

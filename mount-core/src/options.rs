@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// When a change is made durable without being asked (SEMANTICS.md, Saving).
 ///
 /// `fsync`, `O_SYNC` and unmounting wait for a barrier under every policy.
@@ -104,6 +106,19 @@ impl Default for Limits {
     }
 }
 
+/// As whom the owner of the bucket's top directory is shown, which is who has made the bucket unless
+/// that was changed: the person who mounts it may have another number on this machine. What they make
+/// belongs to that owner, everywhere; the two numbers change places, and all others stay as they are.
+///
+/// Who the owner is counts as it is when something is first looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Owner {
+    /// User id; none to show it as it is.
+    pub user: Option<u32>,
+    /// Group id; none to show it as it is.
+    pub group: Option<u32>,
+}
+
 /// How a mount is to behave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -117,6 +132,8 @@ pub struct Options {
     pub publish_quiet: Duration,
     /// Publish at the latest this long after the first unpublished change.
     pub publish_max: Duration,
+    /// As whom the owner is shown.
+    pub owner: Owner,
 }
 
 impl Default for Options {
@@ -127,6 +144,7 @@ impl Default for Options {
             read_only: false,
             publish_quiet: Duration::from_secs(1),
             publish_max: Duration::from_secs(10),
+            owner: Owner::default(),
         }
     }
 }

@@ -13,13 +13,13 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use cairnfs_merge::{Edited, NodeId, OpId, VersionVector};
+use cairnfs_merge::{Edited, NodeId, OpId, Tree, VersionVector};
 use cairnfs_store::{BlobRef, DevicePublicKey, Secret};
 
 pub(crate) use self::batch::{Batch, Fate};
@@ -32,6 +32,7 @@ use crate::{
     handles::Handles,
     inodes::Inodes,
     order::{self, Mutex, RwLock},
+    owners::Owners,
     pins::{Pinned, Pins},
     room::Room,
     tree::LiveTree,
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     clock: Clock,
     observers: Mutex<Observers, order::Observers>,
     started: Instant,
+    /// As they are shown, once there is somebody to show.
+    owners: OnceLock<Owners>,
 }
 
 /// Those who hear of versions and merges.
@@ -231,7 +234,17 @@ impl Shared {
             clock: Clock::new(),
             observers: Mutex::default(),
             started: Instant::now(),
+            owners: OnceLock::new(),
         }
+    }
+
+    /// As whom owners are shown, who are in `tree` as they are.
+    pub(crate) fn owners<T: Tree<Data, Error = Error>>(&self, tree: &T) -> Result<Owners> {
+        if let Some(owners) = self.owners.get() {
+            return Ok(*owners);
+        }
+        let owners = Owners::of(tree, &self.options.owner)?;
+        Ok(owners.map_or_else(Owners::default, |owners| *self.owners.get_or_init(|| owners)))
     }
 
     /// Whether the mount has been stopped, or is about to be.

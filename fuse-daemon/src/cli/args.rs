@@ -9,7 +9,7 @@ use clap::{Args, value_parser};
 use super::PassphraseArgs;
 use crate::{
     home::BucketName,
-    values::{Address, Size, Span},
+    values::{Address, Id, Size, Span},
     when::Moment,
 };
 
@@ -61,6 +61,13 @@ pub(crate) struct MountArgs {
     /// Let other users in, as far as the file modes do [env: CAIRNFS_ALLOW_OTHER]
     #[arg(long)]
     pub(crate) allow_other: bool,
+    /// Show the owner of the bucket's top folder, and so of all that is theirs, as this user: for who
+    /// has another number here than where it was made [env: CAIRNFS_UID]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) uid: Option<Id>,
+    /// The same for the group [env: CAIRNFS_GID]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) gid: Option<Id>,
     /// Memory for what was read [env: CAIRNFS_CACHE] [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) cache: Option<Size>,
@@ -76,7 +83,7 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) publish_max: Option<Span>,
     /// Mount options as in fstab: ours (save=, at=, cache=, dirty=, publish_quiet=, publish_max=,
-    /// ro, allow_other, passphrase_file=, passphrase_command=, home=), as in
+    /// ro, allow_other, uid=, gid=, passphrase_file=, passphrase_command=, home=), as in
     /// save=release,cache=64MiB, and those of FUSE
     #[arg(short = 'o', value_name = "OPT,...")]
     pub(crate) options: Vec<String>,

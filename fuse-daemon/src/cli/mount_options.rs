@@ -6,7 +6,7 @@ use cairnfs_mount_core::SavePolicy;
 
 use crate::{
     exit::{Failure, Result},
-    values::{Size, Span},
+    values::{Id, Size, Span},
     when::Moment,
 };
 
@@ -29,6 +29,10 @@ pub(crate) struct MountOptions {
     pub(crate) read_only: bool,
     /// `allow_other`
     pub(crate) allow_other: bool,
+    /// `uid=NUMBER`
+    pub(crate) uid: Option<Id>,
+    /// `gid=NUMBER`
+    pub(crate) gid: Option<Id>,
     /// `passphrase_file=FILE`
     pub(crate) passphrase_file: Option<PathBuf>,
     /// `passphrase_command=COMMAND`, which cannot hold a comma
@@ -75,11 +79,19 @@ impl MountOptions {
             Some(("publish_max", value)) => {
                 self.publish_max = Some(value.parse().map_err(|err| wrong(&err))?);
             }
+            Some(("uid", value)) => self.uid = Some(value.parse().map_err(|err| wrong(&err))?),
+            Some(("gid", value)) => self.gid = Some(value.parse().map_err(|err| wrong(&err))?),
             Some(("passphrase_file", value)) => self.passphrase_file = Some(value.into()),
             Some(("passphrase_command", value)) => self.passphrase_command = Some(value.into()),
             Some(("home", value)) => self.home = Some(value.into()),
             // Left by mount(8) for umount(8).
             Some(("uhelper" | "helper", _)) => (),
+            // Before what else fstab says of it, as `home=`, which mount(8) leaves out then.
+            None if option == "remount" => {
+                let how = "unmount it and mount it again; what is the kernel's alone, as ro, changes \
+                           with 'mount -i -o remount,ro DIR'";
+                return Err(Failure::usage(format_args!("mount option 'remount': {how}")));
+            }
             None if option == "ro" => self.read_only = true,
             None if option == "allow_other" => self.allow_other = true,
             _ if option.starts_with("X-") => (),
@@ -96,7 +108,7 @@ mod tests {
     #[test]
     fn an_fstab_line_is_understood() {
         let options = MountOptions::parse(&[
-            "rw,_netdev,save=release,noatime,allow_other".into(),
+            "rw,_netdev,save=release,noatime,uid=1026,allow_other".into(),
             "cache=8MiB,home=/srv/c,at=015123ebb9dfd241".into(),
         ])
         .unwrap();
@@ -105,13 +117,17 @@ mod tests {
         assert_eq!(options.at, "015123ebb9dfd241".parse().ok());
         assert_eq!(options.only_live(), Some("save"));
         assert_eq!(options.home, Some("/srv/c".into()));
+        assert_eq!((options.uid, options.gid), (Some(Id(1026)), None));
         assert!(options.allow_other && !options.read_only);
         assert_eq!(options.fuse, ["rw", "_netdev", "noatime"]);
     }
 
     #[test]
     fn a_bad_value_names_its_option() {
-        let failure = MountOptions::parse(&["save=often".into()]).unwrap_err();
-        assert!(failure.message.starts_with("mount option 'save=often':"), "{}", failure.message);
+        for bad in ["save=often", "uid=me", "gid=4294967295", "uid=-1"] {
+            let failure = MountOptions::parse(&[bad.into()]).unwrap_err();
+            let start = format!("mount option '{bad}':");
+            assert!(failure.message.starts_with(&start), "{}", failure.message);
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use cairnfs_mount_core::{ConflictInfo, Options, PastEntry, SavePolicy, Settings, Time, Which};
+use cairnfs_mount_core::{
+    ConflictInfo, Options, Owner, PastEntry, SavePolicy, Settings, Time, Which,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -119,6 +121,8 @@ pub(crate) struct ViewRequest {
     pub(crate) dir: PathBuf,
     /// Memory for what was read, if the bucket is not open already.
     pub(crate) cache_bytes: u64,
+    /// As whom the owner is shown, if the bucket is not open already.
+    pub(crate) owner: Owner,
     /// Let other users in.
     pub(crate) allow_other: bool,
     /// Options for FUSE.
@@ -140,6 +144,8 @@ pub(crate) struct How {
     pub(crate) publish_max: Duration,
     /// Refuse every change.
     pub(crate) read_only: bool,
+    /// As whom the owner is shown.
+    pub(crate) owner: Owner,
     /// Let other users in.
     pub(crate) allow_other: bool,
     /// Options for FUSE.
@@ -157,6 +163,7 @@ impl How {
             publish_quiet: options.publish_quiet,
             publish_max: options.publish_max,
             read_only: options.read_only,
+            owner: options.owner,
             allow_other,
             fuse,
         }
@@ -174,6 +181,7 @@ impl How {
             read_only: self.read_only,
             publish_quiet: self.publish_quiet,
             publish_max: self.publish_max,
+            owner: self.owner,
         })
     }
 }

@@ -49,7 +49,8 @@ impl Daemon {
             Err(failure) => return self.table.lend(bucket, serial).ok_or(failure),
         };
         let limits = Limits { cache_bytes: request.cache_bytes, ..Limits::default() };
-        let mount = self.open(&request.opening, Options { limits, ..Options::default() })?;
+        let options = Options { limits, owner: request.owner, ..Options::default() };
+        let mount = self.open(&request.opening, options)?;
         claim.view(mount.clone(), serial).map_err(|mount| {
             self.give_up(bucket, &mount);
             Failure::new(Code::Failed, "the daemon is ending")

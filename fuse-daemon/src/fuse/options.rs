@@ -7,9 +7,11 @@ use super::{MountError, MountSpec};
 /// How the source of every cairnfs mount begins; the name of what is mounted follows.
 pub(crate) const SOURCE: &str = "cairnfs:";
 
-/// What may stand behind `-o`, for the message that refuses the rest.
-pub(super) const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, noatime, relatime, \
-                                sync, allow_other";
+/// What may stand behind `-o`, for the message that refuses the rest: those of `cli/mount_options.rs`
+/// too.
+pub(super) const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, noatime, relatime, sync, allow_other, save=, at=, \
+     cache=, dirty=, publish_quiet=, publish_max=, uid=, gid=, passphrase_file=, passphrase_command=, \
+     home=";
 
 /// How the kernel is to mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,7 +83,9 @@ impl Options {
             | "strictatime"
             | "nostrictatime"
             | "nodiratime"
-            | "diratime" => return Ok(()),
+            | "diratime"
+            | "lazytime"
+            | "nolazytime" => return Ok(()),
             // For mount(8), systemd and the boot scripts, which pass on what they do not need.
             "_netdev" | "nofail" | "auto" | "noauto" | "user" | "users" | "nouser" | "nousers"
             | "owner" | "noowner" | "group" | "nogroup" => return Ok(()),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cairnfs_mount_core::Bucket;
+use cairnfs_mount_core::{Bucket, Owner};
 
 use super::{Context, mount_at, peers::removal, show};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     passphrase::{self, Source},
     place, ui,
     ui::ProgressLine,
-    values::{Size, Span, Switch},
+    values::{Id, Size, Span, Switch},
     when::Moment,
 };
 
@@ -136,10 +136,20 @@ fn how(context: &Context, args: &MountArgs, given: MountOptions) -> How {
     if let Some(Span(time)) = args.publish_max.or(given.publish_max) {
         options.publish_max = time;
     }
+    options.owner = owner(options.owner, args, &given);
     options.read_only = args.read_only || given.read_only;
     let setting = context.settings.get("allow_other", Some(bucket));
     let allow_other = args.allow_other || given.allow_other || setting == Some(Switch(true));
     How::new(&options, allow_other, given.fuse)
+}
+
+/// As whom the owner is shown, where the settings say `set`.
+pub(super) fn owner(set: Owner, args: &MountArgs, options: &MountOptions) -> Owner {
+    let id = |id: Option<Id>| id.map(|Id(id)| id);
+    Owner {
+        user: id(args.uid.or(options.uid)).or(set.user),
+        group: id(args.gid.or(options.gid)).or(set.group),
+    }
 }
 
 fn ask(client: Client, request: &MountRequest) -> Result<()> {

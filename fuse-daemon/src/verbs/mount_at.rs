@@ -2,7 +2,10 @@
 
 use cairnfs_mount_core::{Bucket, Which};
 
-use super::{Context, mount::passphrase_flags};
+use super::{
+    Context,
+    mount::{owner, passphrase_flags},
+};
 use crate::{
     cli::{MountArgs, MountOptions},
     control::{Answer, Client, Request, ViewReport, ViewRequest},
@@ -33,7 +36,8 @@ pub(super) fn run(
     place::examine(&dir)?;
     let opening = context.opening(bucket, &passphrase_flags(args, &options))?;
     let setting = context.settings.get("allow_other", Some(bucket));
-    let mut cache_bytes = context.settings.options(bucket).limits.cache_bytes;
+    let settings = context.settings.options(bucket);
+    let mut cache_bytes = settings.limits.cache_bytes;
     if let Some(Size(bytes)) = args.cache.or(options.cache) {
         cache_bytes = bytes;
     }
@@ -42,6 +46,7 @@ pub(super) fn run(
         which,
         dir,
         cache_bytes,
+        owner: owner(settings.owner, args, &options),
         allow_other: args.allow_other || options.allow_other || setting == Some(Switch(true)),
         fuse: options.fuse,
     };

@@ -26,13 +26,12 @@ impl Mount {
     pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         let core = self.shared().core.read();
         let target = self.target(&core, ino)?;
-        let mut attr = match &target {
+        let attr = match &target {
             Target::Named(shown, node) => self.attr(&core, *shown, node)?,
             Target::Nameless(orphan) => orphan_attr(ino, orphan),
             Target::RemovedDir(shown, node) => plain_attr(ino, *shown, node),
         };
-        attr.ino = ino;
-        Ok(attr)
+        Ok(self.shared().owners(&core.tree)?.shown(Attr { ino, ..attr }))
     }
 
     /// Changes attributes. A file that is cut or extended by it counts as written to. Whether the
@@ -49,7 +48,10 @@ impl Mount {
         }
         let others = SetAttr { size: None, ..changes };
         if others != SetAttr::default() {
-            let target = self.target(&self.shared().core.read(), ino)?;
+            let core = self.shared().core.read();
+            let target = self.target(&core, ino)?;
+            let others = self.shared().owners(&core.tree)?.meant(others);
+            drop(core);
             match target {
                 Target::Named(shown, node) => {
                     self.set_attrs(self.apart(shown, &node)?, others)?;
@@ -152,9 +154,10 @@ impl Mount {
         let attr = self.attr(core, shown, node)?;
         let young = shown.node.born() == Some(core.op);
         self.shared().inodes.lock().told(attr.ino, young);
-        Ok(attr)
+        Ok(self.shared().owners(&core.tree)?.shown(attr))
     }
 
+    /// Of the owner as the tree has it.
     fn attr(&self, core: &Core, shown: Shown, node: &Node<Data>) -> Result<Attr> {
         let ino = self.shared().inodes.lock().number(shown);
         let mut attr = plain_attr(ino, shown, node);

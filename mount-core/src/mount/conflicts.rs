@@ -15,14 +15,20 @@ use super::{Change, Mount};
 use crate::{
     Author, ConflictInfo, ConflictSetting, ConflictSide, Error, Keep, Result, Seen, Setting,
     file::Data,
+    owners::Owners,
     tree::{
         LiveTree,
         attrs::{self, Meta},
     },
 };
 
-/// Who wrote under each device id.
-type Authors = BTreeMap<DeviceId, (DevicePublicKey, String)>;
+/// Who is who.
+struct Known {
+    /// Who wrote under each device id.
+    authors: BTreeMap<DeviceId, (DevicePublicKey, String)>,
+    /// As whom owners are shown.
+    owners: Owners,
+}
 
 impl Mount {
     /// What conflicts, sorted by path: all, or what is at `path` or below it.
@@ -32,12 +38,12 @@ impl Mount {
     /// Damage, [`Error::Io`].
     pub fn conflicts(&self, path: Option<&[u8]>) -> Result<Vec<ConflictInfo>> {
         let listed = self.if_disputed(|tree| {
-            let authors = self.shared().core.read().head.charter.authors();
+            let known = self.known()?;
             let wanted = conflicts(&View::new(tree))?.into_iter().filter(|conflict| match path {
                 Some(path) => is_at_or_below(conflict, path),
                 None => true,
             });
-            wanted.map(|conflict| self.info(tree, &conflict, &authors)).collect::<Result<_>>()
+            wanted.map(|conflict| self.info(tree, &conflict, &known)).collect::<Result<_>>()
         });
         Ok(listed?.unwrap_or_default())
     }
@@ -59,19 +65,25 @@ impl Mount {
         }
     }
 
+    fn known(&self) -> Result<Known> {
+        let core = self.shared().core.read();
+        let owners = self.shared().owners(&core.tree)?;
+        Ok(Known { authors: core.head.charter.authors(), owners })
+    }
+
     /// What is told of a conflict; its sides are the versions, in their order.
     fn info<T: Tree<Data, Error = Error>>(
         &self,
         tree: &T,
         conflict: &Conflict<Data>,
-        authors: &Authors,
+        known: &Known,
     ) -> Result<ConflictInfo> {
         let author = |device: &DeviceId| {
-            let known = authors.get(device);
+            let author = known.authors.get(device);
             Author {
-                key: known.map(|(key, _)| *key),
-                name: known.map_or_else(String::new, |(_, name)| name.clone()),
-                ours: known.is_some_and(|(key, _)| *key == self.shared().key),
+                key: author.map(|(key, _)| *key),
+                name: author.map_or_else(String::new, |(_, name)| name.clone()),
+                ours: author.is_some_and(|(key, _)| *key == self.shared().key),
             }
         };
         let newest_of = |ours: bool| {
@@ -94,11 +106,11 @@ impl Mount {
                 len: content.map_or(0, |content| content.len),
             })
         });
-        let remover = only_remover(conflict, authors).map(|device| author(&device));
+        let remover = only_remover(conflict, known).map(|device| author(&device));
         let settings = conflict.said.iter().map(|said| {
             let node = tree.node(&said.node)?;
             Ok(ConflictSetting {
-                what: setting(&said.what),
+                what: setting(&said.what, &known.owners),
                 author: author(&said.op.device),
                 shown: said.shown,
                 time: node.and_then(|node| attrs::changed_by(&node, &said.op)).map(Into::into),
@@ -143,12 +155,13 @@ impl Mount {
     pub fn resolve(&self, path: &[u8], keep: &Keep, seen: &Seen) -> Result<()> {
         // What is written but not published is part of what is decided on.
         self.publish_contents()?;
-        let authors = self.shared().core.read().head.charter.authors();
-        let is_ours =
-            |op: &OpId| authors.get(&op.device).is_some_and(|(key, _)| *key == self.shared().key);
+        let known = self.known()?;
+        let is_ours = |op: &OpId| {
+            known.authors.get(&op.device).is_some_and(|(key, _)| *key == self.shared().key)
+        };
         self.change(|change| {
             let conflicts = conflicts_at(change, path)?;
-            let infos = conflicts.iter().map(|it| self.info(change.edit.tree(), it, &authors));
+            let infos = conflicts.iter().map(|it| self.info(change.edit.tree(), it, &known));
             let infos: Vec<_> = infos.collect::<Result<_>>()?;
             // Under the lock under which it is decided: a merge may have come since it was listed.
             if !infos.iter().all(|info| seen.knows(info)) {
@@ -175,7 +188,8 @@ impl Mount {
 }
 
 /// The one device, of those that have or had the bucket, that has not written what is shown as removed.
-fn only_remover(conflict: &Conflict<Data>, authors: &Authors) -> Option<DeviceId> {
+fn only_remover(conflict: &Conflict<Data>, known: &Known) -> Option<DeviceId> {
+    let authors = &known.authors;
     let key = |device: &DeviceId| authors.get(device).map(|(key, _)| *key);
     let removed = || conflict.versions.iter().filter(|version| version.entry.weak);
     removed().next()?;
@@ -209,10 +223,14 @@ fn conflicts_at(change: &Change<'_>, path: &[u8]) -> Result<Vec<Conflict<Data>>>
     Ok(found)
 }
 
-fn setting(disputed: &Disputed) -> Setting {
+fn setting(disputed: &Disputed, owners: &Owners) -> Setting {
     match disputed {
         Disputed::Path(path) => Setting::Path(path.clone()),
-        Disputed::Attr(key, value) => attrs::setting(key, value.as_ref()),
+        Disputed::Attr(key, value) => match attrs::setting(key, value.as_ref()) {
+            Setting::Owner(uid) => Setting::Owner(owners.user(uid)),
+            Setting::Group(gid) => Setting::Group(owners.group(gid)),
+            other => other,
+        },
     }
 }
 

@@ -151,6 +151,7 @@ impl Mount {
         let parent = self.parent(parent)?;
         self.change_and(
             |change| {
+                let caller = self.shared().owners(change.edit.tree())?.caller(caller);
                 let Resolved { dirs, gid, gives_gid } = parent.resolve(change)?;
                 let (gid, mode) = match (gives_gid, kind) {
                     (true, Kind::Dir) => (gid, mode | SET_GID),

@@ -6,7 +6,7 @@ use cairnfs_store::BlobId;
 use serde::{Deserialize, Serialize};
 
 use super::Mount;
-use crate::{Error, Result, Time, peers::hex, pins::Pinned, tree::BaseTree};
+use crate::{Error, Result, Time, owners::Owners, peers::hex, pins::Pinned, tree::BaseTree};
 
 /// Which version is meant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Past {
     id: BlobId,
     time: SystemTime,
     pub(super) tree: BaseTree,
+    /// As the live file system shows them.
+    pub(super) owners: Owners,
     pin: Pin,
 }
 
@@ -93,11 +95,15 @@ impl Mount {
             }
         }
         let open = |(id, time, root)| {
-            let tree = BaseTree::open(self.shared().vault.clone(), root)?;
-            let pin = Pin::new(self, id, &tree);
-            Ok(Past { id, time, tree, pin })
+            self.pinned(id, time, BaseTree::open(self.shared().vault.clone(), root)?)
         };
         found.map(open).transpose()
+    }
+
+    fn pinned(&self, id: BlobId, time: SystemTime, tree: BaseTree) -> Result<Past> {
+        let owners = self.shared().owners(&self.shared().core.read().tree)?;
+        let pin = Pin::new(self, id, &tree);
+        Ok(Past { id, time, tree, owners, pin })
     }
 
     /// When the oldest version that is kept was published.
@@ -128,8 +134,7 @@ impl Mount {
         };
         let lost = || Error::Damaged { what: "the newest version".into() };
         let manifest = self.shared().vault.manifest(&id)?.ok_or_else(lost)?;
-        let pin = Pin::new(self, id, &tree);
-        Ok(Past { id, time: manifest.time.into(), tree, pin })
+        self.pinned(id, manifest.time.into(), tree)
     }
 
     /// The versions before the newest that can be read here, each by the blob at the root of its

@@ -307,7 +307,7 @@ fn shown_as(past: &Past, dir: &NodeId, name: &Name, id: NodeId) -> Result<Shown>
 
 /// The attributes of what is shown, without its number.
 fn attr_of(past: &Past, shown: Shown, node: &Node<Data>) -> Result<Attr> {
-    let mut attr = plain_attr(Ino(0), shown, node);
+    let mut attr = past.owners.shown(plain_attr(Ino(0), shown, node));
     if node.kind.is_dir() {
         let mut subdirs = 0;
         for dir in places::group(&past.tree, &shown.node)? {

@@ -100,6 +100,31 @@ fn owner_group_and_others_have_what_the_mode_gives_them() {
 }
 
 #[test]
+fn who_has_another_number_here_is_the_owner_everywhere() {
+    let peer = shared_mount();
+    mode(&peer.dir(), 0o755);
+    may_not(&peer, ANN, "touch f");
+    peer.umount();
+    let mount = |options: &[&str]| {
+        let options = [&["--allow-other"], options].concat();
+        peer.home().mount(cairnfs_tests::peer::BUCKET, &peer.dir(), &options);
+    };
+    mount(&["-o", "uid=41001", "--gid=41001"]);
+    may(&peer, ANN, "echo mine > f; mkdir d; chmod 700 d; touch -d 2001-01-01 f");
+    may_not(&peer, BOB, "touch g");
+    let owners = |name: &str| {
+        let meta = fs::metadata(peer.path(name)).unwrap();
+        (meta.uid(), meta.gid())
+    };
+    assert_eq!((owners(""), owners("f")), ((ANN, ANN), (ANN, ANN)));
+    chown(peer.path("d"), Some(BOB), Some(BOTH)).unwrap();
+    assert_eq!(owners("d"), (BOB, BOTH));
+    peer.umount();
+    mount(&[]);
+    assert_eq!((owners(""), owners("f"), owners("d")), ((0, 0), (0, 0), (BOB, BOTH)));
+}
+
+#[test]
 fn a_sticky_directory_keeps_each_users_files() {
     let peer = shared_mount();
     fs::create_dir(peer.path("tmp")).unwrap();
