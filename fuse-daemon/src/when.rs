@@ -13,6 +13,9 @@ use crate::values::{BadValue, Span};
 /// Fewer digits than these do not name a version: `5d` is a time.
 const ID_DIGITS_MIN: usize = 8;
 
+/// What is not published yet belongs to now, and is not over when that is asked for.
+const ASKING: Duration = Duration::from_secs(10);
+
 /// A version, as a person names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Moment(pub(crate) Which);
@@ -27,7 +30,11 @@ impl FromStr for Moment {
         if is_id {
             return Ok(Self(Which::Id(digits)));
         }
-        let ago = |span: Span| SystemTime::now().checked_sub(span.0);
+        let now = SystemTime::now();
+        let ago = |span: Span| {
+            let is_now = span.0.is_zero();
+            if is_now { now.checked_add(ASKING) } else { now.checked_sub(span.0) }
+        };
         let by = text.parse().ok().and_then(ago).or_else(|| parse(text));
         by.map(|by| Self(Which::By(by.into()))).ok_or_else(|| {
             BadValue::new(
@@ -99,6 +106,8 @@ mod tests {
         assert_eq!(meant("015123EBB9dfd241"), Ok(Which::Id("015123ebb9dfd241".into())));
         let Ok(Which::By(by)) = meant("2h") else { panic!("2h is a time") };
         assert_eq!(since(by).as_secs() / 60, 120);
+        let Ok(Which::By(by)) = meant("0s") else { panic!("now is a time") };
+        assert!(by > Time::now(), "what is written by now is published only then");
         let shown = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_700);
         let Ok(Which::By(by)) = meant(&local(shown)) else { panic!("as it is shown") };
         assert!(by >= shown.into() && since(shown) - since(by) < Duration::from_secs(1));

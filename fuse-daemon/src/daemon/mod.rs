@@ -161,7 +161,7 @@ impl Running {
 
     /// Mounts an older version.
     pub(crate) fn view(&self, request: &ViewRequest) -> Result<ViewReport> {
-        self.shared.view(request)
+        self.shared.view(request, &mut ending::logged)
     }
 
     /// From now on keeps for other devices what is not mounted here and needs no passphrase.

@@ -151,7 +151,7 @@ impl Daemon {
                 }))
             }
             Request::Mount(request) => self.mount(&request, say).map(|()| Answer::Done),
-            Request::View(request) => self.view(&request).map(Answer::Viewed),
+            Request::View(request) => self.view(&request, say).map(Answer::Viewed),
             Request::AwaitEnd(dir) => {
                 let served = self.table.find_dir(&dir).map(|served| served.ended.clone());
                 let viewed = || self.table.view_at(&dir).map(|viewed| viewed.ended.clone());

@@ -12,7 +12,7 @@ use super::{
     Daemon, Happening,
     ending::{Terms, take_down},
     table::{Doing, Viewed},
-    visiting::no_version,
+    visiting,
 };
 use crate::{
     control::{Event, ViewReport, ViewRequest},
@@ -26,11 +26,15 @@ use crate::{
 
 impl Daemon {
     /// Mounts a version; returns when the mount can be used.
-    pub(super) fn view(&self, request: &ViewRequest) -> Result<ViewReport> {
+    pub(super) fn view(
+        &self,
+        request: &ViewRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<ViewReport> {
         self.refuse_dir(&request.dir)?;
         let serial = self.table.next_serial();
         let mount = self.lend(request, serial)?;
-        let shown = self.show_version(request, mount, serial);
+        let shown = self.show_version(request, mount, serial, say);
         if shown.is_err() {
             self.give_back(&request.opening.bucket, serial);
         }
@@ -59,10 +63,15 @@ impl Daemon {
     }
 
     /// Has the kernel show the version.
-    fn show_version(&self, request: &ViewRequest, mount: Mount, serial: u64) -> Result<ViewReport> {
+    fn show_version(
+        &self,
+        request: &ViewRequest,
+        mount: Mount,
+        serial: u64,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<ViewReport> {
         let bucket = &request.opening.bucket;
-        let past = mount.past(&request.which).map_err(|err| Failure::bucket(bucket, &err))?;
-        let view = PastView::new(past.ok_or_else(|| no_version(bucket, &mount, &request.which))?);
+        let view = PastView::new(visiting::find(bucket, &mount, &request.which, say)?);
         let spec = MountSpec {
             shows: Shows::Past(view.clone()),
             name: name_of(bucket, &view),

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, time::SystemTime};
 
-use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem, Wanted, Which};
+use cairnfs_mount_core::{Error, Mount, Options, Past, PastItem, Time, Wanted, Which};
 
 use super::{Daemon, table::Doing};
 use crate::{
@@ -73,9 +73,7 @@ impl Daemon {
         let options = Options { read_only: true, ..Options::default() };
         self.visit(opening, Doing::Reading, options, |mount| {
             let failed = |err| Failure::bucket(bucket, &err);
-            // Found first: making a version may have older ones given up on a disk that runs low.
-            let past = mount.past(which).map_err(failed)?;
-            let past = past.ok_or_else(|| no_version(bucket, mount, which))?;
+            let past = find(bucket, mount, which, say)?;
             let unread = |err| unreadable(bucket, &past, path, &err);
             if *in_place {
                 let above = past.above(path).map_err(unread)?;
@@ -204,8 +202,40 @@ impl Daemon {
     }
 }
 
+/// The version that `which` means. What no version holds yet belongs to a time that is not over: of
+/// that one is made then.
+pub(super) fn find(
+    bucket: &BucketName,
+    mount: &Mount,
+    which: &Which,
+    say: &mut dyn FnMut(Event) -> bool,
+) -> Result<Past> {
+    let failed = |err| Failure::bucket(bucket, &err);
+    // Found first: making a version may have older ones given up on a disk that runs low.
+    let mut past = mount.past(which).map_err(failed)?;
+    if let Which::By(by) = which
+        && *by >= Time::now()
+        && !mount.status().read_only
+    {
+        match mount.publish() {
+            Ok(id) => {
+                // It may have taken until that time was over.
+                let made = mount.time_of(&id).map_err(failed)?.map_or(*by, Time::from);
+                past = mount.past(&Which::By((*by).max(made))).map_err(failed)?;
+            }
+            // An older one is better than none on a disk that is full.
+            Err(err) => {
+                let line =
+                    format!("bucket '{bucket}': what no version holds yet is left out: {err}");
+                say(Event::Note(line));
+            }
+        }
+    }
+    past.ok_or_else(|| no_version(bucket, mount, which))
+}
+
 /// The refusal of a version that is not kept, and for a time since when there are any.
-pub(super) fn no_version(bucket: &BucketName, mount: &Mount, which: &Which) -> Failure {
+fn no_version(bucket: &BucketName, mount: &Mount, which: &Which) -> Failure {
     let oldest = match which {
         Which::By(_) => mount.oldest_time(),
         Which::Id(_) => Ok(None),

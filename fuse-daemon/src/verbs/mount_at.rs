@@ -5,6 +5,7 @@ use cairnfs_mount_core::{Bucket, Which};
 use super::{
     Context,
     mount::{owner, passphrase_flags},
+    show as say,
 };
 use crate::{
     cli::{MountArgs, MountOptions},
@@ -13,7 +14,8 @@ use crate::{
     exit::{Code, Failure, Result},
     fuse,
     interrupt::{self, OnInterrupt},
-    passphrase, place, ui,
+    passphrase, place,
+    ui::{self, ProgressLine},
     values::{Size, Switch},
     when,
 };
@@ -85,7 +87,8 @@ fn plan(context: &Context, request: &ViewRequest) -> Result<()> {
 fn ask(context: &Context, request: &ViewRequest) -> Result<ViewReport> {
     // At start the bucket itself is mounted as ever.
     let client = Client::connect_or_start(&context.home, None)?;
-    match client.ask(&Request::View(request.clone()), &mut |_| ())? {
+    let mut line = ProgressLine::new();
+    match client.ask(&Request::View(request.clone()), &mut |event| say(&mut line, event))? {
         Answer::Viewed(report) => Ok(report),
         _ => Err(Failure::unexpected_answer()),
     }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use cairnfs_tests::{
-    Home, Image, Outcome, Peer, Running, Strace, data, eventually, peer::BUCKET, process, run,
+    Home, Image, Outcome, Peer, Running, Strace, data, eventually,
+    peer::{BUCKET, UNPUBLISHED},
+    process, run,
     tree::Tree,
 };
 use rustix::process::Signal;
@@ -152,6 +154,38 @@ fn a_time_means_the_newest_version_of_then() {
     assert!(now.stdout.contains("brought back "), "{}", now.stdout);
     let none = restore(&peer, &["notes", "--at", "9d"]).exits(1);
     none.says(&["no such version", "the oldest is from", "s ago", "cairnfs log"]);
+}
+
+/// Also where nothing is to be changed.
+#[test]
+fn a_time_that_is_not_over_includes_what_is_not_published_yet() {
+    let peer = Peer::with(&UNPUBLISHED);
+    peer.write("notes", "first");
+    let first = publish(&peer);
+    let to = peer.scratch().join("copy");
+    let unchanged = |time: &str, dry_run: &[&str]| {
+        let said = restore(&peer, &[&["notes", "--at", time], dry_run].concat()).ok();
+        assert!(said.stdout.ends_with("1 unchanged\n"), "{time}: {said}");
+    };
+    for (round, time) in ["2999-12-31", "0s"].into_iter().enumerate() {
+        let text = |what| format!("{what} of round {round}");
+        peer.write("notes", text("for the plan"));
+        unchanged(time, &["--dry-run"]);
+        peer.write("notes", text("in place"));
+        unchanged(time, &[]);
+        assert_eq!(peer.read("notes"), text("in place").as_bytes());
+        peer.write("notes", text("elsewhere"));
+        restore(&peer, &["notes", "--at", time, "--to", to.to_str().unwrap()]).ok();
+        assert_eq!(fs::read(&to).unwrap(), text("elsewhere").as_bytes());
+        fs::remove_file(&to).unwrap();
+    }
+    // A version is named as ever, and nobody may write to what is read-only.
+    restore(&peer, &["notes", "--at", &first]).ok();
+    assert_eq!(peer.read("notes"), b"first");
+    peer.umount();
+    peer.home().mount(BUCKET, &peer.dir(), &["--read-only"]);
+    restore(&peer, &["notes", "--at", "0s", "--to", to.to_str().unwrap()]).ok();
+    assert_eq!(fs::read(&to).unwrap(), b"first");
 }
 
 #[test]
