@@ -26,7 +26,8 @@ pub(crate) use message::{
 };
 pub(crate) use patience::Limit;
 pub(crate) use report::{
-    AtStartReport, KernelOptions, MountReport, StatusReport, Trouble, VersionReport, ViewReport,
+    AtStartReport, KernelOptions, LingeringReport, MountReport, StatusReport, Trouble,
+    VersionReport, ViewReport,
 };
 pub(crate) use sharing::{
     ConflictsRequest, DropRequest, FindInviterRequest, InviteRequest, JoinRequest, KeptReport,

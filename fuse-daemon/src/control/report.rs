@@ -16,6 +16,8 @@ pub(crate) struct StatusReport {
     pub(crate) mounts: Vec<MountReport>,
     /// Versions that are mounted.
     pub(crate) views: Vec<ViewReport>,
+    /// What is mounted no longer, but still in use.
+    pub(crate) lingering: Vec<LingeringReport>,
     /// What is kept for other devices only.
     pub(crate) kept: Vec<KeptReport>,
     /// What was to be mounted when the daemon started, and could not be.
@@ -26,6 +28,16 @@ pub(crate) struct StatusReport {
     pub(crate) peers: Vec<PeerReport>,
     /// Why nothing listens, if it is to.
     pub(crate) not_listening: Option<String>,
+}
+
+/// A bucket that was unmounted, and is still in use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LingeringReport {
+    /// The bucket.
+    pub(crate) bucket: BucketName,
+    /// Where it was mounted.
+    #[serde(with = "path_bytes")]
+    pub(crate) dir: PathBuf,
 }
 
 /// A mount that the daemon could not make when it started.

@@ -11,7 +11,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::{
     Daemon, Happening,
-    table::{Served, Viewed, not_mounted},
+    table::{STILL_IN_USE, Served, Viewed, not_mounted},
 };
 use crate::{
     control::{Event, Progress, UnmountRequest},
@@ -28,6 +28,9 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// How long until a save is tried again that found no space.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the kernel may take to let go of what was unmounted and is in use nowhere.
+const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// What to do with what stands in the way.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +75,11 @@ impl Daemon {
         self.table.leave(&served)?;
         let ended = self.end_one(&served, terms, say);
         self.table.stay(&served);
-        // The receiver goes only with the process.
+        if !self.table.wait_let_go(served.serial, LETTING_GO) {
+            say(Event::Note(format!("bucket '{}' is {STILL_IN_USE}", served.bucket)));
+        }
+        // Only now: the main thread, which hears of what the kernel lets go, may end by it. The receiver
+        // goes only with the process.
         drop(self.happenings.send(Happening::Freed));
         ended
     }
@@ -97,6 +104,7 @@ impl Daemon {
         if self.view_ended(serial) {
             return;
         }
+        self.table.let_go(serial);
         let Some(served) = self.table.leave_serial(serial) else { return };
         log::info!("unmounted serial={serial} by=others");
         self.net.withdraw(&served.bucket);

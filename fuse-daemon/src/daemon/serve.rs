@@ -15,7 +15,8 @@ use crossbeam_channel::{Receiver, bounded};
 use super::{Daemon, Happening, table::Served};
 use crate::{
     control::{
-        Answer, Channel, Event, Hello, Listener, MountReport, Request, StatusReport, Trouble,
+        Answer, Channel, Event, Hello, LingeringReport, Listener, MountReport, Request,
+        StatusReport, Trouble,
     },
     exit::{Code, Failure, Result, plain},
 };
@@ -137,12 +138,15 @@ impl Daemon {
                 let (mounts, peers) = (self.status(save), self.net.peers());
                 let views = self.table.views().iter().map(|viewed| viewed.report()).collect();
                 let (kept, failed_at_start) = (self.kept(), self.failed_at_start());
+                let lingering = self.table.lingering().into_iter();
+                let lingering = lingering.map(|(bucket, dir)| LingeringReport { bucket, dir });
                 // After the mounts: what ends meanwhile is in one of them at least.
                 let lost = self.losses.all();
                 let not_listening = self.net.not_listening();
                 Ok(Answer::Status(StatusReport {
                     mounts,
                     views,
+                    lingering: lingering.collect(),
                     kept,
                     failed_at_start,
                     lost,

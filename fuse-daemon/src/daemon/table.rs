@@ -31,6 +31,10 @@ pub(super) use {doing::Doing, views::Viewed};
 /// How long whoever needs a bucket's place waits for what is just beginning or ending there.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
 
+/// Said of a bucket that was unmounted here.
+pub(super) const STILL_IN_USE: &str =
+    "still in use: by an open file, a bind mount or another mount namespace";
+
 /// A bucket that is mounted.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -71,6 +75,8 @@ enum Slot {
     Viewed(Mount, BTreeSet<u64>),
     Served(Arc<Served>),
     Leaving(Arc<Served>),
+    /// Its mount with this number is gone from here, where it was, but the kernel has not let go of it.
+    Lingering(u64, PathBuf),
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +84,8 @@ struct State {
     ending: bool,
     serial: u64,
     slots: BTreeMap<BucketName, Slot>,
+    /// Mounts that the kernel has let go of, and whose places are taken still.
+    let_go: BTreeSet<u64>,
     /// Versions that are shown, by their numbers.
     views: BTreeMap<u64, Shown>,
 }
@@ -147,6 +155,10 @@ impl Table {
                     let dir = served.dir.display();
                     format!("bucket '{bucket}' was unmounted at {dir}, but is still in use")
                 }
+                Some(Slot::Lingering(_, dir)) => format!(
+                    "bucket '{bucket}' was unmounted at {}, but is {STILL_IN_USE}",
+                    dir.display()
+                ),
             };
             if self.freed.wait_until(&mut state, deadline).timed_out() {
                 return Err(Failure::new(Code::InUse, refusal));
@@ -225,15 +237,26 @@ impl Table {
         let state = self.state.lock();
         let served = state.slots.values().filter_map(|slot| match slot {
             Slot::Served(served) | Slot::Leaving(served) => Some(Arc::clone(served)),
-            Slot::Busy(_) | Slot::Kept(_) | Slot::Viewed(..) => None,
+            Slot::Busy(_) | Slot::Kept(_) | Slot::Viewed(..) | Slot::Lingering(..) => None,
         });
         served.collect()
+    }
+
+    /// Buckets that are mounted no longer and still in use, and where they were.
+    pub(super) fn lingering(&self) -> Vec<(BucketName, PathBuf)> {
+        let state = self.state.lock();
+        let lingering = state.slots.iter().filter_map(|(bucket, slot)| match slot {
+            Slot::Lingering(_, dir) => Some((bucket.clone(), dir.clone())),
+            _ => None,
+        });
+        lingering.collect()
     }
 
     /// How many buckets are mounted or in somebody's hands, and how many versions are shown.
     pub(super) fn len(&self) -> usize {
         let state = self.state.lock();
-        let is_counted = |slot: &&Slot| !matches!(slot, Slot::Kept(_) | Slot::Viewed(..));
+        let is_counted =
+            |slot: &&Slot| !matches!(slot, Slot::Kept(_) | Slot::Viewed(..) | Slot::Lingering(..));
         state.slots.values().filter(is_counted).count() + state.views.len()
     }
 
@@ -272,15 +295,51 @@ impl Table {
         self.freed.notify_all();
     }
 
-    /// It is mounted no longer.
+    /// It is mounted no longer. Its place is free once the kernel has let go of it too.
     pub(super) fn gone(&self, served: &Served) {
         let mut state = self.state.lock();
+        let is_let_go = state.let_go.remove(&served.serial);
         if state.slots.get(&served.bucket).is_some_and(|slot| is(slot, served)) {
-            state.slots.remove(&served.bucket);
+            if is_let_go {
+                state.slots.remove(&served.bucket);
+            } else {
+                let lingering = Slot::Lingering(served.serial, served.dir.clone());
+                state.slots.insert(served.bucket.clone(), lingering);
+            }
         }
         drop(state);
         served.end.lock().take();
         self.freed.notify_all();
+    }
+
+    /// The kernel has let go of the mount with this number, whoever unmounted it.
+    pub(super) fn let_go(&self, serial: u64) {
+        let mut state = self.state.lock();
+        let it = state.slots.iter().find_map(|(bucket, slot)| match slot {
+            Slot::Served(served) | Slot::Leaving(served) if served.serial == serial => {
+                Some((bucket.clone(), false))
+            }
+            Slot::Lingering(number, _) if *number == serial => Some((bucket.clone(), true)),
+            _ => None,
+        });
+        match it {
+            Some((bucket, true)) => drop(state.slots.remove(&bucket)),
+            Some((_, false)) => drop(state.let_go.insert(serial)),
+            None => (),
+        }
+        drop(state);
+        self.freed.notify_all();
+    }
+
+    /// Waits until the kernel has let go of the mount with this number, but not for ever; says
+    /// whether it has.
+    pub(super) fn wait_let_go(&self, serial: u64, limit: Duration) -> bool {
+        let mut state = self.state.lock();
+        let lingers = |state: &mut State| {
+            let mut slots = state.slots.values();
+            slots.any(|slot| matches!(slot, Slot::Lingering(number, _) if *number == serial))
+        };
+        !self.freed.wait_while_for(&mut state, lingers, limit).timed_out()
     }
 
     /// The mount with this number, if nobody is unmounting it; from now on the caller is.
@@ -376,7 +435,7 @@ impl Drop for Claim<'_> {
 fn is(slot: &Slot, served: &Served) -> bool {
     match slot {
         Slot::Served(it) | Slot::Leaving(it) => it.serial == served.serial,
-        Slot::Busy(_) | Slot::Kept(_) | Slot::Viewed(..) => false,
+        Slot::Busy(_) | Slot::Kept(_) | Slot::Viewed(..) | Slot::Lingering(..) => false,
     }
 }
 

@@ -29,6 +29,8 @@ struct Listed {
     needs_passphrase: Option<bool>,
     mounted: bool,
     dir: Option<PathText>,
+    /// Where it was mounted, if it is no longer and still in use.
+    still_in_use: Option<PathText>,
     read_only: bool,
     at_start: Option<PathText>,
     /// Why it could not be mounted there, if it could not.
@@ -50,7 +52,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<()> {
 }
 
 fn gather(context: &Context) -> Result<List> {
-    let StatusReport { mounts, views, failed_at_start, .. } = context.status(false)?;
+    let StatusReport { mounts, views, lingering, failed_at_start, .. } = context.status(false)?;
     let at_start = at_start::read(&context.home)?;
     let mut list = List { buckets: Vec::new() };
     for name in context.home.bucket_names()? {
@@ -66,6 +68,10 @@ fn gather(context: &Context) -> Result<List> {
             needs_passphrase: description.as_ref().map(|it| it.needs_passphrase),
             mounted: mount.is_some(),
             dir: mount.map(|mount| PathText(mount.dir.clone())),
+            still_in_use: lingering
+                .iter()
+                .find(|it| it.bucket == name)
+                .map(|it| PathText(it.dir.clone())),
             read_only: mount.is_some_and(|mount| mount.read_only),
             at_start: at_start
                 .iter()
@@ -100,13 +106,16 @@ fn print(list: &List) {
 
 impl Listed {
     fn state(&self) -> String {
-        match (&self.error, &self.dir) {
-            (Some(error), _) => error.clone(),
-            (None, Some(PathText(dir))) => {
+        match (&self.error, &self.dir, &self.still_in_use) {
+            (Some(error), ..) => error.clone(),
+            (None, Some(PathText(dir)), _) => {
                 let read_only = if self.read_only { " (read-only)" } else { "" };
                 format!("at {}{read_only}", ui::shown_path(dir))
             }
-            (None, None) => match &self.at_start_error {
+            (None, None, Some(PathText(dir))) => {
+                format!("unmounted, but still in use, at {}", ui::shown_path(dir))
+            }
+            (None, None, None) => match &self.at_start_error {
                 Some(why) => format!("not mounted: at the daemon's start that failed: {why}"),
                 None => "not mounted".to_owned(),
             },

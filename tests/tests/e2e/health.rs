@@ -9,7 +9,7 @@ use std::{
 };
 
 use cairnfs_tests::{
-    Home, Image, Peer, Strace, data, eventually,
+    Home, Image, Peer, Strace, data, eventually, need,
     peer::{BUCKET, UNASKED_NOTHING},
     run,
 };
@@ -226,4 +226,39 @@ fn a_lost_id_file_does_not_keep_a_bucket_from_opening() {
     fs::remove_file(&id).unwrap();
     peer.mount();
     assert_eq!((fs::read(&id).unwrap(), peer.read("f")), (was, b"kept".to_vec()));
+}
+
+/// What was unmounted and is in use still, which `umount` cannot see, is said by all that need the bucket.
+#[test]
+fn a_bucket_that_is_in_use_after_it_was_unmounted_is_said_to_be() {
+    need::root("mount(8)");
+    let peer = Peer::new();
+    fs::create_dir(peer.path("d")).unwrap();
+    let bound = peer.home().dir("bound");
+    let bind = Command::new("mount").arg("--bind").args([&peer.path("d"), &bound]).status();
+    assert!(bind.unwrap().success());
+    let dir = peer.dir();
+    let dir = dir.to_str().unwrap();
+    let umount = peer.home().umount_once_free(&peer.dir()).ok();
+    umount.says(&["unmounted", "bucket 'photos' is still in use", "bind mount"]);
+
+    let (text, json) = status(&peer);
+    let said = format!("photos: unmounted, but still in use, at {dir}, ");
+    assert!(text.contains(&said), "{text}");
+    assert_eq!((&json["mounted"], &json["still_in_use"]), (&false.into(), &dir.into()), "{json}");
+    let list = peer.home().cairnfs(&["list"]).ok().stdout;
+    assert!(list.contains(&format!("  unmounted, but still in use, at {dir}\n")), "{list}");
+    let why = [&*format!("was unmounted at {dir}, but is still in use"), "bind mount"];
+    peer.check().exits(5).says(&why);
+    peer.home().try_mount(BUCKET, &peer.dir(), &[]).exits(5).says(&why);
+
+    let unbound = Command::new("umount").arg(&bound).status();
+    assert!(unbound.unwrap().success());
+    peer.mount();
+    let (text, json) = status(&peer);
+    assert!(text.contains("photos: mounted at ") && json["still_in_use"].is_null(), "{text}");
+    let umount = peer.home().umount_once_free(&peer.dir()).ok();
+    assert!(!umount.stderr.contains("in use"), "{umount}");
+    let list = peer.home().cairnfs(&["list"]).ok().stdout;
+    assert!(list.ends_with("  not mounted\n"), "{list}");
 }

@@ -41,6 +41,8 @@ struct Bucket {
     /// Where it is mounted, or was until its daemon died.
     dir: Option<PathText>,
     dead_mount: bool,
+    /// Where it was mounted, if it is no longer and still in use.
+    still_in_use: Option<PathText>,
     safe: bool,
     unsaved_bytes: u64,
     unsaved_changes: u64,
@@ -115,6 +117,7 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         mounted: mount.is_some(),
         dir: mount.map(|it| it.dir.clone()).or(dead_dir).map(PathText),
         dead_mount: one.dead.is_some(),
+        still_in_use: one.still_in_use.clone().map(PathText),
         safe: one.danger().is_none(),
         unsaved_bytes: mount.map_or(0, |it| it.unsaved_bytes),
         unsaved_changes: mount.map_or(0, |it| it.unsaved_changes),

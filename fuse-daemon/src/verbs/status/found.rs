@@ -1,5 +1,7 @@
 //! What there is to be said of each bucket: what the daemon reports, and what lies in the home.
 
+use std::path::PathBuf;
+
 use crate::{
     cli::StatusArgs,
     control::{AtStartReport, KeptReport, MountReport, StatusReport, Trouble},
@@ -31,6 +33,8 @@ pub(super) struct Found {
     pub(super) name: BucketName,
     pub(super) mount: Option<MountReport>,
     pub(super) dead: Option<Listed>,
+    /// Where it was mounted, if it is no longer and still in use.
+    pub(super) still_in_use: Option<PathBuf>,
     /// How it is kept for other devices, if it is not mounted.
     pub(super) kept: Option<KeptReport>,
     /// Why it is not mounted, if it was to be when the daemon started.
@@ -80,8 +84,16 @@ impl Found {
 /// Of all buckets of the home, or of the one that was asked for.
 pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
     let report = context.status(args.wait_safe)?;
-    let StatusReport { mut mounts, views, kept, failed_at_start, mut lost, peers, not_listening } =
-        report;
+    let StatusReport {
+        mut mounts,
+        views,
+        lingering,
+        kept,
+        failed_at_start,
+        mut lost,
+        peers,
+        not_listening,
+    } = report;
     let mut buckets = Vec::new();
     for name in context.home.bucket_names()? {
         if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
@@ -99,9 +111,21 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
         let views = views::of(&name, &views);
         let remarks = remarks::read(&context.home.bucket_dir(&name));
         let dead = dead.into_iter().next();
+        let still_in_use = lingering.iter().find(|it| it.bucket == name).map(|it| it.dir.clone());
         let at_start = failed_at_start.iter().find(|failed| failed.bucket == name).cloned();
         let lost = lost.remove(&name).or_else(|| remarks.lost.clone());
-        buckets.push(Found { name, dead, mount, kept, at_start, lost, views, peers, remarks });
+        buckets.push(Found {
+            name,
+            mount,
+            dead,
+            still_in_use,
+            kept,
+            at_start,
+            lost,
+            views,
+            peers,
+            remarks,
+        });
     }
     Ok(Whole { buckets, not_listening })
 }

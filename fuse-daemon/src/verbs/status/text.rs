@@ -49,8 +49,14 @@ pub(super) fn print(context: &Context, whole: &Whole) {
             Some(mount) => print_mount(context, mount, one),
             None => {
                 let size = Size(context.stored_bytes(&one.name)).about();
-                let kept = if one.kept.is_some() { ", kept for other devices" } else { "" };
-                ui::result(format_args!("{}: not mounted{kept}, {size} stored", one.name));
+                let state = match (&one.still_in_use, &one.kept) {
+                    (Some(dir), _) => {
+                        format!("unmounted, but still in use, at {}", ui::shown_path(dir))
+                    }
+                    (None, Some(_)) => "not mounted, kept for other devices".to_owned(),
+                    (None, None) => "not mounted".to_owned(),
+                };
+                ui::result(format_args!("{}: {state}, {size} stored", one.name));
                 if let Some(kept) = &one.kept {
                     print_kept(kept, &one.peers);
                 } else if one.awaits_first_version() {
