@@ -27,13 +27,14 @@ pub(crate) struct ConflictsArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ResolveArgs {
     /// The contested file or one of its copies, below a mount point; with --all also a bucket or a
-    /// folder
-    pub(crate) path: PathBuf,
+    /// folder, and without it everything that is mounted
+    #[arg(required_unless_present = "all")]
+    pub(crate) path: Option<PathBuf>,
     /// What is to stay: the newest version of this device (ours) or of another (theirs), each as a
     /// file of its own (both), the version with this id, or the content of this file
     #[arg(long, value_name = "ours|theirs|both|VERSION|FILE")]
     pub(crate) keep: OsString,
-    /// Settle everything at or below the path
+    /// Settle everything at or below the path, or in all that is mounted
     #[arg(long)]
     pub(crate) all: bool,
     /// Say what would be done, change nothing

@@ -150,6 +150,15 @@ fn nothing_conflicts_on_one_device() {
     let outcome = home.cairnfs(&["resolve", path, "--keep", "ours"]).exits(1);
     is_one_line(&outcome);
     outcome.says(&[path, "nothing conflicts"]);
+    // All of nothing is settled.
+    for args in [&[BUCKET, "--all"][..], &[path, "--all"], &["--all"], &["--all", "--dry-run"]] {
+        let resolve = [&["resolve", "--keep", "ours"], args].concat();
+        home.cairnfs(&resolve).ok().says(&["nothing conflicts"]);
+    }
+    home.cairnfs(&["resolve", "--keep", "ours"]).exits(2).says(&["PATH"]);
+    home.cairnfs(&["resolve", "--all", "--keep", "0123abcd"])
+        .exits(2)
+        .says(&["ours, theirs or both"]);
     let status = home.cairnfs(&["status"]).ok().stdout;
     assert!(status.contains("conflicts     none"), "{status}");
     assert_eq!(peer.read("f"), b"x");

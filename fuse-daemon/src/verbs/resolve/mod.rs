@@ -46,14 +46,44 @@ enum Choice {
 }
 
 pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
+    let Some(path) = &args.path else { return everywhere(context, args) };
     let target = if args.all {
-        Target::find(context, args.path.as_os_str())?
+        Target::find(context, path.as_os_str())?
     } else {
-        Target::below(&context.mounts()?, &args.path)
-            .map_err(|failure| or_all(context, args, failure))?
+        Target::below(&context.mounts()?, path).map_err(|failure| or_all(context, path, failure))?
     };
+    resolve(context, args, &target, path)
+}
+
+/// All that is mounted. What cannot be settled in one bucket does not keep the others from it.
+fn everywhere(context: &Context, args: &ResolveArgs) -> Result<()> {
+    let mounts = context.mounts()?;
+    if mounts.is_empty() {
+        ui::note("nothing is mounted: name a bucket to settle what conflicts in it");
+    }
+    let mut outcome: Result<()> = Ok(());
+    for mount in &mounts {
+        let resolved = resolve(context, args, &Target::of(mount), &mount.dir);
+        // The last one ends it, and is said then.
+        if let (Err(before), Err(_)) = (&outcome, &resolved) {
+            ui::note(&before.message);
+        }
+        outcome = resolved.and(outcome);
+    }
+    outcome
+}
+
+/// What conflicts at `target`, which is called `shown`.
+fn resolve(context: &Context, args: &ResolveArgs, target: &Target, shown: &Path) -> Result<()> {
+    let all_keep =
+        args.keep.to_str().is_some_and(|word| ["ours", "theirs", "both"].contains(&word));
+    if args.all && !all_keep {
+        return Err(Failure::usage(
+            "with --all only ours, theirs or both can be kept: a version or file is of one path",
+        ));
+    }
     let list = || -> Result<_> {
-        let mut found = touching(context, &target, &args.passphrase, !args.dry_run)?;
+        let mut found = touching(context, target, &args.passphrase, !args.dry_run)?;
         if !args.all {
             found.retain(|conflict| takes_part(conflict, &target.path));
         }
@@ -61,13 +91,18 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
         Ok(found)
     };
     let found = list()?;
-    let shown = args.path.display();
     if found.is_empty() {
-        return Err(Failure::new(Code::Failed, format_args!("{shown}: nothing conflicts")));
+        let message = format!("{}: nothing conflicts", ui::shown_path(shown));
+        if args.all {
+            // All of nothing is settled.
+            ui::note(message);
+            return Ok(());
+        }
+        return Err(Failure::new(Code::Failed, message));
     }
-    let choice = choose(args, &target, &found)?;
+    let choice = choose(args, target, &found)?;
     if args.dry_run {
-        found.iter().for_each(|conflict| foretell(&target, conflict, &choice));
+        found.iter().for_each(|conflict| foretell(target, conflict, &choice));
         return Ok(());
     }
     let mut seen: BTreeMap<Vec<u8>, Seen> = BTreeMap::new();
@@ -75,7 +110,7 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
         seen.entry(conflict.path.clone()).or_default().add(conflict);
     }
     match choice {
-        Choice::Version(keep) => settle(context, args, &target, seen, &keep),
+        Choice::Version(keep) => settle(context, args, target, seen, &keep),
         Choice::File(file) => {
             let path = &found[0].path;
             // Open until all is settled: what is written stays with its inode number that long.
@@ -90,9 +125,9 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
             let settled = list().and_then(|listed| {
                 // It has settled the conflict.
                 let Some(conflict) = listed.first() else { return Ok(()) };
-                let id = over.version(conflict, &target)?;
+                let id = over.version(conflict, target)?;
                 seen.entry(path.clone()).or_default().add_version(id);
-                settle(context, args, &target, seen, &Keep::Version(hex(&id)))
+                settle(context, args, target, seen, &Keep::Version(hex(&id)))
             });
             settled.map_err(|failure| over.but_written(&file, failure))
         }
@@ -100,8 +135,8 @@ pub(super) fn run(context: &Context, args: &ResolveArgs) -> Result<()> {
 }
 
 /// The refusal of a path that leads into no mount; the name of a bucket is none.
-fn or_all(context: &Context, args: &ResolveArgs, failure: Failure) -> Failure {
-    let name = args.path.to_str().and_then(|text| text.parse::<BucketName>().ok());
+fn or_all(context: &Context, path: &Path, failure: Failure) -> Failure {
+    let name = path.to_str().and_then(|text| text.parse::<BucketName>().ok());
     match name.filter(|name| context.home.bucket_dir(name).exists()) {
         Some(name) if failure.code == Code::NotFound => Failure::usage(format_args!(
             "'{name}' is a bucket: add --all to settle everything in it, or name a path below its \
@@ -223,11 +258,6 @@ fn choose(args: &ResolveArgs, target: &Target, found: &[ConflictInfo]) -> Result
         "ours" => Keep::Ours,
         "theirs" => Keep::Theirs,
         "both" => Keep::Both,
-        _ if args.all => {
-            return Err(Failure::usage(
-                "with --all only ours, theirs or both can be kept: a version or file is of one path",
-            ));
-        }
         _ => return version_or_file(&args.keep, target, found),
     };
     // With --all, what has no such version is left and said.
