@@ -44,6 +44,10 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         dir,
         how: how(context, args, options),
     };
+    if args.dry_run || description.needs_passphrase {
+        // Before anybody is asked for a passphrase in vain.
+        refuse_mounted(context, &request)?;
+    }
     if description.needs_passphrase {
         let secret = passphrase::for_existing(source.as_ref(), &args.bucket)?;
         request.opening.secret = Some(secret);
@@ -88,16 +92,22 @@ fn refuse_at_start(
     }
 }
 
+/// Refuses what the daemon would refuse, as the bucket or the place is taken.
+fn refuse_mounted(context: &Context, request: &MountRequest) -> Result<()> {
+    let mounts = context.mounts()?;
+    let mut mounts = mounts.iter().filter(|mount| !mount.detached);
+    let taken = mounts.find(|it| it.bucket == request.opening.bucket || it.dir == request.dir);
+    taken.map_or(Ok(()), |mount| {
+        let (bucket, dir) = (&mount.bucket, ui::shown_path(&mount.dir));
+        let message = format!("bucket '{bucket}' is mounted already, at {dir}");
+        Err(Failure::new(Code::MountPoint, message))
+    })
+}
+
 /// Says what would be done, after looking at what can be seen without doing it.
 fn plan(context: &Context, request: &MountRequest) -> Result<()> {
     let Opening { bucket, secret } = &request.opening;
     let dir = ui::shown_path(&request.dir);
-    for mount in context.mounts()?.iter().filter(|mount| !mount.detached) {
-        if mount.bucket == *bucket || mount.dir == request.dir {
-            let message = format!("bucket '{}' is mounted at {dir} already", mount.bucket);
-            return Err(Failure::new(Code::MountPoint, message));
-        }
-    }
     Bucket::try_key(&context.home.bucket_dir(bucket), passphrase::unlock(secret.as_ref()))
         .map_err(|err| Failure::bucket(bucket, &err))?;
     let How { save, read_only, .. } = &request.how;

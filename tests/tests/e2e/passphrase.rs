@@ -377,3 +377,17 @@ fn places_where_the_old_passphrase_is_read_still_are_named() {
     changed.says(&["settings take the passphrase from 'cat", "daemon takes it from the file"]);
     assert!(opens(&home, "new"));
 }
+
+/// Nobody is asked in vain.
+#[test]
+fn what_is_mounted_already_is_said_before_a_passphrase_is_asked_for() {
+    let home = with(Home::new(), "old");
+    let dir = mount(&home, Some("old"));
+    let other = home.dir("other");
+    for place in [&dir, &other] {
+        let said = home.try_mount(BUCKET, place, &[]).exits(6);
+        said.says(&[&format!("bucket 'photos' is mounted already, at {}", dir.display())]);
+    }
+    home.cairnfs(&["create", "notes", "--passphrase-file", &file(&home, "new")]).ok();
+    home.try_mount("notes", &dir, &[]).exits(6).says(&["bucket 'photos' is mounted already"]);
+}
