@@ -76,6 +76,8 @@ impl FromStr for SavePolicy {
                     "s" => 1_000,
                     "m" => 60_000,
                     "h" => 3_600_000,
+                    // Whatever its unit.
+                    "" if count == 0 => return Err(Self::Err::Zero(text.to_owned())),
                     "" => return Err(Self::Err::NoUnit(text.to_owned())),
                     _ => return Err(bad()),
                 };
@@ -175,7 +177,7 @@ mod tests {
         for (text, says) in [
             ("interval:5", "no unit: write interval:5s"),
             ("interval:0s", "must not be zero"),
-            ("interval:0", "no unit"),
+            ("interval:0", "must not be zero"),
             ("interval:25h", "longer than a day"),
             ("interval:9999999999999999h", "longer than a day"),
             ("interval:s", "unknown save policy"),
