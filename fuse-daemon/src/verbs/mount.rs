@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cairnfs_mount_core::{Bucket, Owner};
+use cairnfs_mount_core::{Bucket, Limits, Owner};
 
 use super::{Context, mount_at, peers::removal, show};
 use crate::{
@@ -20,6 +20,10 @@ use crate::{
     values::{Id, Size, Span, Switch},
     when::Moment,
 };
+
+/// With less, writing a large file takes ten times as long: each of the kernel's writes waits for
+/// the one before it to be stored.
+const DIRTY_BYTES_MIN: u64 = 1 << 20;
 
 pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     let options = MountOptions::parse(&args.options)?;
@@ -42,7 +46,7 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     let mut request = MountRequest {
         opening: Opening { bucket: args.bucket.clone(), secret: None },
         dir,
-        how: how(context, args, options),
+        how: how(context, args, options)?,
     };
     if args.dry_run || description.needs_passphrase {
         // Before anybody is asked for a passphrase in vain.
@@ -128,7 +132,7 @@ pub(super) fn passphrase_flags(args: &MountArgs, options: &MountOptions) -> Pass
     }
 }
 
-fn how(context: &Context, args: &MountArgs, given: MountOptions) -> How {
+fn how(context: &Context, args: &MountArgs, given: MountOptions) -> Result<How> {
     let bucket = &args.bucket;
     let mut options = context.settings.options(bucket);
     if let Some(policy) = args.save.or(given.save) {
@@ -147,10 +151,31 @@ fn how(context: &Context, args: &MountArgs, given: MountOptions) -> How {
         options.publish_max = time;
     }
     options.owner = owner(options.owner, args, &given);
+    refuse_limits(options.limits)?;
     options.read_only = args.read_only || given.read_only;
     let setting = context.settings.get("allow_other", Some(bucket));
     let allow_other = args.allow_other || given.allow_other || setting == Some(Switch(true));
-    How::new(&options, allow_other, given.fuse)
+    Ok(How::new(&options, allow_other, given.fuse))
+}
+
+/// Refuses what is no limit, and one with which whoever writes would wait all the time.
+pub(super) fn refuse_limits(limits: Limits) -> Result<()> {
+    let memory = rustix::system::sysinfo();
+    let memory = u128::from(memory.totalram) * u128::from(memory.mem_unit);
+    for (name, bytes) in [("cache", limits.cache_bytes), ("dirty", limits.dirty_bytes)] {
+        if u128::from(bytes) > memory {
+            let memory = Size(u64::try_from(memory).unwrap_or(u64::MAX)).about();
+            return Err(Failure::usage(format_args!(
+                "{name} = {}: this machine has {memory} of memory",
+                Size(bytes)
+            )));
+        }
+    }
+    if limits.dirty_bytes < DIRTY_BYTES_MIN {
+        let (dirty, min) = (Size(limits.dirty_bytes), Size(DIRTY_BYTES_MIN));
+        return Err(Failure::usage(format_args!("dirty = {dirty}: it takes {min} at least")));
+    }
+    Ok(())
 }
 
 /// As whom the owner is shown, where the settings say `set`.

@@ -4,7 +4,7 @@ use cairnfs_mount_core::{Bucket, Which};
 
 use super::{
     Context,
-    mount::{owner, passphrase_flags},
+    mount::{owner, passphrase_flags, refuse_limits},
     show as say,
 };
 use crate::{
@@ -39,15 +39,16 @@ pub(super) fn run(
     let opening = context.opening(bucket, &passphrase_flags(args, &options))?;
     let setting = context.settings.get("allow_other", Some(bucket));
     let settings = context.settings.options(bucket);
-    let mut cache_bytes = settings.limits.cache_bytes;
+    let mut limits = settings.limits;
     if let Some(Size(bytes)) = args.cache.or(options.cache) {
-        cache_bytes = bytes;
+        limits.cache_bytes = bytes;
     }
+    refuse_limits(limits)?;
     let request = ViewRequest {
         opening,
         which,
         dir,
-        cache_bytes,
+        cache_bytes: limits.cache_bytes,
         owner: owner(settings.owner, args, &options),
         allow_other: args.allow_other || options.allow_other || setting == Some(Switch(true)),
         fuse: options.fuse,

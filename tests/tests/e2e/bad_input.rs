@@ -197,6 +197,15 @@ fn a_bad_size_or_duration_is_refused() {
         let outcome = home.try_mount(BUCKET, &dir, &[&format!("--cache={cache}")]).exits(2);
         is_plain(&outcome);
     }
+    for (limit, why) in [
+        ("--cache=99999TiB", "cache = 99999TiB: this machine has "),
+        ("--dirty=99999TiB", "dirty = 99999TiB: this machine has "),
+        ("--dirty=1KiB", "dirty = 1KiB: it takes 1MiB at least"),
+    ] {
+        let outcome = home.try_mount(BUCKET, &dir, &[limit]).exits(2);
+        is_plain(&outcome);
+        outcome.says(&[why]);
+    }
     let outcome = home.cairnfs(&["umount", dir.to_str().unwrap(), "--timeout", "soon"]).exits(2);
     is_plain(&outcome);
     assert!(!mounts::is_mounted(&dir));
