@@ -307,6 +307,11 @@ pub(crate) enum Answer {
     Done,
     /// The mounts there are.
     Status(StatusReport),
+    /// The versions that were asked for are all told.
+    Logged {
+        /// Whether something has changed that is in none yet.
+        unpublished: bool,
+    },
     /// The id of the version.
     Published([u8; 32]),
     /// The version that was read: its id, and when it was published.

@@ -166,7 +166,7 @@ impl Daemon {
                 Ok(Answer::Done)
             }
             Request::Unmount(request) => self.unmount(&request, asking, say).map(|()| Answer::Done),
-            Request::Log(request) => self.log(&request, say).map(|()| Answer::Done),
+            Request::Log(request) => self.log(&request, say),
             Request::Restore(request) => self.restore(&request, say),
             Request::Publish(opening) => self.publish(&opening).map(Answer::Published),
             Request::Check(request) => self.check(&request, say).map(|()| Answer::Done),

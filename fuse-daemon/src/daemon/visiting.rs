@@ -42,15 +42,17 @@ impl Daemon {
         &self,
         request: &LogRequest,
         say: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<()> {
+    ) -> Result<Answer> {
         let options = Options { read_only: true, ..Options::default() };
         let failed = |err| Failure::bucket(&request.opening.bucket, &err);
         let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
         let (limit, max_changes) = (count(request.limit), count(request.max_changes));
-        let (versions, members) =
+        let (versions, members, unpublished) =
             self.visit(&request.opening, Doing::Reading, options, |mount| {
+                // Before: what is published meanwhile is in the list.
+                let unpublished = !mount.published().holds_all;
                 let versions = mount.log(request.path.as_deref(), limit, max_changes);
-                Ok((versions.map_err(failed)?, mount.members()))
+                Ok((versions.map_err(failed)?, mount.members(), unpublished))
             })?;
         for version in versions {
             let author = members.iter().find(|member| member.key == version.author);
@@ -59,7 +61,7 @@ impl Daemon {
                 break;
             }
         }
-        Ok(())
+        Ok(Answer::Logged { unpublished })
     }
 
     /// Says what a version holds at a path and below.

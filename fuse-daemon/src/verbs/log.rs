@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Context, show, target::joined};
 use crate::{
     cli::LogArgs,
-    control::{Client, Event, LogRequest, Request, VersionReport},
+    control::{Answer, Client, Event, LogRequest, Request, VersionReport},
     exit::{Code, Failure, Result},
     home::BucketName,
     place, ui,
@@ -20,6 +20,8 @@ use crate::{
 #[derive(Serialize)]
 struct Log {
     bucket: String,
+    /// Whether something in the bucket has changed that is in no version yet.
+    unpublished: bool,
     versions: Vec<Version>,
 }
 
@@ -60,22 +62,30 @@ pub(super) fn run(context: &Context, args: &LogArgs) -> Result<()> {
     let mut line = ProgressLine::new();
     let mut versions = Vec::new();
     let client = Client::connect_or_start(&context.home, None)?;
-    client.ask(&Request::Log(request), &mut |event| match event {
+    let answer = client.ask(&Request::Log(request), &mut |event| match event {
         Event::Version(version) => versions.push(version),
         event => show(&mut line, event),
     })?;
+    let Answer::Logged { unpublished } = answer else { return Err(Failure::unexpected_answer()) };
     if args.json {
         let versions = versions.iter().map(|version| document(version, device)).collect();
-        ui::json(&Log { bucket: args.bucket.to_string(), versions })?;
+        ui::json(&Log { bucket: args.bucket.to_string(), unpublished, versions })?;
     } else {
         versions.iter().for_each(|version| print(version, device));
     }
+    let bucket = &args.bucket;
     if versions.is_empty()
         && let Some(path) = &args.path
     {
+        let not_yet = if unpublished { ": what was changed last is not published yet" } else { "" };
         let message =
-            format!("no version of bucket '{}' changed '{}'", args.bucket, path.display());
+            format!("no version of bucket '{bucket}' changed '{}'{not_yet}", path.display());
         return Err(Failure::new(Code::Failed, message));
+    }
+    if unpublished && !args.json {
+        ui::note(format_args!(
+            "what was changed last is not published yet ('cairnfs publish {bucket}' does that)"
+        ));
     }
     if versions.len() == usize::try_from(args.limit).unwrap_or(usize::MAX) {
         ui::note(format_args!("there may be older versions: see --limit"));

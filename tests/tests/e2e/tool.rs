@@ -2,7 +2,11 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use cairnfs_tests::{Home, Peer, Rng, data, eventually, mounts, need, peer::BUCKET, process, run};
+use cairnfs_tests::{
+    Home, Peer, Rng, data, eventually, mounts, need,
+    peer::{BUCKET, UNPUBLISHED},
+    process, run,
+};
 
 const VERBS: [&str; 27] = [
     "create",
@@ -237,6 +241,22 @@ fn check_is_quiet_about_a_sound_bucket() {
     assert!(peer.home().cairnfs(&["check", BUCKET, "--json"]).ok().json().is_object());
     peer.stop();
     peer.check().ok();
+}
+
+#[test]
+fn log_says_that_something_is_not_published_yet() {
+    let peer = Peer::with(&UNPUBLISHED);
+    let log = |args: &[&str]| peer.home().cairnfs(&[&["log", BUCKET], args].concat());
+    let not_yet = "what was changed last is not published yet";
+    assert!(!log(&[]).ok().stderr.contains(not_yet));
+    peer.write("new", "x");
+    log(&["new"]).exits(1).says(&["no version of bucket 'photos' changed 'new'", not_yet]);
+    log(&[]).ok().says(&[not_yet, "cairnfs publish photos"]);
+    assert_eq!(log(&["--json"]).ok().json()["unpublished"], true);
+    peer.home().cairnfs(&["publish", BUCKET]).ok();
+    let told = log(&["new"]).ok();
+    assert!(told.stdout.contains("  + new\n") && !told.stderr.contains(not_yet), "{told}");
+    assert_eq!(log(&["--json"]).ok().json()["unpublished"], false);
 }
 
 #[test]
