@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use cairnfs_mount_core::{Bucket, Limits, Owner};
 
-use super::{Context, mount_at, peers::removal, show};
+use super::{Context, mount_at, peers::removal_of_mount, show};
 use crate::{
     at_start::{self, Remembered},
     cli::{MountArgs, MountOptions, PassphraseArgs},
-    control::{Answer, Client, How, MountRequest, Opening, Request, UnmountRequest},
+    control::{Client, How, MountRequest, Opening, Request, StatusReport, UnmountRequest},
     daemon::{self, Running, Until},
     exit::{Code, Failure, Result},
     fuse,
@@ -194,12 +194,11 @@ fn ask(client: Client, request: &MountRequest) -> Result<()> {
 
 /// Says so if this device was removed from the bucket: nobody takes what is changed here.
 fn note_removal(context: &Context, bucket: &BucketName) {
-    let peers = Client::connect(&context.home)
-        .and_then(|client| client.map(|it| it.ask(&Request::Peers, &mut |_| ())).transpose());
-    if let Ok(Some(Answer::Peers(report))) = peers
-        && let Some(removal) = removal(bucket, &report.peers)
-    {
-        ui::note(format_args!("{removal}: what is changed here stays here"));
+    // The mount is there, whether this is known or not.
+    let Ok(StatusReport { mounts, peers, .. }) = context.status(false) else { return };
+    let read_only = mounts.iter().any(|mount| mount.bucket == *bucket && mount.read_only);
+    if let Some(removal) = removal_of_mount(bucket, read_only, &peers) {
+        ui::note(removal);
     }
 }
 

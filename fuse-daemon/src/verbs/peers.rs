@@ -105,6 +105,20 @@ pub(super) fn removal(bucket: &BucketName, peers: &[PeerReport]) -> Option<Strin
     is_removed.then(|| said_removed(bucket))
 }
 
+/// As [`removal`], and what follows for what is mounted.
+pub(super) fn removal_of_mount(
+    bucket: &BucketName,
+    read_only: bool,
+    peers: &[PeerReport],
+) -> Option<String> {
+    let follows = if read_only {
+        "what others change does not come here"
+    } else {
+        "what is changed here stays here"
+    };
+    removal(bucket, peers).map(|removal| format!("{removal}: {follows}"))
+}
+
 /// `receiving 'photos': 12.0 MiB in 30 pieces, 12 more are known of`
 pub(super) fn receiving(transfer: &Transfer) -> String {
     let Transfer { bucket, blobs, bytes, lacking } = transfer;

@@ -447,6 +447,27 @@ fn a_device_that_was_removed_gets_nothing_new() {
     assert_eq!(members["members"].as_array().unwrap().len(), 1, "{members}");
 }
 
+/// Nothing is changed where only can be read.
+#[test]
+fn a_reader_that_was_removed_is_not_told_of_changes_of_its_own() {
+    let one = Peer::new();
+    one.write("f", "for all to read");
+    let home = Home::new();
+    let ticket = one.invite(&["--role", "reader"]);
+    home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &[]);
+    let key = home.cairnfs(&["id", "--json"]).ok().json()["key"].clone();
+    one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).ok();
+    let said = "by its members: what others change does not come here";
+    eventually("it is told", ARRIVE, || home.cairnfs(&["status"]).ok().stdout.contains(said));
+    home.umount_once_free(&dir).ok();
+    let mount = home.try_mount(BUCKET, &dir, &[]).ok().says(&["read-only"]);
+    for told in [mount.stderr, home.cairnfs(&["status"]).ok().stdout] {
+        assert!(told.contains(said) && !told.contains("stays here"), "{told}");
+    }
+}
+
 /// Waits until `peer` has noticed that all but `count` have gone.
 #[track_caller]
 fn knows_of_connections(peer: &Peer, count: usize) {

@@ -17,7 +17,7 @@ use crate::{
     values::{Size, hex},
     verbs::{
         Context, in_step,
-        peers::{not_listening, removal},
+        peers::{not_listening, removal, removal_of_mount},
     },
     when,
 };
@@ -109,8 +109,8 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     row("last publish", published(mount.last_publish, &mount.head, mount.unpublished));
     row("policy", format!("{}{}", mount.policy, read_only(mount)));
     row("peers", who_has_it(&mount.bucket, Some(mount.members), peers));
-    if let Some(removal) = removal(&mount.bucket, peers) {
-        row("removed", format!("{removal}: what is changed here stays here"));
+    if let Some(removal) = removal_of_mount(&mount.bucket, mount.read_only, peers) {
+        row("removed", removal);
     }
     row(
         "conflicts",
