@@ -290,6 +290,11 @@ fn a_conflict_is_told_and_settled() {
     let path = pair.one.path("f");
     let resolve = ["resolve", path.to_str().unwrap(), "--keep", "theirs"];
     pair.one.home().cairnfs(&[&resolve[..], &["--dry-run"]].concat()).ok();
+    for word in ["f@nosuch", "nosuch"] {
+        let resolve = ["resolve", path.to_str().unwrap(), "--keep", word];
+        let refused = pair.one.home().cairnfs(&resolve).exits(2);
+        refused.says(&[word, "no such copy or version takes part (f, f@", "no such file"]);
+    }
     assert_eq!(pair.one.names("").len(), 2, "a dry run changed something");
     pair.one.home().cairnfs(&resolve).ok();
     for peer in pair.both() {

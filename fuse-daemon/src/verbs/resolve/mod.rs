@@ -280,12 +280,13 @@ fn choose(args: &ResolveArgs, target: &Target, found: &[ConflictInfo]) -> Result
 fn version_or_file(word: &OsStr, target: &Target, found: &[ConflictInfo]) -> Result<Choice> {
     let sides = || found.iter().flat_map(|conflict| &conflict.sides);
     let version = |side: &ConflictSide| Ok(Choice::Version(Keep::Version(hex(&side.id))));
+    fn name(side: &ConflictSide) -> &[u8] {
+        side.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
     // A name that is shown, as it is listed or as a path.
     let named = inside(target, Path::new(word));
-    let is_named = |side: &&ConflictSide| {
-        let name = side.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        name == word.as_bytes() || named.as_ref() == Some(&side.path)
-    };
+    let is_named =
+        |side: &&ConflictSide| name(side) == word.as_bytes() || named.as_ref() == Some(&side.path);
     if let Some(side) = sides().find(is_named) {
         return version(side);
     }
@@ -311,10 +312,16 @@ fn version_or_file(word: &OsStr, target: &Target, found: &[ConflictInfo]) -> Res
     match fs::metadata(&file) {
         Ok(meta) if meta.is_file() => Ok(Choice::File(file)),
         Ok(_) => Err(Failure::usage(format_args!("{}: not a regular file", file.display()))),
-        Err(_) => Err(Failure::usage(format_args!(
-            "--keep {}: write ours, theirs, both, a version's id or the name of a file",
-            file.display()
-        ))),
+        Err(_) => {
+            let mut names: Vec<_> = sides().map(|side| ui::shown(name(side))).collect();
+            names.dedup();
+            Err(Failure::usage(format_args!(
+                "--keep {}: no such copy or version takes part ({} do), and there is no such file: write \
+                 ours, theirs, both, a version's id or the name of a file",
+                ui::shown_path(&file),
+                names.join(", ")
+            )))
+        }
     }
 }
 
