@@ -262,3 +262,23 @@ fn a_bucket_that_is_in_use_after_it_was_unmounted_is_said_to_be() {
     let list = peer.home().cairnfs(&["list"]).ok().stdout;
     assert!(list.ends_with("  not mounted\n"), "{list}");
 }
+
+/// What cannot be opened is not called good, as `list` says why.
+#[test]
+fn a_bucket_that_cannot_be_opened_is_said_to_be() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let key = home.path().join("buckets").join(BUCKET).join("key");
+    let aside = home.scratch().join("key");
+    fs::rename(&key, &aside).unwrap();
+    let list = home.cairnfs(&["list"]).ok().stdout;
+    let text = home.cairnfs(&["status"]).ok().stdout;
+    let json = home.cairnfs(&["status", "--json"]).ok().json();
+    let (json, health) = (&json["buckets"][0], text.lines().last().unwrap());
+    let why = health.strip_prefix("  health        ").unwrap_or_else(|| panic!("{text}"));
+    assert!(why.contains("key") && list.trim_end().ends_with(why), "{text}{list}");
+    assert_eq!((&json["health"], &json["health_reason"]), (&"failed".into(), &why.into()));
+    fs::rename(&aside, &key).unwrap();
+    let json = home.cairnfs(&["status", "--json"]).ok().json();
+    assert_eq!(json["buckets"][0]["health"], "good");
+}

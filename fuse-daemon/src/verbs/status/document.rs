@@ -103,10 +103,11 @@ pub(super) fn of(context: &Context, whole: &Whole) -> Status {
 fn bucket(context: &Context, one: &Found) -> Bucket {
     let mount = one.mount.as_ref();
     let (health, health_reason) = match mount.and_then(|mount| mount.trouble.clone()) {
-        None => match (one.loss(), &one.remarks.damage) {
-            (Some(loss), _) => ("failed", Some(loss)),
-            (None, Some(damage)) => ("damaged", Some(damage.what.clone())),
-            (None, None) => ("good", None),
+        None => match (one.loss(), &one.remarks.damage, &one.unreadable) {
+            (Some(loss), ..) => ("failed", Some(loss)),
+            (None, Some(damage), _) => ("damaged", Some(damage.what.clone())),
+            (None, None, Some(why)) => ("failed", Some(why.clone())),
+            (None, None, None) => ("good", None),
         },
         Some(Trouble::NoSpace) => ("no-space", None),
         Some(Trouble::Poisoned(reason) | Trouble::SaveFailed(reason)) => ("failed", Some(reason)),

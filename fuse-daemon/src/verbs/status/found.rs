@@ -45,6 +45,8 @@ pub(super) struct Found {
     pub(super) views: Vec<View>,
     /// Other devices that have it, connected or not.
     pub(super) peers: Vec<PeerReport>,
+    /// Why it cannot be described, if it is not mounted and cannot: nobody can open it then.
+    pub(super) unreadable: Option<String>,
     /// What is known of it whether it is open or not.
     pub(super) remarks: Remarks,
 }
@@ -111,6 +113,9 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
         let views = views::of(&name, &views);
         let remarks = remarks::read(&context.home.bucket_dir(&name));
         let dead = dead.into_iter().next();
+        // What is mounted could be opened.
+        let described = mount.is_none().then(|| context.describe(&name).map(drop));
+        let unreadable = described.and_then(|it| it.err().map(|failure| failure.message));
         let still_in_use = lingering.iter().find(|it| it.bucket == name).map(|it| it.dir.clone());
         let at_start = failed_at_start.iter().find(|failed| failed.bucket == name).cloned();
         let lost = lost.remove(&name).or_else(|| remarks.lost.clone());
@@ -124,6 +129,7 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
             lost,
             views,
             peers,
+            unreadable,
             remarks,
         });
     }

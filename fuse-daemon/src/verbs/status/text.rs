@@ -69,6 +69,9 @@ pub(super) fn print(context: &Context, whole: &Whole) {
                 if let Some(damage) = &one.remarks.damage {
                     row("health", what_is_damaged(&one.name, damage));
                 }
+                if let Some(why) = &one.unreadable {
+                    row("health", why);
+                }
                 if let Some(dead) = &one.dead {
                     let dir = ui::shown_path(&dead.dir);
                     row(
