@@ -131,7 +131,8 @@ pub use mount::{Mount, Past, PastEntry, PastItem, PastView, Version, Wanted, Whi
 pub use options::{Limits, Options, Owner, ParsePolicyError, SavePolicy};
 pub use peers::{
     Author, ConflictInfo, ConflictSetting, ConflictSide, Keep, MergeOutcome, MergeStep, Observer,
-    Outdated, ParseStrategyError, Published, Seen, Setting, Settings, Strategy, VersionId,
+    OtherName, Outdated, ParseStrategyError, Published, Seen, Setting, Settings, Strategy,
+    VersionId,
 };
 pub use room::Waited;
 pub use types::{

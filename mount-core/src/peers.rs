@@ -200,6 +200,18 @@ pub struct ConflictInfo {
     /// Who removed what is shown as removed, if only one device can have: who did is written nowhere, but
     /// none of those that wrote what is shown.
     pub remover: Option<Author>,
+    /// Other names of the same file, of which the same is to be said: what is decided under one is decided
+    /// under all.
+    pub other_names: Vec<OtherName>,
+}
+
+/// Another name of a contested file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OtherName {
+    /// Its path, without a leading slash.
+    pub path: Vec<u8>,
+    /// The paths under which the versions are shown there, in the order of the conflict's sides.
+    pub shown: Vec<Vec<u8>>,
 }
 
 /// Which version of a conflict is to stay.
@@ -340,7 +352,8 @@ mod tests {
     fn versions_are_told_by_who_wrote_them_and_by_their_ids() {
         let sides = vec![side(0x1a, true, true), side(0x2a, false, false), side(0x2b, false, true)];
         let (path, kind, settings) = (b"f".to_vec(), ConflictKind::Content, Vec::new());
-        let conflict = ConflictInfo { path, kind, sides, settings, remover: None };
+        let conflict =
+            ConflictInfo { path, kind, sides, settings, remover: None, other_names: vec![] };
         let kept = |keep: Keep| conflict.kept(&keep).ok();
         assert_eq!(kept(Keep::Ours), Some(vec![0]));
         assert_eq!(kept(Keep::Theirs), Some(vec![2]));

@@ -302,7 +302,7 @@ pub struct Status {
     pub unpublished: bool,
     /// How changes are saved.
     pub policy: crate::SavePolicy,
-    /// Names that conflict.
+    /// Conflicts: a file with several names counts once.
     pub conflicts: u64,
     /// Bytes that the bucket takes on disk.
     pub stored_bytes: u64,

@@ -111,7 +111,7 @@ pub(crate) struct MountReport {
     pub(crate) head: [u8; 32],
     /// Whether saved changes wait to be published.
     pub(crate) unpublished: bool,
-    /// Names that conflict.
+    /// Conflicts: a file with several names counts once.
     pub(crate) conflicts: u64,
     /// Why saves do not reach the disk, if they do not.
     pub(crate) trouble: Option<Trouble>,

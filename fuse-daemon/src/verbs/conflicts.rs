@@ -1,7 +1,7 @@
 //! `cairnfs conflicts`: what was changed on two devices in different ways.
 
 use cairnfs_mount_core::{
-    Author, ConflictInfo, ConflictKind, ConflictSetting, ConflictSide, Setting,
+    Author, ConflictInfo, ConflictKind, ConflictSetting, ConflictSide, OtherName, Setting,
 };
 use serde::Serialize;
 
@@ -34,6 +34,25 @@ struct Conflict {
     /// What was set, of a conflict about places or attributes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<Set>,
+    /// Other names of the same file, which is listed once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_names: Vec<Other>,
+}
+
+#[derive(Serialize)]
+struct Other {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    /// Where the versions are shown there, in their order.
+    versions: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +153,11 @@ fn print(target: &Target, conflict: &ConflictInfo) {
     let what = explained(conflict);
     let shown = ui::shown(path.as_os_str().as_encoded_bytes());
     ui::result(format_args!("{shown}  {}: {what}", conflict.kind));
+    for other in &conflict.other_names {
+        let path = target.outside(&other.path);
+        let shown = ui::shown(path.as_os_str().as_encoded_bytes());
+        ui::result(format_args!("  also called {shown}"));
+    }
     if !conflict.settings.is_empty() {
         return print_settings(&conflict.settings);
     }
@@ -259,7 +283,14 @@ fn document(target: &Target, conflict: &ConflictInfo) -> Conflict {
         kind: conflict.kind.to_string(),
         versions: versions.collect(),
         settings: conflict.settings.iter().map(set).collect(),
+        other_names: conflict.other_names.iter().map(other).collect(),
     }
+}
+
+fn other(name: &OtherName) -> Other {
+    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let shown = name.shown.iter().map(|path| Shown { path: text(path), path_hex: odd(path) });
+    Other { path: text(&name.path), path_hex: odd(&name.path), versions: shown.collect() }
 }
 
 fn set(setting: &ConflictSetting) -> Set {
@@ -300,7 +331,14 @@ mod tests {
             len: 1,
         });
         let (path, settings) = (b"f".to_vec(), Vec::new());
-        ConflictInfo { path, kind, sides: sides.collect(), settings, remover: None }
+        ConflictInfo {
+            path,
+            kind,
+            sides: sides.collect(),
+            settings,
+            remover: None,
+            other_names: vec![],
+        }
     }
 
     #[test]

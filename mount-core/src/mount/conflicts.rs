@@ -6,14 +6,15 @@ use std::{
 };
 
 use cairnfs_merge::{
-    Conflict, ConflictVersion, Decision, DeviceId, Disputed, Name, NodeId, OpId, Tree, View,
-    at_name, conflicts,
+    Conflict, ConflictKind, ConflictVersion, Decision, DeviceId, Disputed, Name, NodeId, OpId,
+    Tree, View, at_name, conflicts,
 };
 use cairnfs_store::DevicePublicKey;
 
 use super::{Change, Mount};
 use crate::{
-    Author, ConflictInfo, ConflictSetting, ConflictSide, Error, Keep, Result, Seen, Setting,
+    Author, ConflictInfo, ConflictSetting, ConflictSide, Error, Keep, OtherName, Result, Seen,
+    Setting,
     file::Data,
     owners::Owners,
     tree::{
@@ -31,7 +32,8 @@ struct Known {
 }
 
 impl Mount {
-    /// What conflicts, sorted by path: all, or what is at `path` or below it.
+    /// What conflicts, sorted by path: all, or what is at `path` or below it. A file with several names is
+    /// there once, under the first of them that is.
     ///
     /// # Errors
     ///
@@ -39,21 +41,40 @@ impl Mount {
     pub fn conflicts(&self, path: Option<&[u8]>) -> Result<Vec<ConflictInfo>> {
         let listed = self.if_disputed(|tree| {
             let known = self.known()?;
-            let wanted = conflicts(&View::new(tree))?.into_iter().filter(|conflict| match path {
+            let is_wanted = |conflict: &Conflict<Data>| match path {
                 Some(path) => is_at_or_below(conflict, path),
                 None => true,
-            });
-            wanted.map(|conflict| self.info(tree, &conflict, &known)).collect::<Result<_>>()
+            };
+            let listed =
+                by_file(conflicts(&View::new(tree))?).into_iter().filter_map(|mut names| {
+                    let first = names.iter().position(is_wanted)?;
+                    Some((names.remove(first), names))
+                });
+            let mut infos = Vec::new();
+            for (conflict, others) in listed {
+                let mut info = self.info(tree, &conflict, &known)?;
+                info.other_names = others.iter().map(other_name).collect();
+                infos.push(info);
+            }
+            infos.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
+            Ok(infos)
         });
         Ok(listed?.unwrap_or_default())
     }
 
+    /// How many files and names conflict.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::conflicts`].
+    pub(super) fn conflict_count(&self) -> Result<usize> {
+        let count = self.if_disputed(|tree| Ok(by_file(conflicts(&View::new(tree))?).len()));
+        Ok(count?.unwrap_or_default())
+    }
+
     /// What `list` makes of the tree as it is now, unless nothing conflicts there. Without the lock of
     /// `core`: there may be many conflicts, and whoever opens something must not wait for that.
-    pub(super) fn if_disputed<R>(
-        &self,
-        list: impl Fn(&LiveTree) -> Result<R>,
-    ) -> Result<Option<R>> {
+    fn if_disputed<R>(&self, list: impl Fn(&LiveTree) -> Result<R>) -> Result<Option<R>> {
         let look = || {
             let disputed = self.shared().core.read().tree.disputed()?;
             disputed.as_ref().map(&list).transpose()
@@ -122,6 +143,7 @@ impl Mount {
             sides: sides.collect::<Result<_>>()?,
             settings: settings.collect::<Result<_>>()?,
             remover,
+            other_names: Vec::new(),
         })
     }
 
@@ -185,6 +207,35 @@ impl Mount {
             Ok(())
         })
     }
+}
+
+/// The same conflicts, those of one file under its names together: what one decides about its content or
+/// its attributes is decided under all of them.
+fn by_file(conflicts: Vec<Conflict<Data>>) -> Vec<Vec<Conflict<Data>>> {
+    let mut places = BTreeMap::new();
+    let mut files: Vec<Vec<_>> = Vec::new();
+    for conflict in conflicts {
+        let is_of_file = matches!(conflict.kind, ConflictKind::Content | ConflictKind::Meta);
+        let versions = conflict.versions.iter().map(|it| (it.entry.id(), it.op));
+        let said = conflict.said.iter().map(|it| (it.node, it.op));
+        let file = (conflict.kind, versions.collect::<Vec<_>>(), said.collect::<Vec<_>>());
+        match places.get(&file) {
+            Some(place) if is_of_file => {
+                let place: &mut Vec<_> = &mut files[*place];
+                place.push(conflict);
+            }
+            _ => {
+                places.insert(file, files.len());
+                files.push(vec![conflict]);
+            }
+        }
+    }
+    files
+}
+
+fn other_name(conflict: &Conflict<Data>) -> OtherName {
+    let shown = conflict.versions.iter().map(|version| shown_path(conflict, version));
+    OtherName { path: conflict.path.clone(), shown: shown.collect() }
 }
 
 /// The one device, of those that have or had the bucket, that has not written what is shown as removed.

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, thread, time::SystemTime};
 
-use cairnfs_merge::{View, conflicts};
 use cairnfs_store::{BlobId, DevicePublicKey, Rot};
 
 use super::{Inner, Mount};
@@ -116,8 +115,7 @@ impl Mount {
             let core = shared.core.read();
             (core.head.manifest.id.0, !core.is_published(), core.unsaved_changes())
         };
-        let found = self.if_disputed(|tree| Ok(conflicts(&View::new(tree))?.len() as u64));
-        let conflicts = found.ok().flatten().unwrap_or_default();
+        let conflicts = self.conflict_count().unwrap_or_default() as u64;
         let stored_bytes = shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes);
         let open_handles = shared.handles.count();
         let health = shared.health();

@@ -199,13 +199,20 @@ impl Device for Peer {
         }
         let said = outcome.json();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let listed = said["conflicts"].as_array().into_iter().flatten().map(|conflict| {
-            let sides = conflict["versions"].as_array().into_iter().flatten();
-            Listed {
-                kind: text(&conflict["kind"]),
-                path: text(&conflict["path"]),
-                sides: sides.map(|side| (text(&side["path"]), text(&side["id"]))).collect(),
-            }
+        let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let listed = all(&said["conflicts"]).into_iter().flat_map(|conflict| {
+            let ids: Vec<_> = all(&conflict["versions"]).iter().map(|it| text(&it["id"])).collect();
+            let listed = |name: &Value| {
+                let shown = all(&name["versions"]).into_iter().map(|it| text(&it["path"]));
+                Listed {
+                    kind: text(&conflict["kind"]),
+                    path: text(&name["path"]),
+                    sides: shown.zip(ids.clone()).collect(),
+                }
+            };
+            // A scenario has each name by itself.
+            let others = all(&conflict["other_names"]);
+            others.iter().chain([&conflict]).map(listed).collect::<Vec<_>>()
         });
         Ok(listed.collect())
     }

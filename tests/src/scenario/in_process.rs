@@ -337,12 +337,20 @@ impl Device for Machine {
     fn conflicts(&mut self) -> Told<Vec<Listed>> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let found = self.mount.conflicts(None).map_err(why("conflicts"))?;
-        let listed = found.into_iter().map(|conflict| Listed {
-            kind: conflict.kind.to_string(),
-            path: text(&conflict.path),
-            sides: (conflict.sides.iter())
-                .map(|side| (text(&side.path), crate::hex(&side.id)))
-                .collect(),
+        let listed = found.into_iter().flat_map(|conflict| {
+            let ids = || conflict.sides.iter().map(|side| crate::hex(&side.id));
+            let listed = |path: &[u8], shown: Vec<String>| Listed {
+                kind: conflict.kind.to_string(),
+                path: text(path),
+                sides: shown.into_iter().zip(ids()).collect(),
+            };
+            let shown = conflict.sides.iter().map(|side| text(&side.path)).collect();
+            let first = listed(&conflict.path, shown);
+            // A scenario has each name by itself.
+            let others = conflict.other_names.iter();
+            let others =
+                others.map(|it| listed(&it.path, it.shown.iter().map(|p| text(p)).collect()));
+            others.chain([first]).collect::<Vec<_>>()
         });
         Ok(listed.collect())
     }

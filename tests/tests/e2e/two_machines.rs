@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     ops::Range,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::Command,
     thread,
@@ -450,6 +450,60 @@ fn a_device_that_was_removed_gets_nothing_new() {
     assert_eq!(pair.other.read("f"), b"for both");
     let members = pair.one.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
     assert_eq!(members["members"].as_array().unwrap().len(), 1, "{members}");
+}
+
+/// It is one file, whatever it is called, and it is settled under all its names at once.
+#[test]
+fn a_file_with_several_names_conflicts_once() {
+    let pair = Pair::new();
+    fs::create_dir(pair.one.path("sub")).unwrap();
+    for (file, names) in [("todo", ["todo-too", "sub/todo"]), ("plain", ["hard", "sub/hard"])] {
+        pair.one.write(file, "both");
+        for name in names {
+            fs::hard_link(pair.one.path(file), pair.one.path(name)).unwrap();
+        }
+    }
+    pair.meet();
+    let change = |peer: &Peer, text, mode| {
+        peer.write("todo", text);
+        fs::set_permissions(peer.path("plain"), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    pair.apart(
+        Cut::StandStill,
+        |one| change(one, "one", 0o600),
+        |other| change(other, "other", 0o640),
+    );
+    pair.meet();
+    let home = pair.one.home();
+    let listed = |args: &[&str]| {
+        let json = home.cairnfs(&[&["conflicts", "--json"], args].concat()).exits(10).json();
+        let names = |conflict: &serde_json::Value| {
+            let others = conflict["other_names"].as_array().unwrap().iter();
+            let names = others.map(|it| &it["path"]).chain([&conflict["path"]]);
+            let mut names: Vec<_> = names.map(|it| it.as_str().unwrap().to_owned()).collect();
+            names.sort();
+            (conflict["kind"].as_str().unwrap().to_owned(), names)
+        };
+        json["conflicts"].as_array().unwrap().iter().map(names).collect::<Vec<_>>()
+    };
+    let names = |names: [&str; 3]| names.map(ToOwned::to_owned).to_vec();
+    let plain = ("meta".to_owned(), names(["hard", "plain", "sub/hard"]));
+    let todo = ("content".to_owned(), names(["sub/todo", "todo", "todo-too"]));
+    assert_eq!(listed(&[]), [plain.clone(), todo.clone()]);
+    assert_eq!(listed(&[pair.one.path("sub").to_str().unwrap()]), [plain, todo]);
+    let said = home.cairnfs(&["conflicts"]).exits(10).says(&["2 conflicts remain"]);
+    assert_eq!(said.stdout.matches("  also called ").count(), 4, "{said}");
+    let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    assert_eq!(status["buckets"][0]["conflicts"], 2, "{status}");
+
+    let todo = pair.one.path("sub/todo");
+    home.cairnfs(&["resolve", todo.to_str().unwrap(), "--keep", "theirs"]).ok();
+    home.cairnfs(&["resolve", "--all", "--keep", "ours"]).ok();
+    home.cairnfs(&["conflicts"]).ok();
+    for name in ["todo", "todo-too", "sub/todo"] {
+        assert_eq!(pair.one.read(name), b"other", "{name}");
+    }
+    assert_eq!(fs::metadata(pair.one.path("hard")).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 /// Nothing is changed where only can be read.

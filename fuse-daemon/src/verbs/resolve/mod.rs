@@ -242,8 +242,25 @@ fn changed(path: &Path) -> Failure {
 /// What else is disputed under a name is settled with which version of it is to stay.
 fn leave_to_versions(found: &mut Vec<ConflictInfo>) {
     let of_versions = found.iter().filter(|conflict| conflict.kind.is_of_versions());
-    let paths: BTreeSet<_> = of_versions.map(|conflict| conflict.path.clone()).collect();
-    found.retain(|conflict| conflict.kind.is_of_versions() || !paths.contains(&conflict.path));
+    let names = |conflict: &ConflictInfo| {
+        let others = conflict.other_names.iter().map(|other| other.path.clone());
+        others.chain([conflict.path.clone()]).collect::<Vec<_>>()
+    };
+    let paths: BTreeSet<_> = of_versions.flat_map(names).collect();
+    found.retain_mut(|conflict| {
+        if conflict.kind.is_of_versions() || !paths.contains(&conflict.path) {
+            return true;
+        }
+        // Of another name of the file it may be all that is disputed.
+        let mut others = conflict.other_names.drain(..).filter(|it| !paths.contains(&it.path));
+        let Some(other) = others.next() else { return false };
+        drop(others);
+        conflict.path = other.path;
+        for (side, path) in conflict.sides.iter_mut().zip(other.shown) {
+            side.path = path;
+        }
+        true
+    });
 }
 
 /// Whether `path` is the contested name or one of the names that are shown for it.
@@ -414,6 +431,7 @@ mod tests {
             ],
             settings: Vec::new(),
             remover: None,
+            other_names: Vec::new(),
         }
     }
 
