@@ -13,8 +13,8 @@ use cairnfs_tests::{
 };
 use rustix::{
     fs::{
-        CWD, FallocateFlags, Mode, OFlags, RenameFlags, fallocate, inotify, ioctl_ficlone,
-        ioctl_getflags, open, renameat_with, syncfs,
+        CWD, FallocateFlags, Mode, OFlags, RenameFlags, copy_file_range, fallocate, inotify,
+        ioctl_ficlone, ioctl_getflags, open, renameat_with, syncfs,
     },
     io::Errno,
 };
@@ -224,4 +224,14 @@ fn other_namespaces_of_attributes_are_refused() {
     let file = File::open(peer.path("f")).unwrap();
     fs::remove_file(peer.path("f")).unwrap();
     assert!(rustix::fs::fsetxattr(&file, "user.new", b"x", flags).is_err());
+}
+
+#[test]
+fn one_copy_file_range_copies_four_mebibytes_at_most() {
+    let peer = Peer::new();
+    peer.write("from", data::bytes(3, 5 << 20));
+    let (from, to) = (File::open(peer.path("from")), File::create(peer.path("to")));
+    let copied = copy_file_range(from.unwrap(), Some(&mut 0), to.unwrap(), Some(&mut 0), 5 << 20);
+    assert_eq!(copied, Ok(4 << 20));
+    assert!(peer.read("to") == data::bytes(3, 5 << 20)[..4 << 20]);
 }

@@ -75,6 +75,25 @@ fn without_allow_other_nobody_else_comes_in() {
 }
 
 #[test]
+fn set_id_bits_and_devices_have_no_effect_unless_root_asks_for_it() {
+    let peer = shared_mount();
+    let id = String::from_utf8(Command::new("which").arg("id").output().unwrap().stdout).unwrap();
+    fs::copy(id.trim(), peer.path("id")).unwrap();
+    mode(&peer.path("id"), 0o4755);
+    let mut null = Command::new("mknod");
+    null.arg("-m666").arg(peer.path("null")).args(["c", "1", "3"]);
+    run(&mut null, Duration::from_secs(30)).ok();
+    let whoever = as_user(&peer, ANN, "", "./id -u").ok();
+    assert_eq!(whoever.stdout, format!("{ANN}\n"));
+    may_not(&peer, ANN, "cat null");
+    peer.umount();
+    let asked = ["--allow-other", "-o", "suid,dev"];
+    peer.home().mount(cairnfs_tests::peer::BUCKET, &peer.dir(), &asked);
+    assert_eq!(as_user(&peer, ANN, "", "./id -u").ok().stdout, "0\n");
+    may(&peer, ANN, "cat null");
+}
+
+#[test]
 fn owner_group_and_others_have_what_the_mode_gives_them() {
     let peer = shared_mount();
     may(&peer, ANN, "umask 077; echo secret > f; mkdir d; echo x > d/inner");
