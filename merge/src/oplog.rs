@@ -13,7 +13,7 @@ use crate::conflict::{Conflict, conflicts};
 use crate::delta::{NodeDelta, nodes_of};
 use crate::edit::{EditError, Edited, PathEdit, PathError, find_path};
 use crate::entry::Entry;
-use crate::ids::{ClockExhausted, ContentId, DeviceId, OpId, VersionVector};
+use crate::ids::{ClockExhausted, ContentId, DeviceId, NodeId, OpId, VersionVector};
 use crate::memory::Indexed;
 use crate::name::BadName;
 use crate::node::{Body, Content, Kind};
@@ -44,6 +44,21 @@ pub enum LogError {
     /// One operation id stands for two operations: a device key was cloned.
     #[error("operation {op} has two meanings")]
     Equivocation {
+        /// The operation.
+        op: OpId,
+    },
+    /// An operation says that it replaced one which its author cannot have seen: one that is not in
+    /// the log, or not an earlier one.
+    #[error("operation {op} says that it replaced {replaced}, which it cannot have seen")]
+    Unseen {
+        /// The operation.
+        op: OpId,
+        /// What it says that it replaced.
+        replaced: OpId,
+    },
+    /// An operation says of itself that it replaced others than it does.
+    #[error("operation {op} replaced others than it says")]
+    Pred {
         /// The operation.
         op: OpId,
     },
@@ -236,8 +251,8 @@ impl<B: Body> PathOpLog<B> {
     ///
     /// # Errors
     ///
-    /// [`LogError::Reject`] or [`LogError::Equivocation`] if `other` is not to be believed; then
-    /// nothing has changed, the clock neither.
+    /// [`LogError::Reject`], [`LogError::Equivocation`], [`LogError::Unseen`] or [`LogError::Pred`] if
+    /// `other` is not to be believed; then nothing has changed, the clock neither.
     pub fn merge(&mut self, other: &Self) -> Result<usize, LogError> {
         let mut ops = self.ops.clone();
         for (id, op) in &other.ops {
@@ -314,14 +329,35 @@ impl<B: Body> PathOpLog<B> {
             Some((*node, NodeDelta::between(id, before, after.as_deref())?))
         });
         let effects: Vec<_> = effects.collect();
-        let pred: BTreeSet<OpId> =
-            effects.iter().flat_map(|(_, delta)| delta.replaced()).copied().collect();
-        let pred = pred.into_iter().collect();
+        let pred = replaced(&effects).into_iter().collect();
         let path = path.to_vec();
         self.tree.apply_derived(edited.nodes, edited.index);
         self.tree.vv_mut().learn(&id);
         self.ops.insert(id, PathOperation { id, kind, path, content, pred, auto, effects });
     }
+}
+
+/// The operations that `effects` replace.
+fn replaced<B: Body>(effects: &[(NodeId, NodeDelta<B>)]) -> BTreeSet<OpId> {
+    effects.iter().flat_map(|(_, delta)| delta.replaced()).copied().collect()
+}
+
+/// Checks that each operation replaced only what its author can have seen, and says so.
+///
+/// Else one could replace what is not done yet: forged knowledge, as in [`verify`]. A log has all that
+/// its operations stand on, as logs are merged whole.
+fn check_replaced<B: Body>(ops: &BTreeMap<OpId, PathOperation<B>>) -> Result<(), LogError> {
+    for (id, op) in ops {
+        let replaced = replaced(&op.effects);
+        let unseen = |other: &&OpId| other.lamport >= id.lamport || !ops.contains_key(other);
+        if let Some(other) = replaced.iter().find(unseen) {
+            return Err(LogError::Unseen { op: *id, replaced: *other });
+        }
+        if !replaced.iter().eq(&op.pred) {
+            return Err(LogError::Pred { op: *id });
+        }
+    }
+    Ok(())
 }
 
 /// The state of a set of operations, if it is to be believed.
@@ -335,6 +371,7 @@ fn checked<B: Body>(ops: &BTreeMap<OpId, PathOperation<B>>) -> Result<State<B>, 
         }
         vv.learn(id);
     }
+    check_replaced(ops)?;
     let deltas = ops
         .iter()
         .flat_map(|(id, op)| op.effects.iter().map(move |(node, delta)| (*id, node, delta)));
