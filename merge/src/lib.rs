@@ -124,7 +124,9 @@
 //!
 //! - A device must never use one [`OpId`] for two published versions: whoever restores a backup
 //!   takes a new [`DeviceId`]. If it happens all the same, both contents are shown.
-//! - A register of a foreign state holds at most 64 concurrent values.
+//! - A register of a foreign state holds at most 512 concurrent values, one for each device that changed
+//!   something and had not seen the others: of a file, or of a directory anywhere below it. More devices
+//!   that do so before any of them has merged are not merged.
 //! - Files of one name that resolvers decided about in two directories before these became one count
 //!   as answers to one conflict: the latest is shown, and nothing is reported of the other.
 //! - The portable policy scans a directory for every lookup in it.

@@ -32,8 +32,10 @@ impl<T> Default for Reg<T> {
 }
 
 impl<T> Reg<T> {
-    /// The most values a register of a foreign state may hold.
-    pub const MAX_VALUES: usize = 64;
+    /// The most values a register of a foreign state may hold: twice as many as a bucket may have
+    /// members (`MEMBERS_MAX` in mount-core), each of whom may make one of their own in one directory
+    /// without a conflict, as what is made there is noted at the directory too.
+    pub const MAX_VALUES: usize = 512;
 
     /// A register that `op` wrote.
     #[must_use]
@@ -279,8 +281,11 @@ mod tests {
 
     #[test]
     fn registers_of_foreign_states_are_bounded() {
-        let many: Vec<(OpId, u8)> = (1..=65).map(|n| (op(n, 1), 0)).collect();
-        let bytes = postcard::to_stdvec(&many).unwrap();
-        assert!(postcard::from_bytes::<Reg<u8>>(&bytes).is_err());
+        let read = |values: usize| {
+            let many: Vec<_> = (1..).take(values).map(|n| (op(n, 1), 0)).collect();
+            postcard::from_bytes::<Reg<u8>>(&postcard::to_stdvec(&many).unwrap())
+        };
+        assert_eq!(read(Reg::<u8>::MAX_VALUES).unwrap().len(), Reg::<u8>::MAX_VALUES);
+        assert!(read(Reg::<u8>::MAX_VALUES + 1).is_err());
     }
 }

@@ -698,6 +698,59 @@ fn case_231_a_million_entries_of_which_one_differs() {
     assert_eq!(peer.view().copies(&[NodeId::Root], &Name::new(b"f77").unwrap()).unwrap().len(), 1);
 }
 
+/// `logs` merged two by two, and what comes of that likewise.
+fn in_pairs(mut logs: Vec<Log>) -> Log {
+    while logs.len() > 1 {
+        let pairs = logs.chunks(2).map(|pair| {
+            let mut merged = pair[0].clone();
+            merged.merge(pair.last().unwrap()).unwrap();
+            merged
+        });
+        logs = pairs.collect();
+    }
+    logs.remove(0)
+}
+
+#[test]
+fn many_devices_add_each_a_file_to_one_directory() {
+    let mut base = Log::new(A);
+    base.mkdir(b"docs").unwrap();
+    // As many as a bucket may have members.
+    for devices in [100, 256_u16] {
+        let adding = |n: u16| {
+            let mut device = [0; 16];
+            device[..2].copy_from_slice(&n.to_le_bytes());
+            let mut log = Log::new(DeviceId(device));
+            log.merge(&base).unwrap();
+            log.write(format!("docs/{n}").as_bytes(), content(&n.to_string())).unwrap();
+            log
+        };
+        let logs: Vec<Log> = (0..devices).map(adding).collect();
+        let mut one_by_one = base.clone();
+        let mut tree = Indexed::default();
+        for log in logs.iter().rev() {
+            let changed = log.tree().state();
+            let nodes = changed.nodes.iter();
+            let ours = |id| tree.state().nodes.get(id).map(AsRef::as_ref);
+            nodes.for_each(|(id, node)| verify::joinable(id, ours(id), node).unwrap());
+            tree.merge(log.tree(), A).unwrap();
+            one_by_one.merge(log).unwrap();
+        }
+        let paired = in_pairs(logs);
+        assert_eq!(paired.entries().len(), usize::from(devices) + 1);
+        assert!(paired.conflicts().is_empty());
+        assert_eq!(paired.tree(), one_by_one.tree());
+        assert_eq!(*paired.tree(), tree);
+        let state = tree.state();
+        assert_eq!(verify::state(state), Ok(()));
+        for (id, node) in &state.nodes {
+            assert_eq!(verify::joinable(id, None, node), Ok(()), "others may change it too");
+        }
+        let bytes = postcard::to_stdvec(state).unwrap();
+        assert_eq!(postcard::from_bytes::<State<Text>>(&bytes).unwrap(), *state);
+    }
+}
+
 #[test]
 fn case_232_ten_thousand_values_in_one_register() {
     let device = |n: u32| {
