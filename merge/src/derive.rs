@@ -24,7 +24,8 @@ type Slots = BTreeSet<(NodeId, Name)>;
 ///
 /// `tree` is the tree before; apply the nodes and the edits together. Costs in proportion to the
 /// changed nodes, their depth and what hangs on them; to the children of a directory only where
-/// directories become united or cease to be.
+/// directories become united or cease to be; and to the displaced nodes only where a directory lives
+/// that did not.
 ///
 /// # Errors
 ///

@@ -6,9 +6,11 @@
 #[path = "support/large.rs"]
 mod large;
 
+use std::sync::Arc;
+
 use cairnfs_merge::{
-    Content, ContentId, Edit, Indexed, LinkId, NewNode, NodeId, Relation, Tree, View, at_name,
-    lookup,
+    Carry, Content, ContentId, Edit, Found, Indexed, Kind, LinkId, NewNode, Node, NodeId, Place,
+    Reg, Relation, SmallMap, Tree, View, at_name, lookup,
 };
 use large::{A, B, C, Counting, counted, differing, diverged, forest, name, op, write, write_at};
 
@@ -144,6 +146,18 @@ fn case_237_renaming_a_large_directory_against_an_edit_inside() {
     assert!(nodes < 40 && reads < 60, "{nodes} nodes, {reads} index reads");
 }
 
+/// A file in a directory that never was.
+fn orphan(n: u32) -> (NodeId, Found<u8>) {
+    let hostile = op(2, C);
+    let gone = NodeId::Born { op: hostile, n: u32::MAX };
+    let mut node = Node::empty(Kind::File);
+    let place = Place::new(gone, name(&format!("lost{n}")));
+    node.places = SmallMap::one(LinkId::FIRST, Reg::one(hostile, place));
+    node.content = Reg::one(hostile, Content::new(ContentId([0; 32]), 1, 0));
+    node.live = Reg::one(hostile, Carry::Same);
+    (NodeId::Born { op: hostile, n }, Some(Arc::new(node)))
+}
+
 /// One directory with `count` files of which two sides have written different bytes each.
 fn contested(count: u32) -> Indexed<u8> {
     let base = forest(1, count);
@@ -173,6 +187,35 @@ fn a_copy_costs_the_same_however_many_names_are_contested_beside_it() {
         edit.pin(&copy).unwrap();
         edit.unlink(&edit.view().lookup(&dirs, &name("f1")).unwrap().unwrap()).unwrap();
         (counting.nodes.get(), counting.reads.get())
+    };
+    let (few, many) = (cost(4), cost(1_000));
+    println!("{few:?} and {many:?} nodes and index reads");
+    assert_eq!(few, many);
+}
+
+#[test]
+fn orphans_cost_no_action_that_leaves_directories_where_they_are() {
+    let cost = |count| {
+        let mut tree = forest(1, 10);
+        tree.apply((0..count).map(orphan).collect());
+        assert_eq!(tree.all_displaced().unwrap().len(), count as usize);
+        let dirs = lookup(&tree, &[NodeId::Root], &name("d0")).unwrap().unwrap().into_ids();
+        let counting = Counting::new(&tree);
+        let mut edit = Edit::new(&counting, op(3, B));
+        let find = |edit: &Edit<'_, u8, _>, at: &str| {
+            edit.view().lookup(&dirs, &name(at)).unwrap().unwrap()
+        };
+        let id = NodeId::Born { op: op(3, B), n: 0 };
+        let new = Content::new(ContentId([9; 32]), 1, 9);
+        edit.create(&dirs, NewNode::file(id, name("new"), new.clone())).unwrap();
+        edit.write(&find(&edit, "f1"), new).unwrap();
+        edit.rename(&find(&edit, "f2"), &dirs, &name("f3")).unwrap();
+        edit.unlink(&find(&edit, "f4")).unwrap();
+        let files = (counting.nodes.get(), counting.reads.get());
+        let top = &[NodeId::Root];
+        let dir = edit.view().lookup(top, &name("d0")).unwrap().unwrap();
+        edit.rename(&dir, top, &name("moved")).unwrap();
+        (files, counting.nodes.get())
     };
     let (few, many) = (cost(4), cost(1_000));
     println!("{few:?} and {many:?} nodes and index reads");

@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use cairnfs_merge::{
-    ContentId, DeviceId, Indexed, NodeId, PathOpLog, PlainEntry, PlainTree, Policy, Relation,
-    Renames, State, View, at_name, conflicts, in_directory, join, three_way, verify,
+    Carry, ContentId, DeviceId, Indexed, Kind, LinkId, Name, Node, NodeEdits, NodeId, OpId,
+    PathOpLog, Place, PlainEntry, PlainTree, Policy, Reg, Relation, Renames, SmallMap, State, View,
+    at_name, conflicts, in_directory, join, three_way, verify,
 };
 use proptest::prelude::*;
 use support::peer::{Peer, Text, content};
@@ -36,6 +39,32 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (peer.clone(), path, 0..3_u8).prop_map(|(p, at, v)| Action::Attr(p, at, v)),
         2 => (peer.clone(), peer).prop_map(|(a, b)| Action::Pull(a, b)),
     ]
+}
+
+/// What becomes of one of a few nodes: gone, or by which operation it hangs where, and hung before.
+type Hanging = (u32, Option<(u64, usize, Option<usize>)>);
+
+/// The nodes 1 to 5 are directories, 6 and 7 files; 8 never is.
+fn hangings() -> impl Strategy<Value = Vec<Vec<Hanging>>> {
+    let place = (1..9_u64, 0..9_usize, prop::option::of(0..9_usize));
+    let one = (1..8_u32, prop::option::weighted(0.8, place));
+    prop::collection::vec(prop::collection::vec(one, 1..4), 1..12)
+}
+
+fn hung(id: NodeId, n: u32, hanging: (u64, NodeId, Option<NodeId>)) -> Node<Text> {
+    let (lamport, parent, prev) = hanging;
+    let op = OpId { lamport, device: DeviceId([1; 16]) };
+    let name = |text: &str| Name::new(format!("{text}{n}").as_bytes()).unwrap();
+    let not_itself = |dir: NodeId| if dir == id { NodeId::Root } else { dir };
+    let prev = prev.map(|dir| (not_itself(dir), name("before")));
+    let place = Place { parent: not_itself(parent), name: name("f"), prev };
+    let mut node = Node::empty(if n < 6 { Kind::Dir } else { Kind::File });
+    node.places = SmallMap::one(LinkId::FIRST, Reg::one(op, place));
+    if n >= 6 {
+        node.content = Reg::one(op, content("x"));
+    }
+    node.live = Reg::one(op, Carry::Same);
+    node
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -111,6 +140,24 @@ fn ids(tree: &PlainTree<Text>) -> Shown {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn indexes_derived_change_by_change_are_those_of_the_whole(changes in hangings()) {
+        let op = OpId { lamport: 1, device: DeviceId([1; 16]) };
+        let ids: Vec<NodeId> = std::iter::once(NodeId::Root)
+            .chain((1..9).map(|n| NodeId::Born { op, n }))
+            .collect();
+        let mut tree = Indexed::default();
+        for step in changes {
+            let node = |(n, to): Hanging| {
+                let id = ids[n as usize];
+                let to = to.map(|(op, parent, prev)| (op, ids[parent], prev.map(|dir| ids[dir])));
+                (id, to.map(|to| Arc::new(hung(id, n, to))))
+            };
+            tree.apply(step.into_iter().map(node).collect::<NodeEdits<Text>>());
+            prop_assert_eq!(&tree, &Indexed::new(tree.state().clone()));
+        }
+    }
 
     #[test]
     fn p1_p2_p3_joining_is_a_lattice(actions in actions()) {
