@@ -50,6 +50,44 @@ fn a_copy_exchanged_with_its_winner_leaves_the_other_names_what_they_show() {
     assert_eq!(shown(&a), expected);
 }
 
+/// `d/x` is 2, its copy 1; a file that is called as the copy lies in `e`. A weak `d` was removed.
+fn contested_beside(weak: bool) -> (Peer, String) {
+    let mut a = Peer::new('A');
+    a.mkdir("d").unwrap();
+    a.mkdir("e").unwrap();
+    a.write("d/x", "0").unwrap();
+    let mut b = Peer::new('B');
+    b.pull(&a);
+    let mut remover = Peer::new('C');
+    remover.pull(&a);
+    remover.rmr("d").unwrap();
+    a.write("d/x", "1").unwrap();
+    b.write("d/x", "2").unwrap();
+    a.pull(&b);
+    if weak {
+        a.pull(&remover);
+    }
+    let [copy] = a.copies("d/x").unwrap().try_into().unwrap();
+    a.write(&copy.replace("d/", "e/"), "3").unwrap();
+    (a, copy)
+}
+
+#[test]
+fn a_contested_file_that_is_exchanged_leaves_its_copy_where_it_is() {
+    for weak in [false, true] {
+        let (start, copy) = contested_beside(weak);
+        let other = copy.replace("d/", "e/");
+        for (one, two) in [("d/x", other.as_str()), (&other, "d/x"), ("d/x", &copy)] {
+            let mut a = start.clone();
+            let mut expected = shown(&a);
+            let (left, right) = (expected[one].clone(), expected[two].clone());
+            expected.extend([(one.to_owned(), right), (two.to_owned(), left)]);
+            a.exchange(one, two).unwrap();
+            assert_eq!(shown(&a), expected, "{one} with {two}");
+        }
+    }
+}
+
 #[test]
 fn two_links_of_one_file_that_are_exchanged_both_stay() {
     let mut a = Peer::new('A');

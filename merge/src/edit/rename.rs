@@ -9,6 +9,11 @@ use crate::name::Name;
 use crate::node::Body;
 use crate::tree::{Tree, spots_in};
 
+/// Whether both are shown under one name in one directory.
+fn is_at<B>(entry: &Entry<B>, other: &Entry<B>) -> bool {
+    entry.name == other.name && entry.dirs == other.dirs
+}
+
 impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// Moves `from` to `name` in the united directories `dirs`, over what is shown there.
     ///
@@ -53,11 +58,8 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
                 rivals.copies.extend(more.copies);
                 rivals.absorbed.extend(more.absorbed);
             }
-            let is = |entry: &Entry<B>, other: &Entry<B>| {
-                entry.name == other.name && entry.dirs == other.dirs
-            };
             rivals.copies.retain(|rival| {
-                !is(rival, from) && !target.as_ref().is_some_and(|target| is(rival, target))
+                !is_at(rival, from) && !target.as_ref().is_some_and(|target| is_at(rival, target))
             });
             edit.pin_all(&rivals)?;
             for entry in [Some(from), target.as_ref()].into_iter().flatten() {
@@ -95,8 +97,10 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             let more = edit.rivals(b)?;
             rivals.copies.extend(more.copies);
             rivals.absorbed.extend(more.absorbed);
-            rivals.copies.retain(|rival| rival.name != a.name && rival.name != b.name);
+            rivals.copies.retain(|rival| !is_at(rival, a) && !is_at(rival, b));
             edit.pin_all(&rivals)?;
+            // No version is taken out of what stays, and what loses something gets something: nothing
+            // to hold, and nothing is stirred.
             edit.shift(a, b_dir, &b.name)?;
             edit.shift(b, a_dir, &a.name)
         })
