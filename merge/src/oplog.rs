@@ -249,6 +249,8 @@ impl<B: Body> PathOpLog<B> {
 
     /// Adds the operations of `other`, and returns how many were new.
     ///
+    /// Copies the operations; if some were new, it derives the tree from all of them anew.
+    ///
     /// # Errors
     ///
     /// [`LogError::Reject`], [`LogError::Equivocation`], [`LogError::Unseen`] or [`LogError::Pred`] if

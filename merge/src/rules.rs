@@ -13,7 +13,9 @@ pub enum Strategy {
     ConflictFile,
     /// As [`Self::ConflictFile`]; meant for those who read the list of what stays unresolved.
     ForkOnConflict,
-    /// The version of the latest operation; the others are discarded.
+    /// The version of the latest operation; the others are discarded. The latest one by its lamport
+    /// time, a count of what its author had seen and done: of two that were written apart it need not
+    /// be the one that was written last by the clock.
     LastWriteWins,
     /// The local version, the latest if none is local. Stable only where one side uses it: on two
     /// sides they answer differently, and the latest answer counts.

@@ -13,6 +13,9 @@ type Hunk<'a> = (usize, usize, Vec<&'a [u8]>);
 
 /// Merges `sides`, which all come from `base`, line by line.
 ///
+/// Takes any bytes of any length for text: what is too long, or has a NUL in it and is none, is for the
+/// caller to keep away, on all peers alike.
+///
 /// ```
 /// # use cairnfs_merge::text::merge_lines;
 /// let merged = merge_lines(b"a\nb\nc\n", &[b"A\nb\nc\n", b"a\nb\nC\n"]);
