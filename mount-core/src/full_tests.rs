@@ -12,7 +12,8 @@ use std::{
 use cairnfs_store::sim::{Call, Fault};
 
 use crate::{
-    Error, Ino, Kind, Mount, Result,
+    Error, Fallocate, Health, Ino, Kind, Mount, OpenFlags, Result, Which,
+    peers::hex,
     random_load::{
         ME, Op, Possible, Rng, fresh, mount, mount_on, number, read_back, save, sizes, step,
         write_all,
@@ -138,5 +139,38 @@ fn deletes_are_saved_and_writes_refused_while_space_is_looked_for() {
         thread::sleep(Duration::from_millis(20));
         drop(mounted.unlink(Ino::ROOT, b"again"));
     }
+    mounted.stop().unwrap();
+}
+
+#[test]
+fn what_cannot_be_allocated_costs_no_older_version() {
+    const MIB: u64 = 1 << 20;
+    let (disk, device, mut rng) = fresh(5);
+    disk.set_capacity_bytes(32 * MIB);
+    let mounted = mount(&disk, &device).unwrap();
+    create(&mounted, b"old", &rng.bytes(4 * MIB)).unwrap();
+    let version = mounted.publish().unwrap();
+    mounted.unlink(Ino::ROOT, b"old").unwrap();
+    create(&mounted, b"new", &rng.bytes(MIB)).unwrap();
+    mounted.publish().unwrap();
+    let new = mounted.lookup(Ino::ROOT, b"new").unwrap().ino;
+    let fh = mounted.open(new, OpenFlags { write: true, ..OpenFlags::default() }).unwrap();
+    let allocate = |bytes: u64| {
+        let (tell, told) = mpsc::channel();
+        let mode = Fallocate::Allocate { keep_size: false };
+        let done = Box::new(move |result| tell.send(result).unwrap());
+        mounted.fallocate(new, fh, mode, (0, bytes), done);
+        told.recv().unwrap()
+    };
+    assert!(matches!(allocate(100 << 40), Err(Error::NoSpace)));
+    // Of what the file has nothing is new, however full the disk is.
+    disk.set_capacity_bytes(disk.used_bytes() + 4 * MIB);
+    allocate(MIB).unwrap();
+    mounted.publish().unwrap();
+    assert!(!matches!(mounted.status().health, Health::NoSpace));
+    let old = mounted.past(&Which::Id(hex(&version))).unwrap().unwrap();
+    assert!(old.is_whole().unwrap(), "it was given up");
+    mounted.release(new, fh, Box::new(|_| ()));
+    drop(old);
     mounted.stop().unwrap();
 }

@@ -183,6 +183,9 @@ impl Room {
     pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
         let bytes = i64::try_from(bytes).map_err(|_beyond| Error::NoSpace)?;
         if self.space.load(Ordering::Relaxed) - bytes > SPACE_LOW_BYTES {
+            if self.refused.load(Ordering::Relaxed) > 0 {
+                self.refused.store(0, Ordering::Relaxed);
+            }
             return Ok(());
         }
         let space = self.left_of(self.vault.space()?);
@@ -194,6 +197,16 @@ impl Room {
             return Err(Error::NoSpace);
         }
         Ok(())
+    }
+
+    /// Whether `bytes` more could be saved if all older versions were given up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub(crate) fn could_take(&self, bytes: u64) -> Result<bool> {
+        let free = self.left_of(self.vault.space()?).max(0).cast_unsigned();
+        Ok(bytes <= free || bytes - free <= self.vault.blobs().stats()?.pack_bytes)
     }
 
     /// What of the space on a disk writes may still take; below zero if not even what waits can be

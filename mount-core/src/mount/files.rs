@@ -264,7 +264,14 @@ impl Mount {
         }
         let handle = self.shared().handles.file(fh)?;
         if let Fallocate::Allocate { .. } = mode {
-            self.reserve(len)?;
+            // Holes in what is there take space when they are written to.
+            let there = handle.file.lock().len().max(offset);
+            let more = offset.saturating_add(len).saturating_sub(there);
+            // Else all older versions would go for nothing.
+            if !self.shared().room.could_take(more)? {
+                return Err(Error::NoSpace);
+            }
+            self.reserve(more)?;
         }
         let allocate = |content: &mut Content| content.allocate(mode, offset, len, Time::now());
         let grown = self.write_to(ino, &handle.file, allocate)??;
