@@ -87,9 +87,10 @@ impl View<'_> {
                 return Ok(None);
             }
             let sealed = self.base.data_after(self.vault, at)?.map(|(start, _)| start);
+            // No farther than what is sealed: there may be many holes.
             let piece = self
                 .pieces
-                .over(at, self.len)
+                .over(at, sealed.unwrap_or(self.len).min(self.len))
                 .find(|(_, piece)| matches!(piece.fill, Fill::Bytes(_)))
                 .map(|(start, _)| start.max(at));
             let Some(found) = sealed.into_iter().chain(piece).min() else { return Ok(None) };
