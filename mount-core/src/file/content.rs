@@ -35,7 +35,7 @@ pub(crate) struct Content {
 }
 
 /// How much memory a change took, to be told to the accounts (negative: freed).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Growth {
     /// Change of the memory taken, in bytes.
     pub(crate) held: i64,
@@ -149,6 +149,9 @@ impl Content {
     ///
     /// [`Error::TooLarge`] beyond [`FILE_BYTES_MAX`].
     pub(crate) fn write(&mut self, offset: u64, data: &[u8], now: Time) -> Result<Growth> {
+        if data.is_empty() {
+            return Ok(Growth::default());
+        }
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX);
         let end = end.ok_or(Error::TooLarge)?;
         Ok(self.change(now, |this| {

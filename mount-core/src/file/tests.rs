@@ -280,3 +280,11 @@ fn what_is_scattered_is_journaled_and_what_is_not_is_cut_at_once() {
     assert!(!written(&mut (0..1024).map(|n| kib(12 * n))), "five in a place");
     assert!(!written(&mut (0..1025).map(|n| kib(64 * n))), "too much");
 }
+
+#[test]
+fn a_write_of_nothing_changes_nothing() {
+    let file = File::new(Base::empty());
+    let mut content = file.lock();
+    content.write(1 << 20, b"", Time::now()).unwrap();
+    assert_eq!((content.len(), content.is_unsaved(), content.written()), (0, false, None));
+}
