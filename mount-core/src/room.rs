@@ -23,6 +23,8 @@ const PRESSED: (u64, u64) = (1, 2);
 /// those bring who are to wait, and for what a save still holds though it was written over: fio's
 /// small random writes to 20 files took a tenth of the limit and more beyond where they waited.
 const FULL: (u64, u64) = (3, 4);
+/// Memory beyond what cannot be freed that there is for others all the same, as a part of the limit.
+const SPARE: (u64, u64) = (1, 8);
 /// Space that a new estimate is made at, in bytes: below it, every write asks the disk.
 const SPACE_LOW_BYTES: i64 = 64 << 20;
 /// What saving some bytes may take besides them: records, map nodes, a manifest.
@@ -38,6 +40,8 @@ pub(crate) struct Room {
     held: AtomicI64,
     /// Memory that changes of the tree take, in bytes.
     tree: AtomicU64,
+    /// Memory that is held by what cannot be cut, in bytes: damage keeps it, whatever the writer does.
+    stuck: AtomicU64,
     /// Written bytes that no barrier covers.
     unsaved: AtomicI64,
     /// A lower bound, in bytes, of the space that writes may still take.
@@ -82,6 +86,7 @@ impl Room {
             limit_bytes,
             held: AtomicI64::new(held.cast_signed()),
             tree: AtomicU64::default(),
+            stuck: AtomicU64::default(),
             unsaved: AtomicI64::default(),
             space: AtomicI64::default(),
             starved: AtomicBool::default(),
@@ -108,6 +113,16 @@ impl Room {
         self.tree.store(held_bytes, Ordering::Relaxed);
     }
 
+    /// So many bytes of what is held cannot be freed.
+    pub(crate) fn note_stuck(&self, stuck_bytes: u64) {
+        self.stuck.store(stuck_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether something is held that cannot be freed.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed) > 0
+    }
+
     pub(crate) fn held_bytes(&self) -> u64 {
         let pieces = self.held.load(Ordering::Relaxed).max(0).cast_unsigned();
         pieces + self.tree.load(Ordering::Relaxed)
@@ -119,12 +134,19 @@ impl Room {
 
     /// Whether the writer should free memory.
     pub(crate) fn is_pressed(&self) -> bool {
-        self.held_bytes() > self.limit_bytes * PRESSED.0 / PRESSED.1
+        self.is_beyond(PRESSED)
     }
 
     /// Whether those who write must wait.
     fn is_full(&self) -> bool {
-        self.held_bytes() > self.limit_bytes * FULL.0 / FULL.1
+        self.is_beyond(FULL)
+    }
+
+    fn is_beyond(&self, part: (u64, u64)) -> bool {
+        let bytes = |part: (u64, u64)| self.limit_bytes * part.0 / part.1;
+        let stuck = self.stuck.load(Ordering::Relaxed);
+        let least = if stuck > 0 { stuck + bytes(SPARE) } else { 0 };
+        self.held_bytes() > bytes(part).max(least)
     }
 
     /// Answers who has changed something: now, or when there is room for more, which `answer` is told.

@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use cairnfs_store::{DeviceKey, sim};
 
 use crate::{
-    Bucket, Error, Ino, Kind, Mount, OpenFlags, Options, Protection, Result, Unlock,
+    Bucket, Error, Ino, Kind, Limits, Mount, OpenFlags, Options, Protection, Result, SetAttr,
+    Unlock,
     random_load::{
         ME, Model, Op, Possible, Rng, bucket_on, fresh, mount, number, save, step, write_all,
     },
@@ -220,6 +221,51 @@ fn a_sector_that_cannot_be_read_keeps_no_other_file_from_being_saved_and_publish
         assert!(found == written, "what was written over it is lost");
         mounted.stop().unwrap();
     }
+}
+
+#[test]
+fn what_cannot_be_cut_for_damage_takes_no_memory_without_bound_and_costs_other_saves_nothing() {
+    const DIRTY_BYTES: u64 = 2 << 20;
+    const MIB: u64 = 1 << 20;
+    let (disk, device, mut rng) = fresh(3);
+    let start = |disk: &sim::SimDisk| {
+        let limits = Limits { dirty_bytes: DIRTY_BYTES, ..Limits::default() };
+        let bucket = bucket_on(Arc::new(disk.clone()), &device).unwrap();
+        Mount::start(bucket, Options { limits, ..Options::default() }).unwrap()
+    };
+    let mounted = start(&disk);
+    let ino = mounted.mknod(ME, Ino::ROOT, b"old", Kind::File, 0o644, 0).unwrap().ino;
+    write_all(&mounted, ino, 0, &rng.bytes(60_000)).unwrap();
+    mounted.stop().unwrap();
+    let disk = disk.kill();
+    let pack = Path::new("/bucket/packs/00000001.pack");
+    disk.spoil_sector(pack, first_chunk(&disk.content(pack).unwrap()) + 1000);
+    let mounted = start(&disk);
+    write_all(&mounted, ino, 100, b"x").unwrap();
+    let mut written = 0;
+    let refused = (1..64).find_map(|at| {
+        let result = write_all(&mounted, ino, at * MIB, &rng.bytes(MIB));
+        assert!(mounted.shared().room.held_bytes() < 12 * MIB, "{at}");
+        written += MIB;
+        result.err()
+    });
+    assert!(matches!(refused, Some(Error::Damaged { .. })), "{refused:?}");
+    let log = |mounted: &Mount| mounted.status().stored_bytes;
+    assert!(log(&mounted) < 8 * written, "{} for {written}", log(&mounted));
+    let other = mounted.mknod(ME, Ino::ROOT, b"new", Kind::File, 0o644, 0).unwrap().ino;
+    // The first one has the log made longer ahead.
+    save(&mounted).unwrap();
+    let (before, barriers) = (disk.used_bytes(), mounted.status().barriers);
+    write_all(&mounted, other, 0, b"saved").unwrap();
+    save(&mounted).unwrap();
+    assert!(mounted.status().barriers <= barriers + 2, "the writer is at it again and again");
+    assert!(disk.used_bytes() - before < 64 << 10, "{}", disk.used_bytes() - before);
+    // Cut off before the damage, it goes on.
+    mounted.setattr(ino, None, SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
+    write_all(&mounted, ino, 0, b"whole").unwrap();
+    mounted.publish().unwrap();
+    assert_eq!(read(&mounted, b"old").unwrap(), Some(b"whole".to_vec()));
+    mounted.stop().unwrap();
 }
 
 /// The key file and the id, which no log holds.

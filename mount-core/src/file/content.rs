@@ -10,6 +10,10 @@ use crate::{Error, Fallocate, Result, Time, follow::Claim, vault::Vault};
 /// Longest file in bytes: what an `off_t` can say.
 pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
+/// What may lie in memory, in bytes, of a file of which some cannot be cut, as what it must be cut with is
+/// damaged: many of the longest chunks, so that who writes past the damage is not stopped by it.
+const STUCK_BYTES_MAX: u64 = 4 << 20;
+
 /// The parts of a content, changed together.
 #[derive(Clone, Debug)]
 pub(crate) struct Content {
@@ -32,6 +36,8 @@ pub(crate) struct Content {
     pub(super) claim: Option<Claim>,
     /// Whether this is a snapshot that a save carries as it is: it may lack what was saved before.
     pub(super) to_record: bool,
+    /// The memory that the last attempt to cut it left taken, as it failed; else 0.
+    pub(super) stuck_bytes: u64,
 }
 
 /// How much memory a change took, to be told to the accounts (negative: freed).
@@ -59,6 +65,7 @@ impl Content {
             base_unsaved: false,
             claim: None,
             to_record: false,
+            stuck_bytes: 0,
         }
     }
 
@@ -123,6 +130,18 @@ impl Content {
         self.pieces.weight()
     }
 
+    /// Notes how it went to cut what `snapshot` has of it.
+    pub(crate) fn note_cut<T>(&mut self, snapshot: &Self, cut: &Result<T>) {
+        // Want of space is no matter of this file's.
+        let is_stuck = cut.as_ref().is_err_and(|err| !matches!(err, Error::NoSpace));
+        self.stuck_bytes = if is_stuck { snapshot.held_bytes() } else { 0 };
+    }
+
+    /// The memory that what cannot be cut takes, in bytes.
+    pub(crate) fn stuck_bytes(&self) -> u64 {
+        self.stuck_bytes.min(self.held_bytes())
+    }
+
     /// How many bytes of it no save has taken.
     #[cfg(all(test, loom))]
     pub(crate) fn unsaved_bytes(&self) -> u64 {
@@ -147,10 +166,15 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] beyond [`FILE_BYTES_MAX`].
+    /// [`Error::TooLarge`] beyond [`FILE_BYTES_MAX`]; [`Error::Damaged`] if too much waits already for
+    /// what cannot be read.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8], now: Time) -> Result<Growth> {
         if data.is_empty() {
             return Ok(Growth::default());
+        }
+        if self.stuck_bytes() > STUCK_BYTES_MAX {
+            let what = "a part of the file, so that no more of it can be saved".into();
+            return Err(Error::Damaged { what });
         }
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX);
         let end = end.ok_or(Error::TooLarge)?;

@@ -324,7 +324,17 @@ impl Writer {
         if self.shared.room.is_pressed() && result.is_ok() {
             result = self.publish().map(drop);
         }
+        self.note_stuck();
         self.shared.room.release_throttled(&result);
+    }
+
+    /// Takes note of what cannot be freed, so that it is not tried again for every command.
+    fn note_stuck(&self) {
+        let room = &self.shared.room;
+        if room.is_stuck() || room.is_pressed() {
+            let core = self.shared.core.read();
+            room.note_stuck(core.files.values().map(|file| file.lock().stuck_bytes()).sum());
+        }
     }
 
     /// The last save and version.

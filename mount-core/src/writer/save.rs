@@ -161,7 +161,9 @@ impl Writer {
         // What it was folded into before may have gone with a batch that failed.
         snapshot.base = None;
         let mut sealer = Sealer::new(&mut self.appender, &shared.vault);
-        snapshot.base = Some(snapshot.content.fold(&shared.vault, &mut sealer, tail)?);
+        let folded = snapshot.content.fold(&shared.vault, &mut sealer, tail);
+        snapshot.file.lock().note_cut(&snapshot.content, &folded);
+        snapshot.base = Some(folded?);
         Ok(())
     }
 }
