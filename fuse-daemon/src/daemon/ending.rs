@@ -191,10 +191,13 @@ pub(super) fn take_down(
             );
             Err(Failure::new(Code::MountPoint, message))
         }
+        Err(err @ UnmountError::Covered(_)) if !terms.detach_busy => {
+            Err(Failure::new(Code::MountPoint, err))
+        }
         Err(err @ UnmountError::Io { .. }) if !terms.detach_busy => {
             Err(Failure::new(Code::Failed, err))
         }
-        Err(err @ UnmountError::Io { .. }) => {
+        Err(err @ (UnmountError::Covered(_) | UnmountError::Io { .. })) => {
             say(Event::Note(err.to_string()));
             Ok(())
         }

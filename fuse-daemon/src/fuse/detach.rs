@@ -7,7 +7,10 @@ use std::{
 
 use rustix::{io::Errno, mount::UnmountFlags};
 
-use super::{UnmountError, mountinfo::Entry};
+use super::{
+    UnmountError,
+    mountinfo::{self, Entry},
+};
 
 /// What becomes of a mount that is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,8 +28,13 @@ pub(super) enum Mode {
 pub(super) fn unmount(entry: &Entry, mode: Mode) -> Result<(), UnmountError> {
     let dir = &entry.point;
     let io = |source: io::Error| UnmountError::Io { dir: dir.clone(), source };
-    if !entry.is_there().map_err(io)? {
+    let entries = mountinfo::read().map_err(io)?;
+    if !entries.contains(entry) {
         return Err(UnmountError::NotMounted(dir.clone()));
+    }
+    // The kernel goes by the path, and takes what is on top.
+    if mountinfo::on_top(&entries, dir).as_ref() != Some(entry) {
+        return Err(UnmountError::Covered(dir.clone()));
     }
     let flags = match mode {
         Mode::Plain => UnmountFlags::NOFOLLOW,
@@ -35,7 +43,11 @@ pub(super) fn unmount(entry: &Entry, mode: Mode) -> Result<(), UnmountError> {
     match rustix::mount::unmount(dir, flags) {
         Ok(()) => Ok(()),
         Err(Errno::BUSY) => Err(UnmountError::Busy(dir.clone())),
-        Err(Errno::INVAL | Errno::NOENT) => Err(UnmountError::NotMounted(dir.clone())),
+        // Gone meanwhile, or under a mount on a directory above, where the path leads elsewhere.
+        Err(Errno::INVAL | Errno::NOENT) => Err(match entry.is_there() {
+            Ok(true) => UnmountError::Covered(dir.clone()),
+            _ => UnmountError::NotMounted(dir.clone()),
+        }),
         // Only root may, so let the set-uid helper do it.
         Err(Errno::PERM) => through_fusermount(entry, mode),
         Err(err) => Err(io(err.into())),

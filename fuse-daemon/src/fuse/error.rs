@@ -53,6 +53,9 @@ pub(crate) enum UnmountError {
     /// Open files or working directories are in it.
     #[error("{} is busy: close what is open in it (fuser -vm shows what)", .0.display())]
     Busy(PathBuf),
+    /// Something else lies over it, which would be taken away instead.
+    #[error("something else is mounted over {dir}: unmount that first (umount {dir})", dir = .0.display())]
+    Covered(PathBuf),
     /// The mount is not, or no longer, at its place.
     #[error("{} is not mounted", .0.display())]
     NotMounted(PathBuf),
