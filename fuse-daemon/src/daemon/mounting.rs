@@ -13,7 +13,7 @@ use rustix::process;
 use super::{
     Daemon, Happening,
     meeting::may_write,
-    table::{Doing, Mounted, SETTLE},
+    table::{DirClaim, Doing, Mounted, SETTLE},
 };
 use crate::{
     control::{Event, KernelOptions, MountRequest, Opening},
@@ -33,9 +33,19 @@ impl Daemon {
         request: &MountRequest,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
+        self.mount_as(Doing::Mounting, request, say)
+    }
+
+    /// As [`Daemon::mount`], as whichever kind of mounting.
+    pub(super) fn mount_as(
+        &self,
+        doing: Doing,
+        request: &MountRequest,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
         let bucket = &request.opening.bucket;
-        let claim = self.claim(bucket, Doing::Mounting)?;
-        self.refuse_dir(&request.dir)?;
+        let claim = self.claim(bucket, doing)?;
+        let _dir = self.claim_dir(&request.dir)?;
         let mut options = request.how.options()?;
         // What is behind the kernel's read-only must not change by itself either.
         options.read_only |= request.how.fuse.iter().any(|option| option == "ro");
@@ -154,18 +164,17 @@ impl Daemon {
         }
     }
 
-    /// Directories that must not be mounted on, whatever is in them.
-    pub(super) fn refuse_dir(&self, dir: &Path) -> Result<()> {
+    /// Takes a directory in order to mount on it. Refuses those that must not be mounted on, whatever
+    /// is in them.
+    pub(super) fn claim_dir(&self, dir: &Path) -> Result<DirClaim<'_>> {
         let refuse = |why: &str| {
             let message = format!("cannot mount on {}: {why}", dir.display());
             Err(Failure::new(Code::MountPoint, message))
         };
-        if let Some(served) = self.table.find_dir(dir).filter(|it| it.session.is_mounted()) {
-            return refuse(&format!("bucket '{}' is mounted there", served.bucket));
-        }
-        if let Some(viewed) = self.table.view_at(dir) {
-            return refuse(&format!("a version of bucket '{}' is mounted there", viewed.bucket));
-        }
+        let claim = match self.table.claim_dir(dir) {
+            Ok(claim) => claim,
+            Err(why) => return refuse(&why),
+        };
         let data = self.home.data_dir();
         let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
         if data.starts_with(dir) {
@@ -174,7 +183,7 @@ impl Daemon {
         if [data.join("buckets"), data.join("run")].iter().any(|own| dir.starts_with(own)) {
             return refuse("it is inside the folder in which the buckets lie");
         }
-        Ok(())
+        Ok(claim)
     }
 }
 

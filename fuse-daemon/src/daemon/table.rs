@@ -88,6 +88,8 @@ struct State {
     let_go: BTreeSet<u64>,
     /// Versions that are shown, by their numbers.
     views: BTreeMap<u64, Shown>,
+    /// Directories on which something is just being mounted.
+    dirs: BTreeSet<PathBuf>,
 }
 
 /// See the module's doc.
@@ -109,7 +111,42 @@ pub(super) struct Claim<'a> {
     tell: Option<Sender<Happening>>,
 }
 
+/// A directory on which one thread is mounting, given back when dropped. What is mounted there by then
+/// is in the table.
+#[derive(Debug)]
+#[must_use = "the directory is given back when this is dropped"]
+pub(super) struct DirClaim<'a> {
+    table: &'a Table,
+    dir: PathBuf,
+}
+
+impl Drop for DirClaim<'_> {
+    fn drop(&mut self) {
+        self.table.state.lock().dirs.remove(&self.dir);
+    }
+}
+
 impl Table {
+    /// Takes `dir` in order to mount something on it; if it is taken, says by what.
+    pub(super) fn claim_dir(&self, dir: &Path) -> Result<DirClaim<'_>, String> {
+        let mut state = self.state.lock();
+        let served = state.slots.values().find_map(|slot| match slot {
+            Slot::Served(it) | Slot::Leaving(it) if it.dir == dir => Some(it),
+            _ => None,
+        });
+        if let Some(served) = served.filter(|it| it.session.is_mounted()) {
+            return Err(format!("bucket '{}' is mounted there", served.bucket));
+        }
+        let mut views = state.views.values().map(|shown| &shown.viewed);
+        if let Some(viewed) = views.find(|it| it.dir == dir && it.session.is_mounted()) {
+            return Err(format!("a version of bucket '{}' is mounted there", viewed.bucket));
+        }
+        if !state.dirs.insert(dir.to_owned()) {
+            return Err("something is just being mounted there".to_owned());
+        }
+        Ok(DirClaim { table: self, dir: dir.to_owned() })
+    }
+
     /// Takes the place of `bucket` in order to do something. Waits a while
     /// for a mount that is just ending, and for a bucket that is just being opened for others. Nobody
     /// gets it while a version is shown that is read through it.

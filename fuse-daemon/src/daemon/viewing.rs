@@ -31,7 +31,7 @@ impl Daemon {
         request: &ViewRequest,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<ViewReport> {
-        self.refuse_dir(&request.dir)?;
+        let _dir = self.claim_dir(&request.dir)?;
         let serial = self.table.next_serial();
         let mount = self.lend(request, serial)?;
         let shown = self.show_version(request, mount, serial, say);

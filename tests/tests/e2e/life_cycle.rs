@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use cairnfs_tests::{Peer, mounts, need, peer::BUCKET, run};
+use cairnfs_tests::{Peer, Strace, mounts, need, peer::BUCKET, run};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -34,4 +34,23 @@ fn umount_takes_nothing_away_that_lies_over_its_mount() {
     assert_eq!(fs::read(nested.join("f")).unwrap(), b"below");
     home.umount(&nested).ok();
     assert!(mounts::below(&above).is_empty());
+}
+
+#[test]
+fn a_directory_is_mounted_on_once() {
+    let peer = Peer::new();
+    let home = peer.home();
+    let place = home.dir("place");
+    for name in ["one", "two"] {
+        home.create(name);
+    }
+    let strace = Strace::attach(&peer, "mount", &["mount:delay_enter=300000"]);
+    let verbs = ["one", "two"].map(|name| home.start(&["mount", name, place.to_str().unwrap()]));
+    let mut outcomes = verbs.map(|verb| verb.wait(SOON));
+    drop(strace);
+    outcomes.sort_by_key(|outcome| outcome.code);
+    let [first, second] = outcomes;
+    first.ok();
+    second.exits(6).says(&["mounted there"]);
+    assert_eq!(mounts::below(&place).len(), 1);
 }
