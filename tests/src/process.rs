@@ -104,6 +104,12 @@ pub fn has_nothing_to_do(pid: u32, name: &str) -> bool {
     })
 }
 
+/// Whether a thread of `pid` whose name begins with `name` lets a time pass before it tries again.
+#[must_use]
+pub fn tries_again_later(pid: u32, name: &str) -> bool {
+    threads_of(pid, name).any(|thread| thread.call().first() == Some(&libc::SYS_clock_nanosleep))
+}
+
 /// A thread, as the kernel tells of it.
 #[derive(Debug)]
 pub(crate) struct Task {

@@ -74,7 +74,10 @@ impl Daemon {
         let served = self.table.find_dir(&request.dir).ok_or_else(|| not_mounted(&request.dir))?;
         self.table.leave(&served)?;
         let ended = self.end_one(&served, terms, say);
-        self.table.stay(&served);
+        if self.table.stay(&served) {
+            // The main thread heard of it while this one was at it, and left it alone.
+            drop(self.happenings.send(Happening::SessionEnded(served.serial)));
+        }
         if !self.table.wait_let_go(served.serial, LETTING_GO) {
             say(Event::Note(format!("bucket '{}' is {STILL_IN_USE}", served.bucket)));
         }
@@ -86,14 +89,24 @@ impl Daemon {
 
     /// Ends everything, whatever stands in the way: what cannot be saved is lost, and said.
     pub(super) fn end_all(&self, say: &mut dyn FnMut(Event) -> bool) -> Result<()> {
-        self.table.end();
+        let waited_for = self.table.end(TICK, &mut |served| {
+            let ((unsaved_bytes, _), bucket) = (served.mount.unsaved(), served.bucket.clone());
+            say(Event::Progress(Progress::Saving { bucket, unsaved_bytes }));
+        });
         let terms = Terms::AT_ONCE;
         self.end_views(|_| true, terms, say);
         let mut result = Ok(());
         for served in self.table.all() {
-            // One that somebody else unmounts is waited for by `Table::end`.
-            if self.table.leave(&served).is_ok() {
+            // Nobody else unmounts anything any more.
+            if self.table.leave_at_end(&served).is_ok() {
                 result = result.and(self.end_one(&served, terms, say));
+            }
+        }
+        for served in waited_for.values() {
+            // Else whoever unmounted it has told all of it, or it stayed and was ended just now.
+            if let Some(why) = served.lost.get() {
+                let message = format!("bucket '{}' lost what was not saved: {why}", served.bucket);
+                result = result.and(Err(Failure::new(Code::Unsaved, message)));
             }
         }
         result.and(self.end_kept())
@@ -125,7 +138,7 @@ impl Daemon {
         terms: Terms,
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
-        let saved = save(&served.mount, &served.bucket, terms, say);
+        let saved = self.save(&served.mount, &served.bucket, terms, say);
         if let Err(failure) = &saved
             && !terms.discard
         {
@@ -156,6 +169,54 @@ impl Daemon {
             ..failure
         })?;
         stopped.map_err(|err| unsaved(&served.mount, &served.bucket, &err))
+    }
+
+    /// Saves everything, telling how it goes.
+    fn save(
+        &self,
+        mount: &Mount,
+        bucket: &BucketName,
+        terms: Terms,
+        say: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let (done, saved) = bounded(1);
+            // The receiver may have given up waiting.
+            mount.save(Box::new(move |result| answer(&done, result)));
+            let result = loop {
+                let left = terms
+                    .deadline
+                    .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                match saved.recv_timeout(left.map_or(TICK, |left| left.min(TICK))) {
+                    Ok(result) => break result,
+                    Err(RecvTimeoutError::Disconnected) => break Err(CoreError::Stopped),
+                    Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left.is_zero()) => {
+                        return Err(too_late(mount, bucket, began.elapsed()));
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        let (unsaved_bytes, _) = mount.unsaved();
+                        let bucket = bucket.clone();
+                        if !say(Event::Progress(Progress::Saving { bucket, unsaved_bytes })) {
+                            return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
+                        }
+                    }
+                }
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                // Space may come back for as long as somebody is willing to wait.
+                Err(CoreError::NoSpace) if self.may_wait(terms) => {
+                    std::thread::sleep(RETRY);
+                }
+                Err(err) => return Err(unsaved(mount, bucket, &err)),
+            }
+        }
+    }
+
+    /// Whether there is time left to wait for space: none when the daemon is to end.
+    fn may_wait(&self, terms: Terms) -> bool {
+        terms.deadline.is_some_and(|at| Instant::now() < at) && !self.table.is_ending()
     }
 
     /// It is mounted no longer. While its place is taken, so that no note of the next mount goes.
@@ -208,47 +269,6 @@ pub(super) fn take_down(
 fn users(dir: &Path, terms: Terms) -> String {
     let found = holders::of(dir, terms.asking);
     if found.is_empty() { String::new() } else { format!(", in use by {}", found.join(", ")) }
-}
-
-/// Saves everything, telling how it goes.
-fn save(
-    mount: &Mount,
-    bucket: &BucketName,
-    terms: Terms,
-    say: &mut dyn FnMut(Event) -> bool,
-) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        let (done, saved) = bounded(1);
-        // The receiver may have given up waiting.
-        mount.save(Box::new(move |result| answer(&done, result)));
-        let result = loop {
-            let left =
-                terms.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match saved.recv_timeout(left.map_or(TICK, |left| left.min(TICK))) {
-                Ok(result) => break result,
-                Err(RecvTimeoutError::Disconnected) => break Err(CoreError::Stopped),
-                Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left.is_zero()) => {
-                    return Err(too_late(mount, bucket, began.elapsed()));
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    let (unsaved_bytes, _) = mount.unsaved();
-                    let bucket = bucket.clone();
-                    if !say(Event::Progress(Progress::Saving { bucket, unsaved_bytes })) {
-                        return Err(Failure::new(Code::Interrupted, "nobody waits any more"));
-                    }
-                }
-            }
-        };
-        match result {
-            Ok(()) => return Ok(()),
-            // Space may come back for as long as somebody is willing to wait.
-            Err(CoreError::NoSpace) if terms.deadline.is_some_and(|at| Instant::now() < at) => {
-                std::thread::sleep(RETRY);
-            }
-            Err(err) => return Err(unsaved(mount, bucket, &err)),
-        }
-    }
 }
 
 fn too_late(mount: &Mount, bucket: &BucketName, after: Duration) -> Failure {

@@ -301,35 +301,34 @@ impl Table {
         self.len() == 0
     }
 
-    /// Marks `served` as being unmounted, so that one thread alone does it.
+    /// Marks `served` as being unmounted, so that one thread alone does it. When the daemon ends that
+    /// is the thread that ends it.
     pub(super) fn leave(&self, served: &Served) -> Result<()> {
         let mut state = self.state.lock();
-        match state.slots.get_mut(&served.bucket) {
-            Some(slot @ Slot::Served(_)) if is(slot, served) => {
-                if let Slot::Served(it) = slot {
-                    *slot = Slot::Leaving(Arc::clone(it));
-                }
-                Ok(())
-            }
-            Some(Slot::Leaving(_)) => Err(Failure::new(
-                Code::InUse,
-                format_args!("{} is just being unmounted", served.dir.display()),
-            )),
-            _ => Err(not_mounted(&served.dir)),
-        }
+        if state.ending { Err(just_leaving(served)) } else { state.leave(served) }
     }
 
-    /// It stays mounted after all.
-    pub(super) fn stay(&self, served: &Served) {
+    /// As [`Table::leave`], for the thread that ends the daemon.
+    pub(super) fn leave_at_end(&self, served: &Served) -> Result<()> {
+        self.state.lock().leave(served)
+    }
+
+    /// It stays mounted after all. Says whether the kernel has let go of it meanwhile: then others have
+    /// unmounted it, and nobody else ends it any more.
+    #[must_use = "somebody has to end it"]
+    pub(super) fn stay(&self, served: &Served) -> bool {
         let mut state = self.state.lock();
+        let mut is_let_go = false;
         if let Some(slot) = state.slots.get_mut(&served.bucket)
             && let Slot::Leaving(it) = slot
             && it.serial == served.serial
         {
             *slot = Slot::Served(Arc::clone(it));
+            is_let_go = state.let_go.contains(&served.serial);
         }
         drop(state);
         self.freed.notify_all();
+        is_let_go
     }
 
     /// It is mounted no longer. Its place is free once the kernel has let go of it too.
@@ -369,12 +368,13 @@ impl Table {
     }
 
     /// Waits until the kernel has let go of the mount with this number, but not for ever; says
-    /// whether it has.
+    /// whether it has, as far as somebody hears of it: when the daemon ends nobody does.
     pub(super) fn wait_let_go(&self, serial: u64, limit: Duration) -> bool {
         let mut state = self.state.lock();
         let lingers = |state: &mut State| {
             let mut slots = state.slots.values();
-            slots.any(|slot| matches!(slot, Slot::Lingering(number, _) if *number == serial))
+            !state.ending
+                && slots.any(|slot| matches!(slot, Slot::Lingering(number, _) if *number == serial))
         };
         !self.freed.wait_while_for(&mut state, lingers, limit).timed_out()
     }
@@ -385,18 +385,66 @@ impl Table {
         self.leave(&served).ok().map(|()| served)
     }
 
-    /// Lets nothing new begin, and waits a while for what has begun.
-    pub(super) fn end(&self) {
+    /// Lets nothing new begin, and waits a while for what has begun; for what is being unmounted
+    /// however long that takes, as it is being saved, telling so now and then. Answers with those that
+    /// were.
+    pub(super) fn end(
+        &self,
+        tick: Duration,
+        tell: &mut dyn FnMut(&Served),
+    ) -> BTreeMap<u64, Arc<Served>> {
+        let deadline = Instant::now() + SETTLE;
+        let mut waited_for = BTreeMap::new();
         let mut state = self.state.lock();
         state.ending = true;
         self.freed.notify_all();
-        let busy = |state: &mut State| {
-            state.slots.values().any(|slot| matches!(slot, Slot::Busy(_) | Slot::Leaving(_)))
-                || state.views.values().any(|shown| shown.leaving)
-        };
-        if self.freed.wait_while_for(&mut state, busy, SETTLE).timed_out() {
-            log::warn!("end waited_s={}", SETTLE.as_secs());
+        loop {
+            let leaving = state.leaving();
+            let others = state.slots.values().any(|slot| matches!(slot, Slot::Busy(_)))
+                || state.views.values().any(|shown| shown.leaving);
+            if leaving.is_empty() && (!others || Instant::now() >= deadline) {
+                if others {
+                    log::warn!("end waited_s={}", SETTLE.as_secs());
+                }
+                return waited_for;
+            }
+            waited_for.extend(leaving.iter().map(|served| (served.serial, Arc::clone(served))));
+            if self.freed.wait_until(&mut state, Instant::now() + tick).timed_out() {
+                drop(state);
+                for served in &leaving {
+                    tell(served);
+                }
+                state = self.state.lock();
+            }
         }
+    }
+
+    /// Whether nothing new begins any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.state.lock().ending
+    }
+}
+
+impl State {
+    fn leave(&mut self, served: &Served) -> Result<()> {
+        match self.slots.get_mut(&served.bucket) {
+            Some(slot @ Slot::Served(_)) if is(slot, served) => {
+                if let Slot::Served(it) = slot {
+                    *slot = Slot::Leaving(Arc::clone(it));
+                }
+                Ok(())
+            }
+            Some(Slot::Leaving(_)) => Err(just_leaving(served)),
+            _ => Err(not_mounted(&served.dir)),
+        }
+    }
+
+    fn leaving(&self) -> Vec<Arc<Served>> {
+        let leaving = self.slots.values().filter_map(|slot| match slot {
+            Slot::Leaving(served) => Some(Arc::clone(served)),
+            _ => None,
+        });
+        leaving.collect()
     }
 }
 
@@ -476,6 +524,10 @@ fn is(slot: &Slot, served: &Served) -> bool {
     }
 }
 
+fn just_leaving(served: &Served) -> Failure {
+    Failure::new(Code::InUse, format_args!("{} is just being unmounted", served.dir.display()))
+}
+
 /// The refusal of a directory that is no mount of this home.
 pub(super) fn not_mounted(dir: &Path) -> Failure {
     Failure::new(
@@ -528,7 +580,8 @@ mod tests {
     #[test]
     fn nothing_begins_when_the_daemon_ends() {
         let table = Table::default();
-        table.end();
+        let waited_for = table.end(SETTLE, &mut |_| ());
+        assert!(waited_for.is_empty() && table.is_ending());
         assert!(table.claim(&"b".parse().unwrap(), Doing::Mounting).is_err());
     }
 }

@@ -1,13 +1,86 @@
 //! What the daemon begins and ends at the same moment: mounts, unmounts, its own start and end.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use cairnfs_tests::{Peer, Strace, mounts, need, peer::BUCKET, run};
+use cairnfs_tests::{
+    Home, Image, Peer, Running, Strace, data, eventually, mounts, need, peer::BUCKET, process, run,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// A mount of which something is unsaved that finds no room, and what takes the room.
+fn full() -> (Peer, PathBuf) {
+    let options = ["--save", "interval:10m", "-o", "publish_quiet=10m,publish_max=20m"];
+    let peer = Peer::on(Home::on(Image::tmpfs(48)), &options);
+    fs::write(peer.path("f"), data::bytes(1, 5_000_000)).unwrap();
+    let ballast = peer.home().image().path().join("ballast");
+    // The end of it is refused, however little that is.
+    for len in [64 << 20, 1 << 16, 1 << 12] {
+        let mut bytes = fs::read(&ballast).unwrap_or_default();
+        bytes.resize(bytes.len() + len, 1);
+        fs::write(&ballast, bytes).unwrap_err();
+    }
+    (peer, ballast)
+}
+
+/// Begins to unmount, and returns when that waits for room.
+fn unmounting(peer: &Peer, timeout: &str) -> Running {
+    let dir = peer.dir();
+    let umount = peer.home().start(&["umount", "--timeout", timeout, dir.to_str().unwrap()]);
+    let waits = || process::tries_again_later(peer.pid(), "control-");
+    eventually("it waits for room", SOON, waits);
+    umount
+}
+
 fn mount_over(dir: &Path) {
     run(Command::new("mount").args(["-t", "tmpfs", "other"]).arg(dir), SOON).ok();
+}
+
+#[test]
+fn stop_takes_over_from_who_unmounts_and_says_what_is_lost() {
+    let (peer, _ballast) = full();
+    let (home, dir) = (peer.home(), peer.dir());
+    let umount = unmounting(&peer, "60s");
+    let start = Instant::now();
+    home.cairnfs(&["stop"]).exits(9).says(&["lost"]);
+    assert!(start.elapsed() < Duration::from_secs(30), "it waited for the time of `umount`");
+    umount.wait(SOON).exits(9).says(&["cannot be saved"]);
+    assert!(!mounts::is_mounted(&dir));
+    let log = fs::read_to_string(home.path().join("daemon.log")).unwrap();
+    assert!(log.contains("daemon-ended saved=false"), "{log}");
+}
+
+#[test]
+fn stop_waits_for_an_unmount_that_is_slow() {
+    let peer = Peer::with(&["--save", "interval:1h"]);
+    peer.write("f", data::bytes(1, 2_000_000));
+    let (home, dir) = (peer.home(), peer.dir());
+    let delay = ["fdatasync,fsync:delay_enter=12000000:when=1"];
+    let strace = Strace::attach_to(&peer, "writer", Strace::BARRIERS, &delay);
+    let umount = home.start(&["umount", dir.to_str().unwrap()]);
+    eventually("it saves", SOON, || strace.holds_at_a_barrier("writer"));
+    home.cairnfs(&["stop"]).ok();
+    umount.wait(SOON).ok();
+    assert!(!mounts::is_mounted(&dir));
+    drop(strace);
+    peer.mount();
+    assert!(peer.read("f") == data::bytes(1, 2_000_000));
+}
+
+#[test]
+fn what_others_unmount_while_a_verb_does_is_ended_all_the_same() {
+    need::root("umount(8)");
+    let (peer, ballast) = full();
+    let umount = unmounting(&peer, "6s");
+    run(Command::new("umount").arg(peer.dir()), SOON).ok();
+    umount.wait(SOON).exits(9);
+    fs::remove_file(ballast).unwrap();
+    peer.mount();
 }
 
 #[test]
