@@ -93,7 +93,9 @@ fn serve(seat: &Seat, channel: &mut Channel) -> io::Result<()> {
         return Ok(());
     }
     let request: Request = channel.receive_secret()?;
-    if !seat.is_free {
+    // Whoever has nothing else to do must not keep a bucket from being unmounted, nor the daemon from
+    // ending.
+    if !seat.is_free && !matches!(request, Request::Stop | Request::Unmount(_)) {
         let failure =
             Failure::new(Code::InUse, "the daemon serves too many verbs: try again later");
         return channel.send(&Event::End(Err(failure)));

@@ -47,6 +47,12 @@ pub(super) fn stop(context: &Context) -> Result<()> {
         Err(failure) if matches!(failure.code, Code::Newer | Code::Failed) => stop_by_signal(&lock),
         Err(failure) => Err(failure),
     };
+    if let Err(failure) = &asked
+        && failure.code == Code::InUse
+    {
+        // It was not even passed on.
+        return asked;
+    }
     // The daemon holds the lock until it has ended.
     drop(LockFile::wait(&lock)?);
     asked

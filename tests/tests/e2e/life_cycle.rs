@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -126,4 +127,19 @@ fn a_directory_is_mounted_on_once() {
     first.ok();
     second.exits(6).says(&["mounted there"]);
     assert_eq!(mounts::below(&place).len(), 1);
+}
+
+#[test]
+fn stop_and_umount_are_served_however_many_ask() {
+    let peer = Peer::new();
+    let home = peer.home();
+    peer.write("f", "x");
+    let socket = home.path().join("run/daemon.sock");
+    let idle: Vec<_> = (0..64).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    eventually("there is no room", SOON, || {
+        home.cairnfs(&["list"]).stderr.contains("too many verbs")
+    });
+    home.umount(&peer.dir()).ok();
+    home.cairnfs(&["stop"]).ok();
+    drop(idle);
 }
