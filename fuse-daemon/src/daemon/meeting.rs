@@ -135,7 +135,12 @@ impl Daemon {
         if self.table.open(bucket).is_some() {
             return work();
         }
-        let _claim = self.claim(bucket, Doing::Syncing)?;
+        let _claim = match self.claim(bucket, Doing::Syncing) {
+            Ok(claim) => claim,
+            // It has been mounted at start just now.
+            Err(_) if self.table.open(bucket).is_some() => return work(),
+            Err(failure) => return Err(failure),
+        };
         let mount = self.open(opening, Options::default())?;
         self.net.serve(bucket, &mount);
         let outcome = work();

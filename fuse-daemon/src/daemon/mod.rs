@@ -13,6 +13,7 @@
 //! | main | [`Running::serve`]: waits for a [`Happening`] | after the last unmount |
 //! | `signals` | turns SIGTERM and SIGINT into a happening | with the process |
 //! | `accept` | waits for verbs on the socket | with the process |
+//! | `at-start` | mounts what is to be mounted at start | when it has, or with the process |
 //! | `control-N` | answers one request each, at most [`serve::CONNECTIONS_MAX`] | with its connection |
 //!
 //! Nothing wakes up by itself: all of them block until something happens.
@@ -89,6 +90,15 @@ enum Happening {
     SessionEnded(u64),
     /// A verb has unmounted or mounted something, or is done with a bucket.
     Freed,
+    /// What is to be mounted at start is mounted, or cannot be.
+    Started,
+}
+
+/// What the main thread is there for, unless the daemon is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Awaited {
+    Started,
+    End(Until),
 }
 
 /// What the threads share.
@@ -114,6 +124,10 @@ pub(crate) struct Running {
     inbox: Receiver<Happening>,
     /// Whether what is not mounted is kept for other devices.
     keeps: bool,
+    /// Whether it is to end.
+    told: bool,
+    /// Who hears how that goes.
+    listener: Option<Sender<Event>>,
     // Field order is drop order: the lock goes last (invariant 1).
     _lock: LockFile,
 }
@@ -151,7 +165,7 @@ impl Running {
         serve::start(Arc::clone(&shared), listener)
             .map_err(|err| Failure::io("cannot start a thread", &err))?;
         log::info!("daemon pid={} version={}", std::process::id(), env!("CARGO_PKG_VERSION"));
-        Ok(Ok(Self { shared, inbox, keeps: false, _lock: lock }))
+        Ok(Ok(Self { shared, inbox, keeps: false, told: false, listener: None, _lock: lock }))
     }
 
     /// Mounts one bucket.
@@ -167,7 +181,9 @@ impl Running {
     /// From now on keeps for other devices what is not mounted here and needs no passphrase.
     pub(crate) fn keep_unmounted(&mut self) {
         self.keeps = true;
-        self.shared.keep_rest();
+        if !self.told {
+            self.shared.keep_rest();
+        }
     }
 
     /// Serves until it is told to end, or as `until` says; then saves, publishes and unmounts.
@@ -175,37 +191,47 @@ impl Running {
     /// # Errors
     ///
     /// [`Code::Unsaved`] if something could not be saved.
-    pub(crate) fn serve(self, until: Until) -> Result<()> {
+    pub(crate) fn serve(mut self, until: Until) -> Result<()> {
         supervisor::ready(self.shared.table.len());
-        let mut listener = None;
-        while until == Until::Stopped || !self.shared.table.is_empty() {
+        self.wait_for(Awaited::End(until));
+        self.end()
+    }
+
+    /// Sees to what happens until what is awaited has, or the daemon is to end.
+    fn wait_for(&mut self, awaited: Awaited) {
+        while !self.told
+            && (awaited != Awaited::End(Until::NothingMounted) || !self.shared.table.is_empty())
+        {
             match self.inbox.recv() {
                 Ok(Happening::SessionEnded(serial)) => self.shared.session_ended(serial),
                 Ok(Happening::Freed) => (),
+                Ok(Happening::Started) if awaited == Awaited::Started => return,
+                Ok(Happening::Started) => (),
                 Ok(Happening::Stop(sender)) => {
-                    listener = Some(sender);
-                    break;
+                    self.told = true;
+                    self.listener = Some(sender);
+                    return;
                 }
-                Ok(Happening::Signal) | Err(_) => break,
+                Ok(Happening::Signal) | Err(_) => {
+                    self.told = true;
+                    return;
+                }
             }
             if self.keeps {
                 self.shared.keep_rest();
             }
-            supervisor::serving(self.shared.table.len());
+            if awaited != Awaited::Started {
+                supervisor::serving(self.shared.table.len());
+            }
         }
-        self.end_and_tell(listener.as_ref())
     }
 
     /// Ends at once: saves, publishes, unmounts.
     pub(crate) fn end(self) -> Result<()> {
-        self.end_and_tell(None)
-    }
-
-    fn end_and_tell(&self, listener: Option<&Sender<Event>>) -> Result<()> {
         supervisor::stopping();
         let ended = self.shared.end_all(&mut |event| {
             supervisor::still_saving();
-            match listener {
+            match &self.listener {
                 // Whoever stopped listening does not stop the end.
                 Some(sender) => answer(sender, event),
                 None => return ending::logged(event),
@@ -215,8 +241,15 @@ impl Running {
         self.shared.net.stop();
         // The socket stays: only the holder of the lock may remove it, and the next one does.
         log::info!("daemon-ended saved={}", ended.is_ok());
-        if let Some(sender) = listener {
-            answer(sender, Event::End(ended.clone().map(|()| Answer::Done)));
+        let end = || Event::End(ended.clone().map(|()| Answer::Done));
+        if let Some(sender) = &self.listener {
+            answer(sender, end());
+        }
+        // Others who want the same hear it too.
+        for happening in self.inbox.try_iter() {
+            if let Happening::Stop(sender) = happening {
+                answer(&sender, end());
+            }
         }
         self.shared.wait_for_connections();
         ended

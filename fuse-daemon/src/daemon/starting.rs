@@ -1,13 +1,14 @@
 //! The mounts that the daemon makes by itself when it starts.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
 
 use cairnfs_mount_core::Time;
 
-use super::{Daemon, Running, ending};
+use super::{Awaited, Daemon, Happening, Running, ending, table::Doing};
 use crate::{
     at_start::{self, Remembered},
-    control::AtStartReport,
+    control::{AtStartReport, MountRequest},
+    exit::plain,
     home::BucketName,
     order::{self, Mutex},
 };
@@ -41,23 +42,47 @@ impl NotMounted {
 impl Running {
     /// Mounts what is to be mounted at start, but not `except`. What fails is logged, and told to who
     /// asks for the status: the others are worth having.
-    pub(crate) fn mount_at_start(&self, except: Option<&BucketName>) {
-        let remembered = match at_start::read(&self.shared.home) {
+    ///
+    /// Returns when that is done, or when the daemon is to end: a command that is to give a passphrase
+    /// may never end.
+    pub(crate) fn mount_at_start(&mut self, except: Option<&BucketName>) {
+        let mut remembered = match at_start::read(&self.shared.home) {
             Ok(remembered) => remembered,
             Err(failure) => return log::error!("at-start reason={:?}", failure.message),
         };
-        for one in remembered.iter().filter(|one| Some(one.bucket()) != except) {
-            if let Err(failure) =
-                one.request().and_then(|request| self.shared.mount(&request, &mut ending::logged))
-            {
-                log::error!("at-start mounted=no reason={:?}", failure.message);
-                self.shared.not_mounted.note(one, failure.message);
-            }
+        remembered.retain(|one| Some(one.bucket()) != except);
+        if remembered.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mount = move || {
+            shared.mount_remembered(&remembered);
+            // The receiver goes only with the process.
+            drop(shared.happenings.send(Happening::Started));
+        };
+        match thread::Builder::new().name("at-start".into()).spawn(mount) {
+            Ok(_) => self.wait_for(Awaited::Started),
+            Err(err) => log::error!("at-start reason={:?}", plain(&err)),
         }
     }
 }
 
 impl Daemon {
+    fn mount_remembered(&self, remembered: &[Remembered]) {
+        for one in remembered {
+            if self.table.is_ending() {
+                return;
+            }
+            let mount = |request: MountRequest| {
+                self.mount_as(Doing::MountingAtStart, &request, &mut ending::logged)
+            };
+            if let Err(failure) = one.request().and_then(mount) {
+                log::error!("at-start mounted=no reason={:?}", failure.message);
+                self.not_mounted.note(one, failure.message);
+            }
+        }
+    }
+
     /// What could not be mounted at start, and is not mounted yet.
     pub(super) fn failed_at_start(&self) -> Vec<AtStartReport> {
         // Who cannot read the list is told so by whoever uses it.

@@ -148,8 +148,8 @@ impl Table {
     }
 
     /// Takes the place of `bucket` in order to do something. Waits a while
-    /// for a mount that is just ending, and for a bucket that is just being opened for others. Nobody
-    /// gets it while a version is shown that is read through it.
+    /// for a mount that is just ending, and for a bucket that is just being opened for others or mounted
+    /// at start. Nobody gets it while a version is shown that is read through it.
     pub(super) fn claim(&self, bucket: &BucketName, doing: Doing) -> Result<Claim<'_>> {
         let deadline = Instant::now() + SETTLE;
         let mut state = self.state.lock();
@@ -174,6 +174,10 @@ impl Table {
                         displaced,
                         tell: None,
                     });
+                }
+                Some(Slot::Busy(_)) if doing.is_patient() => {
+                    self.freed.wait(&mut state);
+                    continue;
                 }
                 Some(Slot::Busy(doing)) => {
                     let message = format!("bucket '{bucket}' is just {doing}: try again later");
@@ -575,6 +579,34 @@ mod tests {
                 mounting.unwrap().join().unwrap().unwrap();
             });
         }
+    }
+
+    #[test]
+    fn a_directory_has_one_claim_at_a_time() {
+        let (table, dir) = (Table::default(), Path::new("/mnt"));
+        let claim = table.claim_dir(dir).unwrap();
+        assert_eq!(table.claim_dir(dir).unwrap_err(), "something is just being mounted there");
+        drop(claim);
+        assert!(table.claim_dir(dir).is_ok());
+    }
+
+    #[test]
+    fn a_mount_at_start_waits_for_whatever_is_done_with_its_bucket() {
+        let (table, bucket) = (&Table::default(), &"b".parse::<BucketName>().unwrap());
+        let checking = table.claim(bucket, Doing::Checking).unwrap();
+        thread::scope(|scope| {
+            let mounting = scope.spawn(|| table.claim(bucket, Doing::MountingAtStart).map(drop));
+            drop(checking);
+            mounting.join().unwrap().unwrap();
+        });
+        // And it ends when the daemon does.
+        let _checking = table.claim(bucket, Doing::Checking).unwrap();
+        thread::scope(|scope| {
+            let mounting = scope.spawn(|| table.claim(bucket, Doing::MountingAtStart).map(drop));
+            table.state.lock().ending = true;
+            table.freed.notify_all();
+            assert!(mounting.join().unwrap().is_err());
+        });
     }
 
     #[test]

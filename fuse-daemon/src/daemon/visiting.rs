@@ -31,7 +31,12 @@ impl Daemon {
         if let Some(mount) = self.table.at_hand(bucket) {
             return self.heed(bucket, work(&mount));
         }
-        let _claim = self.claim(bucket, doing)?;
+        let _claim = match (self.claim(bucket, doing), self.table.at_hand(bucket)) {
+            (Ok(claim), _) => claim,
+            // It has been mounted at start just now.
+            (Err(_), Some(mount)) => return self.heed(bucket, work(&mount)),
+            (Err(failure), None) => return Err(failure),
+        };
         let mount = self.open(opening, options)?;
         let outcome = self.heed(bucket, work(&mount));
         self.give_up(bucket, &mount);

@@ -226,7 +226,7 @@ fn in_foreground(
     source: Option<Source>,
 ) -> Result<()> {
     match Running::start(context.home.clone(), context.settings.net())? {
-        Ok(daemon) => {
+        Ok(mut daemon) => {
             interrupt::hand_over();
             daemon.mount_at_start(Some(&args.bucket));
             let mounted =

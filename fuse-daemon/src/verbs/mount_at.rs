@@ -102,7 +102,7 @@ fn show(report: &ViewReport) {
 
 /// Stays until it is unmounted or a signal ends it.
 fn in_foreground(context: &Context, mut request: ViewRequest) -> Result<()> {
-    let Ok(daemon) = Running::start(context.home.clone(), context.settings.net())? else {
+    let Ok(mut daemon) = Running::start(context.home.clone(), context.settings.net())? else {
         let report = ask(context, &request)?;
         show(&report);
         request.opening.secret = None;

@@ -143,3 +143,50 @@ fn stop_and_umount_are_served_however_many_ask() {
     home.cairnfs(&["stop"]).ok();
     drop(idle);
 }
+
+/// Such as one that asks a person who is not there.
+#[test]
+fn a_command_that_gives_no_passphrase_keeps_no_daemon_from_ending() {
+    let home = Home::new();
+    let dir = home.dir("mnt");
+    let [locked, asked] = ["locked", "asked"].map(|name| home.scratch().join(name));
+    let command = format!(
+        "while test -e '{0}'; do touch '{1}'; sleep 0.1; done; echo word",
+        locked.display(),
+        asked.display()
+    );
+    let flags = ["--passphrase-command", &command];
+    home.cairnfs(&[&["create", BUCKET], &flags[..]].concat()).ok();
+    home.mount(BUCKET, &dir, &[&["--at-start"], &flags[..]].concat());
+    home.cairnfs(&["stop"]).ok();
+    for by_signal in [false, true] {
+        fs::write(&locked, "").unwrap();
+        let mut daemon = home.start(&["daemon"]);
+        eventually("the daemon asks", SOON, || asked.exists());
+        if by_signal {
+            daemon.signal(rustix::process::Signal::TERM);
+        } else {
+            home.cairnfs(&["stop"]).ok();
+        }
+        eventually("the daemon ends", SOON, || daemon.ended());
+        fs::remove_file(&locked).unwrap();
+        fs::remove_file(&asked).unwrap();
+    }
+}
+
+#[test]
+fn the_verb_that_starts_the_daemon_and_its_mounts_at_start_wait_for_each_other() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &["--at-start"]);
+    for _ in 0..15 {
+        home.cairnfs(&["stop"]).ok();
+        home.cairnfs(&["log", BUCKET]).ok();
+        eventually("it is mounted at start", SOON, || {
+            let status = home.cairnfs(&["status"]).ok().stdout;
+            assert!(!status.contains("could not be mounted"), "{status}");
+            mounts::is_mounted(&dir)
+        });
+    }
+}

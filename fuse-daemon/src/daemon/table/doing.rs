@@ -9,6 +9,8 @@ pub(in crate::daemon) enum Doing {
     Opening,
     Closing,
     Mounting,
+    /// Of the daemon's own accord, when it starts.
+    MountingAtStart,
     Joining,
     BringingAnew,
     Dropping,
@@ -25,7 +27,12 @@ pub(in crate::daemon) enum Doing {
 impl Doing {
     /// Whether it is soon done, and nobody was told of it: whoever needs the bucket waits.
     pub(super) fn is_brief(self) -> bool {
-        self == Self::Opening
+        matches!(self, Self::Opening | Self::MountingAtStart)
+    }
+
+    /// Whether it waits for whatever else is done with the bucket: nobody is there to try again.
+    pub(super) fn is_patient(self) -> bool {
+        self == Self::MountingAtStart
     }
 }
 
@@ -34,7 +41,7 @@ impl fmt::Display for Doing {
         f.write_str(match self {
             Self::Opening => "being opened",
             Self::Closing => "being closed",
-            Self::Mounting => "being mounted",
+            Self::Mounting | Self::MountingAtStart => "being mounted",
             Self::Joining => "being joined",
             Self::BringingAnew => "being brought anew",
             Self::Dropping => "being dropped",
