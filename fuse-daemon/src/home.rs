@@ -29,7 +29,7 @@ use cairnfs_store::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    exit::{Code, Failure, Result},
+    exit::{Code, Failure, Result, plain},
     fuse::SOURCE,
     lock::LockFile,
 };
@@ -274,11 +274,22 @@ impl Home {
         };
         // Two first uses at once must agree on one key.
         let _held = LockFile::wait(&self.run_dir().join("device.lock"))?;
-        if path.exists() {
-            return DeviceKey::load(&RealDisk, &path).map_err(|err| match err {
-                KeyFileError::Newer { .. } => Failure::new(Code::Newer, failed(&err).message),
-                _ => failed(&err),
-            });
+        match fs::symlink_metadata(&path) {
+            // Also where it leads to what is not there now: another key would be another device.
+            Ok(it) if it.is_symlink() && fs::metadata(&path).is_err() => {
+                return Err(failed(&format_args!(
+                    "this link leads to what cannot be read now: bring that back, such as the disk it \
+                     is on; or remove the link, and with it what this device was"
+                )));
+            }
+            Ok(_) => {
+                return DeviceKey::load(&RealDisk, &path).map_err(|err| match err {
+                    KeyFileError::Newer { .. } => Failure::new(Code::Newer, failed(&err).message),
+                    _ => failed(&err),
+                });
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => (),
+            Err(err) => return Err(failed(&plain(&err))),
         }
         let key = DeviceKey::generate().map_err(|err| failed(&err))?;
         key.save(&RealDisk, &path).map_err(|err| match err {

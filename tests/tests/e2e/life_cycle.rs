@@ -190,3 +190,17 @@ fn the_verb_that_starts_the_daemon_and_its_mounts_at_start_wait_for_each_other()
         });
     }
 }
+
+/// As on a stick that is not plugged in.
+#[test]
+fn a_device_key_that_leads_nowhere_is_not_made_again() {
+    let home = Home::new();
+    let id = home.cairnfs(&["id"]).ok().stdout;
+    let (key, away) = (home.path().join("device.key"), home.scratch().join("device.key"));
+    fs::rename(&key, &away).unwrap();
+    std::os::unix::fs::symlink(home.scratch().join("stick"), &key).unwrap();
+    home.cairnfs(&["id"]).exits(1).says(&["device.key", "bring that back"]);
+    assert!(key.is_symlink() && !home.scratch().join("stick").exists());
+    fs::rename(&away, home.scratch().join("stick")).unwrap();
+    assert_eq!(home.cairnfs(&["id"]).ok().stdout, id);
+}
