@@ -65,10 +65,12 @@ impl LockFile {
 
     /// Who holds the lock at `path`, if anybody does.
     pub(crate) fn holder(path: &Path) -> Result<Option<Holder>> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let mut file = open(path)?;
+        // Only read: the disk may be read-only.
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => return Err(Failure::file("open", path, &err)),
+        };
         match file.try_lock_shared() {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),

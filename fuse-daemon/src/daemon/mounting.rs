@@ -148,7 +148,17 @@ impl Daemon {
     /// Opens a bucket and starts its file system. The caller holds the bucket's place.
     pub(super) fn open(&self, opening: &Opening, options: Options) -> Result<Mount> {
         let name = &opening.bucket;
-        let failed = |err| Failure::bucket(name, &err);
+        let failed = |err| match err {
+            // Nobody is to end that process.
+            CoreError::Locked { pid: Some(pid) } if pid == std::process::id() => Failure::new(
+                Code::InUse,
+                format_args!(
+                    "bucket '{name}' is still used by a command that began before it was unmounted: try \
+                     again when that has ended"
+                ),
+            ),
+            err => Failure::bucket(name, &err),
+        };
         let unlock = passphrase::unlock(opening.secret.as_ref());
         let dir = self.home.bucket_dir(name);
         let opened = once_let_go(|| Bucket::open(&dir, Arc::clone(&self.device), unlock));

@@ -41,6 +41,8 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
         None
     };
     if args.at_start {
+        // Else it would be mounted, and then not be kept.
+        at_start::read(&context.home)?;
         refuse_at_start(&args.bucket, &dir, description.needs_passphrase, source.as_ref())?;
     }
     let mut request = MountRequest {

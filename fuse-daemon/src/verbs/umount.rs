@@ -15,7 +15,6 @@ pub(super) fn run(context: &Context, args: &UmountArgs) -> Result<()> {
     let dir = place::resolve(&args.dir)?;
     let timeout = args.timeout.or_else(|| context.settings.get("timeout", None));
     let timeout = timeout.map(|Span(time)| time);
-    let forgotten = args.forget && at_start::forget(&context.home, &dir)?;
     let request =
         UnmountRequest { dir: dir.clone(), timeout, discard: args.discard, detach_busy: false };
     let limit = timeout.map_or(Limit::NONE, |time| Limit::after(time, Code::Unsaved));
@@ -28,6 +27,16 @@ pub(super) fn run(context: &Context, args: &UmountArgs) -> Result<()> {
         }
         None => Err(Failure::new(Code::NotFound, "no daemon runs")),
     };
+    // What stays mounted is still to be mounted at start.
+    let is_gone = match &asked {
+        Ok(()) => true,
+        Err(failure) => match failure.code {
+            Code::NotFound => true,
+            Code::Unsaved => args.discard,
+            _ => false,
+        },
+    };
+    let forgotten = args.forget && is_gone && at_start::forget(&context.home, &dir)?;
     match asked {
         // Not one of the daemon's; perhaps a daemon before it left it.
         Err(failure) if failure.code == Code::NotFound => match place::take_away(&dir) {
