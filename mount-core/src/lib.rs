@@ -39,6 +39,7 @@
 //! | `fetch/`, `peers` | bringing a version from a peer; what is said of versions and conflicts |
 //! | `follow`, `text` | open contents in a merge; putting edits of a text together |
 //! | `mount/past`, `mount/walking`, `mount/view`, `pins` | older versions: finding one, what it holds, its calls, and what keeps it |
+//! | `owners` | as whom owners are shown |
 //! | `order` | the places of the locks in the order of all |
 //!
 //! # Invariants
