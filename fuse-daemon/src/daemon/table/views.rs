@@ -112,7 +112,7 @@ impl Table {
         let mount = mount.clone();
         *slot = Slot::Busy(Doing::Closing);
         let bucket = bucket.clone();
-        Some((Claim { table: self, bucket, displaced: None, tell: None }, mount))
+        Some((Claim::new(self, bucket, None), mount))
     }
 
     /// Takes note of a version that is shown, unless what it is read through is about to end.
