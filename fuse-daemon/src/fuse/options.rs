@@ -9,9 +9,10 @@ pub(crate) const SOURCE: &str = "cairnfs:";
 
 /// What may stand behind `-o`, for the message that refuses the rest: those of `cli/mount_options.rs`
 /// too.
-pub(super) const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, noatime, relatime, sync, allow_other, save=, at=, \
-     cache=, dirty=, publish_quiet=, publish_max=, uid=, gid=, passphrase_file=, passphrase_command=, \
-     home=";
+pub(super) const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, noatime, relatime, \
+                                sync, allow_other, save=, at=, cache=, dirty=, publish_quiet=, \
+                                publish_max=, uid=, gid=, passphrase_file=, passphrase_command=, \
+                                home=";
 
 /// How the kernel is to mount.
 #[derive(Clone, PartialEq, Eq, Debug)]

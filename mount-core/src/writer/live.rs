@@ -96,10 +96,8 @@ impl Live {
         if walk.lacking == Lacking::Fails {
             return Ok(self.nodes.insert(blob.id));
         }
-        if self.nodes.contains(&blob.id) || !walk.vault.blobs().contains(&blob.id)? {
-            return Ok(false);
-        }
-        if !self.passed.insert(blob.id) {
+        let is_whole = self.nodes.contains(&blob.id);
+        if is_whole || !walk.vault.blobs().contains(&blob.id)? || !self.passed.insert(blob.id) {
             return Ok(false);
         }
         // One that cannot be read would end the walk, before what lies beside it.
