@@ -5,7 +5,7 @@ use std::{
     io::{Read, Seek, SeekFrom, Write},
     ops::Range,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::Duration,
@@ -398,14 +398,20 @@ fn the_strategy_is_the_same_on_both_and_is_followed() {
     pair.agree();
 }
 
-#[test]
-fn a_reader_reads_and_changes_nothing() {
+/// A device with a file, one that may read only, and where that is to be mounted.
+fn with_a_reader() -> (Peer, Home, PathBuf) {
     let one = Peer::new();
     one.write("f", "for all to read");
     let home = Home::new();
     let ticket = one.invite(&["--role", "reader"]);
     home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
     let dir = home.dir("mnt");
+    (one, home, dir)
+}
+
+#[test]
+fn a_reader_reads_and_changes_nothing() {
+    let (one, home, dir) = with_a_reader();
     home.try_mount(BUCKET, &dir, &[]).ok().says(&["read-only"]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"for all to read");
     assert_eq!(
@@ -509,12 +515,7 @@ fn a_file_with_several_names_conflicts_once() {
 /// Nothing is changed where only can be read.
 #[test]
 fn a_reader_that_was_removed_is_not_told_of_changes_of_its_own() {
-    let one = Peer::new();
-    one.write("f", "for all to read");
-    let home = Home::new();
-    let ticket = one.invite(&["--role", "reader"]);
-    home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
-    let dir = home.dir("mnt");
+    let (one, home, dir) = with_a_reader();
     home.mount(BUCKET, &dir, &[]);
     let key = home.cairnfs(&["id", "--json"]).ok().json()["key"].clone();
     one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).ok();
