@@ -69,8 +69,13 @@ fn who_has_another_number_here_is_the_owner_everywhere() {
     mount.newest().unwrap().walk(b"mine", Wanted::default(), &mut take).unwrap();
     assert_eq!(restored, Some(here));
     view.end();
+    let other = Owner { user: Some(7), group: Some(7) };
+    let past = mount.newest().unwrap().shown_as(&other).unwrap();
+    let otherwise = PastView::new(past);
+    assert_eq!(owners(&otherwise.lookup(Ino::ROOT, b"mine").unwrap()), (7, 7));
+    otherwise.end();
     mount.stop().unwrap();
-    drop((view, mount));
+    drop((view, otherwise, mount));
 
     let mount = start(&dir, &key, as_it_is);
     let kept = |name: &[u8]| owners(&mount.lookup(Ino::ROOT, name).unwrap());

@@ -121,7 +121,7 @@ pub(crate) struct ViewRequest {
     pub(crate) dir: PathBuf,
     /// Memory for what was read, if the bucket is not open already.
     pub(crate) cache_bytes: u64,
-    /// As whom the owner is shown, if the bucket is not open already.
+    /// As whom the owner is shown; else as where the bucket is mounted.
     pub(crate) owner: Owner,
     /// Let other users in.
     pub(crate) allow_other: bool,

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_mount_core::{Attr, Bucket, Error as CoreError, Ino, Mount, Options};
+use cairnfs_mount_core::{Bucket, Error as CoreError, Ino, Mount, Options};
 use rustix::process;
 
 use super::{
@@ -203,20 +203,20 @@ fn why_no_entry(mount: &Mount) -> Option<String> {
     let mut groups = process::getgroups().unwrap_or_default();
     groups.push(process::getegid());
     let groups: Vec<_> = groups.into_iter().map(process::Gid::as_raw).collect();
-    foreign(&top, process::geteuid().as_raw(), &groups)
+    foreign((top.uid, top.gid, top.mode), process::geteuid().as_raw(), &groups)
 }
 
-/// Advice for `user` of `groups`, the own one last, who may change nothing in the directory `top`.
-fn foreign(top: &Attr, user: u32, groups: &[u32]) -> Option<String> {
-    let bits = if groups.contains(&top.gid) { top.mode >> 3 } else { top.mode };
-    if user == 0 || top.uid == user || bits & 0o2 != 0 {
+/// Advice for `user` of `groups`, the own one last, who may change nothing in the directory of this
+/// owner, group and mode.
+fn foreign((owner, of, mode): (u32, u32, u32), user: u32, groups: &[u32]) -> Option<String> {
+    let bits = if groups.contains(&of) { mode >> 3 } else { mode };
+    if user == 0 || owner == user || bits & 0o2 != 0 {
         return None;
     }
     let group = groups.last().map_or_else(String::new, |group| format!(",gid={group}"));
     Some(format!(
-        "its top folder is of user {}, and you are {user}: if that is you elsewhere, unmount it and mount \
-         it with -o uid={user}{group}",
-        top.uid
+        "its top folder is of user {owner}, and you are {user}: if that is you elsewhere, unmount it and \
+         mount it with -o uid={user}{group}"
     ))
 }
 
@@ -255,29 +255,12 @@ pub(crate) fn refused(err: &MountError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use cairnfs_mount_core::{Kind, Time};
-
     use super::*;
 
     #[test]
     fn who_cannot_write_to_a_folder_of_another_number_is_told_how_to() {
-        let time = Time::default();
-        let top = |mode| Attr {
-            ino: Ino::ROOT,
-            kind: Kind::Dir,
-            mode,
-            nlink: 2,
-            uid: 1000,
-            gid: 100,
-            rdev: 0,
-            size: 0,
-            blocks: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            btime: time,
-        };
-        let said = foreign(&top(0o775), 1026, &[27, 65]).unwrap();
+        let top = |mode| (1000, 100, mode);
+        let said = foreign(top(0o775), 1026, &[27, 65]).unwrap();
         assert!(said.contains("user 1000") && said.ends_with("-o uid=1026,gid=65"), "{said}");
         for (mode, user, groups) in [
             (0o755, 0, [0, 0]),
@@ -285,8 +268,8 @@ mod tests {
             (0o775, 1026, [100, 65]),
             (0o777, 1, [1, 1]),
         ] {
-            assert_eq!(foreign(&top(mode), user, &groups), None, "{mode:o} {user}");
+            assert_eq!(foreign(top(mode), user, &groups), None, "{mode:o} {user}");
         }
-        assert!(foreign(&top(0o757), 1026, &[100, 65]).is_some());
+        assert!(foreign(top(0o757), 1026, &[100, 65]).is_some());
     }
 }

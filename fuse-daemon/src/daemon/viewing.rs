@@ -53,8 +53,7 @@ impl Daemon {
             Err(failure) => return self.table.lend(bucket, serial).ok_or(failure),
         };
         let limits = Limits { cache_bytes: request.cache_bytes, ..Limits::default() };
-        let options = Options { limits, owner: request.owner, ..Options::default() };
-        let mount = self.open(&request.opening, options)?;
+        let mount = self.open(&request.opening, Options { limits, ..Options::default() })?;
         claim.view(mount.clone(), serial).map_err(|mount| {
             self.give_up(bucket, &mount);
             Failure::new(Code::Failed, "the daemon is ending")
@@ -71,7 +70,8 @@ impl Daemon {
         say: &mut dyn FnMut(Event) -> bool,
     ) -> Result<ViewReport> {
         let bucket = &request.opening.bucket;
-        let view = PastView::new(visiting::find(bucket, &mount, &request.which, say)?);
+        let past = visiting::find(bucket, &mount, &request.which, say)?.shown_as(&request.owner);
+        let view = PastView::new(past.map_err(|err| Failure::bucket(bucket, &err))?);
         let spec = MountSpec {
             shows: Shows::Past(view.clone()),
             name: name_of(bucket, &view),

@@ -6,7 +6,7 @@ use cairnfs_store::BlobId;
 use serde::{Deserialize, Serialize};
 
 use super::Mount;
-use crate::{Error, Result, Time, owners::Owners, peers::hex, pins::Pinned, tree::BaseTree};
+use crate::{Error, Owner, Result, Time, owners::Owners, peers::hex, pins::Pinned, tree::BaseTree};
 
 /// Which version is meant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Past {
     id: BlobId,
     time: SystemTime,
     pub(super) tree: BaseTree,
-    /// As the live file system shows them.
+    /// As the live file system shows them, unless it is told otherwise.
     pub(super) owners: Owners,
     pin: Pin,
 }
@@ -159,6 +159,21 @@ impl Mount {
 }
 
 impl Past {
+    /// The same version, with the owner of what is there now shown as `owner`, where that says anything.
+    ///
+    /// # Errors
+    ///
+    /// Damage.
+    pub fn shown_as(mut self, owner: &Owner) -> Result<Self> {
+        if *owner != Owner::default() {
+            let core = self.mount().shared().core.read();
+            let owners = Owners::of(&core.tree, owner)?;
+            drop(core);
+            self.owners = owners.unwrap_or(self.owners);
+        }
+        Ok(self)
+    }
+
     /// Its id.
     #[must_use]
     pub const fn id(&self) -> [u8; 32] {
