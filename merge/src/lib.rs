@@ -134,11 +134,6 @@
 //! - The versions of a contested file with several hard links are shown under each of its names;
 //!   deciding them under one name decides them under all.
 //! - Text is merged by lines, and only where the caller still has the common ancestor.
-//! - What was removed with a directory that somebody else moved comes back only if the merge finds the
-//!   directory removed. If a third device wrote something else below it, and whoever removed it merges
-//!   that first, it is there again, without what was removed; the move then changes nothing about that.
-//!   So with three devices the way of delivery decides, alike for all in the end. What was written apart
-//!   is never lost by it.
 //! - A [`PathOpLog`] keeps all operations for ever: it cannot be pruned. Merging one in copies both and
 //!   derives the tree anew, in proportion to all operations, however few are new. A device that writes much
 //!   over years wants an [`Indexed`], or a [`Tree`] of its own.

@@ -117,10 +117,13 @@ impl Lost {
         survives: bool,
         remover_knows: &VersionVector,
     ) {
-        let (None, Some(kept)) = (remover, keeper) else { return };
-        if !survives {
+        let Some(kept) = keeper else { return };
+        if remover.is_none() && !survives {
             self.gone.insert(id);
-        } else if kept.kind.is_dir() && id.born().is_some_and(|op| remover_knows.knows(&op)) {
+        }
+        // A weak one was removed too, and only others' work below keeps it there.
+        let removed = remover.is_none_or(Node::is_weak) && kept.kind.is_dir();
+        if removed && survives && id.born().is_some_and(|op| remover_knows.knows(&op)) {
             let mut moves = kept.places.values().flat_map(Reg::ops);
             if moves.any(|op| !remover_knows.knows(op)) {
                 self.rescued.insert(id);

@@ -98,6 +98,34 @@ fn two_links_of_one_file_that_are_exchanged_both_stay() {
 }
 
 #[test]
+fn what_was_removed_with_a_moved_directory_comes_back_though_a_third_device_wrote_there() {
+    let orders: [&[(usize, usize)]; 4] =
+        [&[(1, 0), (1, 2)], &[(2, 0), (1, 2)], &[(0, 2), (0, 1)], &[(1, 2), (1, 0)]];
+    for order in orders {
+        let mut a = Peer::new('A');
+        a.mkdir("d").unwrap();
+        a.write("d/x", "1").unwrap();
+        a.write("d/y", "2").unwrap();
+        let (mut b, mut c) = (Peer::new('B'), Peer::new('C'));
+        b.pull(&a);
+        c.pull(&a);
+        a.rmr("d").unwrap();
+        b.mv("d", "e").unwrap();
+        c.write("d/n", "3").unwrap();
+        let mut peers = [a, b, c];
+        let rounds = [(0, 1), (1, 2), (2, 0), (0, 1), (1, 2), (2, 0)];
+        for (to, from) in order.iter().copied().chain(rounds) {
+            let from = peers[from].clone();
+            peers[to].pull(&from);
+        }
+        for peer in &peers {
+            let all = files([("e/n", "3"), ("e/x", "1"), ("e/y", "2")]);
+            assert_eq!(shown(peer), all, "{order:?}");
+        }
+    }
+}
+
+#[test]
 fn what_was_removed_with_a_moved_directory_comes_back_whoever_merges_first() {
     for remover_is_first in [true, false] {
         for order in [[(0, 1), (1, 0)], [(1, 0), (0, 1)]] {
