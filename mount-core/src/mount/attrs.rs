@@ -6,7 +6,7 @@ use cairnfs_merge::{Content as Value, Entry, Node, Tree};
 
 use super::{Mount, Target};
 use crate::{
-    Attr, Error, Fh, Ino, Kind, Outdated, Result, SetAttr, Time, TimeOrNow,
+    Attr, Error, Fh, Ino, Outdated, Result, SetAttr, Time, TimeOrNow,
     file::{Content, Data, File},
     inodes::{Orphan, Shown},
     places,
@@ -51,9 +51,13 @@ impl Mount {
             let core = self.shared().core.read();
             let target = self.target(&core, ino)?;
             let others = self.shared().owners(&core.tree)?.meant(others);
-            drop(core);
             match target {
+                // A copy is not parted for nothing: a recursive chmod has reached it with the name before.
+                Target::Named(shown, node)
+                    if shown.copy.is_some() && is_so(&self.attr(&core, shown, &node)?, &others) => {
+                }
                 Target::Named(shown, node) => {
+                    drop(core);
                     self.set_attrs(self.apart(shown, &node)?, others)?;
                     self.tell_other_number(ino);
                 }
@@ -201,7 +205,7 @@ impl Mount {
     ) -> Result<R> {
         self.with_core(|core| {
             self.shared().writable()?;
-            let file = self.load_for_writing(core, ino)?;
+            let file = self.load_content(core, ino)?;
             self.claim(core, ino, &file)?;
             Ok(change(&mut file.lock()))
         })
@@ -248,23 +252,16 @@ impl Mount {
         self.shared().tell_outdated(&outdated);
         claimed
     }
+}
 
-    /// The content behind `ino`, to be changed before `core` is let go. A conflict copy becomes a file
-    /// of its own, which changes the tree.
-    pub(super) fn load_for_writing(&self, core: &mut Core, ino: Ino) -> Result<Arc<File>> {
-        match self.target(core, ino)? {
-            Target::Named(_, node) if node.kind.is_dir() => Err(Error::IsDir),
-            Target::Named(_, node) if node.kind != Kind::File => {
-                Err(Error::Invalid("not a regular file"))
-            }
-            Target::Named(shown, node) => {
-                let shown = self.shared().own_copy(core, shown)?;
-                Self::load(core, shown, &node)
-            }
-            Target::Nameless(orphan) => Ok(orphan.file),
-            Target::RemovedDir(..) => Err(Error::IsDir),
-        }
-    }
+/// Whether nothing is left for `changes` to change but the time of the last change itself.
+fn is_so(attr: &Attr, changes: &SetAttr) -> bool {
+    let is_at = |time: Option<TimeOrNow>, is| time.is_none_or(|time| time == TimeOrNow::At(is));
+    changes.mode.is_none_or(|mode| mode & 0o7777 == attr.mode)
+        && changes.uid.is_none_or(|uid| uid == attr.uid)
+        && changes.gid.is_none_or(|gid| gid == attr.gid)
+        && is_at(changes.mtime, attr.mtime)
+        && is_at(changes.atime, attr.atime)
 }
 
 fn resolve(time: TimeOrNow, now: Time) -> Time {

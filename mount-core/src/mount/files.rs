@@ -34,11 +34,7 @@ impl Mount {
             self.shared().writable()?;
         }
         let file = self.with_core(|core| {
-            let file = if flags.write {
-                self.load_for_writing(core, ino)?
-            } else {
-                self.load_for_reading(core, ino)?
-            };
+            let file = self.load_content(core, ino)?;
             // Under the same lock, so that the content is not dropped from the table meanwhile.
             file.handles.fetch_add(1, Ordering::Relaxed);
             Ok(file)
@@ -68,7 +64,8 @@ impl Mount {
         matches!(self.shared().inodes.lock().resolve(ino), Some(Bound::Replaced(_)))
     }
 
-    fn load_for_reading(&self, core: &mut Core, ino: Ino) -> Result<Arc<File>> {
+    /// The content behind `ino`, for as long as `core` is not let go.
+    pub(super) fn load_content(&self, core: &mut Core, ino: Ino) -> Result<Arc<File>> {
         match self.target(core, ino)? {
             Target::Named(_, node) if node.kind.is_dir() => Err(Error::IsDir),
             Target::Named(_, node) if node.kind != Kind::File => {

@@ -33,6 +33,7 @@ use crate::{
     Done, Error, Ino, Kind, Result, Time, Waited,
     file::{Base, Data, File},
     files::Files,
+    follow::Claim,
     inodes::{Bound, Orphan, Shown},
     order::{self, Mutex},
     places,
@@ -253,6 +254,9 @@ impl Mount {
         let value = places::content_of(&core.tree, &shown, node)?;
         let base = value.map_or_else(Base::empty, |value| Base::new(value.body, value.len));
         let file = core.files.load(shown, base);
+        if shown.copy.is_some() {
+            file.lock().set_claim(Some(Claim::Copy));
+        }
         if node.content.len() > 1 {
             // Which of the versions was written to cannot be told from the node alone.
             file.lock().must_record_base();

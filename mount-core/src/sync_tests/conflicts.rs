@@ -117,20 +117,46 @@ fn who_opens_something_does_not_wait_while_conflicts_are_listed() {
 }
 
 #[test]
-fn a_copy_that_is_opened_for_writing_is_saved_and_published_as_a_file_of_its_own() {
+fn a_copy_that_is_written_to_is_saved_and_published_as_a_file_of_its_own() {
     let (a, b) = two();
     a.write("x", "a");
     b.write("x", "b");
     sync(&a, &b);
     let [_, copy] = a.names("x").try_into().unwrap();
     let before = a.mount().head();
-    a.open(&copy, WRITE);
+    let ino = a.walk(&copy).unwrap();
+    a.mount().setattr(ino, None, SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
     assert!(comes(|| a.mount().status().unsaved_changes == 0), "it is not saved");
     a.mount().peers_wait(true);
     assert!(comes(|| a.mount().head() != before), "it is not published");
     let (fetch, _) = b.fetch(&a, a.mount().head().unwrap()).unwrap();
     b.mount().merge_from(fetch).unwrap();
     assert!(b.mount().conflicts(None).unwrap().is_empty());
+    assert!(b.tree().contains(&format!("{copy}=")), "{:?}", b.tree());
+}
+
+#[test]
+fn a_copy_stays_one_until_something_about_it_is_changed() {
+    let (a, b) = two();
+    a.write("old", "a");
+    b.write("old", "b");
+    sync(&a, &b);
+    let [name, copy] = a.names("old").try_into().unwrap();
+    let (ino, fh) = a.open(&copy, WRITE);
+    // As a recursive chmod and chown do it, the name first.
+    chmod(&a, &name, 0o664);
+    chmod(&a, &copy, 0o664);
+    let is = a.mount().getattr(ino).unwrap();
+    let same = SetAttr { uid: Some(is.uid), gid: Some(is.gid), ..SetAttr::default() };
+    a.mount().setattr(ino, None, same).unwrap();
+    assert_eq!([mode(&a, &name), mode(&a, &copy)], [0o664; 2]);
+    assert_eq!(a.mount().conflicts(None).unwrap().len(), 1);
+    a.write_to(ino, fh, 0, "c").unwrap();
+    a.close(ino, fh);
+    assert_eq!(a.mount().conflicts(None).unwrap(), []);
+    sync(&a, &b);
+    assert!(b.tree().contains(&format!("{copy}=c")), "{:?}", b.tree());
+    assert_eq!(a.tree(), b.tree());
 }
 
 #[test]

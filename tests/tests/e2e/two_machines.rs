@@ -20,7 +20,7 @@ use rustix::{fs::XattrFlags, process::Signal};
 use crate::damage::{damage, records};
 
 /// How long a change may take to arrive; it needs a second or two.
-const ARRIVE: Duration = Duration::from_secs(180);
+pub(crate) const ARRIVE: Duration = Duration::from_secs(180);
 
 /// The two contents that were written to one name are there under two, on both devices.
 #[track_caller]
@@ -399,7 +399,7 @@ fn the_strategy_is_the_same_on_both_and_is_followed() {
 }
 
 /// A device with a file, one that may read only, and where that is to be mounted.
-fn with_a_reader() -> (Peer, Home, PathBuf) {
+pub(crate) fn with_a_reader() -> (Peer, Home, PathBuf) {
     let one = Peer::new();
     one.write("f", "for all to read");
     let home = Home::new();
@@ -456,6 +456,34 @@ fn a_device_that_was_removed_gets_nothing_new() {
     assert_eq!(pair.other.read("f"), b"for both");
     let members = pair.one.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
     assert_eq!(members["members"].as_array().unwrap().len(), 1, "{members}");
+}
+
+/// As `chmod -R`, `chown -R` and whoever looks with a database's program at a copy do it.
+#[test]
+fn what_goes_over_all_files_settles_no_conflict() {
+    let pair = Pair::new();
+    pair.apart(Cut::StandStill, |one| one.write("x", "one"), |other| other.write("x", "other"));
+    pair.meet();
+    let home = pair.one.home();
+    let names = pair.one.names("");
+    let owner = fs::metadata(pair.one.path("x")).unwrap();
+    // The kernel knows what they are like by now.
+    let owner = format!("{}:{}", owner.uid(), owner.gid());
+    for (program, args) in [("chmod", ["-R", "g+w"]), ("chown", ["-R", &owner])] {
+        let status = Command::new(program).args(args).arg(pair.one.dir()).status().unwrap();
+        assert!(status.success(), "{program}");
+        home.cairnfs(&["conflicts"]).exits(10);
+    }
+    for name in &names {
+        let mode = fs::metadata(pair.one.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o664, "{name}");
+        OpenOptions::new().read(true).write(true).open(pair.one.path(name)).unwrap();
+    }
+    home.cairnfs(&["conflicts"]).exits(10);
+    let copy = names.iter().find(|name| name.contains('@')).unwrap();
+    pair.one.write(copy, "written to");
+    home.cairnfs(&["conflicts"]).ok();
+    assert_eq!(pair.agree().len(), 2);
 }
 
 /// It is one file, whatever it is called, and it is settled under all its names at once.
