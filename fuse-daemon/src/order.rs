@@ -33,6 +33,7 @@ cairnfs_store::places! {
     Addresses = LAST, "the addresses of peers";
     Arrivals = LAST, "the buckets that are being joined";
     Discovered = LAST, "who was discovered";
+    Seats = LAST, "the verbs that are served";
     End = LAST, "the end of a mount";
     /// Held while a bucket's file of remarks is changed, which asks what is lost.
     Remarks = LAST - 1, "the remarks on buckets";

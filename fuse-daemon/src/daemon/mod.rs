@@ -45,14 +45,7 @@ mod table;
 mod viewing;
 mod visiting;
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use cairnfs_mount_core::answer;
 use cairnfs_store::keys::DeviceKey;
@@ -73,11 +66,16 @@ use crate::{
 pub(crate) use mounting::refused;
 
 use losing::Losses;
+use serve::Seats;
 use starting::NotMounted;
 use table::Table;
 
 /// Happenings that wait for the main thread; whoever has one more waits too.
 const HAPPENINGS_MAX: usize = 64;
+
+/// How long those are given who asked for what has just ended: the disk may be slow, on which what they did
+/// is noted.
+const ANSWERING: Duration = Duration::from_secs(5);
 
 /// What the main thread waits for.
 #[derive(Debug)]
@@ -113,8 +111,7 @@ struct Daemon {
     not_mounted: NotMounted,
     losses: Losses,
     happenings: Sender<Happening>,
-    /// Connections served now. Counts only; nothing else is ordered by it.
-    connections: AtomicUsize,
+    seats: Seats,
 }
 
 /// A daemon that can be talked to.
@@ -245,13 +242,14 @@ impl Running {
         if let Some(sender) = &self.listener {
             answer(sender, end());
         }
-        // Others who want the same hear it too.
+        // Others who want the same hear it too; who comes later sees the daemon go.
         for happening in self.inbox.try_iter() {
             if let Happening::Stop(sender) = happening {
                 answer(&sender, end());
             }
         }
-        self.shared.wait_for_connections();
+        drop(self.inbox);
+        self.shared.seats.wait_until_answered(ANSWERING);
         ended
     }
 }
@@ -270,18 +268,8 @@ impl Daemon {
             not_mounted: NotMounted::default(),
             losses: Losses::default(),
             happenings,
-            connections: AtomicUsize::new(0),
+            seats: Seats::default(),
         })
-    }
-
-    /// Waits a moment until those are answered who asked for what has just ended.
-    fn wait_for_connections(&self) {
-        for _ in 0..100 {
-            if self.connections.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            thread::sleep(std::time::Duration::from_millis(5));
-        }
     }
 }
 

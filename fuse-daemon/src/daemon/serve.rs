@@ -1,13 +1,6 @@
 //! The socket's side of the daemon: one thread for each verb that asks something.
 
-use std::{
-    io,
-    os::unix::net::UnixStream,
-    ptr,
-    sync::{Arc, atomic::Ordering},
-    thread,
-    time::Duration,
-};
+use std::{io, os::unix::net::UnixStream, ptr, sync::Arc, thread, time::Duration};
 
 use cairnfs_mount_core::{Error as CoreError, Result as CoreResult, answer};
 use crossbeam_channel::{Receiver, bounded};
@@ -19,6 +12,7 @@ use crate::{
         StatusReport, Trouble,
     },
     exit::{Code, Failure, Result, plain},
+    order::{self, Condvar, Mutex},
 };
 
 /// Verbs served at once; each waiting `mount --foreground` is one.
@@ -67,6 +61,29 @@ fn begin(daemon: &Arc<Daemon>, stream: UnixStream, number: u64) -> io::Result<()
     thread::Builder::new().name(format!("control-{number}")).spawn(serve).map(drop)
 }
 
+/// The connections that are served.
+#[derive(Debug, Default)]
+pub(super) struct Seats {
+    counts: Mutex<Counts, order::Seats>,
+    answered: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    taken: usize,
+    /// Those of them that have asked and have no answer yet.
+    asked: usize,
+}
+
+impl Seats {
+    /// Waits until all that was asked is answered, for at most `limit`: whoever has not asked yet is not
+    /// waited for.
+    pub(super) fn wait_until_answered(&self, limit: Duration) {
+        let mut counts = self.counts.lock();
+        self.answered.wait_while_for(&mut counts, |counts| counts.asked > 0, limit);
+    }
+}
+
 /// One of the connections that are served.
 struct Seat {
     daemon: Arc<Daemon>,
@@ -75,14 +92,33 @@ struct Seat {
 
 impl Seat {
     fn take(daemon: &Arc<Daemon>) -> Self {
-        let taken = daemon.connections.fetch_add(1, Ordering::Relaxed);
-        Self { daemon: Arc::clone(daemon), is_free: taken < CONNECTIONS_MAX }
+        let mut counts = daemon.seats.counts.lock();
+        counts.taken += 1;
+        let is_free = counts.taken <= CONNECTIONS_MAX;
+        drop(counts);
+        Self { daemon: Arc::clone(daemon), is_free }
+    }
+
+    /// From now on the daemon does not end without a moment for the answer.
+    fn ask(&self) -> Asked<'_> {
+        self.daemon.seats.counts.lock().asked += 1;
+        Asked(&self.daemon.seats)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.daemon.connections.fetch_sub(1, Ordering::Relaxed);
+        self.daemon.seats.counts.lock().taken -= 1;
+    }
+}
+
+/// A request without an answer.
+struct Asked<'a>(&'a Seats);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.counts.lock().asked -= 1;
+        self.0.answered.notify_all();
     }
 }
 
@@ -93,6 +129,7 @@ fn serve(seat: &Seat, channel: &mut Channel) -> io::Result<()> {
         return Ok(());
     }
     let request: Request = channel.receive_secret()?;
+    let _asked = seat.ask();
     // Whoever has nothing else to do must not keep a bucket from being unmounted, nor the daemon from
     // ending.
     if !seat.is_free && !matches!(request, Request::Stop | Request::Unmount(_)) {
