@@ -98,6 +98,11 @@ impl Ears for Hearing<'_> {
         }
     }
 
+    fn removed(&self, mark: [u8; 32]) {
+        self.net.hear_removed(&self.session.key, self.session.challenge(), &[mark]);
+        self.net.bump();
+    }
+
     fn answered(&self) {
         self.net.bump();
     }

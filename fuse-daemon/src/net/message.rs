@@ -22,7 +22,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::tls::PeerKey;
 
 /// The protocol of this program; raised whenever a message changes.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 
 /// Longest knock in bytes.
 pub(super) const KNOCK_BYTES_MAX: usize = 1 << 10;
@@ -193,6 +193,8 @@ pub(super) enum Say {
     },
     /// The version that the other side announced does not come to be here, for now or for good.
     Unseen { bucket: u32, version: VersionId, why: Unseen },
+    /// The other side was removed from the bucket with this mark; others are shared.
+    Removed { mark: [u8; 32] },
 }
 
 /// Why a version that was announced is not taken.
@@ -357,6 +359,7 @@ mod tests {
             Say::Head { bucket: 1, version: [3; 32] },
             Say::Seen { bucket: 1, version: [3; 32] },
             Say::Unseen { bucket: 1, version: [3; 32], why: Unseen::Failed },
+            Say::Removed { mark: [4; 32] },
             Say::Ask {
                 request: 1,
                 bucket: 2,

@@ -1,7 +1,8 @@
 //! Telling a device that it was removed from a bucket, and hearing that.
 //!
-//! Who knocks has proved its key. A bucket is named by a mark, as in an offer: whoever had it
-//! recognises it, and nobody else learns anything.
+//! It is told when it knocks, or, if other buckets are shared with it, on their connection. It has proved
+//! its key. A bucket is named by a mark, as in an offer: whoever had it recognises it, and nobody else
+//! learns anything.
 
 use cairnfs_mount_core::BucketId;
 
@@ -50,17 +51,22 @@ impl Net {
         let mut names = Vec::new();
         for offered in self.all_served() {
             let is_meant = || mark(&offered, challenge).is_some_and(|mark| marks.contains(&mark));
-            if offered.trusts(peer) && is_meant() {
+            if !offered.trusts(peer) || !is_meant() {
+                continue;
+            }
+            // Once: on a connection it may be said as often as the peer likes.
+            if !self.addresses.removed_by(offered.id).contains(peer) {
                 log::warn!("removed bucket={}", offered.short_id());
                 self.addresses.removed_from(peer, offered.id);
-                names.push(offered.name.clone());
             }
+            names.push(offered.name.clone());
         }
         names
     }
 }
 
-fn mark(offered: &Offered, challenge: &Challenge) -> Option<[u8; 32]> {
+/// What names a bucket to who was removed from it.
+pub(super) fn mark(offered: &Offered, challenge: &Challenge) -> Option<[u8; 32]> {
     let mut challenge = challenge.to_vec();
     challenge.push(REMOVED);
     offered.with(|replica| replica.recognise(&challenge))

@@ -18,7 +18,15 @@
 //! 3. What a peer makes this device keep in memory is bounded, whatever it sends; of versions that
 //!    were missed that is the names, of so many as there may be (`VERSIONS_MAX` in mount-core).
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use cairnfs_mount_core::BucketId;
 
 use super::{
     answering,
@@ -30,6 +38,7 @@ use super::{
         WHERE_MAX, Whereabouts,
     },
     outbox::{Next, Outbox, Request},
+    removal,
     sharing::Offered,
     timing::Timing,
     tls::PeerKey,
@@ -84,6 +93,8 @@ pub(super) trait Ears {
     fn offers_changed(&self);
     /// A device may be at one of these addresses.
     fn hinted_at(&self, device: &PeerKey, addresses: &[SocketAddr]);
+    /// The other side says that this device was removed from the bucket with this mark.
+    fn removed(&self, mark: [u8; 32]);
     /// The other side has answered something.
     fn answered(&self);
 }
@@ -96,6 +107,8 @@ struct Table {
     ours: BTreeMap<u32, Arc<Offered>>,
     /// What the other side offers, by its numbers: the mark, and the bucket if it is shared.
     theirs: BTreeMap<u32, ([u8; 32], Option<Arc<Offered>>)>,
+    /// From what the other side was removed, as it has been told.
+    removed_from: BTreeSet<BucketId>,
 }
 
 /// What a connection was found to be before it became a session.
@@ -137,6 +150,11 @@ impl Session {
         }
     }
 
+    /// What both sides have agreed on, and nobody else knows.
+    pub(super) fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+
     /// What shows the other side that a bucket's secret is known here.
     fn our_mark(&self, offered: &Offered) -> Option<[u8; 32]> {
         self.mark(offered, self.dialled)
@@ -173,6 +191,15 @@ impl Session {
         for (_, shared) in table.theirs.values_mut() {
             if let Some(offered) = shared.take_if(|offered| !is_allowed(offered)) {
                 offered.unlink(self);
+            }
+        }
+        for offered in &served {
+            if !offered.has_removed(&self.key) {
+                table.removed_from.remove(&offered.id);
+            } else if let Some(mark) = removal::mark(offered, &self.challenge)
+                && table.removed_from.insert(offered.id)
+            {
+                self.say(Say::Removed { mark });
             }
         }
         for offered in &allowed {
@@ -367,6 +394,7 @@ impl Session {
                     }
                 }
             }
+            Say::Removed { mark } => ears.removed(mark),
             Say::Ask { request, bucket, ask } => {
                 let request = Request { request, bucket, ask };
                 if self.outbox.request(request).is_err() && self.ended().is_none() {

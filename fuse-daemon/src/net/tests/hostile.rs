@@ -171,8 +171,8 @@ fn another_protocol_is_said_in_plain_words() {
     let theirs = opened.receive_greeting(deadline).unwrap();
     assert_eq!(theirs, Greeting { protocol: PROTOCOL });
     until_closed(opened);
-    let said = OpenError::Protocol { theirs: 3 }.to_string();
-    assert_eq!(said, "the peer speaks protocol 3, this program 2: update the older one");
+    let said = OpenError::Protocol { theirs: 4 }.to_string();
+    assert_eq!(said, "the peer speaks protocol 4, this program 3: update the older one");
 }
 
 #[test]
