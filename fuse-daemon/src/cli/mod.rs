@@ -19,7 +19,9 @@ pub(crate) use args::{
 pub(crate) use joining::{DropArgs, InviteArgs, JoinArgs, RejoinArgs, SyncArgs};
 pub(crate) use mount_options::MountOptions;
 pub(crate) use passphrase::{ChangePassphraseArgs, PassphraseArgs};
-pub(crate) use sharing::{ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, StrategyArgs};
+pub(crate) use sharing::{
+    ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, RoleArgs, StrategyArgs,
+};
 
 use crate::exit::{Code, Failure};
 
@@ -166,6 +168,9 @@ pub(crate) enum Verb {
     /// List the devices that have a bucket
     #[command(after_help = "Example:\n  cairnfs members photos")]
     Members(MembersArgs),
+    /// Say what a device may do in a bucket from now on
+    #[command(after_help = "Example:\n  cairnfs role photos nas owner")]
+    Role(RoleArgs),
     /// Remove a device from a bucket: it keeps what it has, and gets nothing that is written from
     /// now on
     #[command(after_help = "Example:\n  cairnfs remove photos old-laptop")]

@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr};
 use cairnfs_mount_core::Strategy;
 use clap::Args;
 
-use super::PassphraseArgs;
+use super::{PassphraseArgs, joining::RoleArg};
 use crate::home::BucketName;
 
 /// `conflicts`
@@ -118,6 +118,25 @@ pub(crate) struct RemoveArgs {
     pub(crate) bucket: BucketName,
     /// The device's name, or how its key begins, as 'cairnfs members' shows them
     pub(crate) device: String,
+    /// Say what would be done, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// For a bucket that is not mounted.
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// `role`
+#[derive(Args, Debug)]
+pub(crate) struct RoleArgs {
+    /// The bucket
+    #[arg(value_name = "NAME")]
+    pub(crate) bucket: BucketName,
+    /// The device's name, or how its key begins, as 'cairnfs members' shows them
+    pub(crate) device: String,
+    /// What it may do from now on
+    #[arg(value_enum)]
+    pub(crate) role: RoleArg,
     /// Say what would be done, change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -12,7 +12,7 @@ use super::{
     report::{StatusReport, VersionReport, ViewReport},
     sharing::{
         ConflictsRequest, DropRequest, FindInviterRequest, InviteRequest, JoinRequest, Loss,
-        MembersReport, PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved,
+        MembersReport, PeersReport, RejoinRequest, ResolveRequest, Resolved, SetMemberRequest,
         SettingsRequest, SyncRequest,
     },
 };
@@ -59,8 +59,8 @@ pub(crate) enum Request {
     SetSettings(SettingsRequest),
     /// Who has a bucket?
     Members(Opening),
-    /// Remove a device from a bucket.
-    Remove(RemoveRequest),
+    /// Change what a device may do in a bucket, or remove it.
+    SetMember(SetMemberRequest),
     /// Invite a device.
     Invite(InviteRequest),
     /// Take an invitation.

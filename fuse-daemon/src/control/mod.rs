@@ -31,7 +31,7 @@ pub(crate) use report::{
 };
 pub(crate) use sharing::{
     ConflictsRequest, DropRequest, FindInviterRequest, InviteRequest, JoinRequest, KeptReport,
-    Loss, MembersReport, PeersReport, RejoinRequest, RemoveRequest, ResolveRequest, Resolved,
+    Loss, MembersReport, PeersReport, RejoinRequest, ResolveRequest, Resolved, SetMemberRequest,
     SettingsRequest, SyncRequest,
 };
 pub(crate) use socket::Listener;

@@ -30,13 +30,15 @@ pub(crate) struct ResolveRequest {
     pub(crate) keep: Keep,
 }
 
-/// A member to take the bucket from.
+/// A member that may do something else from now on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RemoveRequest {
+pub(crate) struct SetMemberRequest {
     /// The bucket and what opens it.
     pub(crate) opening: Opening,
-    /// The member.
+    /// The member, as it is.
     pub(crate) member: Member,
+    /// What it is to be; none if it is to be removed.
+    pub(crate) role: Option<Role>,
 }
 
 /// How conflicts are to be treated from now on.

@@ -214,7 +214,7 @@ impl Daemon {
             Request::Settings(opening) => self.settings(&opening).map(Answer::Settings),
             Request::SetSettings(request) => self.set_settings(&request).map(|()| Answer::Done),
             Request::Members(opening) => self.members(&opening).map(Answer::Members),
-            Request::Remove(request) => self.remove(&request).map(|()| Answer::Done),
+            Request::SetMember(request) => self.set_member(&request).map(|()| Answer::Done),
             Request::Invite(request) => self.invite(&request).map(Answer::Invite),
             Request::Join(request) => self.join(&request, say).map(Answer::Joined),
             Request::FindInviter(request) => {

@@ -5,8 +5,8 @@ use cairnfs_mount_core::{Error as CoreError, Mount, Options, Settings};
 use super::{Daemon, table::Doing};
 use crate::{
     control::{
-        ConflictsRequest, Event, MembersReport, Opening, RemoveRequest, ResolveRequest, Resolved,
-        SettingsRequest,
+        ConflictsRequest, Event, MembersReport, Opening, ResolveRequest, Resolved,
+        SetMemberRequest, SettingsRequest,
     },
     exit::{Code, Failure, Result},
     ui,
@@ -91,17 +91,22 @@ impl Daemon {
         })
     }
 
-    pub(super) fn remove(&self, request: &RemoveRequest) -> Result<()> {
+    pub(super) fn set_member(&self, request: &SetMemberRequest) -> Result<()> {
         let (bucket, member) = (&request.opening.bucket, &request.member);
+        let what =
+            if request.role.is_some() { "say what a device may do" } else { "remove a device" };
         self.visit(&request.opening, Doing::Changing, Options::default(), |mount| {
-            mount.set_member(member.key, &member.name, None).map_err(|err| match err {
-                CoreError::NotPermitted => only_owners(mount, bucket, "remove a device"),
+            mount.set_member(member.key, &member.name, request.role).map_err(|err| match err {
+                CoreError::NotPermitted => only_owners(mount, bucket, what),
                 CoreError::NotFound => Failure::new(
                     Code::NotFound,
                     format_args!("that device is no member of bucket '{bucket}' any more"),
                 ),
                 err => Failure::bucket(bucket, &err),
             })?;
+            if request.role.is_some() {
+                return Ok(());
+            }
             // Its ticket, if it came with one, is of no use to another device either.
             self.net.revoke(mount.bucket_id(), &member.key)
         })

@@ -1,13 +1,14 @@
-//! `cairnfs members` and `cairnfs remove`: who has a bucket.
+//! `cairnfs members`, `cairnfs role` and `cairnfs remove`: who has a bucket, and what they may do.
 
 use cairnfs_mount_core::{Member, Role};
 use serde::Serialize;
 
 use super::Context;
 use crate::{
-    cli::{MembersArgs, RemoveArgs},
-    control::{Answer, Client, MembersReport, Opening, RemoveRequest, Request},
+    cli::{MembersArgs, RemoveArgs, RoleArgs},
+    control::{Answer, Client, MembersReport, Opening, Request, SetMemberRequest},
     exit::{Code, Failure, Result},
+    home::BucketName,
     ui,
     values::hex,
 };
@@ -56,36 +57,84 @@ pub(super) fn run(context: &Context, args: &MembersArgs) -> Result<()> {
     if report.role.is_none() {
         ui::note(format_args!("this device is no member of bucket '{}'", args.bucket));
     }
+    if report.members.len() > 1
+        && let Some(owner) = only_owner(&report.members)
+    {
+        ui::note(format_args!(
+            "{} is the only owner: if it is lost, nobody can invite or remove a device ('cairnfs role {} \
+             DEVICE owner' makes another)",
+            called(owner),
+            args.bucket
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn set_role(context: &Context, args: &RoleArgs) -> Result<()> {
+    let bucket = &args.bucket;
+    let opening = context.opening(bucket, &args.passphrase)?;
+    let report = ask(context, opening.clone())?;
+    let member = find(&report.members, &args.device, bucket)?;
+    let (who, role) = (described(member), Role::from(args.role));
+    if role == member.role {
+        ui::note(format_args!("{who} is that already"));
+        return Ok(());
+    }
+    if only_owner(&report.members) == Some(member) {
+        let message = format!("{who} is the last owner of bucket '{bucket}', and has to stay one");
+        return Err(Failure::new(Code::Failed, message));
+    }
+    must_be_owner(&report, bucket, "say what a device may do")?;
+    if args.dry_run {
+        ui::result(format_args!("would make {who} {} of bucket '{bucket}'", word(role)));
+        return Ok(());
+    }
+    let member = member.clone();
+    let request = Request::SetMember(SetMemberRequest { opening, member, role: Some(role) });
+    let client = Client::connect_or_start(&context.home, None)?;
+    client.ask(&request, &mut |_| ())?;
+    ui::note(format_args!("{who} is {} of bucket '{bucket}' now", word(role)));
     Ok(())
 }
 
 pub(super) fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
-    let opening = context.opening(&args.bucket, &args.passphrase)?;
+    let bucket = &args.bucket;
+    let opening = context.opening(bucket, &args.passphrase)?;
     let report = ask(context, opening.clone())?;
-    let member = find(&report.members, &args.device, args)?;
-    let who = format!("{} ({}, {})", called(member), word(member.role), hex(&member.key.0[..8]));
-    let is_owner = |member: &&Member| member.role == Role::Owner;
-    if is_owner(&member) && report.members.iter().filter(is_owner).count() == 1 {
+    let member = find(&report.members, &args.device, bucket)?;
+    let who = described(member);
+    if only_owner(&report.members) == Some(member) {
         let message =
-            format!("{who} is the last owner of bucket '{}', and cannot be removed", args.bucket);
+            format!("{who} is the last owner of bucket '{bucket}', and cannot be removed");
         return Err(Failure::new(Code::Failed, message));
     }
-    if report.role != Some(Role::Owner) {
-        let message = format!("only an owner of bucket '{}' can remove a device", args.bucket);
-        return Err(Failure::new(Code::Failed, message));
-    }
+    must_be_owner(&report, bucket, "remove a device")?;
     if args.dry_run {
-        ui::result(format_args!("would remove {who} from bucket '{}'", args.bucket));
+        ui::result(format_args!("would remove {who} from bucket '{bucket}'"));
         return Ok(());
     }
-    let request = Request::Remove(RemoveRequest { opening, member: member.clone() });
+    let member = member.clone();
+    let request = Request::SetMember(SetMemberRequest { opening, member, role: None });
     let client = Client::connect_or_start(&context.home, None)?;
     client.ask(&request, &mut |_| ())?;
     ui::note(format_args!(
-        "removed {who} from bucket '{}': it keeps what it has, and gets nothing new",
-        args.bucket
+        "removed {who} from bucket '{bucket}': it keeps what it has, and gets nothing new"
     ));
     Ok(())
+}
+
+/// The one without whom nobody could be invited or removed any more.
+fn only_owner(members: &[Member]) -> Option<&Member> {
+    let mut owners = members.iter().filter(|member| member.role == Role::Owner);
+    owners.next().filter(|_| owners.next().is_none())
+}
+
+fn must_be_owner(report: &MembersReport, bucket: &BucketName, to: &str) -> Result<()> {
+    if report.role == Some(Role::Owner) {
+        return Ok(());
+    }
+    let message = format!("only an owner of bucket '{bucket}' can {to}");
+    Err(Failure::new(Code::Failed, message))
 }
 
 fn ask(context: &Context, opening: Opening) -> Result<MembersReport> {
@@ -97,7 +146,7 @@ fn ask(context: &Context, opening: Opening) -> Result<MembersReport> {
 }
 
 /// The member of this name, or whose key begins so.
-fn find<'a>(members: &'a [Member], device: &str, args: &RemoveArgs) -> Result<&'a Member> {
+fn find<'a>(members: &'a [Member], device: &str, bucket: &BucketName) -> Result<&'a Member> {
     let named: Vec<_> = members.iter().filter(|member| member.name == device).collect();
     let digits = device.to_ascii_lowercase();
     let is_key = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -116,17 +165,19 @@ fn find<'a>(members: &'a [Member], device: &str, args: &RemoveArgs) -> Result<&'
         [] => Err(Failure::new(
             Code::NotFound,
             format_args!(
-                "no member of bucket '{0}' is called '{device}'{few} ('cairnfs members {0}' lists \
-                 them)",
-                args.bucket
+                "no member of bucket '{bucket}' is called '{device}'{few} ('cairnfs members {bucket}' \
+                 lists them)"
             ),
         )),
         _ => Err(Failure::usage(format_args!(
             "more than one member is called '{device}': name it by its key, as 'cairnfs members \
-             {}' shows it",
-            args.bucket
+             {bucket}' shows it"
         ))),
     }
+}
+
+fn described(member: &Member) -> String {
+    format!("{} ({}, {})", called(member), word(member.role), hex(&member.key.0[..8]))
 }
 
 fn called(member: &Member) -> String {
@@ -147,7 +198,6 @@ mod tests {
     use cairnfs_store::DevicePublicKey;
 
     use super::*;
-    use crate::cli::PassphraseArgs;
 
     #[test]
     fn a_device_is_found_by_name_or_by_how_its_key_begins() {
@@ -157,13 +207,8 @@ mod tests {
             name: name.to_owned(),
         };
         let members = [member(0xab, "laptop"), member(0xac, "laptop"), member(0xcd, "nas")];
-        let args = RemoveArgs {
-            bucket: "b".parse().unwrap(),
-            device: String::new(),
-            dry_run: false,
-            passphrase: PassphraseArgs::default(),
-        };
-        let found = |device: &str| find(&members, device, &args).map(|found| found.key.0[0]);
+        let bucket = "b".parse().unwrap();
+        let found = |device: &str| find(&members, device, &bucket).map(|found| found.key.0[0]);
         assert_eq!(found("nas"), Ok(0xcd));
         assert_eq!(found("ABAB"), Ok(0xab));
         assert_eq!(found("laptop").unwrap_err().code, Code::Usage);

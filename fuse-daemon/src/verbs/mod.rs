@@ -142,6 +142,7 @@ impl Context {
             Verb::Peers(args) => peers::run(self, &args),
             Verb::Sync(args) => sync::run(self, &args),
             Verb::Members(args) => members::run(self, &args),
+            Verb::Role(args) => members::set_role(self, &args),
             Verb::Remove(args) => members::remove(self, &args),
             Verb::Id(args) => id::run(self, &args),
             Verb::Config(args) => config::run(self, &args),

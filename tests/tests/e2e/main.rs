@@ -28,6 +28,7 @@ mod load;
 mod locks;
 mod lost_daemon;
 mod mapped;
+mod members;
 mod memory;
 mod metadata;
 mod model;

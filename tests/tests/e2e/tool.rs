@@ -25,6 +25,7 @@ const VERBS: [&str; 27] = [
     "restore",
     "strategy",
     "members",
+    "role",
     "invite",
     "join",
     "peers",

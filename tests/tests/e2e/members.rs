@@ -1,0 +1,132 @@
+//! Who has a bucket and may do what, and how those hear of it.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+use cairnfs_tests::{Home, Pair, Peer, eventually, peer::BUCKET};
+
+use crate::two_machines::{ARRIVE, with_a_reader};
+
+/// What names a device to the verbs.
+fn key(home: &Home) -> String {
+    let id = home.cairnfs(&["id", "--json"]).ok().json();
+    id["key"].as_str().unwrap()[..16].to_owned()
+}
+
+#[test]
+fn a_device_that_still_shares_another_bucket_is_told_that_it_was_removed() {
+    let pair = Pair::new();
+    let (one, other) = (pair.one.home(), pair.other.home());
+    one.cairnfs(&["create", "second", "--no-passphrase"]).ok();
+    let dir = one.dir("second");
+    one.mount("second", &dir, &[]);
+    let ticket = one.cairnfs(&["invite", "second"]).ok().stdout;
+    other.cairnfs(&["join", ticket.trim(), "--no-passphrase"]).ok();
+    let there = other.dir("second");
+    other.mount("second", &there, &[]);
+    one.cairnfs(&["remove", "second", &key(other)]).ok();
+    let said = "this device was removed from bucket 'second' by its members";
+    eventually("it is told", ARRIVE, || other.cairnfs(&["status"]).ok().stdout.contains(said));
+    other.cairnfs(&["sync", "second"]).exits(11).says(&[said]);
+    let peers = other.cairnfs(&["peers", "--json"]).ok().json();
+    assert_eq!(peers["peers"][0]["removed_from"], serde_json::json!(["second"]), "{peers}");
+    assert_eq!(peers["peers"][0]["connected"], true, "{peers}");
+    // What they share still is shared.
+    pair.one.write("f", "for both");
+    pair.meet();
+    assert_eq!(pair.other.read("f"), b"for both");
+    // Let in again it hears so too.
+    let ticket = one.cairnfs(&["invite", "second"]).ok().stdout;
+    other.umount_once_free(&there).ok();
+    other.cairnfs(&["drop", "second", "--yes", "--force"]).ok();
+    other.cairnfs(&["join", ticket.trim(), "--no-passphrase"]).ok();
+    other.mount("second", &there, &[]);
+    other.cairnfs(&["sync", "second", "--timeout", "30s"]).ok();
+    let status = other.cairnfs(&["status"]).ok().stdout;
+    assert!(!status.contains(said), "{status}");
+}
+
+/// So the bucket outlives the machine that made it.
+#[test]
+fn an_owner_makes_another_who_goes_on_without_it() {
+    let pair = Pair::new();
+    let (one, other) = (pair.one.home(), pair.other.home());
+    let alone = one.cairnfs(&["members", BUCKET]).ok();
+    alone.says(&["is the only owner", &format!("cairnfs role {BUCKET} DEVICE owner")]);
+    other.cairnfs(&["role", BUCKET, &key(other), "owner"]).exits(1).says(&["only an owner"]);
+    one.cairnfs(&["role", BUCKET, &key(one), "writer"]).exits(1).says(&["has to stay one"]);
+    one.cairnfs(&["role", BUCKET, &key(other), "king"]).exits(2).says(&["owner"]);
+    one.cairnfs(&["role", BUCKET, &key(other), "owner", "--dry-run"]).ok().says(&["would make"]);
+    one.cairnfs(&["role", BUCKET, &key(other), "owner"]).ok().says(&["is owner of bucket"]);
+    one.cairnfs(&["role", BUCKET, &key(other), "owner"]).ok().says(&["is that already"]);
+    pair.meet();
+    pair.one.stop();
+    other.cairnfs(&["remove", BUCKET, &key(one)]).ok();
+    let third = Peer::joining(Home::new(), &pair.other, &[]);
+    third.write("f", "without the first");
+    eventually("it arrives", ARRIVE, || pair.other.names("") == ["f"]);
+}
+
+/// Also of what is mounted: but what the kernel was told is read-only has to be mounted anew.
+#[test]
+fn a_role_holds_from_when_its_device_hears_of_it() {
+    let pair = Pair::new();
+    let (one, other) = (pair.one.home(), key(pair.other.home()));
+    let write = |name: &str| fs::write(pair.other.path(name), "x");
+    for (role, may) in [("reader", false), ("writer", true)] {
+        one.cairnfs(&["role", BUCKET, &other, role]).ok();
+        eventually("it hears of it", ARRIVE, || write(role).is_ok() == may);
+    }
+    eventually("it arrives", ARRIVE, || pair.one.names("").contains(&"writer".to_owned()));
+
+    let (one, home, dir) = with_a_reader();
+    home.mount(BUCKET, &dir, &[]);
+    one.home().cairnfs(&["role", BUCKET, &key(&home), "writer"]).ok();
+    eventually("it hears of it", ARRIVE, || {
+        let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+        status["buckets"][0]["role"] == "writer"
+    });
+    home.umount_once_free(&dir).ok();
+    home.mount(BUCKET, &dir, &[]);
+    fs::write(dir.join("by-it"), "x").unwrap();
+    eventually("it arrives", ARRIVE, || one.names("").contains(&"by-it".to_owned()));
+}
+
+/// The way out that the guide tells.
+#[test]
+fn the_only_owner_is_made_again_of_its_keys_and_of_what_another_has() {
+    let pair = Pair::new();
+    pair.one.write("f", "of both");
+    pair.meet();
+    let kept = |name: &str| fs::read(pair.one.home().path().join(name)).unwrap();
+    let bucket = format!("buckets/{BUCKET}");
+    let keys = [("device.key".to_owned(), kept("device.key"))];
+    let keys = keys.into_iter().chain([(format!("{bucket}/key"), kept(&format!("{bucket}/key")))]);
+    let keys: Vec<_> = keys.collect();
+    pair.one.stop();
+    pair.other.write("g", "since it was lost");
+    pair.other.stop();
+
+    let anew = Home::new();
+    let there = anew.path().join(&bucket);
+    fs::create_dir_all(there.parent().unwrap()).unwrap();
+    let from = pair.other.home().path().join(&bucket);
+    let copied = Command::new("cp").arg("-a").args([&from, &there]).status().unwrap();
+    assert!(copied.success());
+    for (name, bytes) in &keys {
+        fs::write(anew.path().join(name), bytes).unwrap();
+        fs::set_permissions(anew.path().join(name), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    pair.other.mount();
+    anew.cairnfs(&["rejoin", BUCKET, "--force"]).ok();
+    let anew = Peer::again(anew, &[]);
+    assert_eq!(anew.names(""), ["f", "g"]);
+    let members = anew.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    let this = members["members"].as_array().unwrap().iter().find(|it| it["this_device"] == true);
+    assert_eq!(this.unwrap()["role"], "owner", "{members}");
+    let third = Peer::joining(Home::new(), &anew, &[]);
+    third.write("h", "of a third");
+    anew.write("i", "of who is back");
+    for peer in [&pair.other, &anew, &third] {
+        eventually("all arrives", ARRIVE, || peer.names("") == ["f", "g", "h", "i"]);
+    }
+}
