@@ -241,7 +241,7 @@ impl Vault {
 }
 
 #[allow(clippy::big_endian_bytes, reason = "keys sort as bytes")]
-fn offset_key(offset: u64) -> [u8; 8] {
+pub(crate) fn offset_key(offset: u64) -> [u8; 8] {
     offset.to_be_bytes()
 }
 

@@ -12,11 +12,11 @@
 //! # Invariants
 //!
 //! 1. What a peer sent is kept only after it was opened and found to be what its name says.
-//! 2. A part of the tree is passed over only if it is a part of our own version, which is whole; or
-//!    if it is a chunk that is here, or on its way to the writer. So a fetch that ends is complete,
-//!    however often one before it was cut off; unless what it brought was given up meanwhile, which
-//!    [`Fetch::is_whole`] tells. What is here and cannot be read is fetched anew, and no fault of
-//!    the peer's.
+//! 2. A part of the tree is passed over only if it is in the same place of our own version, which is
+//!    whole; or if it is a chunk that is here, or on its way to the writer. So a fetch that ends is
+//!    complete, however often one before it was cut off; unless what it brought was given up
+//!    meanwhile, which [`Fetch::is_whole`] tells. What is here and cannot be read is fetched anew, and
+//!    no fault of the peer's.
 //! 3. Nothing is believed of a version before it was verified (`verify.rs`).
 //! 4. Of versions that were missed only the names are held in memory. What they say lies in the
 //!    store, where nothing refers to it before the head is merged, and is read again from there.
@@ -41,7 +41,7 @@ use cairnfs_store::{BlobId, Error as StoreError, map::Root};
 use self::{
     keeping::Keeping,
     queue::{Queued, VersionQueue},
-    walk::{Need, Place},
+    walk::{Need, Place, Under},
 };
 use crate::{
     Error, Result, VersionId,
@@ -315,7 +315,17 @@ impl Fetch {
         match &need {
             Need::TreeNode(place) if self.is_ours(self.ours.root, place)? => return Ok(()),
             Need::FileNode(place, ours) => {
-                if self.walked.contains(&place.blob.id) || self.is_ours(*ours, place)? {
+                if self.walked.contains(&place.blob.id) {
+                    // One that mends looks at what was believed.
+                    if self.mends {
+                        return Ok(());
+                    }
+                    self.must_fit(&need)?;
+                    if self.fits_again(place, *ours)? {
+                        return Ok(());
+                    }
+                }
+                if self.is_ours(*ours, place)? {
                     return Ok(());
                 }
             }
@@ -397,10 +407,13 @@ impl Fetch {
         Ok(Error::MissingSecret { epoch, record: Some(record.into()) })
     }
 
-    /// Whether this node is a part of our own map `root`, which is whole.
+    /// Whether this node is a part of our own map `root`, which is whole, and reaches no further there.
     fn is_ours(&self, root: Root, place: &Place) -> Result<bool> {
-        let Some(under) = &place.under else { return Ok(root.0 == Some(place.blob)) };
-        Ok(self.shared.vault.maps().holds(&root, &place.blob, under.level, &under.first)?)
+        let Some(Under { level, first, end }) = &place.under else {
+            return Ok(root.0 == Some(place.blob));
+        };
+        let maps = self.shared.vault.maps();
+        Ok(maps.holds(&root, &place.blob, (*level, first), end.as_deref())?)
     }
 
     /// All versions that were known to be needed were looked at: then comes the tree, unless more of

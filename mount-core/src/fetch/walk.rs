@@ -42,7 +42,7 @@ pub(super) struct Under {
     pub(super) level: u8,
     pub(super) first: Vec<u8>,
     /// The key that the next node begins with, if there is one.
-    end: Option<Vec<u8>>,
+    pub(super) end: Option<Vec<u8>>,
 }
 
 impl Need {
@@ -119,6 +119,20 @@ impl Fetch {
             },
             Err(err) => Err(distrust(err.into())),
         }
+    }
+
+    /// Whether a node of a file's map that was looked at in one place belongs where another map has it,
+    /// too; `false` if it is damaged here. All below it does then that does not reach its end.
+    pub(super) fn fits_again(&mut self, place: &Place, ours: Root) -> Result<bool> {
+        if place.under.is_none() {
+            return Ok(true);
+        }
+        let Some(node) = self.load(place)? else { return Ok(false) };
+        if node.level() > 0 {
+            let last = node.len().saturating_sub(1);
+            self.todo.push(Need::FileNode(child(place, &node, last)?, ours));
+        }
+        Ok(true)
     }
 
     /// The map node at `place`; `None` if it is damaged here.
@@ -237,17 +251,17 @@ impl Fetch {
 
 /// The children of the inner node at `place`.
 fn children(place: &Place, node: &MapNode) -> Result<impl Iterator<Item = Place> + use<>> {
-    let level = node.level().checked_sub(1).ok_or_else(|| rejected("a leaf with children"))?;
-    let mut places = Vec::with_capacity(node.len());
-    for index in 0..node.len() {
-        let blob = node.child(index).ok_or_else(|| rejected("a map node without a child"))?;
-        let next = (index + 1 < node.len()).then(|| node.key(index + 1).to_vec());
-        let end = next.or_else(|| place.under.as_ref()?.end.clone());
-        places.push(Place {
-            blob,
-            under: Some(Under { level, first: node.key(index).to_vec(), end }),
-        });
-    }
+    let places = (0..node.len()).map(|index| child(place, node, index));
+    let places: Vec<Place> = places.collect::<Result<_>>()?;
     // The last is looked at first: so from left to right.
     Ok(places.into_iter().rev())
+}
+
+/// One of them.
+fn child(place: &Place, node: &MapNode, index: usize) -> Result<Place> {
+    let level = node.level().checked_sub(1).ok_or_else(|| rejected("a leaf with children"))?;
+    let blob = node.child(index).ok_or_else(|| rejected("a map node without a child"))?;
+    let next = (index + 1 < node.len()).then(|| node.key(index + 1).to_vec());
+    let end = next.or_else(|| place.under.as_ref()?.end.clone());
+    Ok(Place { blob, under: Some(Under { level, first: node.key(index).to_vec(), end }) })
 }

@@ -119,7 +119,7 @@ fn map_is_here(
     let mut todo: Vec<Place> = map.0.map(|root| (root, None)).into_iter().collect();
     while let Some((blob, place)) = todo.pop() {
         let is_known = match &place {
-            Some((level, first)) => maps.holds(&whole, &blob, *level, first)?,
+            Some((level, first)) => maps.holds(&whole, &blob, (*level, first), None)?,
             None => whole.0 == Some(blob),
         };
         if is_known {

@@ -3,10 +3,17 @@
 use std::collections::BTreeSet;
 
 use cairnfs_merge::{Content, Node, NodeId, Reg, Tree};
-use cairnfs_store::{Appender, BlobRef, Kind, map::Root, sim};
+use cairnfs_store::{
+    Appender, BlobRef, Kind,
+    map::{MapNode, Root},
+    sim,
+};
 
 use super::{ME, Peer, forging::is_refused, sync, two};
-use crate::{Error, Ino, MergeStep, OpenFlags, file::Data};
+use crate::{
+    Error, Ino, MergeStep, OpenFlags, file::Data, tree::keys, vault::offset_key,
+    writer::record::SaveRecord,
+};
 
 /// A map node as FORMAT.md has it, of keys of one byte; those of a leaf have no value.
 fn put_node(appender: &mut Appender, level: u8, entries: &[(u8, Option<BlobRef>)]) -> BlobRef {
@@ -22,6 +29,112 @@ fn put_node(appender: &mut Appender, level: u8, entries: &[(u8, Option<BlobRef>)
         }
     }
     appender.put(Kind::Node, &bytes).unwrap()
+}
+
+/// The key of an entry of a map node, and its value or child.
+type Entry = (Vec<u8>, Vec<u8>);
+
+/// As [`put_node`], of whatever entries.
+fn put_entries(appender: &mut Appender, level: u8, entries: &[Entry]) -> BlobRef {
+    let (mut bytes, mut before) = (vec![1, level], &[][..]);
+    for (key, value) in entries {
+        let shared = before.iter().zip(key).take_while(|(a, b)| a == b).count();
+        put_len(&mut bytes, shared);
+        put_len(&mut bytes, key.len() - shared);
+        bytes.extend(&key[shared..]);
+        if level == 0 {
+            put_len(&mut bytes, value.len());
+        }
+        bytes.extend(value);
+        before = key;
+    }
+    appender.put(Kind::Node, &bytes).unwrap()
+}
+
+/// As postcard has lengths, too.
+fn put_len(bytes: &mut Vec<u8>, len: usize) {
+    bytes.extend(postcard::to_stdvec(&len).unwrap());
+}
+
+/// What a node above says of its child.
+fn child(blob: BlobRef) -> Vec<u8> {
+    [&blob.id.0[..], &blob.len.to_le_bytes()].concat()
+}
+
+fn entries(node: &MapNode) -> Vec<Entry> {
+    let all = 0..node.len();
+    all.map(|index| (node.key(index).to_vec(), node.value(index).to_vec())).collect()
+}
+
+/// The tree at `blob` with an entry in a leaf of its own besides, which the leaf before has already;
+/// nothing if there is no such leaf.
+fn twice_in(appender: &mut Appender, blob: BlobRef) -> Option<BlobRef> {
+    let node = MapNode::decode(appender.blobs().get(&blob).unwrap()).unwrap();
+    let mut all = entries(&node);
+    // The first has the root.
+    for index in 1..node.len() {
+        let below = node.child(index)?;
+        if node.level() > 1 {
+            let Some(below) = twice_in(appender, below) else { continue };
+            all[index].1 = child(below);
+            return Some(put_entries(appender, node.level(), &all));
+        }
+        let leaf = MapNode::decode(appender.blobs().get(&below).unwrap()).unwrap();
+        if leaf.len() > 2 && leaf.key(leaf.len() - 1).starts_with(&keys::all_nodes()) {
+            let (key, value) = entries(&leaf).swap_remove(1);
+            let second = put_entries(appender, 0, &[(key.clone(), value)]);
+            all.insert(index + 1, (key, child(second)));
+            return Some(put_entries(appender, 1, &all));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_map_node_of_our_own_that_reaches_into_its_neighbours_place_is_rejected() {
+    let (a, mut b) = two();
+    for n in 0..600 {
+        a.write(&format!("file-{n}"), &format!("{n:0>200}"));
+    }
+    sync(&a, &b);
+    b.forge(|appender, version| {
+        let root = twice_in(appender, version.root.0.unwrap()).expect("there are enough files");
+        version.root = Root(Some(root));
+    });
+    is_refused(&a, &b, "not where it belongs");
+}
+
+#[test]
+fn a_node_of_a_files_map_that_is_in_two_places_is_rejected() {
+    const LEVELS: u8 = 12;
+    let (a, mut b) = two();
+    for level in 0..=LEVELS {
+        b.write(&format!("file-{level}"), &"0123456789".repeat(1_000));
+    }
+    b.mount().publish().unwrap();
+    let op = b.mount().shared().core.read().op;
+    let mut roots = Vec::new();
+    b.restart_after(|appender| {
+        let chunk = appender.put(Kind::Chunk, &[7; 5000]).unwrap();
+        let extent = (offset_key(0).to_vec(), postcard::to_stdvec(&chunk).unwrap());
+        roots.push(put_entries(appender, 0, &[extent]));
+        for level in 1..=LEVELS {
+            // It can be reached in three ways, what lies below it in nine, and so on.
+            let below = child(*roots.last().unwrap());
+            let places = [0, 1_u64 << (2 * level + 14), 2_u64 << (2 * level + 14)];
+            let places = places.map(|at| (offset_key(at).to_vec(), below.clone()));
+            roots.push(put_entries(appender, level, &places));
+        }
+        SaveRecord { head: None, op, nodes: Vec::new(), files: Vec::new() }
+    });
+    // Each is the map of a file of its own, too: there it is where it belongs.
+    for (level, root) in (0..).zip(roots) {
+        forge_content(&b, &format!("file-{level}"), |content| {
+            content.len = 1 << 50;
+            content.body = Data::Map { root: Root(Some(root)), stored_bytes: 5000 };
+        });
+    }
+    is_refused(&a, &b, "not where it belongs");
 }
 
 /// Has `peer` publish a version with the tree that `put` makes.
@@ -158,7 +271,7 @@ fn what_a_failed_save_took_with_it_is_fetched_again() {
 /// Has the file `name` of `peer` be what `claim` makes of it.
 fn forge_content(peer: &Peer, name: &str, claim: impl FnOnce(&mut Content<Data>)) {
     let mut core = peer.mount().shared().core.write();
-    let children = core.tree.children(&NodeId::Root, None, 9).unwrap();
+    let children = core.tree.children(&NodeId::Root, None, 99).unwrap();
     let id = children.iter().find(|child| child.0.as_bytes() == name.as_bytes()).unwrap().1;
     let mut node = Node::clone(&core.tree.node(&id).unwrap().unwrap());
     let (&op, content) = node.content.last().unwrap();

@@ -144,28 +144,39 @@ impl MapReader {
         self.range(root, Bound::Included(prefix), to)
     }
 
-    /// Whether the node `node` of `level` that begins with the key `first` is a part of the map
-    /// `root`. Costs one node per level above it.
+    /// Whether the node `node` is a part of the map `root` where it would have `level`, begin with the
+    /// key `first` and end before the key `end`, if there is one. Of the root it says no. Costs one node
+    /// per level above it.
     ///
     /// # Errors
     ///
     /// As [`Self::load`].
-    pub fn holds(&self, root: &Root, node: &BlobRef, level: u8, first: &[u8]) -> Result<bool> {
+    pub fn holds(
+        &self,
+        root: &Root,
+        node: &BlobRef,
+        (level, first): (u8, &[u8]),
+        end: Option<&[u8]>,
+    ) -> Result<bool> {
         let Some(mut at) = root.0 else { return Ok(false) };
+        // All below it is less.
+        let mut limit: Option<Vec<u8>> = None;
         loop {
-            if at == *node {
-                return Ok(true);
-            }
             let loaded = self.load(&at)?;
             if loaded.level() <= level {
                 return Ok(false);
             }
             let behind = (0..loaded.len()).find(|&index| loaded.key(index) > first);
-            let below = behind.unwrap_or(loaded.len()).checked_sub(1);
-            match below.and_then(|index| loaded.child(index)) {
-                Some(child) => at = child,
-                None => return Ok(false),
+            let Some(index) = behind.unwrap_or(loaded.len()).checked_sub(1) else {
+                return Ok(false);
+            };
+            let Some(child) = loaded.child(index) else { return Ok(false) };
+            limit = behind.map(|behind| loaded.key(behind).to_vec()).or(limit);
+            if loaded.level() - 1 == level {
+                let ends = end.is_none_or(|end| limit.is_some_and(|limit| *limit <= *end));
+                return Ok(child == *node && loaded.key(index) == first && ends);
             }
+            at = child;
         }
     }
 
