@@ -8,6 +8,7 @@
 //! under `core`.
 
 mod batch;
+mod journaled;
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +23,10 @@ use std::{
 use cairnfs_merge::{Edited, NodeId, OpId, Tree, VersionVector};
 use cairnfs_store::{BlobRef, DevicePublicKey, Secret};
 
-pub(crate) use self::batch::{Batch, Fate};
+pub(crate) use self::{
+    batch::{Batch, Fate},
+    journaled::Journaled,
+};
 use crate::{
     BucketId, Error, Health, Ino, Observer, Options, Outdated, Result, Role, Time, VersionId,
     charter::Charter,
@@ -90,6 +94,7 @@ pub(crate) struct Core {
     /// The version that contents lie on which the last record to begin a version has carried over a
     /// merge: the next opening looks them up in it.
     pub(crate) carried_on: Option<Pinned>,
+    pub(crate) journaled: Journaled,
     /// The operation that changes are made under; the next version publishes it.
     pub(crate) op: OpId,
     /// The next operation is at least this late: a merge is about to need earlier ones.

@@ -85,6 +85,9 @@ impl Shared {
     pub(crate) fn end_save(&self, batch: Batch, fate: Fate) {
         let mut core = self.core.write();
         core.saving_ends();
+        if fate == Fate::Durable {
+            core.journaled.save(&batch);
+        }
         self.settle(batch.files, fate);
         if fate == Fate::Unsaved {
             core.unsaved.extend(batch.nodes.into_iter().map(|(id, _)| id));

@@ -7,7 +7,7 @@ use cairnfs_store::{
     sim::{Call, Fault},
 };
 
-use super::{DIR, ME, Peer, WRITE, comes, sync, two};
+use super::{DIR, ME, Peer, READ, WRITE, comes, sync, two};
 use crate::{Error, Ino, Limits, MergeStep, Result, random_load::Rng, slow_disk::SlowDisk};
 
 pub(super) fn noise(rng: &mut Rng, bytes: u64) -> String {
@@ -127,4 +127,37 @@ fn a_pack_that_cannot_be_removed_does_not_hide_that_its_blobs_are_gone() {
         "a fetch would believe that they are here"
     );
     assert!(a.has_first_pack(), "it was removed");
+}
+
+#[test]
+fn what_was_saved_last_stays_until_what_took_its_place_is_saved() {
+    let mut rng = Rng(7);
+    let (mut a, _) = two();
+    a.disk.set_capacity_bytes(64 << 20);
+    a.restart(true);
+    let text = noise(&mut rng, 3_000_000);
+    a.write("gone", &noise(&mut rng, 2_000_000));
+    a.write("once", &text);
+    a.mount().publish().unwrap();
+    a.unlink("gone");
+    a.unlink("once");
+    a.mount().publish().unwrap();
+    // Nothing of it is stored anew: an older version has it.
+    a.write("again", &text);
+    let (more, fh) = a.mount().create(ME, Ino::ROOT, b"more", 0o644, WRITE).unwrap();
+    a.write_to(more.ino, fh, 0, &noise(&mut rng, 8_000_000)).unwrap();
+    // Somebody else takes the rest of the disk, so that nothing is saved from here on.
+    a.disk.set_capacity_bytes(a.disk.used_bytes() + (1 << 20));
+    a.unlink("again");
+    let refused = a.mount().create(ME, Ino::ROOT, b"refused", 0o644, WRITE);
+    assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
+    assert!(comes(|| !a.has_first_pack()), "no space is looked for");
+    let after = a.disk.crash(7);
+    after.set_capacity_bytes(64 << 20);
+    a.mount().stop().ok();
+    a.start_on(after);
+    let (_, fh) = a.open("again", READ);
+    let read = (0..3).map(|n| a.mount().read(fh, n << 20, 1 << 20));
+    let read: Vec<Vec<u8>> = read.collect::<Result<_>>().unwrap();
+    assert!(read.concat() == text.as_bytes());
 }

@@ -1,5 +1,5 @@
-//! What must stay of all that a bucket holds: the newest version, what was changed since, and older
-//! versions as long as somebody reads them.
+//! What must stay of all that a bucket holds: the newest version, what was changed since, as it is and as
+//! it was saved last, and older versions as long as somebody reads them.
 
 use std::{
     collections::HashSet,
@@ -23,6 +23,8 @@ pub(super) struct Roots {
     base: BaseTree,
     /// Changes that no version holds yet, and contents that are open or changed.
     unpublished: Vec<Data>,
+    /// What of those was saved, as it was then.
+    journaled: Vec<Data>,
     /// Older versions that somebody reads, and the one that an opening would look up what was carried
     /// over a merge in.
     pinned: Vec<Pinned>,
@@ -72,6 +74,9 @@ impl Live {
         }
         self.add_tree(&walk, &roots.base)?;
         let walk = Walk { vault, lacking: Lacking::Passes, cancelled };
+        for content in &roots.journaled {
+            walk.pass(self.add_content(&walk, content))?;
+        }
         for pinned in &roots.pinned {
             self.add_blob(&pinned.id);
             walk.pass(self.add_tree(&walk, &pinned.tree))?;
@@ -189,10 +194,11 @@ impl Shared {
         for file in core.files.values().cloned().chain(self.inodes.lock().orphans()) {
             unpublished.push(file.lock().sealed().clone());
         }
+        let journaled = core.journaled.contents().cloned().collect();
         let (mut pinned, pins) = self.pins.all();
         pinned.extend(core.carried_on.clone());
         let (head, base) = (core.head.manifest, core.tree.base().clone());
-        Roots { head, base, unpublished, pinned, pins }
+        Roots { head, base, unpublished, journaled, pinned, pins }
     }
 }
 

@@ -218,7 +218,11 @@ impl Writer {
         };
         // Nothing fails after the barrier: what is live would go on from the version before.
         let bytes = self.append(&record)?;
-        shared.core.write().carried_on = None;
+        {
+            let mut core = shared.core.write();
+            core.carried_on = None;
+            core.journaled.begin(&frozen.carried);
+        }
         shared.note_publish(time);
         self.schedule.published();
         if frozen.is_late {

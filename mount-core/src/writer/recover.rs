@@ -17,7 +17,7 @@ use crate::{
     inodes::{Inodes, Shown},
     manifest::Manifest,
     pins::Pinned,
-    shared::{Core, HeadState, SetBack},
+    shared::{Core, HeadState, Journaled, SetBack},
     tree::LiveTree,
     vault::Vault,
 };
@@ -56,6 +56,7 @@ pub(crate) fn recover(
         files: Files::default(),
         unclaimed: Vec::new(),
         carried_on: None,
+        journaled: Journaled::default(),
         unsaved: BTreeSet::new(),
         saving: false,
         in_flight: 0,
@@ -95,6 +96,8 @@ pub(crate) fn recover(
         }
     }
     core.files.retain(|shown, _| !gone.contains(shown));
+    let files = core.files.iter().map(|(shown, file)| (shown.node, &**file));
+    core.journaled = Journaled::recovered(&core.tree, files);
     core.next_n = next_n(&core)?;
     let mut files = BTreeSet::new();
     for id in doubt.set_back() {

@@ -99,6 +99,9 @@ impl Shared {
         let files: Vec<_> = contents.iter().map(|it| Arc::clone(&it.file)).collect();
         let mut core = self.core.write();
         core.saving_ends();
+        if fate == Fate::Durable {
+            core.journaled.begin(&contents);
+        }
         self.settle(contents, fate);
         if fate == Fate::Durable {
             let tree = core.tree.base().clone();
