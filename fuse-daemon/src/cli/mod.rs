@@ -74,8 +74,8 @@ pub(crate) enum Verb {
     /// Wait for pending saves, publish, unmount
     #[command(after_help = "Example:\n  cairnfs umount ~/photos --timeout 30s")]
     Umount(UmountArgs),
-    /// Serve all mounts of this home, in the foreground; others start it when they need it. Keeps
-    /// buckets that are not mounted, and need no passphrase, for other devices
+    /// Serve all mounts of this home, in the foreground, and keep for other devices what is not
+    /// mounted and needs no passphrase. A verb that needs a daemon starts one that only serves mounts
     #[command(after_help = "Example:\n  cairnfs daemon --listen 192.0.2.7:7117 --no-discovery")]
     Daemon(DaemonArgs),
     /// Stop the daemon: save, publish, unmount everything

@@ -67,7 +67,17 @@ impl Daemon {
         })?;
         let (name, _claim) = match (&request.name, claimed) {
             (Some(name), Some(claim)) => (name.clone(), claim),
-            _ => self.free_name(joining.suggested(), joining.bucket())?,
+            _ => {
+                let suggested = joining.suggested();
+                let free = self.free_name(suggested.clone(), joining.bucket())?;
+                if let Some(taken) = suggested.filter(|suggested| *suggested != free.0) {
+                    let name = &free.0;
+                    let note =
+                        format!("a bucket '{taken}' is here already: this one is '{name}' here");
+                    say(Event::Note(note));
+                }
+                free
+            }
         };
         let protection = passphrase::protection(request.secret.as_ref());
         let dir = self.home.bucket_dir(&name);

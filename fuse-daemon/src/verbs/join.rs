@@ -15,6 +15,7 @@ use crate::{
     home::BucketName,
     net::{self, Inviter},
     passphrase::{self, Source},
+    remarks,
     secret::Secret,
     ui,
     ui::ProgressLine,
@@ -89,6 +90,11 @@ fn find_inviter(
     let at = address.map_or_else(String::new, |address| format!(" at {address}"));
     let device = named(&device, &key);
     ui::note(format_args!("bucket '{name}' is here already: {device} was reached{at}"));
+    if remarks::read(&context.home.bucket_dir(name)).awaits_first_version {
+        ui::note(format_args!(
+            "its first version is not here yet: 'cairnfs sync {name}' fetches it"
+        ));
+    }
     Ok(())
 }
 

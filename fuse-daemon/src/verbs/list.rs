@@ -11,6 +11,7 @@ use crate::{
     cli::JsonArgs,
     control::StatusReport,
     exit::Result,
+    remarks,
     ui::{self, PathText},
     values::Size,
     when,
@@ -36,6 +37,8 @@ struct Listed {
     /// Why it could not be mounted there, if it could not.
     at_start_error: Option<String>,
     stored_bytes: u64,
+    /// Whether it was joined and has no version yet.
+    awaits_first_version: bool,
     /// Versions of it that are mounted.
     views: Vec<View>,
     /// Why it cannot be described, if it cannot.
@@ -55,7 +58,7 @@ fn gather(context: &Context) -> Result<List> {
     let StatusReport { mounts, views, lingering, failed_at_start, .. } = context.status(false)?;
     let at_start = at_start::read(&context.home)?;
     let mut list = List { buckets: Vec::new() };
-    for name in context.home.bucket_names()? {
+    for name in context.all_names(&mounts)? {
         let mount = mounts.iter().find(|mount| mount.bucket == name);
         let (description, error) = match context.describe(&name) {
             Ok(description) => (Some(description), None),
@@ -82,6 +85,8 @@ fn gather(context: &Context) -> Result<List> {
                 .find(|failed| failed.bucket == name)
                 .map(|failed| failed.why.clone()),
             stored_bytes: context.stored_bytes(&name),
+            awaits_first_version: mount.is_none()
+                && remarks::read(&context.home.bucket_dir(&name)).awaits_first_version,
             views: views::of(&name, &views),
             error,
         });
@@ -117,6 +122,10 @@ impl Listed {
             }
             (None, None, None) => match &self.at_start_error {
                 Some(why) => format!("not mounted: at the daemon's start that failed: {why}"),
+                None if self.awaits_first_version => format!(
+                    "not mounted, and not all here: joining it was cut off ('cairnfs sync {}' goes on)",
+                    self.name
+                ),
                 None => "not mounted".to_owned(),
             },
         }

@@ -31,7 +31,7 @@ mod target;
 mod umount;
 mod views;
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use ::log::LevelFilter;
 use cairnfs_mount_core::{Bucket, Description};
@@ -195,6 +195,12 @@ impl Context {
             control::Answer::Status(status) => Ok(status),
             _ => Err(Failure::unexpected_answer()),
         }
+    }
+
+    /// The buckets of the home, and those that are mounted though their folders are gone.
+    fn all_names(&self, mounts: &[control::MountReport]) -> Result<BTreeSet<BucketName>> {
+        let names = self.home.bucket_names()?.into_iter();
+        Ok(names.chain(mounts.iter().map(|mount| mount.bucket.clone())).collect())
     }
 
     /// Bytes that a bucket takes on disk: packs, index, reserve.

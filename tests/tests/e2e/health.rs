@@ -105,10 +105,30 @@ fn a_bucket_without_its_first_version_says_what_to_do() {
     assert!(status().contains("first one is not here yet: 'cairnfs sync photos'"), "{}", status());
     home.cairnfs(&["stop"]).ok();
     assert!(status().contains("first one is not here yet") && awaits());
+    let list = home.cairnfs(&["list"]).ok().stdout;
+    assert!(list.contains("joining it was cut off"), "{list}");
     let mut grow = Command::new("mount");
     run(grow.args(["-o", "remount,size=96m"]).arg(home.image().path()), SOON).ok();
     home.cairnfs(&["sync", BUCKET, "--passphrase-command", "echo word"]).ok();
     assert!(!status().contains("first one") && !awaits(), "{}", status());
+}
+
+/// It is still mounted, and takes nothing any more.
+#[test]
+fn a_bucket_whose_folder_goes_while_it_is_mounted_is_not_safe() {
+    let peer = Peer::new();
+    let home = peer.home();
+    peer.write("f", "x");
+    let (there, away) = (home.path().join("buckets").join(BUCKET), home.beside("away"));
+    fs::rename(&there, &away).unwrap();
+    let (text, json) = status(&peer);
+    assert!(text.starts_with("safe: no, 'photos': its folder was moved or deleted"), "{text}");
+    assert_eq!((&json["mounted"], &json["safe"]), (&true.into(), &false.into()));
+    assert_eq!(json["health"], "failed", "{json}");
+    let list = home.cairnfs(&["list"]).ok().stdout;
+    assert!(list.contains("photos"), "{list}");
+    fs::rename(&away, &there).unwrap();
+    assert!(status(&peer).0.starts_with("safe: yes"));
 }
 
 /// What was to be mounted when the daemon started and could not be is told by `status` and `list` until

@@ -21,6 +21,10 @@ use crate::{
 /// What a daemon that died leaves behind. It alone knew whether anything was unsaved.
 pub(super) const DIED: &str = "its daemon died: what was not saved by then is lost";
 
+/// Of a bucket that is mounted.
+const FOLDER_GONE: &str =
+    "its folder was moved or deleted while it was mounted: nothing more can be saved";
+
 /// What there is to be said.
 pub(super) struct Whole {
     pub(super) buckets: Vec<Found>,
@@ -47,6 +51,8 @@ pub(super) struct Found {
     pub(super) peers: Vec<PeerReport>,
     /// Why it cannot be described, if it is not mounted and cannot: nobody can open it then.
     pub(super) unreadable: Option<String>,
+    /// Whether its folder is where it was mounted from no more: nothing can be written to it.
+    pub(super) is_gone: bool,
     /// What is known of it whether it is open or not.
     pub(super) remarks: Remarks,
 }
@@ -55,13 +61,16 @@ impl Found {
     /// Why not everything that was written is saved; none if it is.
     pub(super) fn danger(&self) -> Option<String> {
         match &self.mount {
-            Some(mount) => (!mount.is_safe()).then(|| what_is_unsafe(mount)),
-            None => self.loss(),
+            Some(mount) if !self.is_gone => (!mount.is_safe()).then(|| what_is_unsafe(mount)),
+            _ => self.loss(),
         }
     }
 
-    /// What was lost when its last mount ended, if something was.
+    /// What was lost when its last mount ended, if something was, or that all is lost which is written now.
     pub(super) fn loss(&self) -> Option<String> {
+        if self.is_gone {
+            return Some(FOLDER_GONE.to_owned());
+        }
         match (&self.mount, &self.dead, &self.lost) {
             (Some(_), ..) | (None, None, None) => None,
             (None, Some(_), _) => Some(DIED.to_owned()),
@@ -97,7 +106,7 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
         not_listening,
     } = report;
     let mut buckets = Vec::new();
-    for name in context.home.bucket_names()? {
+    for name in context.all_names(&mounts)? {
         if args.bucket.as_ref().is_some_and(|wanted| *wanted != name) {
             continue;
         }
@@ -116,6 +125,7 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
         // What is mounted could be opened.
         let described = mount.is_none().then(|| context.describe(&name).map(drop));
         let unreadable = described.and_then(|it| it.err().map(|failure| failure.message));
+        let is_gone = mount.is_some() && !context.home.bucket_dir(&name).exists();
         let still_in_use = lingering.iter().find(|it| it.bucket == name).map(|it| it.dir.clone());
         let at_start = failed_at_start.iter().find(|failed| failed.bucket == name).cloned();
         let lost = lost.remove(&name).or_else(|| remarks.lost.clone());
@@ -130,6 +140,7 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
             views,
             peers,
             unreadable,
+            is_gone,
             remarks,
         });
     }

@@ -127,7 +127,7 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     row("space", format!("{} stored{free}", Size(context.stored_bytes(&mount.bucket)).about()));
     let trouble = mount.trouble.as_ref().map(|_| what_is_unsafe(mount));
     let damage = found.remarks.damage.as_ref().map(|it| what_is_damaged(&mount.bucket, it));
-    let wrong: Vec<_> = trouble.into_iter().chain(damage).collect();
+    let wrong: Vec<_> = trouble.into_iter().chain(found.loss()).chain(damage).collect();
     let health = if wrong.is_empty() { "good".to_owned() } else { wrong.join("; ") };
     row("health", health);
 }
