@@ -5,9 +5,8 @@
 //! output waits for the daemon.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -18,13 +17,11 @@ use crate::{
     exit::{Code, Failure, Result, plain},
     home::{BucketName, Home},
     lock::LockFile,
+    logger,
 };
 
 /// What the child writes when it is ready.
 const READY: &str = "ready\n";
-
-/// Size from which the log of the background is set aside.
-const LOG_MAX_BYTES: u64 = 1 << 20;
 
 pub(super) fn connect_or_start(home: &Home, except: Option<&BucketName>) -> Result<Client> {
     if let Some(client) = Client::connect(home)? {
@@ -98,11 +95,7 @@ fn start(home: &Home, except: Option<&BucketName>) -> Result<()> {
 
 fn open_log(home: &Home) -> Result<File> {
     let path = home.log_file();
-    let failed = |err: &io::Error| Failure::file("open the log", &path, err);
-    if fs::metadata(&path).is_ok_and(|meta| meta.len() > LOG_MAX_BYTES) {
-        fs::rename(&path, path.with_extension("log.1")).map_err(|err| failed(&err))?;
-    }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(|err| failed(&err))
+    logger::open(&path).map_err(|err| Failure::file("open the log", &path, &err))
 }
 
 /// The child's first act: leaves the terminal, and lets go of every file that it inherited but

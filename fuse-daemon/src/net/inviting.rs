@@ -118,12 +118,17 @@ impl Net {
                 joined
             }
             Err(refusal) => {
-                log::warn!("refused peer={peer} ticket={refusal:?}");
+                let who = format_args!("peer={peer} address={}", opened.address);
+                self.listener.note_refusal(&who, &format_args!("ticket: {refusal:?}"));
                 Admission::Refused(refusal)
             }
         };
         match opened.send(&admission) {
             Ok(()) => opened.finish(),
+            // That of who is refused is nobody's trouble here.
+            Err(err) if matches!(admission, Admission::Refused(_)) => {
+                log::debug!("refused peer={peer} told=no reason=\"{err}\"");
+            }
             Err(err) => log::info!("let-in peer={peer} told=no reason=\"{err}\""),
         }
     }

@@ -7,9 +7,12 @@
 //!    has to within [`Timing::handshake`](super::timing::Timing).
 //! 2. When more come, the one that has waited longest goes: who means it needs milliseconds, so
 //!    that many who only wait keep nobody out.
+//! 3. However many are refused, the log has at most [`REFUSALS_TOLD`] lines of them in each
+//!    [`REFUSALS_PER`], and how many it leaves out.
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    fmt::Display,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
@@ -35,6 +38,11 @@ const STRANGERS_MAX: usize = 64;
 /// How long nobody is accepted when there is no descriptor or thread for them.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Refusals that are logged in [`REFUSALS_PER`].
+const REFUSALS_TOLD: u32 = 8;
+/// For how long that counts.
+const REFUSALS_PER: Duration = Duration::from_secs(60);
+
 /// Why nothing listens that may listen anywhere.
 pub(super) const NO_PORT: &str = "no port can be had to be reached at";
 
@@ -53,6 +61,33 @@ struct Door {
     waiting: VecDeque<(u64, Arc<TcpStream>)>,
     /// Whose threads have not ended, those included that were sent away.
     inside: BTreeSet<u64>,
+    refusals: Refusals,
+}
+
+/// Which refusals are logged: invariant 3.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// When the first of those was that are counted.
+    since: Option<Instant>,
+    told: u32,
+    /// Since one was told.
+    left_out: u64,
+}
+
+impl Refusals {
+    /// Counts one; if it is to be logged, says how many were left out before it.
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.duration_since(since) >= REFUSALS_PER) {
+            self.since = Some(now);
+            self.told = 0;
+        }
+        if self.told == REFUSALS_TOLD {
+            self.left_out += 1;
+            return None;
+        }
+        self.told += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 impl Listening {
@@ -86,6 +121,15 @@ impl Listening {
         door.waiting.push_back((number, Arc::clone(socket)));
         door.inside.insert(number);
         number
+    }
+
+    /// Says that somebody was turned away, if that may be said.
+    pub(super) fn note_refusal(&self, who: &dyn Display, reason: &dyn Display) {
+        // No lock is held while something is logged.
+        let left_out = self.door.lock().refusals.tell(Instant::now());
+        if let Some(left_out) = left_out {
+            log::info!("refused {who} reason=\"{reason}\" left_out={left_out}");
+        }
     }
 
     /// It is known who it is, or it has gone.
@@ -250,7 +294,7 @@ impl Net {
                     true => "it was removed",
                     false => "its key is not known",
                 };
-                log::info!("refused address={address} reason={reason:?}");
+                self.listener.note_refusal(&format_args!("address={address}"), &reason);
             }
             Ok((opened, Knock::Ticket { secret, name, port })) => {
                 // From the moment that the ticket is found good nobody is in a hurry.
@@ -260,7 +304,9 @@ impl Net {
             Err(err @ (OpenError::Silent | OpenError::NotAdmitted)) => {
                 log::debug!("refused address={address} reason=\"{err}\"");
             }
-            Err(err) => log::info!("refused address={address} reason=\"{err}\""),
+            Err(err) => {
+                self.listener.note_refusal(&format_args!("address={address}"), &err);
+            }
         }
         self.listener.pass(number);
     }
@@ -296,5 +342,21 @@ impl Net {
     /// Where others may find this device.
     pub(super) fn own_addresses(&self) -> Vec<SocketAddr> {
         self.listening().map(reachable_at).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_logged_a_few_a_minute_and_the_others_counted() {
+        let mut refusals = Refusals::default();
+        let start = Instant::now();
+        let told = (0..1000).filter_map(|_| refusals.tell(start)).collect::<Vec<_>>();
+        assert_eq!(told, [0; 8]);
+        assert_eq!(refusals.tell(start + REFUSALS_PER - Duration::from_millis(1)), None);
+        assert_eq!(refusals.tell(start + REFUSALS_PER), Some(993));
+        assert_eq!(refusals.tell(start + REFUSALS_PER), Some(0));
     }
 }

@@ -114,7 +114,9 @@ impl Context {
             loaded => loaded?,
         };
         let default = if stays { LevelFilter::Info } else { LevelFilter::Warn };
-        logger::start(level.or_else(|| settings.get("log", None)).unwrap_or(default));
+        let level = level.or_else(|| settings.get("log", None)).unwrap_or(default);
+        let in_background = matches!(verb, Verb::Daemon(args) if args.detach);
+        logger::start(level, in_background.then(|| home.log_file()).as_deref());
         Ok(Self { home, settings })
     }
 

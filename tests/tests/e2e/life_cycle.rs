@@ -1,7 +1,9 @@
 //! What the daemon begins and ends at the same moment: mounts, unmounts, its own start and end.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::{Read, Write},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
@@ -11,6 +13,8 @@ use std::{
 use cairnfs_tests::{
     Home, Image, Peer, Running, Strace, data, eventually, mounts, need, peer::BUCKET, process, run,
 };
+
+use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -164,7 +168,7 @@ fn a_command_that_gives_no_passphrase_keeps_no_daemon_from_ending() {
         let mut daemon = home.start(&["daemon"]);
         eventually("the daemon asks", SOON, || asked.exists());
         if by_signal {
-            daemon.signal(rustix::process::Signal::TERM);
+            daemon.signal(Signal::TERM);
         } else {
             home.cairnfs(&["stop"]).ok();
         }
@@ -203,4 +207,57 @@ fn a_device_key_that_leads_nowhere_is_not_made_again() {
     assert!(key.is_symlink() && !home.scratch().join("stick").exists());
     fs::rename(&away, home.scratch().join("stick")).unwrap();
     assert_eq!(home.cairnfs(&["id"]).ok().stdout, id);
+}
+
+/// Makes the log of the daemon of `peer` longer by `len` bytes of `byte`, and has it log a line.
+fn fill_log(peer: &Peer, byte: u8, len: usize) {
+    let path = peer.home().path().join("daemon.log");
+    let mut log = OpenOptions::new().append(true).open(path).unwrap();
+    log.write_all(&vec![byte; len]).unwrap();
+    process::signal(peer.pid(), Signal::HUP);
+}
+
+#[test]
+fn the_log_of_a_daemon_that_goes_on_is_set_aside_when_it_is_full() {
+    let peer = Peer::new();
+    let read = |name: &str| fs::read(peer.home().path().join(name)).unwrap_or_default();
+    let lines = || String::from_utf8_lossy(&read("daemon.log")).matches("hup=ignored").count();
+    fill_log(&peer, b'a', 1 << 20);
+    eventually("a line behind it", SOON, || lines() == 1);
+    assert!(read("daemon.log.1").is_empty(), "set aside before it was full");
+    for byte in [b'b', b'c'] {
+        fill_log(&peer, byte, 4 << 20);
+        eventually("a new one", SOON, || lines() == 1 && read("daemon.log").len() < 1000);
+        assert!(read("daemon.log.1").ends_with(&[byte]), "another one was set aside");
+    }
+    // What a panic would say goes to the new one too.
+    let log = peer.home().path().join("daemon.log");
+    for fd in ["1", "2"] {
+        let link = format!("/proc/{}/fd/{fd}", peer.pid());
+        assert_eq!(fs::read_link(link).unwrap(), log);
+    }
+}
+
+#[test]
+fn ten_thousand_who_are_turned_away_leave_a_few_lines_in_the_log() {
+    let peer = Peer::new();
+    let log = || fs::read_to_string(peer.home().path().join("daemon.log")).unwrap();
+    let port = || log().split_once("listening port=")?.1.lines().next()?.parse::<u16>().ok();
+    let address = ("127.0.0.1", port().expect("it listens"));
+    let start = Instant::now();
+    for _ in 0..100 {
+        let mut sockets = Vec::new();
+        for _ in 0..100 {
+            let mut socket = TcpStream::connect(address).unwrap();
+            socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            sockets.push(socket);
+        }
+        // Until they are turned away.
+        for mut socket in sockets {
+            socket.read_to_end(&mut Vec::new()).ok();
+        }
+    }
+    let minutes = usize::try_from(start.elapsed().as_secs() / 60).unwrap();
+    let lines = log().matches(" refused ").count();
+    assert!((1..=8 * (minutes + 1)).contains(&lines), "{lines} lines");
 }
