@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cairnfs_mount_core::{Options, Owner};
+use cairnfs_mount_core::{Bucket, Options, Owner};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -80,13 +80,13 @@ impl Remembered {
         &self.dir
     }
 
-    /// Where its passphrase comes from; none if it needed none.
+    /// Where its passphrase comes from; none if it needed none when this was written.
     pub(crate) fn passphrase(&self) -> Option<&Source> {
         self.passphrase.as_ref()
     }
 
     /// As the daemon is to mount it: gets the passphrase.
-    pub(crate) fn request(&self) -> Result<MountRequest> {
+    pub(crate) fn request(&self, home: &Home) -> Result<MountRequest> {
         let size = |text: &str| text.parse().map(|Size(bytes)| bytes).map_err(Failure::usage);
         let span = |text: &str| text.parse().map(|Span(time)| time).map_err(Failure::usage);
         let options = Options {
@@ -100,12 +100,24 @@ impl Remembered {
             publish_max: span(&self.publish_max)?,
             owner: Owner { user: self.uid, group: self.gid },
         };
-        let secret = self.passphrase.as_ref().map(Source::read).transpose()?;
+        let bucket = Some(&self.bucket);
+        let source = match &self.passphrase {
+            Some(source) => Some(source.clone()),
+            // It may have got one since.
+            None if self.needs_passphrase(home) => Source::credential(bucket),
+            None => None,
+        };
+        let secret = source.map(|source| source.read(bucket)).transpose()?;
         Ok(MountRequest {
             opening: Opening { bucket: self.bucket.clone(), secret },
             dir: self.dir.clone(),
             how: How::new(&options, self.allow_other, self.fuse.clone()),
         })
+    }
+
+    fn needs_passphrase(&self, home: &Home) -> bool {
+        // Why it cannot be told is said by who opens it.
+        Bucket::describe(&home.bucket_dir(&self.bucket)).is_ok_and(|it| it.needs_passphrase)
     }
 }
 
@@ -167,12 +179,13 @@ mod tests {
             dir: "/mnt".into(),
             how: How::new(&options, true, vec!["noatime".into()]),
         };
-        for source in [None, Some(Source::PassphraseCommand("pass show b".into()))] {
+        let command = Source::PassphraseCommand("pass show b".into());
+        for source in [None, Some(command), Some(Source::Credential)] {
             let one = Remembered::new(&request, source);
             remember(&home, one.clone()).unwrap();
             assert_eq!(read(&home).unwrap(), [one]);
         }
-        let back = Remembered::new(&request, None).request().unwrap();
+        let back = Remembered::new(&request, None).request(&home).unwrap();
         assert_eq!(back.how, request.how);
         assert!(forget(&home, Path::new("/mnt")).unwrap());
         assert!(!forget(&home, Path::new("/mnt")).unwrap());

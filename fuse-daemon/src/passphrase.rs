@@ -2,7 +2,8 @@
 //!
 //! The first that says anything counts, in this order: `--passphrase-file` and
 //! `--passphrase-command`; the same as mount options; `CAIRNFS_PASSPHRASE_FILE` and
-//! `..._COMMAND`, then the configuration; `$CREDENTIALS_DIRECTORY/passphrase`; a question.
+//! `..._COMMAND`, then the configuration; `$CREDENTIALS_DIRECTORY/passphrase.BUCKET`, then
+//! `.../passphrase`; a question.
 
 use std::{
     env, fmt,
@@ -35,6 +36,8 @@ pub(crate) enum Source {
     PassphraseFile(PathBuf),
     /// The first line that a command prints.
     PassphraseCommand(String),
+    /// What systemd gives to the process that reads it: where that is differs from one to the next.
+    Credential,
 }
 
 /// The flags by which a passphrase is given.
@@ -60,10 +63,12 @@ impl Source {
         if settings.is_some() {
             return Ok(settings);
         }
-        let credential = env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|dir| Path::new(&dir).join("passphrase"))
-            .filter(|path| path.exists());
-        Self::given(credential.as_deref(), None)
+        Ok(Self::credential(bucket))
+    }
+
+    /// The credential of this process, if it was given one for the bucket or for all.
+    pub(crate) fn credential(bucket: Option<&BucketName>) -> Option<Self> {
+        credential_file(bucket).map(|_| Self::Credential)
     }
 
     /// The file or the command, if one of them is given.
@@ -76,25 +81,18 @@ impl Source {
         Ok(command.map(|command| Self::PassphraseCommand(command.to_owned())))
     }
 
-    /// Gets the passphrase.
-    pub(crate) fn read(&self) -> Result<Secret> {
+    /// Gets the passphrase of `bucket`, whose name need not be known.
+    pub(crate) fn read(&self, bucket: Option<&BucketName>) -> Result<Secret> {
         match self {
-            Self::PassphraseFile(path) => {
-                // Like one that is empty: nothing was begun, and another has to be named.
-                let failed = |err: &io::Error| {
-                    let path = path.display();
-                    Failure::usage(format_args!(
-                        "cannot read the passphrase file {path}: {}",
-                        plain(err)
-                    ))
-                };
-                let file = File::open(path).map_err(|err| failed(&err))?;
-                first_line(file, &path.display()).map_err(|err| match err {
-                    LineError::Io(err) => failed(&err),
-                    LineError::Wrong(failure) => failure,
-                })
-            }
+            Self::PassphraseFile(path) => read_file(path),
             Self::PassphraseCommand(command) => run(command),
+            Self::Credential => match credential_file(bucket) {
+                Some(path) => read_file(&path),
+                None => Err(Failure::usage(
+                    "the passphrase is to come from a systemd credential called 'passphrase', and \
+                     there is none",
+                )),
+            },
         }
     }
 }
@@ -104,8 +102,29 @@ impl fmt::Display for Source {
         match self {
             Self::PassphraseFile(path) => write!(f, "the file {}", ui::shown_path(path)),
             Self::PassphraseCommand(command) => write!(f, "'{}'", ui::shown(command.as_bytes())),
+            Self::Credential => f.write_str("a systemd credential"),
         }
     }
+}
+
+/// That of the bucket counts before the one for all.
+fn credential_file(bucket: Option<&BucketName>) -> Option<PathBuf> {
+    let dir = PathBuf::from(env::var_os("CREDENTIALS_DIRECTORY")?);
+    let own = bucket.map(|bucket| dir.join(format!("passphrase.{bucket}")));
+    own.into_iter().chain([dir.join("passphrase")]).find(|path| path.exists())
+}
+
+fn read_file(path: &Path) -> Result<Secret> {
+    // Like one that is empty: nothing was begun, and another has to be named.
+    let failed = |err: &io::Error| {
+        let path = path.display();
+        Failure::usage(format_args!("cannot read the passphrase file {path}: {}", plain(err)))
+    };
+    let file = File::open(path).map_err(|err| failed(&err))?;
+    first_line(file, &path.display()).map_err(|err| match err {
+        LineError::Io(err) => failed(&err),
+        LineError::Wrong(failure) => failure,
+    })
 }
 
 /// The passphrase that is to protect a bucket, whose name need not be known: typed ones are asked
@@ -116,7 +135,7 @@ pub(crate) fn for_new(
     flags: &str,
 ) -> Result<Secret> {
     if let Some(source) = source {
-        return source.read();
+        return source.read(bucket);
     }
     let no_terminal = format!("{NO_TERMINAL} {flags}, or --no-passphrase for a key file only");
     let whose = bucket.map_or_else(|| "the bucket".to_owned(), |name| format!("bucket '{name}'"));
@@ -131,7 +150,7 @@ pub(crate) fn for_new(
 /// The passphrase of a bucket that has one.
 pub(crate) fn for_existing(source: Option<&Source>, bucket: &BucketName) -> Result<Secret> {
     match source {
-        Some(source) => source.read(),
+        Some(source) => source.read(Some(bucket)),
         None => {
             let no_terminal =
                 format!("bucket '{bucket}' needs its passphrase and {NO_TERMINAL} {FLAGS}");
@@ -271,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_file_that_gives_no_passphrase_is_wrong_usage() {
-        let read = |path: &str| Source::PassphraseFile(path.into()).read().unwrap_err().code;
+        let read = |path: &str| Source::PassphraseFile(path.into()).read(None).unwrap_err().code;
         assert_eq!(read("/dev/null"), Code::Usage);
         assert_eq!(read("/nonexistent"), Code::Usage);
         assert_eq!(read("/"), Code::Usage);
@@ -279,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_gives_no_passphrase() {
-        let run = |command: &str| Source::PassphraseCommand(command.into()).read();
+        let run = |command: &str| Source::PassphraseCommand(command.into()).read(None);
         assert_eq!(run("echo one; echo two").unwrap().expose(), b"one");
         assert!(run("echo one; exit 3").is_err());
     }

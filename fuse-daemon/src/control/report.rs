@@ -28,6 +28,8 @@ pub(crate) struct StatusReport {
     pub(crate) peers: Vec<PeerReport>,
     /// Why nothing listens, if it is to.
     pub(crate) not_listening: Option<String>,
+    /// Buckets for which the daemon was given a passphrase when it was started.
+    pub(crate) credentials: Vec<BucketName>,
 }
 
 /// A bucket that was unmounted, and is still in use.

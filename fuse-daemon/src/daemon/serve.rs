@@ -13,6 +13,7 @@ use crate::{
     },
     exit::{Code, Failure, Result, plain},
     order::{self, Condvar, Mutex},
+    passphrase::Source,
 };
 
 /// Verbs served at once; each waiting `mount --foreground` is one.
@@ -182,6 +183,8 @@ impl Daemon {
                 // After the mounts: what ends meanwhile is in one of them at least.
                 let lost = self.losses.all();
                 let not_listening = self.net.not_listening();
+                let mut credentials = self.home.bucket_names().unwrap_or_default();
+                credentials.retain(|bucket| Source::credential(Some(bucket)).is_some());
                 Ok(Answer::Status(StatusReport {
                     mounts,
                     views,
@@ -191,6 +194,7 @@ impl Daemon {
                     lost,
                     peers,
                     not_listening,
+                    credentials,
                 }))
             }
             Request::Mount(request) => self.mount(&request, say).map(|()| Answer::Done),

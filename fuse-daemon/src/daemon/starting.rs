@@ -76,7 +76,7 @@ impl Daemon {
             let mount = |request: MountRequest| {
                 self.mount_as(Doing::MountingAtStart, &request, &mut ending::logged)
             };
-            if let Err(failure) = one.request().and_then(mount) {
+            if let Err(failure) = one.request(&self.home).and_then(mount) {
                 log::error!("at-start mounted=no reason={:?}", failure.message);
                 self.not_mounted.note(one, failure.message);
             }

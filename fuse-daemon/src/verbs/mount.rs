@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     fuse::examine(&options.fuse).map_err(|err| daemon::refused(&err))?;
     let dir = place::resolve(&args.dir)?;
     place::examine(&dir)?;
-    let source = if description.needs_passphrase {
+    let mut source = if description.needs_passphrase {
         Source::find(&passphrase_flags(args, &options), &context.settings, Some(&args.bucket))?
     } else {
         passphrase::note_unused(&args.passphrase, &args.bucket);
@@ -43,7 +43,10 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     if args.at_start {
         // Else it would be mounted, and then not be kept.
         at_start::read(&context.home)?;
-        refuse_at_start(&args.bucket, &dir, description.needs_passphrase, source.as_ref())?;
+        if description.needs_passphrase && source.is_none() {
+            refuse_nobody(context, &args.bucket)?;
+        }
+        refuse_not_text(&dir, source.as_ref())?;
     }
     let mut request = MountRequest {
         opening: Opening { bucket: args.bucket.clone(), secret: None },
@@ -57,6 +60,8 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     if description.needs_passphrase {
         let secret = passphrase::for_existing(source.as_ref(), &args.bucket)?;
         request.opening.secret = Some(secret);
+        // What was typed now the daemon has from elsewhere at start.
+        source = source.or(Some(Source::Credential));
     }
     if args.dry_run {
         return plan(context, &request);
@@ -71,19 +76,21 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<()> {
     }
 }
 
-/// Refuses what could not be mounted when nobody is there, or not be written down for then.
-fn refuse_at_start(
-    bucket: &BucketName,
-    dir: &Path,
-    needs_passphrase: bool,
-    source: Option<&Source>,
-) -> Result<()> {
-    if needs_passphrase && source.is_none() {
-        return Err(Failure::usage(format_args!(
-            "bucket '{bucket}' needs a passphrase that nobody can type at start: use \
-             --passphrase-file FILE or --passphrase-command COMMAND with --at-start"
-        )));
+/// Refuses what could not be mounted when nobody is there: its passphrase comes from nowhere, also
+/// not with the daemon that runs.
+fn refuse_nobody(context: &Context, bucket: &BucketName) -> Result<()> {
+    if context.status(false)?.credentials.contains(bucket) {
+        return Ok(());
     }
+    Err(Failure::usage(format_args!(
+        "bucket '{bucket}' needs a passphrase that nobody can type at start: use \
+         --passphrase-file FILE or --passphrase-command COMMAND with --at-start, or start the \
+         daemon with a systemd credential called 'passphrase' or 'passphrase.{bucket}' before"
+    )))
+}
+
+/// Refuses what cannot be written down.
+fn refuse_not_text(dir: &Path, source: Option<&Source>) -> Result<()> {
     let file = match source {
         Some(Source::PassphraseFile(file)) => Some(file.as_path()),
         _ => None,

@@ -111,8 +111,8 @@ fn where_it_is_read(context: &Context, bucket: &BucketName) -> Result<Vec<String
     let at_start = at_start.iter().filter(|mount| mount.bucket() == bucket).map(|mount| {
         mount.passphrase().map_or_else(
             || {
-                "The daemon cannot mount it any more when it starts: mount it with --at-start and \
-                 --passphrase-file or --passphrase-command."
+                "The daemon mounts it no more when it starts, unless it is given a systemd \
+                 credential: mount it with --at-start and --passphrase-file or --passphrase-command."
                     .to_owned()
             },
             |source| {

@@ -9,9 +9,11 @@ use std::{
 };
 
 use cairnfs_tests::{
-    Home, Image, Outcome, Pair, Peer, Strace, eventually, mounts, need, peer::BUCKET, process,
-    terminal,
+    Home, Image, Outcome, Pair, Peer, Running, Strace, eventually, mounts, need, peer::BUCKET,
+    process, run, terminal,
 };
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// A file that holds `word`, to be given as a passphrase.
 fn file(home: &Home, word: &str) -> String {
@@ -390,4 +392,86 @@ fn what_is_mounted_already_is_said_before_a_passphrase_is_asked_for() {
     }
     home.cairnfs(&["create", "notes", "--passphrase-file", &file(&home, "new")]).ok();
     home.try_mount("notes", &dir, &[]).exits(6).says(&["bucket 'photos' is mounted already"]);
+}
+
+/// Credentials of a service, by name.
+fn credentials(home: &Home, words: &[(&str, &str)]) -> PathBuf {
+    let dir = home.dir("credentials");
+    fs::remove_dir_all(&dir).unwrap();
+    let dir = home.dir("credentials");
+    for (name, word) in words {
+        fs::write(dir.join(name), word).unwrap();
+    }
+    dir
+}
+
+/// The daemon as a service that is given `credentials`.
+fn service(home: &Home, credentials: &Path) -> Running {
+    let mut daemon = home.command(&["daemon"]);
+    Running::start(daemon.env("CREDENTIALS_DIRECTORY", credentials))
+}
+
+fn end(home: &Home, mut daemon: Running) {
+    home.cairnfs(&["stop"]).ok();
+    eventually("the daemon ends", SOON, || daemon.ended());
+}
+
+#[test]
+fn a_mount_at_start_takes_the_credential_that_the_daemon_is_given() {
+    let home = with(Home::new(), "right");
+    let dir = home.dir("mnt");
+    let is_mounted = || mounts::is_mounted(&dir);
+    let ways = ["--passphrase-file", "--passphrase-command", "credential"];
+    home.try_mount(BUCKET, &dir, &["--at-start"]).exits(2).says(&ways);
+    assert!(!is_mounted());
+    let given = credentials(&home, &[("passphrase", "right\n")]);
+    let mut verb = home.command(&["mount", BUCKET, dir.to_str().unwrap(), "--at-start"]);
+    run(verb.env("CREDENTIALS_DIRECTORY", &given), SOON).ok();
+    let kept = fs::read_to_string(home.path().join("at-start.toml")).unwrap();
+    assert!(!kept.contains(given.to_str().unwrap()), "kept, and not there next time: {kept}");
+    home.cairnfs(&["stop"]).ok();
+    // The next one has them elsewhere, and that of the bucket counts.
+    let moved = home.beside("moved");
+    fs::rename(&given, &moved).unwrap();
+    fs::write(moved.join("passphrase"), "another").unwrap();
+    fs::write(moved.join("passphrase.photos"), "right").unwrap();
+    let daemon = service(&home, &moved);
+    eventually("it is mounted", SOON, is_mounted);
+    end(&home, daemon);
+    // One without them says what it lacks.
+    let daemon = home.start(&["daemon"]);
+    let why = || {
+        let status = home.cairnfs(&["status", BUCKET, "--json"]).json();
+        status["buckets"][0]["at_start_error"].as_str().map(str::to_owned)
+    };
+    eventually("it is told why not", SOON, || why().is_some_and(|why| why.contains("credential")));
+    end(&home, daemon);
+}
+
+#[test]
+fn what_is_typed_once_the_daemon_takes_from_its_credential_at_start() {
+    let home = with(Home::new(), "right");
+    let dir = home.dir("mnt");
+    let given = credentials(&home, &[("passphrase", "right")]);
+    let daemon = service(&home, &given);
+    eventually("it serves", SOON, || home.path().join("run/daemon.sock").exists());
+    let mount = ["mount", BUCKET, dir.to_str().unwrap(), "--at-start"];
+    terminal::typed(&home, &["right"], &mount).ok();
+    end(&home, daemon);
+    let daemon = service(&home, &given);
+    eventually("it is mounted", SOON, || mounts::is_mounted(&dir));
+    end(&home, daemon);
+}
+
+#[test]
+fn a_bucket_that_got_a_passphrase_later_is_mounted_at_start_with_the_credential() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let dir = home.dir("mnt");
+    home.mount(BUCKET, &dir, &["--at-start"]);
+    change(&home, None, Some("right")).ok().says(&["credential"]);
+    home.cairnfs(&["stop"]).ok();
+    let daemon = service(&home, &credentials(&home, &[("passphrase", "right")]));
+    eventually("it is mounted", SOON, || mounts::is_mounted(&dir));
+    end(&home, daemon);
 }

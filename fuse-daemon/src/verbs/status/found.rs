@@ -104,6 +104,7 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
         mut lost,
         peers,
         not_listening,
+        credentials: _,
     } = report;
     let mut buckets = Vec::new();
     for name in context.all_names(&mounts)? {
