@@ -9,7 +9,7 @@ use std::{
 };
 
 use cairnfs_tests::{
-    Peer, Running, Save, Strace, data, eventually, need, peer::UNASKED_NOTHING, run,
+    Pair, Peer, Running, Save, Strace, data, eventually, need, peer::UNASKED_NOTHING, run,
 };
 use rustix::{
     fs::{
@@ -210,6 +210,48 @@ fn inotify_sees_what_goes_through_the_mount() {
     };
     assert_eq!(next(), (inotify::ReadFlags::CREATE, Some(b"f".to_vec())));
     assert_eq!(next(), (inotify::ReadFlags::CLOSE_WRITE, Some(b"f".to_vec())));
+}
+
+#[test]
+fn inotify_hears_of_a_merge_only_that_a_watched_file_has_gone() {
+    let pair = Pair::new();
+    let (here, there) = (&pair.one, &pair.other);
+    fs::create_dir(here.path("d")).unwrap();
+    for name in ["gone", "moved", "changed"] {
+        here.write(format!("d/{name}"), "x");
+    }
+    // After this the kernel knows all of it.
+    pair.meet();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let all = inotify::WatchFlags::ALL_EVENTS - inotify::WatchFlags::ACCESS;
+    let what = all - inotify::WatchFlags::OPEN - inotify::WatchFlags::CLOSE_NOWRITE;
+    let dir = inotify::add_watch(&watch, here.path("d"), what).unwrap();
+    let gone = inotify::WatchFlags::DELETE_SELF;
+    let gone = inotify::add_watch(&watch, here.path("d/gone"), gone).unwrap();
+    fs::remove_file(there.path("d/gone")).unwrap();
+    fs::rename(there.path("d/moved"), there.path("d/elsewhere")).unwrap();
+    there.write("d/changed", "y");
+    there.write("d/new", "x");
+    pair.meet();
+    let mut room = [std::mem::MaybeUninit::uninit(); 1_024];
+    let mut events = inotify::Reader::new(&watch, &mut room);
+    let mut seen = Vec::new();
+    let mut read = |until: inotify::ReadFlags| {
+        eventually("it is heard of", Duration::from_secs(30), || {
+            while let Ok(event) = events.next() {
+                let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
+                seen.push((event.wd(), event.events(), name));
+            }
+            seen.iter().any(|(_, event, _)| event.contains(until))
+        });
+    };
+    read(inotify::ReadFlags::DELETE_SELF);
+    // Events come in the order in which things happened, and this comes last.
+    fs::create_dir(here.path("d/last")).unwrap();
+    read(inotify::ReadFlags::CREATE);
+    let last = (dir, inotify::ReadFlags::CREATE | inotify::ReadFlags::ISDIR, Some("last".into()));
+    seen.retain(|(_, event, _)| *event != inotify::ReadFlags::IGNORED);
+    assert_eq!(seen, [(gone, inotify::ReadFlags::DELETE_SELF, None), last]);
 }
 
 #[test]
