@@ -12,7 +12,7 @@ SAY := say() { printf '\n\033[1m==> [%s] %s\033[0m\n' "$$(date +%T)" "$$1"; }; s
 endif
 
 PACKAGES_DEMO := fuse3
-PACKAGES_TEST := acl fuse3 attr coreutils e2fsprogs fio git mount procps python3 rsync sqlite3 strace stress-ng tar
+PACKAGES_TEST := acl fuse3 attr coreutils e2fsprogs fio git iproute2 mount procps python3 rsync sqlite3 strace stress-ng tar util-linux
 DENY_VERSION := 0.20.2
 DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 CARGO_FUZZ_VERSION := 0.13.2

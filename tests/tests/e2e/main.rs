@@ -22,6 +22,7 @@ mod health;
 mod holes;
 mod in_step;
 mod kill;
+mod lan;
 mod life_cycle;
 mod links;
 mod load;
