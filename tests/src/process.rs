@@ -110,6 +110,14 @@ pub fn tries_again_later(pid: u32, name: &str) -> bool {
     threads_of(pid, name).any(|thread| thread.call().first() == Some(&libc::SYS_clock_nanosleep))
 }
 
+/// How often the thread of `pid` that is called `name` has stopped running of its own accord; none if
+/// there is no such thread.
+#[must_use]
+pub fn rests(pid: u32, name: &str) -> Option<u64> {
+    let thread = thread_of(pid, name)?;
+    thread.rests()?.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// A thread, as the kernel tells of it.
 #[derive(Debug)]
 pub(crate) struct Task {

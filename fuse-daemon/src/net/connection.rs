@@ -20,6 +20,8 @@ impl Net {
             roster.note_twins(&session.key, twins::of_a_peer(both));
         }
         drop(roster);
+        // It may be the last that was missing.
+        self.wake.notify_all();
         if let Admitted::Yes(Some(old)) = &admitted {
             old.end(Ended::Here("there is a newer connection"));
         }

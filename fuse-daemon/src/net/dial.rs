@@ -12,10 +12,11 @@ use super::{
 };
 
 impl Net {
-    /// The thread `dial-peers`: sleeps until somebody is due, or it is to be tried again to listen.
+    /// The thread `dial-peers`: sleeps until somebody is due, or it is to be tried again to listen, or
+    /// the first is missing or the last is there.
     pub(super) fn dial_until_stopped(self: &Arc<Self>) {
         loop {
-            let (due, listens) = {
+            let (due, listens, looks) = {
                 let mut roster = self.roster.lock();
                 loop {
                     if roster.stopping {
@@ -23,9 +24,12 @@ impl Net {
                     }
                     let now = Instant::now();
                     let listens = roster.listen_again.take_if(|at| *at <= now).is_some();
+                    let looks = roster.looks_anew();
                     match roster.due(now) {
-                        Ok(due) => break (due, listens),
-                        Err(_) if listens => break (Vec::new(), listens),
+                        Ok(due) => break (due, listens, looks),
+                        Err(_) if listens || looks.is_some() => {
+                            break (Vec::new(), listens, looks);
+                        }
                         Err(next) => match next.into_iter().chain(roster.listen_again).min() {
                             Some(at) => drop(self.wake.wait_until(&mut roster, at)),
                             None => self.wake.wait(&mut roster),
@@ -35,6 +39,9 @@ impl Net {
             };
             if listens {
                 self.listen_again();
+            }
+            if let Some(looks) = looks {
+                self.discovery.look(self, looks);
             }
             for key in due {
                 let net = Arc::clone(self);

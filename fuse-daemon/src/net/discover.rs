@@ -4,14 +4,16 @@
 //! knows the key knows whose fingerprint it is; nobody can tell the key from it, but whoever
 //! connects to the port learns the key from TLS. An address that is found is a hint: anybody may
 //! announce anything, and whoever answers there must prove the key.
+//!
+//! It is looked for others only while one is missing. Who looks asks again and again, for each that
+//! it has found every minute and a half, and wakes all who are on the network.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
 };
 
-use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{Receiver, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 use super::{Net, tls::PeerKey};
 use crate::{
@@ -31,9 +33,15 @@ const HEARD_MAX: usize = 256;
 /// The announcement, while there is one.
 #[derive(Default)]
 pub(super) struct Discovery {
-    responder: Mutex<Option<ServiceDaemon>, order::Responder>,
+    responder: Mutex<Option<Responder>, order::Responder>,
     /// Who announced itself where, by fingerprint: it may become somebody to talk to later.
     heard: Mutex<BTreeMap<String, Vec<SocketAddr>>, order::Discovered>,
+}
+
+struct Responder {
+    library: ServiceDaemon,
+    /// Whether it looks for others too.
+    looks: bool,
 }
 
 impl std::fmt::Debug for Discovery {
@@ -48,7 +56,7 @@ fn fingerprint(key: &PeerKey) -> String {
 }
 
 impl Discovery {
-    /// Announces this device and looks for others. If that cannot be done, says so and leaves it.
+    /// Announces this device. If that cannot be done, says so and leaves it.
     pub(super) fn start(&self, net: &Net, listening: SocketAddr) {
         let mut responder = self.responder.lock();
         // Whoever stops has said so before it takes the lock.
@@ -56,8 +64,29 @@ impl Discovery {
             return;
         }
         match announce(net, listening) {
-            Ok(started) => *responder = Some(started),
+            Ok(library) => {
+                *responder = Some(Responder { library, looks: false });
+                // This one was not told yet whether to look.
+                net.roster.lock().looks = false;
+                net.wake.notify_all();
+            }
             Err(err) => log::warn!("discovery working=no reason=\"{err}\""),
+        }
+    }
+
+    /// Looks for others from now on, or no more.
+    pub(super) fn look(&self, net: &Net, wanted: bool) {
+        let mut responder = self.responder.lock();
+        let Some(it) = responder.as_mut().filter(|it| it.looks != wanted) else { return };
+        it.looks = wanted;
+        let done = match wanted {
+            true => it.library.browse(SERVICE).map(|found| net.hear(found)),
+            // The thread that hears ends with that.
+            false => it.library.stop_browse(SERVICE),
+        };
+        match done {
+            Ok(()) => log::debug!("discovery looks={wanted}"),
+            Err(err) => log::warn!("discovery looks={wanted} reason=\"{err}\""),
         }
     }
 
@@ -68,7 +97,7 @@ impl Discovery {
 
     pub(super) fn stop(&self) {
         if let Some(responder) = self.responder.lock().take() {
-            end(&responder);
+            end(&responder.library);
         }
     }
 }
@@ -98,7 +127,6 @@ fn announce_with(
     listening: SocketAddr,
 ) -> mdns_sd::Result<()> {
     responder.set_ip_check_interval(INTERFACES_EVERY_S)?;
-    let found = responder.browse(SERVICE)?;
     let own = fingerprint(&net.me);
     let host = format!("{own}.local.");
     let ip = listening.ip();
@@ -106,23 +134,25 @@ fn announce_with(
     let ips: Vec<IpAddr> = if anywhere { Vec::new() } else { vec![ip] };
     let nothing: [(&str, &str); 0] = [];
     let info = ServiceInfo::new(SERVICE, &own, &host, &ips[..], listening.port(), &nothing[..])?;
-    responder.register(if anywhere { info.enable_addr_auto() } else { info })?;
-    let net = net.arc();
-    let it = Arc::clone(&net);
-    let look = move || {
-        while let Ok(event) = found.recv() {
-            if let ServiceEvent::ServiceResolved(service) = event {
-                it.discovered(&service);
-            }
-        }
-    };
-    if let Err(err) = net.spawn("discover-peers", look) {
-        log::warn!("discovery working=no reason={err}");
-    }
-    Ok(())
+    responder.register(if anywhere { info.enable_addr_auto() } else { info })
 }
 
 impl Net {
+    /// Takes in who is found, until it is looked for nobody.
+    fn hear(&self, found: Receiver<ServiceEvent>) {
+        let net = self.arc();
+        let hear = move || {
+            while let Ok(event) = found.recv() {
+                if let ServiceEvent::ServiceResolved(service) = event {
+                    net.discovered(&service);
+                }
+            }
+        };
+        if let Err(err) = self.spawn("discover-peers", hear) {
+            log::warn!("discovery working=no reason={err}");
+        }
+    }
+
     /// Somebody announces itself: if it shares something, it is dialled soon.
     fn discovered(&self, service: &ResolvedService) {
         let Some(name) = service.fullname.strip_suffix(SERVICE) else { return };

@@ -30,6 +30,8 @@ pub(super) struct Roster {
     pub(super) listening: Option<SocketAddr>,
     /// When to try again to listen where this device was told to.
     pub(super) listen_again: Option<Instant>,
+    /// Whether discovery was last told to look for others.
+    pub(super) looks: bool,
     /// Threads that have not ended.
     pub(super) threads: usize,
 }
@@ -117,6 +119,14 @@ impl Roster {
             contact.last_error.take_if(|error| error.about == About::Reaching);
         }
         Admitted::Yes(old)
+    }
+
+    /// Whether discovery is to look for others from now on, if that is not what it was told last: it is
+    /// while one is not connected.
+    pub(super) fn looks_anew(&mut self) -> Option<bool> {
+        let looks = self.contacts.keys().any(|key| !self.sessions.contains_key(key));
+        let before = std::mem::replace(&mut self.looks, looks);
+        (before != looks).then_some(looks)
     }
 
     /// A connection has ended; says whether it was the one with its peer.
@@ -263,6 +273,19 @@ mod tests {
             assert!(wait >= min / 2 && wait <= max + max / 2, "{failures}: {wait:?}");
         }
         assert!(backoff(5, min, max, 0) > backoff(2, min, max, 3_999));
+    }
+
+    #[test]
+    fn others_are_looked_for_while_one_is_missing() {
+        let mut roster = Roster::default();
+        assert_eq!(roster.looks_anew(), None, "it shares nothing");
+        roster.set_contacts(&[(PeerKey([1; 32]), String::new())].into());
+        assert_eq!([roster.looks_anew(), roster.looks_anew()], [Some(true), None]);
+        // Discovery began again, and was told nothing yet.
+        roster.looks = false;
+        assert_eq!(roster.looks_anew(), Some(true));
+        roster.set_contacts(&[].into());
+        assert_eq!([roster.looks_anew(), roster.looks_anew()], [Some(false), None]);
     }
 
     #[test]

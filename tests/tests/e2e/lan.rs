@@ -1,8 +1,9 @@
-//! Devices of one local network, with nothing set and no way out of it: they find each other.
+//! Devices of one local network, with nothing set and no way out of it: they find each other, and are
+//! quiet then.
 
 use std::{path::Path, process::Command, time::Duration};
 
-use cairnfs_tests::{Home, Peer, Running, eventually, need, run};
+use cairnfs_tests::{Home, Peer, Running, eventually, need, poll, process, run};
 use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -142,4 +143,23 @@ fn devices_of_a_local_network_find_each_other_without_being_told_where() {
     eventually("it is on the other", SOON, || {
         std::fs::read(devices.peers[1].path("f")).is_ok_and(|read| read == b"from the one")
     });
+}
+
+#[test]
+fn connected_devices_do_not_look_for_each_other() {
+    let devices = Devices::new();
+    let wakes = || -> u64 {
+        let pids = devices.peers.iter().map(Peer::pid);
+        pids.map(|pid| process::rests(pid, "mDNS_daemon").expect("it announces itself")).sum()
+    };
+    // What has begun comes to an end first: an announcement is said twice, for one.
+    let mut before = wakes();
+    eventually("three seconds pass without a wake-up", SOON, || {
+        poll::let_pass(Duration::from_secs(3));
+        let last = std::mem::replace(&mut before, wakes());
+        last == before
+    });
+    poll::let_pass(Duration::from_secs(45));
+    let woken = wakes() - before;
+    assert!(woken <= 2, "woken {woken} times in 45 seconds");
 }
