@@ -239,12 +239,12 @@ fn the_log_of_a_daemon_that_goes_on_is_set_aside_when_it_is_full() {
 }
 
 #[test]
-fn ten_thousand_who_are_turned_away_leave_a_few_lines_in_the_log() {
+fn ten_thousand_who_are_turned_away_leave_a_few_lines_in_the_log_and_nothing_in_memory() {
     let peer = Peer::new();
     let log = || fs::read_to_string(peer.home().path().join("daemon.log")).unwrap();
     let port = || log().split_once("listening port=")?.1.lines().next()?.parse::<u16>().ok();
     let address = ("127.0.0.1", port().expect("it listens"));
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), process::rss_bytes(peer.pid()));
     for _ in 0..100 {
         let mut sockets = Vec::new();
         for _ in 0..100 {
@@ -260,4 +260,7 @@ fn ten_thousand_who_are_turned_away_leave_a_few_lines_in_the_log() {
     let minutes = usize::try_from(start.elapsed().as_secs() / 60).unwrap();
     let lines = log().matches(" refused ").count();
     assert!((1..=8 * (minutes + 1)).contains(&lines), "{lines} lines");
+    // What a hundred at once take, and not what each of them took.
+    let most = process::rss_bytes_max(peer.pid());
+    assert!(most < before + (8 << 20), "{before} bytes became {most}");
 }
