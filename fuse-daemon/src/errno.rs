@@ -62,6 +62,7 @@ fn errno(err: &Error) -> Errno {
         | Error::Locked { .. }
         | Error::NoBucket(_)
         | Error::NoKeyFile(_)
+        | Error::WrongKeyFile { .. }
         | Error::NoPacks(_)
         | Error::WrongPassphrase
         | Error::KeyFileReplaced

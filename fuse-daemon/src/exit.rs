@@ -168,6 +168,14 @@ impl Failure {
                     path.display()
                 ),
             ),
+            CoreError::WrongKeyFile { path } => (
+                Code::WrongKey,
+                format!(
+                    "bucket '{name}': {err}: put its own back as {}, or if only the id file is wrong \
+                     remove that, and it is written anew",
+                    path.display()
+                ),
+            ),
             CoreError::NoPacks(dir) => (
                 Code::Damage,
                 format!(
@@ -286,6 +294,23 @@ mod tests {
         let failure = Failure::bucket("notes", &err);
         assert_eq!(failure.code, Code::Damage);
         assert!(failure.message.ends_with("put a copy of it back"), "{}", failure.message);
+    }
+
+    #[test]
+    fn the_key_file_of_another_bucket_is_a_wrong_key_and_a_check_is_no_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = std::sync::Arc::new(cairnfs_store::DeviceKey::generate().unwrap());
+        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+        for bucket in [&one, &other] {
+            Bucket::create(bucket, &device, Protection::KeyFile).unwrap();
+        }
+        std::fs::copy(other.join("key"), one.join("key")).unwrap();
+        let err = Bucket::open(&one, device, Unlock::KeyFile).unwrap_err();
+        let failure = Failure::bucket("notes", &err);
+        assert_eq!(failure.code, Code::WrongKey);
+        let key = one.join("key");
+        assert!(failure.message.contains(&*key.to_string_lossy()), "{}", failure.message);
+        assert!(!failure.message.contains("cairnfs check"), "{}", failure.message);
     }
 
     #[test]

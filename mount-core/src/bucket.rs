@@ -234,9 +234,7 @@ impl Bucket {
         let id = id_of(&keys);
         // Under another name, what it publishes would belong to no bucket.
         if noted.is_some_and(|noted| noted != id) {
-            let what = "its id file names another bucket than its key file: put the right key file \
-                there, or remove the id file, which is then written anew";
-            return Err(Error::Damaged { what: what.into() });
+            return Err(Error::WrongKeyFile { path: KeyFile::path(dir) });
         }
         Ok((id, keys, key_file))
     }

@@ -147,6 +147,12 @@ pub enum Error {
     /// A bucket, but without its key file.
     #[error("there is no key file {}", .0.display())]
     NoKeyFile(PathBuf),
+    /// A bucket, but with the key file of another one.
+    #[error("its id file names another bucket than its key file")]
+    WrongKeyFile {
+        /// The key file.
+        path: PathBuf,
+    },
     /// A bucket, but without the packs of its log.
     #[error("there is no pack in {}", .0.display())]
     NoPacks(PathBuf),
