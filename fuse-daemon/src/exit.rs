@@ -123,11 +123,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with `message`, made one line if it is several.
+    /// A failure with `message`, made one line if it is several. Within a line it stays as it is: a
+    /// path in it may be there to be copied.
     pub(crate) fn new(code: Code, message: impl Display) -> Self {
         let message = message.to_string();
-        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { code, message }
+        let lines = message.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+        Self { code, message: lines.collect::<Vec<_>>().join(" ") }
     }
 
     /// The daemon answered, but not what was asked.
@@ -259,7 +260,13 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        assert_eq!(Failure::usage("no\n  such \tthing").message, "no such thing");
+        assert_eq!(Failure::usage("\nno\n  such \r\n\tthing\n").message, "no such thing");
+    }
+
+    #[test]
+    fn a_path_in_a_message_stays_as_it_is() {
+        let said = Failure::usage("run 'cairnfs umount /a  b\tc'").message;
+        assert_eq!(said, "run 'cairnfs umount /a  b\tc'");
     }
 
     #[test]
