@@ -16,7 +16,8 @@ use crate::journal::{Loc, Pos};
 use crate::keys::{KeyRing, Secret};
 use crate::order::{self, Mutex};
 use crate::rotten::{Rot, Rotten};
-use crate::{BlobId, BlobRef, CheckedBlob, Error, Kind, Result, SealedBlob, seal};
+use crate::seal::{self, NotOpened};
+use crate::{BlobId, BlobRef, CheckedBlob, Error, Kind, Result, SealedBlob};
 
 /// The readers' side of a store. Blobs can be read as soon as they are put, saved or not.
 pub struct Blobs {
@@ -128,10 +129,10 @@ impl Blobs {
     pub fn check(&self, sealed: SealedBlob) -> Result<CheckedBlob> {
         match seal::open_foreign(&self.keys, sealed.as_bytes()) {
             Ok(_) => Ok(CheckedBlob::new(sealed)),
-            Err(Error::UnknownEpoch { epoch }) => {
+            Err(NotOpened::Forged { id }) => Err(Error::Forged { id }),
+            Err(NotOpened::NoSecret { epoch }) => {
                 Err(Error::Unopened { epoch, record: Box::new(sealed) })
             }
-            Err(err) => Err(err),
         }
     }
 
@@ -140,7 +141,7 @@ impl Blobs {
     pub fn is_opened_by(&self, sealed: &SealedBlob, epoch: u16, secret: &Secret) -> bool {
         let names_it = Header::decode(sealed.as_bytes()).is_some_and(|it| it.epoch == epoch);
         let opens = |keys: KeyRing| seal::open_foreign(&keys, sealed.as_bytes()).is_ok();
-        names_it && self.keys.with_only(epoch, secret).is_ok_and(opens)
+        names_it && self.keys.with_only(epoch, secret).is_some_and(opens)
     }
 
     /// What a blob that can be [read](Self::get) is sealed under: an epoch, and the one of its secrets.
@@ -154,7 +155,7 @@ impl Blobs {
         let opens = |(epoch, secret): &(u16, Secret)| {
             let names_it = Header::decode(&bytes).is_some_and(|header| header.epoch == *epoch);
             let opened = |keys: KeyRing| seal::open(&keys, &mut bytes.clone()).ok().flatten();
-            names_it && self.keys.with_only(*epoch, secret).ok().and_then(opened).is_some_and(is_it)
+            names_it && self.keys.with_only(*epoch, secret).and_then(opened).is_some_and(is_it)
         };
         if let Some(found) = self.keys.secrets().into_iter().find(opens) {
             return Ok(found);

@@ -102,7 +102,7 @@ pub enum Error {
         epoch: u16,
     },
     /// A record from outside that no secret of its epoch opens which is here.
-    #[error("no secret for key epoch {epoch}")]
+    #[error("no secret here of key epoch {epoch} opens blob {}", record.claims().id)]
     Unopened {
         /// The epoch asked for.
         epoch: u16,

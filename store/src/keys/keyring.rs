@@ -163,16 +163,13 @@ impl KeyRing {
     }
 
     /// What opens and names as this one does, but has no other secret than this besides that of
-    /// epoch 0.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownEpoch`] if it is to be another one of epoch 0, which never has two.
-    pub(crate) fn with_only(&self, epoch: u16, secret: &Secret) -> Result<Self> {
+    /// epoch 0. `None` if it is to be another one of epoch 0, which never has two.
+    pub(crate) fn with_only(&self, epoch: u16, secret: &Secret) -> Option<Self> {
         if epoch == 0 && *secret != self.keys.root {
-            return Err(Error::UnknownEpoch { epoch });
+            return None;
         }
-        Self::new([(0, self.keys.root.clone()), (epoch, secret.clone())])
+        let secrets = [(0, self.keys.root.clone()), (epoch, secret.clone())];
+        Some(Self::new(secrets).expect("because the secret of epoch 0 is among them"))
     }
 
     /// Takes in a secret for this ring and all its clones. Says whether it was new, and was taken: a
@@ -321,7 +318,7 @@ mod tests {
             assert_eq!((only.name(b"x"), only.tag()), (ring.name(b"x"), ring.tag()));
             assert_eq!(only.current(), (epoch, secret.clone()));
         }
-        assert!(ring.with_only(0, &other).is_err(), "it would name things as another bucket does");
+        assert!(ring.with_only(0, &other).is_none(), "it would name things as another bucket does");
     }
 
     #[test]

@@ -131,18 +131,34 @@ fn decompressed(header: Header, body: &[u8]) -> Option<Opened> {
 ///
 /// # Errors
 ///
-/// [`Error::Forged`] if anything about it is wrong; [`Error::UnknownEpoch`] if no secret of its epoch
-/// opens it: there may be another one that is not here (never of epoch 0), or it is forged too.
-pub(crate) fn open_foreign(keys: &KeyRing, bytes: &[u8]) -> Result<Opened> {
+/// See [`NotOpened`].
+pub(crate) fn open_foreign(keys: &KeyRing, bytes: &[u8]) -> Result<Opened, NotOpened> {
     let header = Header::decode(bytes).filter(|_| record::is_intact(bytes));
     let Some(Header { id, epoch, .. }) = header else {
-        return Err(Error::Forged { id: BlobId([0; 32]) });
+        return Err(NotOpened::Forged { id: BlobId([0; 32]) });
     };
-    match open(keys, &mut bytes.to_vec())? {
-        Some(opened) if keys.name(&opened.plain) == id => Ok(opened),
-        None if epoch > 0 => Err(Error::UnknownEpoch { epoch }),
-        _ => Err(Error::Forged { id }),
+    match open(keys, &mut bytes.to_vec()) {
+        Ok(Some(opened)) if keys.name(&opened.plain) == id => Ok(opened),
+        Err(Error::UnknownEpoch { .. }) => Err(NotOpened::NoSecret { epoch }),
+        Ok(None) if epoch > 0 => Err(NotOpened::NoSecret { epoch }),
+        _ => Err(NotOpened::Forged { id }),
     }
+}
+
+/// Why a record that came from elsewhere is not opened.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// Something about it is wrong.
+    Forged {
+        /// The name it claims.
+        id: BlobId,
+    },
+    /// No secret that is here opens it: there may be another one of its epoch that is not here (never
+    /// of epoch 0), or it is forged too.
+    NoSecret {
+        /// The epoch it names.
+        epoch: u16,
+    },
 }
 
 /// An opened record.
@@ -200,10 +216,10 @@ mod tests {
         let label = Label { kind: 1, id: keys.name(b"promised"), checkpoint: false };
         let mut record = Vec::new();
         seal(&mut record, &keys, Cipher::Aes256Gcm, label, b"delivered").unwrap();
-        assert!(matches!(open_foreign(&keys, &record), Err(Error::Forged { .. })));
+        assert!(matches!(open_foreign(&keys, &record), Err(NotOpened::Forged { .. })));
         let other = KeyRing::generate().unwrap();
         let record = sealed(&keys, Cipher::Aes256Gcm, b"x");
-        assert!(matches!(open_foreign(&other, &record), Err(Error::Forged { .. })));
+        assert!(matches!(open_foreign(&other, &record), Err(NotOpened::Forged { .. })));
     }
 
     #[test]
@@ -219,7 +235,7 @@ mod tests {
                 let record = sealed(&ring(&[mine]), Cipher::Aes256Gcm, plain);
                 assert_eq!(&open_foreign(&both, &record).unwrap().plain[..], plain);
                 let alone = open_foreign(&ring(&[theirs]), &record);
-                assert!(matches!(alone, Err(Error::UnknownEpoch { epoch: 5 })));
+                assert!(matches!(alone, Err(NotOpened::NoSecret { epoch: 5 })));
             }
         }
     }
