@@ -144,7 +144,8 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// [`Error::NoBucket`] if there is none at `dir`, [`Error::NoKeyFile`], [`Error::Damaged`].
+    /// [`Error::NoBucket`] if there is none at `dir`, [`Error::NoKeyFile`],
+    /// [`Error::KeyFileDamaged`], [`Error::Newer`], [`Error::Io`].
     pub fn describe(dir: &Path) -> Result<Description> {
         let path = KeyFile::path(dir);
         let created = fs::metadata(&path).and_then(|meta| meta.modified());
@@ -167,9 +168,11 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// [`Error::NoBucket`], [`Error::NoKeyFile`], [`Error::NoPacks`], [`Error::WrongPassphrase`],
-    /// [`Error::NeedsPassphrase`], [`Error::Locked`], [`Error::Damaged`], [`Error::Newer`],
-    /// [`Error::Io`].
+    /// - of its keys those of [`Bucket::describe`], [`Error::WrongPassphrase`],
+    ///   [`Error::NeedsPassphrase`], [`Error::WrongKeyFile`]
+    /// - of its log [`Error::Locked`], [`Error::NoPacks`], [`Error::LogDamaged`],
+    ///   [`Error::MissingSecret`] if the key file is older than it, [`Error::Damaged`] if it is of
+    ///   another bucket, [`Error::Newer`], [`Error::Io`], [`Error::NoSpace`]
     pub fn open(dir: &Path, device: Arc<DeviceKey>, unlock: Unlock<'_>) -> Result<Self> {
         let (id, keys, key_file) = Self::unlock(dir, unlock)?;
         let store::Opened { appender, blobs, saves, left_out, report } =
@@ -207,7 +210,7 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// As [`Bucket::open`].
+    /// As [`Bucket::open`] of its keys.
     pub fn try_key(dir: &Path, unlock: Unlock<'_>) -> Result<()> {
         Self::unlock(dir, unlock).map(drop)
     }
@@ -217,7 +220,8 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// As [`Bucket::open`], and nothing has changed; [`Error::NoSpace`], and nothing has either.
+    /// As [`Bucket::open`] of its keys, [`Error::Locked`] and [`Error::NoSpace`]; nothing has changed
+    /// then.
     pub fn change_passphrase(dir: &Path, present: Unlock<'_>, new: Protection<'_>) -> Result<()> {
         // Locking makes a file, where there is no bucket too.
         Self::describe(dir)?;

@@ -181,7 +181,8 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl Error {
-    /// Whether stored bytes are missing or not what was written.
+    /// Whether stored bytes are missing or not what was written: a blob, the log, or the key file. One
+    /// that is not there at all, as in [`Self::NoKeyFile`] and [`Self::NoPacks`], is not damage.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::LogDamaged { .. } | Self::KeyFileDamaged)

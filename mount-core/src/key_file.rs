@@ -101,7 +101,7 @@ impl KeyFile {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongPassphrase`], [`Error::NeedsPassphrase`], [`Error::Damaged`],
+    /// [`Error::WrongPassphrase`], [`Error::NeedsPassphrase`], [`Error::KeyFileDamaged`],
     /// [`Error::Newer`], [`Error::Io`].
     pub(crate) fn open(dir: &Path, unlock: Unlock<'_>) -> Result<(Vec<(u16, Secret)>, Self)> {
         let path = Self::path(dir);
