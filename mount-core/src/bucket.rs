@@ -434,6 +434,10 @@ impl From<KeyFileError> for Error {
             }
             KeyFileError::Store(err) => err.into(),
             KeyFileError::TooMany => Self::Invalid("its secret was changed too often"),
+            KeyFileError::BadCost => Self::Invalid("the cost of a passphrase is out of bounds"),
+            KeyFileError::NoMemory => {
+                Self::Invalid("there is too little memory to try a passphrase")
+            }
             KeyFileError::Corrupt => Self::KeyFileDamaged,
         }
     }

@@ -42,27 +42,39 @@ impl Cost {
     }
 }
 
+/// What Argon2 takes, and this device can afford.
 pub(super) fn in_bounds(cost: Cost) -> bool {
-    (8..=MEMORY_KIB_MAX).contains(&cost.memory_kib)
+    let lanes_fit = (1..=LANES_MAX).contains(&cost.lanes);
+    // Each lane has blocks of its own (RFC 9106, section 3.1).
+    let least_kib = cost.lanes.saturating_mul(Params::MIN_M_COST);
+    lanes_fit
+        && (least_kib..=MEMORY_KIB_MAX).contains(&cost.memory_kib)
         && (1..=PASSES_MAX).contains(&cost.passes)
-        && (1..=LANES_MAX).contains(&cost.lanes)
 }
 
 /// The key that a passphrase is stretched to.
+///
+/// # Errors
+///
+/// [`KeyFileError::BadCost`], [`KeyFileError::NoMemory`].
 pub(super) fn stretch(
     passphrase: &[u8],
-    salt: &[u8],
+    salt: &[u8; 16],
     cost: Cost,
 ) -> Result<LessSafeKey, KeyFileError> {
     if !in_bounds(cost) {
-        return Err(KeyFileError::Corrupt);
+        return Err(KeyFileError::BadCost);
     }
     let mut key = Zeroizing::new([0; 32]);
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
-        .map_err(|_out_of_bounds| KeyFileError::Corrupt)?;
+        .expect("because the cost is in bounds");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into(passphrase, salt, key.as_mut())
-        .map_err(|_unreachable_lengths| KeyFileError::Corrupt)?;
+        .map_err(|err| match err {
+            argon2::Error::OutOfMemory => KeyFileError::NoMemory,
+            // No passphrase is 4 GiB long, and salt and key have lengths that it takes.
+            _ => KeyFileError::BadCost,
+        })?;
     let key = UnboundKey::new(&CHACHA20_POLY1305, key.as_ref())
         .expect("because the key has the cipher's length");
     Ok(LessSafeKey::new(key))

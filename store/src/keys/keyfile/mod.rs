@@ -36,6 +36,12 @@ pub enum KeyFileError {
     /// The file is not a key file, or is damaged.
     #[error("the key file is damaged")]
     Corrupt,
+    /// Trying a passphrase would cost more than a key file may ask for, or less than Argon2 can.
+    #[error("the cost of trying a passphrase is out of bounds")]
+    BadCost,
+    /// The system does not give the memory that trying a passphrase costs.
+    #[error("there is too little memory to try a passphrase")]
+    NoMemory,
     /// There are more secrets than a key file may hold.
     #[error("there are too many secrets for a key file")]
     TooMany,
@@ -96,7 +102,7 @@ pub(crate) fn seal_with(
     salt: [u8; 16],
     nonce: [u8; 12],
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    WrappingKey::salted(protection, salt)?.encode(plain, nonce)
+    Ok(WrappingKey::salted(protection, salt)?.encode(plain, nonce))
 }
 
 /// Whether [`open`] will need a passphrase for these bytes.
@@ -121,7 +127,7 @@ pub fn open(bytes: &[u8], passphrase: Option<&[u8]>) -> Result<Vec<(u16, Secret)
 ///
 /// # Errors
 ///
-/// - [`KeyFileError::WrongPassphrase`], [`KeyFileError::NeedsPassphrase`]
+/// - [`KeyFileError::WrongPassphrase`], [`KeyFileError::NeedsPassphrase`], [`KeyFileError::NoMemory`]
 /// - [`KeyFileError::Corrupt`] if any byte of the file was changed, [`KeyFileError::Newer`]
 pub fn unlock(
     bytes: &[u8],
@@ -182,8 +188,8 @@ impl WrappingKey {
     ///
     /// # Errors
     ///
-    /// [`KeyFileError::Store`] if the system gives no random numbers, [`KeyFileError::Corrupt`] if
-    /// the cost is out of bounds.
+    /// [`KeyFileError::Store`] if the system gives no random numbers, [`KeyFileError::BadCost`],
+    /// [`KeyFileError::NoMemory`].
     pub fn new(protection: &Protection<'_>) -> Result<Self, KeyFileError> {
         let mut salt = [0; 16];
         random(&mut salt)?;
@@ -215,15 +221,11 @@ impl WrappingKey {
     pub fn protect(&self, secrets: &[(u16, Secret)]) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
         let mut nonce = [0; 12];
         random(&mut nonce)?;
-        let content = self.encode(plain_of(secrets), nonce)?;
+        let content = self.encode(plain_of(secrets), nonce);
         if content.len() as u64 > FILE_BYTES_MAX { Err(KeyFileError::TooMany) } else { Ok(content) }
     }
 
-    fn encode(
-        &self,
-        mut plain: Zeroizing<Vec<u8>>,
-        nonce: [u8; 12],
-    ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    fn encode(&self, mut plain: Zeroizing<Vec<u8>>, nonce: [u8; 12]) -> Zeroizing<Vec<u8>> {
         let (tag, cost, sealed_len) = match &self.key {
             Some((_, cost)) => (1, *cost, plain.len().saturating_add(16)),
             None => (0, Cost { memory_kib: 0, passes: 0, lanes: 0 }, plain.len()),
@@ -244,12 +246,12 @@ impl WrappingKey {
                 Aad::from(out.as_slice()),
                 &mut *plain,
             )
-            .map_err(|ring::error::Unspecified| KeyFileError::Corrupt)?;
+            .expect("because what is too long for the cipher does not fit into memory");
         }
         out.extend_from_slice(&plain);
         let check = check8(&out);
         out.extend_from_slice(&check);
-        Ok(out)
+        out
     }
 }
 
@@ -392,6 +394,15 @@ mod tests {
         let bytes = protect(&secrets(), &Protection::None).unwrap();
         assert!(!needs_passphrase(&bytes).unwrap());
         assert_eq!(open(&bytes, None).unwrap(), secrets());
+    }
+
+    #[test]
+    fn what_no_key_file_may_cost_is_refused_when_one_is_made() {
+        for (memory_kib, passes, lanes) in [(7, 1, 1), (1 << 21, 1, 1), (8, 1, 2), (64, 0, 1)] {
+            let cost = Cost { memory_kib, passes, lanes };
+            let made = WrappingKey::new(&Protection::Passphrase { passphrase: b"p", cost });
+            assert!(matches!(made, Err(KeyFileError::BadCost)), "{cost:?}");
+        }
     }
 
     #[test]
