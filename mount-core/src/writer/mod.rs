@@ -84,6 +84,8 @@ const BATCH_COMMANDS_MAX: usize = 1024;
 /// So long after the last command zeros are written ahead of the log, if more are wanted: who saves
 /// again and again without a pause need not wait for them.
 const AHEAD_AFTER: Duration = Duration::from_millis(1);
+/// How long after a save that failed the next one begins, if nobody asks for it.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What the writer can be asked to do.
 pub(crate) enum Command {
@@ -309,7 +311,7 @@ impl Writer {
     /// Prepares the log for the saves to come, as nobody waits for anything.
     fn write_ahead(&mut self) {
         if let Err(err) = self.appender.write_ahead() {
-            self.note(&Err(err.into()));
+            self.note_failure(&err.into());
         }
     }
 
@@ -388,7 +390,7 @@ impl Writer {
         if let Err(err) = &result
             && (self.appender.poisoned() || matches!(err, Error::NoSpace))
         {
-            self.note(&Err(err.clone()));
+            self.note_failure(err);
         }
         result
     }
@@ -400,23 +402,29 @@ impl Writer {
     }
 
     /// Takes note of how an attempt to write ended.
-    fn note(&mut self, result: &Result<()>) {
+    fn note<T>(&mut self, result: &Result<T>) {
         match result {
-            Ok(()) => self.shared.set_health(Health::Good),
-            Err(Error::NoSpace) => {
-                self.shared.set_health(Health::NoSpace);
-                self.shared.room.look_again();
-                self.schedule.retry(Instant::now() + Duration::from_secs(5));
-            }
-            Err(err) if self.appender.poisoned() => {
-                log::error!("poisoned reason={err}");
-                self.shared.set_health(Health::Poisoned { reason: err.to_string() });
-                self.schedule.give_up();
-            }
-            Err(err) => {
-                log::error!("save failed reason={err}");
-                self.schedule.retry(Instant::now() + Duration::from_secs(5));
-            }
+            Ok(_) => self.note_written(),
+            Err(err) => self.note_failure(err),
+        }
+    }
+
+    fn note_written(&self) {
+        self.shared.set_health(Health::Good);
+    }
+
+    fn note_failure(&mut self, err: &Error) {
+        if matches!(err, Error::NoSpace) {
+            self.shared.set_health(Health::NoSpace);
+            self.shared.room.look_again();
+            self.schedule.retry(Instant::now() + RETRY_AFTER);
+        } else if self.appender.poisoned() {
+            log::error!("poisoned reason={err}");
+            self.shared.set_health(Health::Poisoned { reason: err.to_string() });
+            self.schedule.give_up();
+        } else {
+            log::error!("save failed reason={err}");
+            self.schedule.retry(Instant::now() + RETRY_AFTER);
         }
     }
 }

@@ -136,14 +136,14 @@ impl Writer {
                 let id = head.manifest.id;
                 shared.stand_on(head, base, folded);
                 shared.tell_head();
-                self.note(&Ok(()));
+                self.note_written();
                 log::debug!("publish version={id} us={}", started.elapsed().as_micros());
                 Ok(id.0)
             }
             Err(err) => {
                 self.drop_batch();
                 shared.give_back(folded, told);
-                self.note(&Err(err.clone()));
+                self.note_failure(&err);
                 Err(err)
             }
         }

@@ -64,7 +64,7 @@ impl Writer {
                 return Ok(());
             }
             Err(err) => {
-                self.note(&Err(err.clone()));
+                self.note_failure(&err);
                 return Err(err);
             }
         };

@@ -31,7 +31,7 @@ impl Writer {
     /// The disk stands on a version that memory could not follow to.
     pub(super) fn part_from_disk(&mut self, err: &Error) {
         self.appender.abandon();
-        self.note(&Err(err.clone()));
+        self.note_failure(err);
     }
 
     /// Step 3: from the next opening on, the bucket stands on `head`. Contents that are changed but
