@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use super::Finding;
 use crate::{
     exit::Code,
-    home::Home,
+    home::{BucketName, Home},
     lock::{Holder, LockFile},
     place,
     settings::Settings,
@@ -16,7 +16,11 @@ use crate::{
 /// daemon runs.
 pub(super) fn examine(home: &Home) -> Vec<Finding> {
     let mut findings = vec![settings(home)];
-    let private = private_files(home);
+    let buckets = home.bucket_names();
+    if let Err(failure) = &buckets {
+        findings.push(Finding::bad(failure.code, "buckets: cannot be listed", &failure.message));
+    }
+    let private = private_files(home, &buckets.unwrap_or_default());
     let open = private.iter().filter(|path| is_open_to_others(path)).map(|path| {
         Finding::bad(
             Code::Failed,
@@ -52,9 +56,9 @@ fn settings(home: &Home) -> Finding {
     }
 }
 
-fn private_files(home: &Home) -> Vec<std::path::PathBuf> {
+fn private_files(home: &Home, buckets: &[BucketName]) -> Vec<std::path::PathBuf> {
     let mut paths = vec![home.data_dir().join("device.key"), home.run_dir()];
-    paths.extend(home.bucket_names().unwrap_or_default().iter().map(|name| home.bucket_dir(name)));
+    paths.extend(buckets.iter().map(|name| home.bucket_dir(name)));
     paths
 }
 
