@@ -50,9 +50,13 @@ impl Found {
     }
 }
 
-/// The remarks on the bucket in `dir`. A file that cannot be read says nothing.
-pub(crate) fn read(dir: &Path) -> Remarks {
-    durable::load(&path(dir)).unwrap_or_default()
+/// The remarks on the bucket in `dir`.
+///
+/// # Errors
+///
+/// The file is there and cannot be read, or somebody has edited it.
+pub(crate) fn read(dir: &Path) -> Result<Remarks> {
+    durable::load(&path(dir))
 }
 
 /// Changes the remarks on the bucket in `dir`. What fails is logged.
@@ -65,7 +69,7 @@ pub(crate) fn change(dir: &Path, change: impl FnOnce(&mut Remarks)) {
 
 fn try_change(dir: &Path, change: impl FnOnce(&mut Remarks)) -> Result<()> {
     let path = path(dir);
-    let before = read(dir);
+    let before = read(dir)?;
     let mut remarks = before.clone();
     change(&mut remarks);
     if remarks == before {
@@ -93,12 +97,21 @@ mod tests {
     #[test]
     fn what_was_found_is_told_until_it_is_taken_back() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path()), Remarks::default());
+        assert_eq!(read(dir.path()).unwrap(), Remarks::default());
         let found = Found::new(SystemTime::now(), "2 damages found".to_owned());
         change(dir.path(), |remarks| remarks.damage = Some(found.clone()));
-        assert_eq!(read(dir.path()).damage, Some(found.clone()));
+        assert_eq!(read(dir.path()).unwrap().damage, Some(found.clone()));
         assert!(when::since(found.at().unwrap()).as_secs() < 60);
         change(dir.path(), |remarks| remarks.damage = None);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left of it");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_remark_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(path(dir.path()), "damage = what was found").unwrap();
+        assert!(read(dir.path()).is_err());
+        change(dir.path(), |remarks| remarks.awaits_first_version = true);
+        assert_eq!(fs::read(path(dir.path())).unwrap(), b"damage = what was found");
     }
 }

@@ -90,7 +90,7 @@ mod tests {
         let told = || {
             let all = daemon.losses.all();
             let told = all.get(&bucket).cloned();
-            assert_eq!(told, remarks::read(&place).lost);
+            assert_eq!(told, remarks::read(&place).unwrap().lost);
             told.map(|found| found.what)
         };
         daemon.note_loss(&bucket, 1, "the first");

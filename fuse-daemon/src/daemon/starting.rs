@@ -55,14 +55,19 @@ impl Running {
             return;
         }
         let shared = Arc::clone(&self.shared);
+        let remembered = Arc::new(remembered);
+        let all = Arc::clone(&remembered);
         let mount = move || {
-            shared.mount_remembered(&remembered);
+            shared.mount_remembered(&all);
             // The receiver goes only with the process.
             drop(shared.happenings.send(Happening::Started));
         };
         match thread::Builder::new().name("at-start".into()).spawn(mount) {
             Ok(_) => self.wait_for(Awaited::Started),
-            Err(err) => log::error!("at-start reason={:?}", plain(&err)),
+            Err(err) => {
+                log::error!("at-start reason={:?}", plain(&err));
+                remembered.iter().for_each(|one| self.shared.not_mounted.note(one, plain(&err)));
+            }
         }
     }
 }
@@ -85,7 +90,7 @@ impl Daemon {
 
     /// What could not be mounted at start, and is not mounted yet.
     pub(super) fn failed_at_start(&self) -> Vec<AtStartReport> {
-        // Who cannot read the list is told so by whoever uses it.
+        // Who asks reads the list too, and tells if it cannot be read.
         self.not_mounted.of(&at_start::read(&self.home).unwrap_or_default())
     }
 }

@@ -90,7 +90,8 @@ fn find_inviter(
     let at = address.map_or_else(String::new, |address| format!(" at {address}"));
     let device = named(&device, &key);
     ui::note(format_args!("bucket '{name}' is here already: {device} was reached{at}"));
-    if remarks::read(&context.home.bucket_dir(name)).awaits_first_version {
+    let remarks = remarks::read(&context.home.bucket_dir(name));
+    if remarks.is_ok_and(|remarks| remarks.awaits_first_version) {
         ui::note(format_args!(
             "its first version is not here yet: 'cairnfs sync {name}' fetches it"
         ));

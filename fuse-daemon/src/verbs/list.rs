@@ -86,7 +86,8 @@ fn gather(context: &Context) -> Result<List> {
                 .map(|failed| failed.why.clone()),
             stored_bytes: context.stored_bytes(&name),
             awaits_first_version: mount.is_none()
-                && remarks::read(&context.home.bucket_dir(&name)).awaits_first_version,
+                && remarks::read(&context.home.bucket_dir(&name))
+                    .is_ok_and(|remarks| remarks.awaits_first_version),
             views: views::of(&name, &views),
             error,
         });

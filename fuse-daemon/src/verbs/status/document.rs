@@ -31,6 +31,8 @@ pub(super) struct Status {
     unsaved_since: Option<String>,
     /// Why this device does not listen, if it is to.
     not_listening: Option<String>,
+    /// Why nothing is mounted at start, if what is to be cannot be told.
+    at_start_error: Option<String>,
     buckets: Vec<Bucket>,
 }
 
@@ -96,14 +98,16 @@ pub(super) fn of(context: &Context, whole: &Whole) -> Status {
         unsaved_changes: mounts().map(|mount| mount.unsaved_changes).sum(),
         unsaved_since: mounts().filter_map(|it| it.unsaved_since).min().map(when::rfc3339),
         not_listening: whole.not_listening.clone(),
+        at_start_error: whole.at_start_error.clone(),
         buckets: all.iter().map(|one| bucket(context, one)).collect(),
     }
 }
 
 fn bucket(context: &Context, one: &Found) -> Bucket {
     let mount = one.mount.as_ref();
+    let unreadable = one.unreadable.as_ref().or(one.unread.as_ref());
     let (health, health_reason) = match mount.and_then(|mount| mount.trouble.clone()) {
-        None => match (one.loss(), &one.remarks.damage, &one.unreadable) {
+        None => match (one.loss(), &one.remarks.damage, unreadable) {
             (Some(loss), ..) => ("failed", Some(loss)),
             (None, Some(damage), _) => ("damaged", Some(damage.what.clone())),
             (None, None, Some(why)) => ("failed", Some(why.clone())),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
+    at_start,
     cli::StatusArgs,
     control::{AtStartReport, KeptReport, MountReport, StatusReport, Trouble},
     exit::Result,
@@ -30,6 +31,8 @@ pub(super) struct Whole {
     pub(super) buckets: Vec<Found>,
     /// Why this device does not listen, if it is to.
     pub(super) not_listening: Option<String>,
+    /// Why it cannot be told what is to be mounted at start: then nothing is.
+    pub(super) at_start_error: Option<String>,
 }
 
 /// A bucket of the home, and its mount if it has one.
@@ -55,6 +58,8 @@ pub(super) struct Found {
     pub(super) is_gone: bool,
     /// What is known of it whether it is open or not.
     pub(super) remarks: Remarks,
+    /// Why the remarks cannot be read, if they cannot: damage that was found may be among them.
+    pub(super) unread: Option<String>,
 }
 
 impl Found {
@@ -121,7 +126,10 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
         let peers = peers.iter().filter(|peer| peer.step(&name).is_some()).cloned().collect();
         let kept = kept.iter().find(|kept| kept.bucket == name).cloned();
         let views = views::of(&name, &views);
-        let remarks = remarks::read(&context.home.bucket_dir(&name));
+        let (remarks, unread) = match remarks::read(&context.home.bucket_dir(&name)) {
+            Ok(remarks) => (remarks, None),
+            Err(failure) => (Remarks::default(), Some(failure.message)),
+        };
         let dead = dead.into_iter().next();
         // What is mounted could be opened.
         let described = mount.is_none().then(|| context.describe(&name).map(drop));
@@ -143,9 +151,11 @@ pub(super) fn gather(context: &Context, args: &StatusArgs) -> Result<Whole> {
             unreadable,
             is_gone,
             remarks,
+            unread,
         });
     }
-    Ok(Whole { buckets, not_listening })
+    let at_start_error = at_start::read(&context.home).err().map(|failure| failure.message);
+    Ok(Whole { buckets, not_listening, at_start_error })
 }
 
 /// Why not everything that was written to a mount is saved.

@@ -43,6 +43,9 @@ pub(super) fn print(context: &Context, whole: &Whole) {
     if let Some(why) = &whole.not_listening {
         ui::result(not_listening(why));
     }
+    if let Some(why) = &whole.at_start_error {
+        ui::result(format_args!("nothing is mounted at start: {}", ui::shown(why.as_bytes())));
+    }
     for one in all {
         ui::result("");
         match &one.mount {
@@ -71,6 +74,9 @@ pub(super) fn print(context: &Context, whole: &Whole) {
                 }
                 if let Some(why) = &one.unreadable {
                     row("health", why);
+                }
+                if let Some(why) = &one.unread {
+                    row("health", what_was_found(&one.name, why));
                 }
                 if let Some(dead) = &one.dead {
                     let dir = ui::shown_path(&dead.dir);
@@ -103,6 +109,15 @@ fn what_is_damaged(bucket: &BucketName, damage: &Remarked) -> String {
     )
 }
 
+/// Of a bucket whose remarks cannot be read, for this reason.
+fn what_was_found(bucket: &BucketName, why: &str) -> String {
+    let why = ui::shown(why.as_bytes());
+    format!(
+        "what was found of it before cannot be told: {why}; remove that file, and run 'cairnfs check \
+         {bucket}'"
+    )
+}
+
 fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     let peers = &found.peers;
     let place =
@@ -127,7 +142,9 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     row("space", format!("{} stored{free}", Size(context.stored_bytes(&mount.bucket)).about()));
     let trouble = mount.trouble.as_ref().map(|_| what_is_unsafe(mount));
     let damage = found.remarks.damage.as_ref().map(|it| what_is_damaged(&mount.bucket, it));
-    let wrong: Vec<_> = trouble.into_iter().chain(found.loss()).chain(damage).collect();
+    let unread = found.unread.as_deref().map(|why| what_was_found(&mount.bucket, why));
+    let wrong = trouble.into_iter().chain(found.loss()).chain(damage).chain(unread);
+    let wrong: Vec<_> = wrong.collect();
     let health = if wrong.is_empty() { "good".to_owned() } else { wrong.join("; ") };
     row("health", health);
 }
