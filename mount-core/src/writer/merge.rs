@@ -30,7 +30,8 @@ use crate::{
 
 /// How often what was changed here is published before a merge, while it goes on changing.
 const SETTLE_ROUNDS_MAX: usize = 4;
-/// Operations that a merge itself may need: one to restore, one to resolve.
+/// How much later than all that is known the live changes are made once a merge has begun: between lie
+/// the operations that it may need itself, one to restore and one to resolve.
 pub(super) const OWN_OPS: u64 = 3;
 
 /// What is to become of a version that was fetched.
@@ -187,7 +188,7 @@ impl Writer {
             self.schedule.dirty(Instant::now());
             shared.changed();
             // The merge stands whatever becomes of this; a failure is noted, and it is tried again.
-            let _noted = self.save().is_err();
+            self.save().ok();
         }
         shared.tell_head();
         Ok(())
