@@ -8,11 +8,15 @@ use fuser::Errno;
 /// What no program could have asked for is logged as a warning: with numbers and ids, never with
 /// names or keys.
 pub(crate) fn of(op: &'static str, err: &Error) -> Errno {
-    let errno = errno(err);
+    log_unasked(op, err);
+    errno(err)
+}
+
+/// Logs an error as [`of`] does, where no program is told.
+pub(crate) fn log_unasked(op: &'static str, err: &Error) {
     if is_unasked(err) {
-        log::warn!("{op} errno={} reason={err}", errno.code());
+        log::warn!("{op} errno={} reason={err}", errno(err).code());
     }
-    errno
 }
 
 fn errno(err: &Error) -> Errno {

@@ -358,7 +358,7 @@ impl Filesystem for Adapter {
             convert::fh(fh),
             Box::new(|result| {
                 if let Err(err) = result {
-                    errno::of("release", &err);
+                    errno::log_unasked("release", &err);
                 }
             }),
         );
