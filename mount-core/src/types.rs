@@ -302,10 +302,8 @@ pub struct Status {
     pub unpublished: bool,
     /// How changes are saved.
     pub policy: crate::SavePolicy,
-    /// Conflicts: a file with several names counts once.
-    pub conflicts: u64,
-    /// Bytes that the bucket takes on disk.
-    pub stored_bytes: u64,
+    /// Conflicts: a file with several names counts once. `None` if the tree cannot be read.
+    pub conflicts: Option<u64>,
     /// Whether saves still reach the disk.
     pub health: Health,
     /// Whether writing is refused.

@@ -113,8 +113,8 @@ pub(crate) struct MountReport {
     pub(crate) head: [u8; 32],
     /// Whether saved changes wait to be published.
     pub(crate) unpublished: bool,
-    /// Conflicts: a file with several names counts once.
-    pub(crate) conflicts: u64,
+    /// Conflicts: a file with several names counts once. `None` if the tree cannot be read.
+    pub(crate) conflicts: Option<u64>,
     /// Why saves do not reach the disk, if they do not.
     pub(crate) trouble: Option<Trouble>,
     /// Barriers since it was mounted.

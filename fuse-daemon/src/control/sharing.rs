@@ -185,8 +185,8 @@ pub(crate) struct KeptReport {
     pub(crate) head: Option<[u8; 32]>,
     /// When it was made or came in.
     pub(crate) last_publish: Option<Time>,
-    /// Conflicts: a file with several names counts once.
-    pub(crate) conflicts: u64,
+    /// Conflicts: a file with several names counts once. `None` if the tree cannot be read.
+    pub(crate) conflicts: Option<u64>,
     /// Why nothing more is saved, if that is so.
     pub(crate) trouble: Option<String>,
 }

@@ -27,7 +27,7 @@ pub(crate) struct Hello {
 
 impl Hello {
     /// The protocol of this program.
-    pub(crate) const PROTOCOL: u32 = 8;
+    pub(crate) const PROTOCOL: u32 = 9;
 
     /// What this process says.
     pub(crate) fn ours() -> Self {

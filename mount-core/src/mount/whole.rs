@@ -115,8 +115,13 @@ impl Mount {
             let core = shared.core.read();
             (core.head.manifest.id.0, !core.is_published(), core.unsaved_changes())
         };
-        let conflicts = self.conflict_count().unwrap_or_default() as u64;
-        let stored_bytes = shared.vault.blobs().stats().map_or(0, |stats| stats.pack_bytes);
+        let conflicts = match self.conflict_count() {
+            Ok(count) => Some(count as u64),
+            Err(err) => {
+                log::warn!("status conflicts=unknown reason={:?}", err.to_string());
+                None
+            }
+        };
         let open_handles = shared.handles.count();
         let health = shared.health();
         let report = shared.report.lock();
@@ -132,7 +137,6 @@ impl Mount {
             unpublished,
             policy: shared.options.policy,
             conflicts,
-            stored_bytes,
             health,
             read_only: shared.is_read_only(),
             barriers: report.barriers,

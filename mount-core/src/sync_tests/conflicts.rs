@@ -97,7 +97,7 @@ fn who_opens_something_does_not_wait_while_conflicts_are_listed() {
     a.restart_with(SlowDisk::new(&a.disk, "lister", Call::Read, move || at.pass()), NO_CACHE);
     let (mount, old) = (a.mount(), a.walk("old").unwrap());
     let listed: [&(dyn Fn() -> u64 + Sync); 2] =
-        [&|| mount.conflicts(None).unwrap().len() as u64, &|| mount.status().conflicts];
+        [&|| mount.conflicts(None).unwrap().len() as u64, &|| mount.status().conflicts.unwrap()];
     for list in listed {
         let is_open = AtomicBool::default();
         thread::scope(|scope| {

@@ -140,7 +140,10 @@ fn bucket(context: &Context, one: &Found) -> Bucket {
         kept: one.kept.is_some(),
         at_start_error: one.at_start.as_ref().map(|failed| failed.why.clone()),
         awaits_first_version: one.awaits_first_version(),
-        conflicts: mount.map(|it| it.conflicts).or(one.kept.as_ref().map(|it| it.conflicts)),
+        conflicts: match (mount, &one.kept) {
+            (Some(mount), _) => mount.conflicts,
+            (None, kept) => kept.as_ref().and_then(|kept| kept.conflicts),
+        },
         role: mount.and_then(|it| it.role).map(word),
         members: mount.map(|it| it.members),
         peers_connected: one.peers.iter().filter(|it| it.connected.is_some()).map(called).collect(),

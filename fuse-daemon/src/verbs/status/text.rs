@@ -133,8 +133,12 @@ fn print_mount(context: &Context, mount: &MountReport, found: &Found) {
     row(
         "conflicts",
         match mount.conflicts {
-            0 => "none".into(),
-            many => format!("{many} ('cairnfs conflicts {}' shows them)", mount.bucket),
+            None => format!(
+                "cannot be counted, as the tree cannot be read: run 'cairnfs check {}'",
+                mount.bucket
+            ),
+            Some(0) => "none".into(),
+            Some(many) => format!("{many} ('cairnfs conflicts {}' shows them)", mount.bucket),
         },
     );
     let free = free_bytes(context, &mount.bucket);
