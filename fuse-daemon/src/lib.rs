@@ -38,6 +38,7 @@ mod place;
 mod remarks;
 mod secret;
 mod settings;
+mod tell;
 mod ui;
 mod values;
 mod verbs;

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_mount_core::answer;
 use crossbeam_channel::bounded;
 use rustix::{io::Errno, mount::UnmountFlags};
 
@@ -18,6 +17,7 @@ use crate::{
     fuse::{SOURCE, unescape},
     home::Home,
     noted,
+    tell::tell,
 };
 
 /// How long a mount may take to say that it is dead, which the kernel says for it at once.
@@ -147,7 +147,7 @@ fn answers_dead(dir: &Path) -> bool {
     let dir = dir.to_owned();
     let ask = move || {
         let read = fs::read_dir(dir).and_then(|mut entries| entries.next().transpose());
-        answer(&reply, read.is_err_and(|err| is_dead(&err)));
+        tell(&reply, read.is_err_and(|err| is_dead(&err)));
     };
     let asked = thread::Builder::new().name("dead-mount".into()).spawn(ask);
     asked.is_ok() && answered.recv_timeout(PATIENCE).unwrap_or(false)

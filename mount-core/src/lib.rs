@@ -140,4 +140,4 @@ pub use types::{
     Attr, Caller, ChangedPath, DirEntry, Done, Fallocate, Fh, FilePos, Health, Ino, Kind,
     OpenFlags, PathChange, RenameMode, SetAttr, SetXattr, StatFs, Status, Time, TimeOrNow, Whence,
 };
-pub use writer::{Salvaged, answer};
+pub use writer::Salvaged;

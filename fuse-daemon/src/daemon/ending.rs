@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairnfs_mount_core::{Error as CoreError, Mount, answer};
+use cairnfs_mount_core::{Error as CoreError, Mount};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::{
@@ -20,6 +20,7 @@ use crate::{
     holders,
     home::BucketName,
     noted,
+    tell::tell,
     values::{Size, Span},
 };
 
@@ -76,14 +77,14 @@ impl Daemon {
         let ended = self.end_one(&served, terms, say);
         if self.table.stay(&served) {
             // The main thread heard of it while this one was at it, and left it alone.
-            drop(self.happenings.send(Happening::SessionEnded(served.serial)));
+            tell(&self.happenings, Happening::SessionEnded(served.serial));
         }
         if !self.table.wait_let_go(served.serial, LETTING_GO) {
             say(Event::Note(format!("bucket '{}' is {STILL_IN_USE}", served.bucket)));
         }
         // Only now: the main thread, which hears of what the kernel lets go, may end by it. The receiver
         // goes only with the process.
-        drop(self.happenings.send(Happening::Freed));
+        tell(&self.happenings, Happening::Freed);
         ended
     }
 
@@ -183,7 +184,7 @@ impl Daemon {
         loop {
             let (done, saved) = bounded(1);
             // The receiver may have given up waiting.
-            mount.save(Box::new(move |result| answer(&done, result)));
+            mount.save(Box::new(move |result| tell(&done, result)));
             let result = loop {
                 let left = terms
                     .deadline

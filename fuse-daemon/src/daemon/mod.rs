@@ -47,7 +47,6 @@ mod visiting;
 
 use std::{io, sync::Arc, thread, time::Duration};
 
-use cairnfs_mount_core::answer;
 use cairnfs_store::keys::DeviceKey;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::{
@@ -61,6 +60,7 @@ use crate::{
     home::Home,
     lock::{Holder, LockFile},
     net::{Net, NetOptions},
+    tell::tell,
 };
 
 pub(crate) use mounting::refused;
@@ -230,7 +230,7 @@ impl Running {
             supervisor::still_saving();
             match &self.listener {
                 // Whoever stopped listening does not stop the end.
-                Some(sender) => answer(sender, event),
+                Some(sender) => tell(sender, event),
                 None => return ending::logged(event),
             }
             true
@@ -240,12 +240,12 @@ impl Running {
         log::info!("daemon-ended saved={}", ended.is_ok());
         let end = || Event::End(ended.clone().map(|()| Answer::Done));
         if let Some(sender) = &self.listener {
-            answer(sender, end());
+            tell(sender, end());
         }
         // Others who want the same hear it too; who comes later sees the daemon go.
         for happening in self.inbox.try_iter() {
             if let Happening::Stop(sender) = happening {
-                answer(&sender, end());
+                tell(&sender, end());
             }
         }
         drop(self.inbox);
@@ -311,7 +311,7 @@ fn watch_signals(happenings: Sender<Happening>) -> io::Result<()> {
                     told = true;
                     log::info!("signal number={signal}");
                     // Nobody receives it only when the daemon ends anyway.
-                    drop(happenings.send(Happening::Signal));
+                    tell(&happenings, Happening::Signal);
                 }
             }
         }

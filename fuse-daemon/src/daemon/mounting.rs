@@ -21,6 +21,7 @@ use crate::{
     fuse::{Ended, MountError, MountSpec, Session, Shows},
     home::BucketName,
     noted, passphrase,
+    tell::tell,
 };
 
 /// How long until a bucket is tried again that this process has not let go yet.
@@ -130,7 +131,7 @@ impl Daemon {
             options: request.how.fuse.clone(),
         };
         // The receiver goes only with the process.
-        let ended = move || drop(happenings.send(Happening::SessionEnded(serial)));
+        let ended = move || tell(&happenings, Happening::SessionEnded(serial));
         let session = self.start_session(&spec, Box::new(ended))?;
         Ok(Mounted { serial, mount: mount.clone(), session, kernel })
     }

@@ -2,7 +2,7 @@
 
 use std::{io, os::unix::net::UnixStream, ptr, sync::Arc, thread, time::Duration};
 
-use cairnfs_mount_core::{Error as CoreError, Result as CoreResult, answer};
+use cairnfs_mount_core::{Error as CoreError, Result as CoreResult};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{Daemon, Happening, table::Served};
@@ -14,6 +14,7 @@ use crate::{
     exit::{Code, Failure, Result, plain},
     order::{self, Condvar, Mutex},
     passphrase::Source,
+    tell::tell,
 };
 
 /// Verbs served at once; each waiting `mount --foreground` is one.
@@ -297,6 +298,6 @@ impl Daemon {
 
 fn begin_save(served: &Served) -> Receiver<CoreResult<()>> {
     let (done, saved) = bounded(1);
-    served.mount.save(Box::new(move |result| answer(&done, result)));
+    served.mount.save(Box::new(move |result| tell(&done, result)));
     saved
 }

@@ -11,6 +11,7 @@ use crate::{
     exit::plain,
     home::BucketName,
     order::{self, Mutex},
+    tell::tell,
 };
 
 /// What could not be mounted, until it is mounted after all.
@@ -60,7 +61,7 @@ impl Running {
         let mount = move || {
             shared.mount_remembered(&all);
             // The receiver goes only with the process.
-            drop(shared.happenings.send(Happening::Started));
+            tell(&shared.happenings, Happening::Started);
         };
         match thread::Builder::new().name("at-start".into()).spawn(mount) {
             Ok(_) => self.wait_for(Awaited::Started),

@@ -21,6 +21,7 @@ use crate::{
     home::BucketName,
     noted,
     order::Mutex,
+    tell::tell,
     values::hex,
 };
 
@@ -82,7 +83,7 @@ impl Daemon {
         };
         let happenings = self.happenings.clone();
         // The receiver goes only with the process.
-        let ended = move || drop(happenings.send(Happening::SessionEnded(serial)));
+        let ended = move || tell(&happenings, Happening::SessionEnded(serial));
         let session = self.start_session(&spec, Box::new(ended))?;
         let (end, ended) = bounded(0);
         let viewed = Viewed {

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     exit::{Code, Failure, Result},
     home::BucketName,
+    tell::tell,
 };
 
 impl Net {
@@ -147,7 +148,7 @@ impl Net {
             go_on(say, address)?;
             self.await_news(TICK);
         };
-        let (tell, told) = bounded(1);
+        let (sender, told) = bounded(1);
         let net = self.arc();
         let reach = move || {
             let outcome = net.reach_at(key, address);
@@ -156,7 +157,7 @@ impl Net {
                 net.wake.notify_all();
             }
             // Nobody listens any more if it was connected.
-            tell.send(outcome).ok();
+            tell(&sender, outcome);
             net.bump();
         };
         if let Err(err) = self.spawn("peer-reads", reach) {

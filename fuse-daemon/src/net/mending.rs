@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use cairnfs_mount_core::{FetchProgress, answer};
+use cairnfs_mount_core::FetchProgress;
 use crossbeam_channel::Sender;
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     tls::PeerKey,
     turns::Aside,
 };
+use crate::tell::tell;
 
 /// What came of fetching what is damaged here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -114,7 +115,7 @@ impl Mending {
     pub(super) fn end(mut self, aside: &mut Aside) {
         aside.drop_mends();
         for one in mem::take(&mut self.waits) {
-            answer(&one, self.mended);
+            tell(&one, self.mended);
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use cairnfs_mount_core::{Error, MergeStep, VersionId, answer};
+use cairnfs_mount_core::{Error, MergeStep, VersionId};
 
 use super::{
     Net,
@@ -22,7 +22,7 @@ use super::{
     turns::{Aside, Task},
     verdict::Verdict,
 };
-use crate::exit::with_remedy;
+use crate::{exit::with_remedy, tell::tell};
 
 /// Runs until the bucket is served no longer.
 pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
@@ -40,7 +40,7 @@ pub(super) fn run(net: &Net, offered: &Arc<Offered>) {
                 let Some(lacking) = find(net, offered, &mut aside, &sides, search.blobs) else {
                     continue;
                 };
-                answer(&search.lacking, lacking);
+                tell(&search.lacking, lacking);
             }
             Job::PeersWait(now) => {
                 waiting = now;

@@ -51,7 +51,7 @@ impl Inbox {
 
     /// Has the writer look at the clock again. Where there is no room it is awake.
     pub(crate) fn wake(&self) {
-        let _is_awake = self.commands.try_send(Command::Wake).is_err();
+        self.commands.try_send(Command::Wake).ok();
     }
 }
 

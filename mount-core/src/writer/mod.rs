@@ -155,7 +155,7 @@ impl Errand {
 }
 
 /// Gives an answer to whoever asked for it, and may have gone.
-pub fn answer<T>(reply: &Sender<T>, answer: T) {
+pub(crate) fn answer<T>(reply: &Sender<T>, answer: T) {
     drop(reply.send(answer));
 }
 
