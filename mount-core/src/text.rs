@@ -8,7 +8,7 @@ use cairnfs_merge::{
 use cairnfs_store::{Appender, BlobId};
 
 use crate::{
-    Result, Time,
+    Error, Result, Time,
     file::{Base, Data, File, Tail},
     shared::Shared,
     tree::BaseTree,
@@ -59,7 +59,13 @@ impl<'a> Texts<'a> {
             return None;
         }
         let file = File::new(Base::new(value.body.clone(), value.len));
-        let bytes = file.lock().extract(0, value.len).read(&self.vault).ok()?;
+        let bytes = match file.lock().extract(0, value.len).read(&self.vault) {
+            Ok(bytes) => bytes,
+            Err(err) => {
+                log::warn!("merge-text failed reason={:?}", err.to_string());
+                return None;
+            }
+        };
         // What holds a NUL is no text.
         (!bytes.contains(&0)).then_some(bytes)
     }
@@ -85,7 +91,7 @@ impl MergeContent<Data> for Texts<'_> {
             Ok(value) => Some(value),
             Err(err) => {
                 // The versions stay as conflict files, which loses nothing.
-                log::warn!("merge-text failed reason={err}");
+                log::warn!("merge-text failed reason={:?}", err.to_string());
                 None
             }
         }
@@ -102,10 +108,22 @@ fn find(
     while !wanted.is_empty() {
         let Some(version) = history.next() else { break };
         let (_, manifest) = version?;
-        // The tree of a version that was only passed through need not be here.
-        let Ok(tree) = BaseTree::open(Arc::clone(&shared.vault), manifest.root) else { continue };
+        let tree = match BaseTree::open(Arc::clone(&shared.vault), manifest.root) {
+            Ok(tree) => tree,
+            Err(err) => {
+                passed_over(&err);
+                continue;
+            }
+        };
         wanted.retain(|(node, content)| {
-            let Ok(Some(node)) = tree.node(node) else { return true };
+            let node = match tree.node(node) {
+                Ok(Some(node)) => node,
+                Ok(None) => return true,
+                Err(err) => {
+                    passed_over(&err);
+                    return true;
+                }
+            };
             let value = node.contents().into_iter().find(|(_, value)| value.id == *content);
             match value {
                 Some((_, value)) => {
@@ -117,4 +135,9 @@ fn find(
         });
     }
     Ok(found)
+}
+
+/// Of a version that was only passed through the tree need not be here, so this may be no damage.
+fn passed_over(err: &Error) {
+    log::debug!("merge-text passed-over reason={:?}", err.to_string());
 }
