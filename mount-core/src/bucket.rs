@@ -184,7 +184,7 @@ impl Bucket {
             saves.len()
         );
         if read_id(dir).is_none() {
-            log::warn!("bucket={id} id-file=lost written=anew");
+            log::warn!("opened bucket={id} id-file=lost written=anew");
             write_id(dir, id)?;
         }
         Ok(Self { id, device, appender, blobs, saves, left_out, key_file: Some(key_file) })

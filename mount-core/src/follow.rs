@@ -180,9 +180,8 @@ impl Shared {
         for Spot { parent, name, .. } in &parted {
             outdated.extend(self.names_outdated(&core.tree, parent, name));
         }
-        if let Err(err) = self.claim_changed(core, outdated) {
-            log::error!("claim reason={err}");
-        }
+        // What is left over is tried again by whoever saves.
+        self.claim_changed(core, outdated).ok();
     }
 
     /// As [`Shared::claim_changed`], and tells the kernel.
@@ -211,6 +210,7 @@ impl Shared {
                 // A copy that has been removed since.
                 Ok(()) | Err(Error::Stale) => (),
                 Err(err) => {
+                    log::error!("claim ino={} reason={:?}", ino.0, err.to_string());
                     left.push((ino, file));
                     result = result.and(Err(err));
                 }

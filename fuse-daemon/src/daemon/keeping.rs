@@ -26,7 +26,7 @@ impl Daemon {
         };
         for name in names.iter().filter(|name| self.table.is_free(name)) {
             if let Err(failure) = self.keep(name) {
-                log::warn!("keep reason={:?}", failure.message);
+                log::warn!("keep bucket={name} reason={:?}", failure.message);
             }
         }
     }

@@ -83,7 +83,8 @@ impl Daemon {
                 self.mount_as(Doing::MountingAtStart, &request, &mut ending::logged)
             };
             if let Err(failure) = one.request(&self.home).and_then(mount) {
-                log::error!("at-start mounted=no reason={:?}", failure.message);
+                let bucket = one.bucket();
+                log::error!("at-start bucket={bucket} mounted=no reason={:?}", failure.message);
                 self.not_mounted.note(one, failure.message);
             }
         }

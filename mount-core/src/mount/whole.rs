@@ -46,7 +46,7 @@ pub(crate) fn seal_as(head: &BlobId, vault: &Vault) {
     match vault.blobs().sealed_under(head) {
         Ok((epoch, secret)) => vault.blobs().keys().seal_under(epoch, &secret),
         // It could be read, or the bucket would not have opened: so its checksum has rotted.
-        Err(err) => log::warn!("seals under the highest epoch: {err}"),
+        Err(err) => log::warn!("seal epoch=highest reason={:?}", err.to_string()),
     }
 }
 

@@ -229,7 +229,7 @@ impl Writer {
             }
             Err(ResolveError::Edit(EditError::Tree(err))) => return Err(err),
             // The versions stand beside each other, as they do without a strategy.
-            Err(err) => log::error!("nothing is decided reason={err}"),
+            Err(err) => log::error!("resolve decided=nothing reason={:?}", err.to_string()),
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ fn replay_first(
         }
         // No reason to refuse all that is there.
         Err(err) if err.is_damage() => {
-            log::warn!("contents are put on the newest version: those before it: {err}");
+            log::warn!("recover contents-on=newest reason={:?}", err.to_string());
             replay(core, first, doubt)?;
             Ok(Vec::new())
         }

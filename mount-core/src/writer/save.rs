@@ -118,7 +118,10 @@ impl Writer {
             match self.fold(snapshot, tail) {
                 // Then it is journaled: a file that cannot be read must not keep all others from
                 // being saved.
-                Err(err) if !self.ends_saving(&err) => log::warn!("cut failed reason={err}"),
+                Err(err) if !self.ends_saving(&err) => {
+                    let node = snapshot.id.map_or_else(|| "none".into(), |id| id.to_string());
+                    log::warn!("cut failed node={node} reason={:?}", err.to_string());
+                }
                 result => result?,
             }
         }

@@ -191,7 +191,7 @@ impl Drop for Reader {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            log::error!("the thread `search` has panicked");
+            log::error!("panicked thread=search");
         }
     }
 }
