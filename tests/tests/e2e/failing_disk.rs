@@ -21,19 +21,31 @@ fn errno(result: std::io::Result<()>) -> Option<Errno> {
     result.err().and_then(|err| Errno::from_io_error(&err))
 }
 
+/// Has each barrier take [`BARRIER`].
+const SLOW_BARRIERS: &str = "fdatasync,fsync:delay_enter=200ms";
+const BARRIER: Duration = Duration::from_millis(200);
+
+/// Fails unless `change` takes as long as a barrier that begins after it does, and the writer makes
+/// one meanwhile. Sooner or later there is one without anybody's waiting.
+#[track_caller]
+fn waits_for_a_barrier(strace: &Strace, what: &str, change: impl FnOnce()) {
+    let (before, start) = (strace.succeeded_in("writer"), Instant::now());
+    change();
+    let took = start.elapsed();
+    assert!(took >= BARRIER, "{what} returned after {took:?}, without a barrier");
+    assert!(strace.succeeded_in("writer") > before, "{what} waited for something else");
+}
+
 #[test]
 fn every_fsync_of_changed_bytes_waits_for_a_barrier() {
     for save in [Save::Flush, Save::Release, Save::Interval(Duration::from_secs(3_600))] {
         let peer = Peer::saving(save);
         let file = File::create(peer.path("f")).unwrap();
-        let strace = Strace::attach(&peer, Strace::BARRIERS, &[]);
+        let strace = Strace::attach(&peer, Strace::BARRIERS, &[SLOW_BARRIERS]);
         for round in 0..20_u64 {
-            let before = strace.succeeded();
-            file.write_all_at(&round.to_le_bytes(), round * 8).unwrap();
-            file.sync_data().unwrap();
-            // strace notes the barrier when it returns, which is before fsync does.
-            eventually(&format!("fsync {round} makes a barrier"), Duration::from_secs(5), || {
-                strace.succeeded() > before
+            waits_for_a_barrier(&strace, &format!("fsync {round} under {save:?}"), || {
+                file.write_all_at(&round.to_le_bytes(), round * 8).unwrap();
+                file.sync_data().unwrap();
             });
         }
         strace.detach();
@@ -44,12 +56,10 @@ fn every_fsync_of_changed_bytes_waits_for_a_barrier() {
 #[test]
 fn every_close_of_a_changed_file_waits_for_a_barrier_under_flush() {
     let peer = Peer::saving(Save::Flush);
-    let strace = Strace::attach(&peer, Strace::BARRIERS, &[]);
+    let strace = Strace::attach(&peer, Strace::BARRIERS, &[SLOW_BARRIERS]);
     for round in 0..20 {
-        let before = strace.succeeded();
-        peer.write(format!("f{}", round % 3), data::bytes(round, 100));
-        eventually(&format!("close {round} makes a barrier"), Duration::from_secs(5), || {
-            strace.succeeded() > before
+        waits_for_a_barrier(&strace, &format!("close {round}"), || {
+            peer.write(format!("f{}", round % 3), data::bytes(round, 100));
         });
     }
     // Reading costs none.
