@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
     time::{Duration, Instant},
@@ -105,6 +106,12 @@ fn trees_differ_in_content_mode_and_time() {
         assert!(catch_unwind(|| before.same_as(&after)).is_err());
     };
     differs(|path| fs::write(path, "y").unwrap());
+    differs(|path| fs::set_permissions(path, fs::Permissions::from_mode(0o604)).unwrap());
+    differs(|path| {
+        let file = File::options().write(true).open(path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(modified + Duration::from_nanos(1)).unwrap();
+    });
     differs(|path| fs::remove_file(path).unwrap());
     differs(|path| std::os::unix::fs::symlink("f", path.with_extension("l")).unwrap());
 }
