@@ -1,12 +1,16 @@
 //! Attributes are what was set, to the nanosecond, and change when they should.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirEntryExt, FileExt, MetadataExt, PermissionsExt},
 };
 
-use cairnfs_tests::Peer;
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use cairnfs_tests::{Peer, need, peer::BUCKET};
+use rustix::{
+    fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat},
+    mount::{MountFlags, mount_remount},
+};
 
 fn set_times(path: &std::path::Path, atime: Timespec, mtime: Timespec) {
     let times = Timestamps { last_access: atime, last_modification: mtime };
@@ -87,7 +91,8 @@ fn changes_move_the_times_that_posix_says_they_move() {
     moved("utimensat");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     moved("chmod");
-    std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
+    let owner = fs::metadata(&path).unwrap();
+    std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
     moved("chown");
     fs::hard_link(&path, peer.path("l")).unwrap();
     moved("link");
@@ -116,7 +121,7 @@ fn changes_move_the_times_that_posix_says_they_move() {
 
 #[test]
 fn modes_and_owners_are_kept() {
-    cairnfs_tests::need::root("changing owners");
+    need::root("changing owners");
     let peer = Peer::new();
     for mode in [0o000, 0o400, 0o644, 0o755, 0o1777, 0o4755, 0o2755, 0o6777] {
         let path = peer.path(format!("f{mode:o}"));
@@ -143,7 +148,7 @@ fn modes_and_owners_are_kept() {
 
 #[test]
 fn a_new_file_gets_its_mode_through_the_umask_and_a_setgid_directory_hands_down_its_group() {
-    cairnfs_tests::need::root("changing owners");
+    need::root("changing owners");
     let peer = Peer::new();
     let dir = peer.path("team");
     fs::create_dir(&dir).unwrap();
@@ -186,13 +191,37 @@ fn truncate_cuts_and_extends_with_zeros() {
 #[test]
 fn inode_numbers_do_not_change_while_mounted_and_differ_from_file_to_file() {
     let peer = Peer::new();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut wanted = BTreeMap::new();
     for n in 0..100 {
-        peer.write(format!("f{n}"), "x");
-        assert!(seen.insert(fs::metadata(peer.path(format!("f{n}"))).unwrap().ino()));
+        let name = format!("f{n}");
+        peer.write(&name, "x");
+        wanted.insert(name.clone(), fs::metadata(peer.path(name)).unwrap().ino());
     }
-    for entry in fs::read_dir(peer.dir()).unwrap() {
-        let entry = entry.unwrap();
-        assert_eq!(std::os::unix::fs::DirEntryExt::ino(&entry), entry.metadata().unwrap().ino());
+    let differ: BTreeSet<_> = wanted.values().collect();
+    assert_eq!(differ.len(), 100, "two files have one number");
+    let same = |wanted: &BTreeMap<String, u64>, after: &str| {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(peer.dir()).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name();
+            assert_eq!(entry.ino(), entry.metadata().unwrap().ino(), "{name:?}, {after}");
+            found.insert(name.into_string().unwrap(), entry.ino());
+        }
+        assert!(*wanted == found, "after {after}: wanted {wanted:?}\nfound {found:?}");
+    };
+    same(&wanted, "nothing");
+    for n in 0..50 {
+        let (from, to) = (format!("f{n}"), format!("g{n}"));
+        fs::rename(peer.path(&from), peer.path(&to)).unwrap();
+        let ino = wanted.remove(&from).unwrap();
+        wanted.insert(to, ino);
+    }
+    same(&wanted, "renames");
+    if !peer.is_plain() {
+        peer.home().cairnfs(&["publish", BUCKET]).ok();
+        same(&wanted, "a version");
+        need::root("to have the kernel forget what it knows of one file system");
+        mount_remount(peer.dir(), MountFlags::NOSUID | MountFlags::NODEV, "").unwrap();
+        same(&wanted, "the kernel has asked anew");
     }
 }
