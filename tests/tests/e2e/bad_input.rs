@@ -5,13 +5,17 @@ use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, process::Command,
 
 use cairnfs_tests::{Home, Peer, eventually, mounts, peer::BUCKET, process, run, terminal};
 
-/// One line, or a few of usage, that a person can act on; no panic, no backtrace.
+/// One line that a person can act on, or those that clap has for a wrong use of it; no panic, no
+/// backtrace.
 #[track_caller]
 fn is_plain(outcome: &cairnfs_tests::Outcome) {
     for word in ["panicked", "backtrace", "RUST_BACKTRACE", "unwrap"] {
         assert!(!outcome.stderr.contains(word), "not for people: {outcome}");
     }
     assert!(!outcome.stderr.trim().is_empty(), "says nothing: {outcome}");
+    let lines = outcome.stderr.lines().count();
+    let most = if outcome.stderr.contains("\nUsage: ") { 8 } else { 1 };
+    assert!(lines <= most, "says it in {lines} lines: {outcome}");
 }
 
 #[test]
@@ -26,7 +30,7 @@ fn a_second_daemon_says_which_process_holds_the_home() {
 }
 
 #[test]
-fn two_daemons_started_at_once_leave_one() {
+fn of_several_daemons_started_at_once_one_is_left() {
     let home = Home::new();
     home.create(BUCKET);
     let mut daemons: Vec<_> = (0..4).map(|_| home.start(&["daemon"])).collect();

@@ -147,7 +147,7 @@ fn compare(
 }
 
 #[test]
-fn kill_in_the_middle_of_a_large_copy_leaves_whole_files() {
+fn kill_in_the_middle_of_a_large_copy_keeps_what_was_closed() {
     let peer = Peer::within(Duration::from_secs(300), &[]);
     let source = peer.scratch().join("source");
     fs::create_dir(&source).unwrap();
