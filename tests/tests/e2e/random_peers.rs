@@ -36,6 +36,8 @@ struct Run {
     rng: Rng,
     seed: u64,
     written: u64,
+    /// Of these, how many have come to be owed.
+    closed: u64,
     /// By hash, where and when it was written.
     owed: BTreeMap<[u8; 32], String>,
     trail: VecDeque<String>,
@@ -47,12 +49,15 @@ fn what_was_saved_is_found_on_every_device_after_cuts_and_kills() {
         run(Rng::seed_from_env());
     } else {
         // The same every time, so that a failure is one of the change under test; and a new one.
-        run(1);
+        let (closed, owed) = run(1);
+        // Or every call failed, or nothing was left to look for.
+        assert!(closed >= 8 && owed >= 3, "{closed} contents closed, {owed} owed at the end");
         run(Rng::seed_from_env());
     }
 }
 
-fn run(seed: u64) {
+/// Answers with how many contents were closed, and how many of them were owed at the end.
+fn run(seed: u64) -> (u64, usize) {
     let steps = data::number_from_env("CAIRNFS_TEST_PEER_STEPS").unwrap_or(20);
     let mut rng = Rng::new(seed);
     let mut fleet = Fleet::new();
@@ -60,13 +65,14 @@ fn run(seed: u64) {
         fleet.admit();
     }
     eprintln!("CAIRNFS_TEST_SEED={seed}: {} devices, {steps} steps", fleet.count());
-    let mut run =
-        Run { fleet, rng, seed, written: 0, owed: BTreeMap::new(), trail: VecDeque::new() };
+    let (owed, trail) = (BTreeMap::new(), VecDeque::new());
+    let mut run = Run { fleet, rng, seed, written: 0, closed: 0, owed, trail };
     for step in 0..steps {
         run.step(step);
     }
     run.check();
-    eprintln!("{} contents written, {} owed at the end", run.written, run.owed.len());
+    eprintln!("{} contents closed, {} owed at the end", run.closed, run.owed.len());
+    (run.closed, run.owed.len())
 }
 
 impl Run {
@@ -162,6 +168,7 @@ impl Run {
     fn owe(&mut self, who: usize, path: &Path, bytes: &[u8]) {
         let what = format!("content {} in {} on {who}", self.written, path.display());
         self.owed.insert(*blake3::hash(bytes).as_bytes(), what);
+        self.closed += 1;
     }
 
     /// Whoever shows it is about to replace or remove it.

@@ -6,6 +6,7 @@
 use std::{
     fs,
     process::Command,
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -91,17 +92,23 @@ fn what_many_write_on_two_devices_at_once_is_found_on_both() {
     let [ours, theirs] =
         [load::writers(&pair.one, &mut rng, 0..3), load::writers(&pair.other, &mut rng, 3..6)];
     let end = Instant::now() + Duration::from_secs(seconds);
+    let steps = AtomicU64::new(0);
     thread::scope(|scope| {
         for (writers, save) in [&ours, &theirs].into_iter().zip(saves) {
             for writer in writers {
+                let steps = &steps;
                 scope.spawn(move || {
                     while Instant::now() < end {
                         load::step(writer, save).unwrap();
+                        steps.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
         }
     });
+    let steps = steps.into_inner();
+    eprintln!("{steps} steps");
+    assert!(steps >= 6 * seconds, "six writers made {steps} steps in {seconds} s");
     pair.meet();
     for (n, writer) in ours.iter().chain(&theirs).enumerate() {
         let mut writer = writer.lock();
