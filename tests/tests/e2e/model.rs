@@ -243,6 +243,11 @@ fn random_calls_agree_with_an_ordinary_directory_under_release() {
 }
 
 #[test]
+fn random_calls_agree_with_an_ordinary_directory_under_flush() {
+    seeds(201, "flush");
+}
+
+#[test]
 fn random_calls_agree_with_an_ordinary_directory_under_interval() {
     seeds(101, "interval:50ms");
 }
