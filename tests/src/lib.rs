@@ -24,6 +24,7 @@
 //! | `CAIRNFS_TEST_BIG_MIB` | the size of the file that is larger than the memory allowed |
 //! | `CAIRNFS_TEST_STEPS` | how many steps the comparison with a model takes per seed |
 //! | `CAIRNFS_TEST_BUSY_SECONDS` | for how long two devices that merge all the time are written to |
+//! | `CAIRNFS_TEST_KEEP` | the temporary directory of each home is left behind, and its path told |
 //! | `CAIRNFS_TEST_PEER_STEPS` | how many steps a random run of several devices takes per seed |
 #![allow(
     clippy::unwrap_used,

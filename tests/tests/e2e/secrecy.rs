@@ -45,7 +45,6 @@ fn stored_bytes_hold_no_content_and_no_name() {
 
 #[test]
 fn keys_and_sockets_are_for_the_owner_only() {
-    // As with a careless umask.
     let peer = Peer::new();
     peer.write("f", "x");
     assert!(!peer.home().files().is_empty());
