@@ -162,6 +162,26 @@ fn a_mount_that_failed_at_start_is_told() {
     daemon.wait(SOON);
 }
 
+/// What was found of a bucket and what is to be mounted at start, where that cannot be read, do not count
+/// as nothing.
+#[test]
+fn what_status_cannot_read_it_says() {
+    let home = Home::new();
+    home.create(BUCKET);
+    let bucket = home.path().join("buckets").join(BUCKET);
+    let status = || home.cairnfs(&["status"]).ok().stdout;
+    let json = || home.cairnfs(&["status", "--json"]).ok().json();
+    assert_eq!(json()["buckets"][0]["health"], "good");
+    assert!(json()["at_start_error"].is_null(), "{}", status());
+    fs::write(bucket.join("remarks.toml"), "not toml").unwrap();
+    fs::write(home.path().join("at-start.toml"), "not toml").unwrap();
+    assert!(status().contains("nothing is mounted at start: "), "{}", status());
+    assert!(status().contains("what was found of it before cannot be told: "), "{}", status());
+    assert!(status().contains("'cairnfs check photos'"), "{}", status());
+    assert_eq!(json()["buckets"][0]["health"], "failed");
+    assert!(json()["at_start_error"].as_str().unwrap().contains("at-start.toml"));
+}
+
 /// Unmounts past the daemon, as soon as no process that another test is just starting has files open there.
 #[track_caller]
 fn unmounted_by_others(peer: &Peer) {
