@@ -42,7 +42,7 @@ fn build() -> PathBuf {
         .args(["build", "--quiet", "-p", "cairnfs", "--profile", profile, "--target-dir"])
         .arg(target_dir)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
-    run(&mut command, Duration::from_secs(1_800)).ok();
+    run(&mut command, Duration::from_secs(1_800)).succeeds();
     let path = profile_dir.join("cairnfs");
     assert!(path.is_file(), "cargo built no {}", path.display());
     path

@@ -25,7 +25,7 @@ impl Courier {
     #[track_caller]
     pub(crate) fn joining(home: Home, owner: &Peer) -> Self {
         let ticket = owner.invite(&["--role", "reader"]);
-        home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).ok();
+        home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).succeeds();
         let mut courier = Self { home, daemon: None };
         // The one that was started to join.
         courier.stop();
@@ -42,7 +42,7 @@ impl Courier {
     #[track_caller]
     pub(crate) fn stop(&mut self) {
         self.go_on();
-        self.home.cairnfs(&["stop"]).ok();
+        self.home.cairnfs(&["stop"]).succeeds();
         process::ended(self.home.path());
         self.daemon = None;
     }
@@ -60,7 +60,7 @@ impl Courier {
     pub(crate) fn send(&self) -> Trip<'_> {
         let root = tempfile::Builder::new().prefix("trip-").tempdir_in(sweeper::room()).unwrap();
         let copy = root.path().canonicalize().unwrap().join("home");
-        run(Command::new("cp").arg("-a").arg(self.home.path()).arg(&copy), SERVED).ok();
+        run(Command::new("cp").arg("-a").arg(self.home.path()).arg(&copy), SERVED).succeeds();
         Trip { of: &self.home, _root: root, home: copy }
     }
 }
@@ -81,7 +81,7 @@ impl Trip<'_> {
             let outcome = peer.home().cairnfs(&["sync", BUCKET, "--timeout", "60s"]);
             outcome.code == Some(0)
         });
-        run(&mut self.command(&["stop"]), SERVED).ok();
+        run(&mut self.command(&["stop"]), SERVED).succeeds();
         process::ended(&self.home);
         drop(daemon);
     }

@@ -153,13 +153,13 @@ impl Home {
 
     /// Makes a bucket without a passphrase.
     pub fn create(&self, name: &str) {
-        self.cairnfs(&["create", name, "--no-passphrase"]).ok();
+        self.cairnfs(&["create", name, "--no-passphrase"]).succeeds();
     }
 
     /// Mounts the bucket `name` at `dir`.
     #[track_caller]
     pub fn mount(&self, name: &str, dir: &Path, options: &[&str]) {
-        self.try_mount(name, dir, options).ok();
+        self.try_mount(name, dir, options).succeeds();
         assert!(mounts::is_mounted(dir), "`mount` returned 0, and nothing is mounted");
     }
 

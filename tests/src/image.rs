@@ -31,7 +31,7 @@ impl Image {
         let size = format!("size={size_mib}m,mode=0700");
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &size, "cairnfs-test-disk"]).arg(&image.disk);
-        run(&mut command, Duration::from_secs(20)).ok();
+        run(&mut command, Duration::from_secs(20)).succeeds();
         image
     }
 
@@ -40,7 +40,7 @@ impl Image {
     pub fn ext4(size_mib: u64) -> Self {
         let image = Self::empty();
         let file = image.make_ext4(size_mib);
-        image.mount_loop(&file).ok();
+        image.mount_loop(&file).succeeds();
         image
     }
 
@@ -79,7 +79,7 @@ impl Image {
         let file = self.root().join("image");
         fs::File::create(&file).unwrap().set_len(size_mib << 20).unwrap();
         let limit = Duration::from_secs(30);
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&file), limit).ok();
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&file), limit).succeeds();
         file
     }
 
@@ -116,7 +116,7 @@ impl Image {
     pub fn remount(&self, options: &str) {
         let mut command = Command::new("mount");
         command.args(["-o", options]).arg(&self.disk);
-        run(&mut command, Duration::from_secs(20)).ok();
+        run(&mut command, Duration::from_secs(20)).succeeds();
     }
 }
 

@@ -131,7 +131,7 @@ impl Peer {
     #[track_caller]
     pub fn joining(home: Home, of: &Self, options: &[&str]) -> Self {
         let ticket = of.invite(&[]);
-        home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).ok();
+        home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).succeeds();
         Self::again(home, options)
     }
 
@@ -141,7 +141,7 @@ impl Peer {
     pub fn invite(&self, options: &[&str]) -> String {
         let mut args = vec!["invite", BUCKET];
         args.extend(options);
-        let ticket = self.home().cairnfs(&args).ok().stdout;
+        let ticket = self.home().cairnfs(&args).succeeds().stdout;
         assert_eq!(ticket.lines().count(), 1, "a ticket is one line: {ticket:?}");
         ticket.trim().to_owned()
     }
@@ -236,7 +236,7 @@ impl Peer {
     #[track_caller]
     pub fn umount(&self) {
         if let Base::Mounted { home, dir } = &self.base {
-            home.umount_once_free(dir).ok();
+            home.umount_once_free(dir).succeeds();
         }
     }
 
@@ -252,7 +252,7 @@ impl Peer {
     pub fn stop(&self) {
         self.umount();
         let home = self.home();
-        home.cairnfs(&["stop"]).ok();
+        home.cairnfs(&["stop"]).succeeds();
         process::ended(home.path());
     }
 
@@ -290,7 +290,7 @@ impl Peer {
     #[track_caller]
     pub fn wait_safe(&self) {
         if let Base::Mounted { home, .. } = &self.base {
-            home.cairnfs(&["status", BUCKET, "--wait-safe"]).ok();
+            home.cairnfs(&["status", BUCKET, "--wait-safe"]).succeeds();
         }
     }
 

@@ -33,7 +33,7 @@ pub struct Outcome {
 impl Outcome {
     /// Fails unless the exit code is 0.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub fn succeeds(self) -> Self {
         self.exits(0)
     }
 

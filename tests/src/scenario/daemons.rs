@@ -49,7 +49,7 @@ impl Daemons {
         fleet.together();
         let heads = (0..fleet.count()).map(|index| {
             let home = fleet.peer(index).home();
-            let mut status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+            let mut status = home.cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
             status["buckets"][0]["head"].take()
         });
         Ok(heads.collect())
@@ -153,17 +153,19 @@ impl Device for Peer {
         let kept = self.scratch().join("kept");
         fs::write(&kept, text).map_err(why("write"))?;
         let path = self.path(path).into_os_string();
-        self.home().cairnfs(&["resolve".into(), path, "--keep".into(), kept.into_os_string()]).ok();
+        self.home()
+            .cairnfs(&["resolve".into(), path, "--keep".into(), kept.into_os_string()])
+            .succeeds();
         Ok(())
     }
 
     fn publish(&mut self) -> Told {
-        self.home().cairnfs(&["publish", BUCKET]).ok();
+        self.home().cairnfs(&["publish", BUCKET]).succeeds();
         Ok(())
     }
 
     fn merge_texts(&mut self) -> Told {
-        self.home().cairnfs(&["strategy", BUCKET, "merge-text"]).ok();
+        self.home().cairnfs(&["strategy", BUCKET, "merge-text"]).succeeds();
         Ok(())
     }
 

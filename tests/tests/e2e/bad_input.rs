@@ -240,7 +240,7 @@ fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
     fs::write(&right, "correct horse battery staple\n").unwrap();
     fs::write(&wrong, "correct horse battery stapler\n").unwrap();
     let file = |path: &Path| path.to_str().unwrap().to_owned();
-    home.cairnfs(&["create", BUCKET, "--passphrase-file", &file(&right)]).ok();
+    home.cairnfs(&["create", BUCKET, "--passphrase-file", &file(&right)]).succeeds();
     let dir = home.dir("mnt");
     let times = (0..3).map(|_| {
         let outcome = home.try_mount(BUCKET, &dir, &["--passphrase-file", &file(&wrong)]).exits(4);
@@ -259,7 +259,7 @@ fn a_passphrase_opens_and_a_wrong_one_is_said_quickly_and_locks_nothing_out() {
     let command = format!("cat '{}'", file(&right));
     home.mount(BUCKET, &dir, &["--passphrase-command", &command]);
     fs::write(dir.join("f"), "x").unwrap();
-    home.umount_once_free(&dir).ok();
+    home.umount_once_free(&dir).succeeds();
     home.kill();
     home.mount(BUCKET, &dir, &["--passphrase-file", &file(&right)]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"x");
@@ -275,7 +275,7 @@ fn a_planned_mount_tries_the_passphrase_and_says_what_would_be_done() {
     let (right, wrong) = (home.beside("right"), home.beside("wrong"));
     fs::write(&right, "correct horse battery staple\n").unwrap();
     fs::write(&wrong, "correct horse battery stapler\n").unwrap();
-    home.cairnfs(&["create", BUCKET, "--passphrase-file", right.to_str().unwrap()]).ok();
+    home.cairnfs(&["create", BUCKET, "--passphrase-file", right.to_str().unwrap()]).succeeds();
     let dir = home.dir("mnt");
     let plan = |file: &Path| {
         let file = file.to_str().unwrap();
@@ -287,7 +287,7 @@ fn a_planned_mount_tries_the_passphrase_and_says_what_would_be_done() {
         let outcome = home.try_mount(BUCKET, &dir, &args.concat()).exits(2);
         is_plain(&outcome.says(&["foo=bar"]));
     }
-    let said = plan(&right).ok().stdout;
+    let said = plan(&right).succeeds().stdout;
     assert!(said.contains(BUCKET) && said.contains("/mnt") && said.contains("read-only"), "{said}");
     assert!(!mounts::is_mounted(&dir));
     home.mount(BUCKET, &dir, &["--passphrase-file", right.to_str().unwrap()]);
@@ -308,7 +308,7 @@ fn what_is_no_ticket_is_refused_before_a_passphrase_is_asked_for() {
 fn the_settings_of_a_bucket_that_does_not_exist_are_not_shown() {
     let home = Home::new();
     home.create(BUCKET);
-    home.cairnfs(&["config", BUCKET]).ok();
+    home.cairnfs(&["config", BUCKET]).succeeds();
     let outcome = home.cairnfs(&["config", "nowhere"]).exits(3);
     is_plain(&outcome);
     assert!(outcome.stdout.is_empty(), "{outcome}");
@@ -322,12 +322,12 @@ fn the_name_of_a_mount_point_is_shown_without_control_characters() {
     let dir = home.dir("a\nsafe: yes\x1b[2J");
     home.mount(BUCKET, &dir, &[]);
     // That no escape is among it is asserted of all that is said.
-    let listed = home.cairnfs(&["list"]).ok().stdout;
+    let listed = home.cairnfs(&["list"]).succeeds().stdout;
     assert_eq!(listed.lines().count(), 1, "{listed}");
-    let status = home.cairnfs(&["status"]).ok().stdout;
+    let status = home.cairnfs(&["status"]).succeeds().stdout;
     assert_eq!(status.lines().filter(|line| line.starts_with("safe")).count(), 1, "{status}");
     assert!(status.contains("a\\nsafe: yes\\u{1b}[2J"), "{status}");
-    let outcome = home.umount(&dir).ok();
+    let outcome = home.umount(&dir).succeeds();
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
     let outcome = home.umount(&dir).exits(3);
     is_plain(&outcome);
@@ -347,12 +347,12 @@ fn a_mount_point_need_not_be_utf_8() {
     home.mount(BUCKET, &dir, &[]);
     fs::write(dir.join("f"), "x").unwrap();
     for verb in ["list", "status"] {
-        home.cairnfs(&[verb]).ok();
-        let json = home.cairnfs(&[verb, "--json"]).ok().json();
+        home.cairnfs(&[verb]).succeeds();
+        let json = home.cairnfs(&[verb, "--json"]).succeeds().json();
         assert!(json["buckets"][0]["dir"].as_str().unwrap().ends_with("/m\u{fffd}"), "{json}");
     }
-    home.cairnfs(&["conflicts", "--json"]).ok();
-    home.umount_once_free(&dir).ok();
+    home.cairnfs(&["conflicts", "--json"]).succeeds();
+    home.umount_once_free(&dir).succeeds();
     assert!(!mounts::is_mounted(&dir));
 }
 
@@ -387,7 +387,7 @@ fn a_broken_config_is_named_and_stops_nothing_that_runs() {
     // It is told, in one line, and whatever is for the daemon that runs is done all the same.
     fs::write(&where_is, "savee = \"flush\"\n").unwrap();
     for verb in [&["list"][..], &["status"], &["umount", dir.to_str().unwrap()], &["stop"]] {
-        let outcome = home.cairnfs(verb).ok().says(&["config.toml", "unknown key \"savee\""]);
+        let outcome = home.cairnfs(verb).succeeds().says(&["config.toml", "unknown key \"savee\""]);
         let warning = outcome.stderr.lines().next().unwrap_or_default();
         assert!(warning.starts_with("cairnfs: ") && warning.contains("savee"), "{outcome}");
         assert_eq!(outcome.stderr.matches("savee").count(), 1, "{outcome}");
@@ -470,9 +470,9 @@ fn a_new_passphrase_is_asked_for_twice_and_an_old_one_once() {
     let dir = home.dir("mnt");
     let typed = |answers: &[&str], args: &[&str]| terminal::typed(&home, answers, args);
     typed(&["one secret", "another"], &["create", BUCKET]).exits(2);
-    typed(&["one secret", "one secret"], &["create", BUCKET]).ok();
+    typed(&["one secret", "one secret"], &["create", BUCKET]).succeeds();
     typed(&["wrong secret"], &["mount", BUCKET, dir.to_str().unwrap()]).exits(4);
-    let mounted = typed(&["one secret"], &["mount", BUCKET, dir.to_str().unwrap()]).ok();
+    let mounted = typed(&["one secret"], &["mount", BUCKET, dir.to_str().unwrap()]).succeeds();
     assert!(!mounted.stdout.contains("one secret"), "the passphrase is shown: {mounted}");
     assert!(mounts::is_mounted(&dir));
     // Ctrl-C is answered once.

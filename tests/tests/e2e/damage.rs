@@ -62,7 +62,7 @@ fn a_damaged_byte_is_eio_for_that_file_only_and_check_names_it() {
     for n in 0..20 {
         peer.write(format!("docs/after-{n}"), data::bytes(100 + n, 30_000));
     }
-    peer.check().ok();
+    peer.check().succeeds();
     peer.stop();
     // Amid the four megabytes that do not compress there is nothing else. Several places, because
     // a piece that was saved before the file was whole may have been cut and sealed anew.
@@ -111,7 +111,7 @@ fn a_file_whose_attributes_are_damaged_is_eio_also_when_it_was_listed_first() {
     assert!(set.unwrap().success());
     peer.wait_safe();
     let (pack, from) = end_of_packs(peer.home());
-    peer.home().cairnfs(&["publish", BUCKET]).ok();
+    peer.home().cairnfs(&["publish", BUCKET]).succeeds();
     assert!(end_of_packs(peer.home()).1 > from + 3600, "the node is not there");
     peer.stop();
     damage(&pack, from + 1500);
@@ -138,7 +138,7 @@ fn a_bucket_with_damage_is_checked_without_a_mount_too() {
     let (_, from) = end_of_packs(peer.home());
     peer.write("victim", data::bytes(1, 2 << 20));
     peer.stop();
-    peer.check().ok();
+    peer.check().succeeds();
     let (pack, _) = end_of_packs(peer.home());
     for place in (from + (1 << 19)..from + (3 << 19)).step_by(16 << 10) {
         damage(&pack, place);
@@ -191,7 +191,7 @@ fn a_repair_that_leaves_out_what_was_saved_last_says_so() {
         let peer = Peer::with(&UNASKED_NOTHING);
         let home = peer.home();
         peer.write("first", "x");
-        home.cairnfs(&["publish", BUCKET]).ok();
+        home.cairnfs(&["publish", BUCKET]).succeeds();
         let (_, from) = end_of_packs(home);
         peer.write("lost", data::bytes(1, 1_500));
         peer.wait_safe();
@@ -207,7 +207,7 @@ fn a_repair_that_leaves_out_what_was_saved_last_says_so() {
             assert_eq!(json["ok"], false, "{json}");
             assert_eq!(json["damaged"].as_array().unwrap().len(), 1, "{json}");
         }
-        peer.check().ok();
+        peer.check().succeeds();
         peer.mount();
         assert_eq!(peer.names(""), ["first"]);
     }
@@ -229,8 +229,8 @@ fn a_bucket_that_has_lost_all_that_begins_a_version_goes_on_from_the_newest_vers
     let peer = Peer::with(&UNASKED_NOTHING);
     let home = peer.home();
     peer.write("published", data::bytes(1, 100_000));
-    home.cairnfs(&["publish", BUCKET]).ok();
-    let newest = home.cairnfs(&["log", BUCKET, "--json"]).ok().json();
+    home.cairnfs(&["publish", BUCKET]).succeeds();
+    let newest = home.cairnfs(&["log", BUCKET, "--json"]).succeeds().json();
     peer.write("saved", "x");
     peer.wait_safe();
     home.kill();

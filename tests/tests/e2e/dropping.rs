@@ -22,7 +22,7 @@ fn drop_bucket(home: &Home, args: &[&str]) -> Outcome {
 fn is_gone(home: &Home) {
     let left: Vec<_> = fs::read_dir(home.path().join("buckets")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
-    let list = home.cairnfs(&["list", "--json"]).ok().json();
+    let list = home.cairnfs(&["list", "--json"]).succeeds().json();
     assert_eq!(list["buckets"].as_array().unwrap().len(), 0, "{list}");
     for file in ["at-start.toml", "invites.toml"] {
         let text = fs::read_to_string(home.path().join(file)).unwrap_or_default();
@@ -39,14 +39,14 @@ fn what_others_have_is_dropped_and_can_be_joined_again() {
     let home = other.home();
     drop_bucket(home, &["--yes"]).exits(5).says(&["is mounted at", "cairnfs umount"]);
     other.umount();
-    home.cairnfs(&["mount", BUCKET, other.dir().to_str().unwrap(), "--at-start"]).ok();
+    home.cairnfs(&["mount", BUCKET, other.dir().to_str().unwrap(), "--at-start"]).succeeds();
     other.umount();
-    let outcome = drop_bucket(home, &["--dry-run"]).ok();
+    let outcome = drop_bucket(home, &["--dry-run"]).succeeds();
     assert!(outcome.stdout.contains("would drop"), "{outcome}");
     other.mount();
     assert_eq!(other.read("f"), b"x");
     other.umount();
-    let outcome = drop_bucket(home, &["--yes"]).ok();
+    let outcome = drop_bucket(home, &["--yes"]).succeeds();
     outcome.says(&["is not on this device any more", "still a member"]);
     is_gone(home);
     let peers = fs::read_to_string(home.path().join("peers.toml")).unwrap();
@@ -57,7 +57,7 @@ fn what_others_have_is_dropped_and_can_be_joined_again() {
 
     // It is a member still, and comes as a new copy.
     let ticket = one.invite(&[]);
-    home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).ok();
+    home.cairnfs(&["join", &ticket, "--no-passphrase", "--name", BUCKET]).succeeds();
     other.mount();
     assert_eq!(other.read("f"), b"x");
     other.write("after", "y");
@@ -86,7 +86,7 @@ fn what_only_this_device_has_is_not_dropped_unasked() {
     other.mount_again();
     assert_eq!(["f", "g", "h"].map(|name| other.read(name).len()), [1, 9, 8]);
     other.umount();
-    drop_bucket(home, &["--yes", "--force"]).ok();
+    drop_bucket(home, &["--yes", "--force"]).succeeds();
     is_gone(home);
 }
 
@@ -96,16 +96,16 @@ fn the_only_copy_goes_by_force_only_and_without_its_passphrase() {
     let file = home.scratch().join("passphrase");
     fs::write(&file, "correct horse").unwrap();
     let given = ["--passphrase-file", file.to_str().unwrap()];
-    home.cairnfs(&[&["create", BUCKET][..], &given].concat()).ok();
+    home.cairnfs(&[&["create", BUCKET][..], &given].concat()).succeeds();
     let outcome = drop_bucket(&home, &[&["--yes"][..], &given].concat()).exits(9);
     outcome.says(&["no other device has", "1 version", "--force"]);
     drop_bucket(&home, &["--yes"]).exits(2);
     fs::write(&file, "wrong").unwrap();
     drop_bucket(&home, &[&["--yes"][..], &given].concat()).exits(4).says(&["--force"]);
     drop_bucket(&home, &["--force"]).exits(2).says(&["--yes"]);
-    drop_bucket(&home, &["--force", "--dry-run"]).ok();
-    assert!(home.cairnfs(&["list"]).ok().stdout.contains(BUCKET));
-    drop_bucket(&home, &["--force", "--yes"]).ok();
+    drop_bucket(&home, &["--force", "--dry-run"]).succeeds();
+    assert!(home.cairnfs(&["list"]).succeeds().stdout.contains(BUCKET));
+    drop_bucket(&home, &["--force", "--yes"]).succeeds();
     is_gone(&home);
 }
 
@@ -113,7 +113,7 @@ fn the_only_copy_goes_by_force_only_and_without_its_passphrase() {
 fn without_its_key(peer: &Peer) -> Outcome {
     peer.stop();
     fs::remove_file(peer.home().path().join("device.key")).unwrap();
-    let mounted = peer.home().try_mount(BUCKET, &peer.dir(), &[]).ok();
+    let mounted = peer.home().try_mount(BUCKET, &peer.dir(), &[]).succeeds();
     mounted.says(&["copy out", "--force"]);
     peer.umount();
     drop_bucket(peer.home(), &["--yes"])
@@ -126,9 +126,9 @@ fn who_never_shared_a_bucket_hears_nothing_of_other_devices() {
     peer.write("f", "x");
     peer.kill();
     let home = peer.home();
-    home.cairnfs(&["umount", peer.dir().to_str().unwrap()]).ok();
+    home.cairnfs(&["umount", peer.dir().to_str().unwrap()]).succeeds();
     drop_bucket(home, &["--yes"]).exits(9).says(&["1 version and what was changed since"]);
-    let dropped = drop_bucket(home, &["--force", "--yes"]).ok();
+    let dropped = drop_bucket(home, &["--force", "--yes"]).succeeds();
     assert!(!dropped.stderr.contains("member"), "{dropped}");
     is_gone(home);
 }
@@ -147,10 +147,10 @@ fn who_is_no_member_any_more_is_told_to_copy_out_before_it_drops() {
     told.says(&["under another key", "copy out", "--force"]);
 
     let removed = Peer::joining(Home::new(), &pair.one, &[]);
-    let key = removed.home().cairnfs(&["id", "--json"]).ok().json()["key"].clone();
-    pair.one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).ok();
+    let key = removed.home().cairnfs(&["id", "--json"]).succeeds().json()["key"].clone();
+    pair.one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).succeeds();
     eventually("it is told", MEET, || {
-        removed.home().cairnfs(&["status"]).ok().stdout.contains("was removed")
+        removed.home().cairnfs(&["status"]).succeeds().stdout.contains("was removed")
     });
     removed.umount();
     drop_bucket(removed.home(), &["--yes"]).exits(11).says(&["was removed", "--force", "is lost"]);
@@ -184,15 +184,15 @@ fn a_drop_by_force_ends_every_life_that_there_was() {
     pair.meet();
     other.umount();
     let home = other.home();
-    drop_bucket(home, &["--force", "--yes"]).ok();
+    drop_bucket(home, &["--force", "--yes"]).succeeds();
     assert_eq!(next_life(home), 2);
 
     // How many there were cannot be told without the key.
-    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", BUCKET]).ok();
+    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", BUCKET]).succeeds();
     fs::remove_file(buckets.join(BUCKET).join("key")).unwrap();
-    drop_bucket(home, &["--force", "--yes"]).ok();
+    drop_bucket(home, &["--force", "--yes"]).succeeds();
     assert!(next_life(home) > 3, "{}", next_life(home));
-    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", BUCKET]).ok();
+    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", BUCKET]).succeeds();
     other.mount();
     other.write("third", "in yet another");
     pair.meet();
@@ -213,7 +213,7 @@ fn who_has_joined_too_often_is_told_so_and_keeps_its_ticket() {
     };
     join(257).exits(1).says(&["too often", "CAIRNFS_HOME"]);
     assert!(!home.path().join("buckets").join(BUCKET).exists());
-    join(256).ok();
+    join(256).succeeds();
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn who_sits_at_a_terminal_is_asked_first() {
     let refused = typed("n");
     assert_eq!(refused.code, Some(1), "{refused}");
     assert!(refused.stdout.contains("Go on? [y/N]"), "{refused}");
-    assert!(home.cairnfs(&["list"]).ok().stdout.contains(BUCKET));
+    assert!(home.cairnfs(&["list"]).succeeds().stdout.contains(BUCKET));
     let outcome = typed("y");
     assert_eq!(outcome.code, Some(0), "{outcome}");
     is_gone(&home);
@@ -237,7 +237,7 @@ fn what_a_kill_leaves_of_a_bucket_is_none_and_goes_at_the_next_start() {
     peer.write("f", "x");
     let home = peer.home();
     peer.umount();
-    home.cairnfs(&["mount", BUCKET, peer.dir().to_str().unwrap(), "--at-start"]).ok();
+    home.cairnfs(&["mount", BUCKET, peer.dir().to_str().unwrap(), "--at-start"]).succeeds();
     // Its files go one by one: the second of them late.
     let late = Strace::attach(&peer, "unlinkat", &["unlinkat:delay_enter=60000000:when=2"]);
     peer.umount();
@@ -251,10 +251,10 @@ fn what_a_kill_leaves_of_a_bucket_is_none_and_goes_at_the_next_start() {
     late.kill();
     dropping.wait(MEET);
     assert!(aside.exists(), "it was not killed in the middle");
-    assert_eq!(home.cairnfs(&["list"]).ok().stdout, "");
+    assert_eq!(home.cairnfs(&["list"]).succeeds().stdout, "");
     // Any verb that needs a daemon starts one.
     home.create("another");
-    home.cairnfs(&["drop", "another", "--force", "--yes"]).ok();
+    home.cairnfs(&["drop", "another", "--force", "--yes"]).succeeds();
     is_gone(home);
 }
 
@@ -265,24 +265,24 @@ fn a_removed_device_that_is_invited_anew_joins_again_with_that_ticket_alone() {
     one.write("f", "x");
     pair.meet();
     let before = one.invite(&[]);
-    let key = other.home().cairnfs(&["id", "--json"]).ok().json()["key"].clone();
-    one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).ok();
+    let key = other.home().cairnfs(&["id", "--json"]).succeeds().json()["key"].clone();
+    one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).succeeds();
     one.write("g", "while it was none");
-    one.home().cairnfs(&["publish", BUCKET]).ok();
+    one.home().cairnfs(&["publish", BUCKET]).succeeds();
     let anew = one.invite(&[]);
     let home = other.home();
     let join = |ticket: &str| home.cairnfs(&["join", ticket, "--no-passphrase", "--name", BUCKET]);
     join(&anew).exits(2).says(&["exists already"]);
     other.umount();
-    drop_bucket(home, &["--yes", "--force"]).ok();
+    drop_bucket(home, &["--yes", "--force"]).succeeds();
     join(&before).exits(4).says(&["removed", "new ticket"]);
-    join(&anew).ok();
+    join(&anew).succeeds();
     other.mount();
     pair.meet();
     assert_eq!(other.names(""), ["f", "g"]);
     other.write("h", "and now it is one");
     pair.meet();
     assert_eq!(one.read("h"), b"and now it is one");
-    let status = home.cairnfs(&["status"]).ok();
+    let status = home.cairnfs(&["status"]).succeeds();
     assert!(!status.stdout.contains("was removed"), "{status}");
 }

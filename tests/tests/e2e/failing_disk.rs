@@ -102,7 +102,7 @@ fn a_failed_barrier_is_eio_to_the_caller_and_nothing_is_written_after_it() {
     peer.write("again", "the disk is well");
     peer.kill_and_remount();
     assert_eq!(peer.read("again"), b"the disk is well");
-    peer.check().ok();
+    peer.check().succeeds();
 }
 
 #[test]

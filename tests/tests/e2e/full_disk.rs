@@ -55,9 +55,9 @@ fn a_disk_on_which_nothing_can_be_written_is_said_to_be_full() {
     let stat = rustix::fs::statvfs(&*peer.dir()).unwrap();
     assert_eq!(stat.f_bavail * stat.f_frsize, 0, "and 6 bytes are refused");
     let home = peer.home();
-    let text = home.cairnfs(&["status", BUCKET]).ok().stdout;
+    let text = home.cairnfs(&["status", BUCKET]).succeeds().stdout;
     assert!(text.contains("no space left"), "{text}");
-    let json = home.cairnfs(&["status", BUCKET, "--wait-safe", "--json"]).ok().json();
+    let json = home.cairnfs(&["status", BUCKET, "--wait-safe", "--json"]).succeeds().json();
     assert_eq!(json["buckets"][0]["health"], "no-space", "{json}");
     // What was refused was not written: all that was is saved.
     assert_eq!(json["safe"], true, "{json}");
@@ -65,7 +65,7 @@ fn a_disk_on_which_nothing_can_be_written_is_said_to_be_full() {
     eventually("writing goes on", Duration::from_secs(30), || {
         cairnfs_tests::peer::write(&peer.path("again"), &data::bytes(9, 1 << 20)).is_ok()
     });
-    let json = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    let json = home.cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
     assert_eq!(json["buckets"][0]["health"], "good", "{json}");
 }
 
@@ -97,7 +97,7 @@ fn deleting_works_on_a_full_disk_and_writing_goes_on_when_there_is_space_again()
     });
     peer.kill_and_remount();
     assert!(peer.read("again") == data::bytes(9, 2 << 20));
-    peer.check().ok();
+    peer.check().succeeds();
 }
 
 #[test]
@@ -117,8 +117,8 @@ fn deleting_everything_gives_the_space_back() {
         assert!(peer.read("big") == wanted, "round {round}, after kill -9");
         remove(&peer, "big");
         // Older versions were given up; what is left of them is no damage.
-        peer.check().ok();
-        let log = peer.home().cairnfs(&["log", BUCKET, "--json"]).ok().json();
+        peer.check().succeeds();
+        let log = peer.home().cairnfs(&["log", BUCKET, "--json"]).succeeds().json();
         assert!(!log["versions"].as_array().unwrap().is_empty(), "{log}");
     }
 }
@@ -225,7 +225,7 @@ fn a_bucket_is_not_made_in_part_where_there_is_no_room() {
     let outcome = home.cairnfs(&["create", BUCKET, "--no-passphrase"]).exits(12);
     assert!(!outcome.stderr.contains("panicked"), "{outcome}");
     fs::remove_file(home.image().path().join("ballast")).unwrap();
-    let list = home.cairnfs(&["list"]).ok().stdout;
+    let list = home.cairnfs(&["list"]).succeeds().stdout;
     assert!(!list.contains(BUCKET), "half a bucket is listed: {list}");
 }
 
@@ -234,7 +234,7 @@ fn a_bucket_is_not_made_in_part_where_there_is_no_room() {
 fn a_first_version_that_does_not_fit_is_a_full_disk() {
     let (home, one) = (Home::on(Image::tmpfs(12)), Peer::new());
     one.write("large", data::bytes(1, 20_000_000));
-    one.home().cairnfs(&["publish", BUCKET]).ok();
+    one.home().cairnfs(&["publish", BUCKET]).succeeds();
     home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase"]).exits(12);
     // `mount` gives it ten seconds to come, or to be found too large.
     let mut outcome = None;
@@ -254,7 +254,7 @@ fn what_is_brought_back_takes_no_room_a_second_time() {
     let peer = Peer::on(home, &[]);
     peer.write("large", data::bytes(1, 20_000_000));
     peer.write("small", "before");
-    let publish = || peer.home().cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned();
+    let publish = || peer.home().cairnfs(&["publish", BUCKET]).succeeds().stdout.trim().to_owned();
     let version = publish();
     remove(&peer, "large");
     peer.write("small", "now");
@@ -267,7 +267,7 @@ fn what_is_brought_back_takes_no_room_a_second_time() {
     };
     let free = rustix::fs::statvfs(peer.home().image().path()).unwrap();
     assert!(free.f_bavail * free.f_frsize < 5_000_000, "there is room for more");
-    restore(&["large"]).ok();
+    restore(&["large"]).succeeds();
     assert!(peer.read("large") == data::bytes(1, 20_000_000));
     assert_eq!(peer.read("small"), b"now");
     peer.kill_and_remount();

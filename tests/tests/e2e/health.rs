@@ -21,8 +21,8 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// `status`, as text and as a document of the bucket.
 fn status(peer: &Peer) -> (String, serde_json::Value) {
-    let text = peer.home().cairnfs(&["status"]).ok().stdout;
-    let json = peer.home().cairnfs(&["status", "--json"]).ok().json();
+    let text = peer.home().cairnfs(&["status"]).succeeds().stdout;
+    let json = peer.home().cairnfs(&["status", "--json"]).succeeds().json();
     (text, json["buckets"][0].clone())
 }
 
@@ -58,7 +58,7 @@ fn damage_is_said_until_a_check_finds_none() {
     peer.write("victim", data::bytes(1, 4 << 20));
     peer.wait_safe();
     let (pack, _) = end_of_packs(peer.home());
-    peer.check().ok();
+    peer.check().succeeds();
     peer.stop();
     let flip = || {
         let places = (from + (2 << 20)..from + (3 << 20)).step_by(16 << 10);
@@ -80,7 +80,7 @@ fn damage_is_said_until_a_check_finds_none() {
     meet_damage(&peer.path("victim"));
     // The same bits once more.
     flip();
-    peer.check().ok();
+    peer.check().succeeds();
     let (text, json) = status(&peer);
     assert!(text.starts_with("safe: yes, everything written is saved\n"), "{text}");
     assert!(text.contains("  health        good"), "{text}");
@@ -94,22 +94,22 @@ fn damage_is_said_until_a_check_finds_none() {
 fn a_bucket_without_its_first_version_says_what_to_do() {
     let (home, one) = (Home::on(Image::tmpfs(12)), Peer::new());
     one.write("large", data::bytes(1, 20_000_000));
-    one.home().cairnfs(&["publish", BUCKET]).ok();
+    one.home().cairnfs(&["publish", BUCKET]).succeeds();
     let join = ["join", &one.invite(&[]), "--passphrase-command", "echo word"];
     home.cairnfs(&join).exits(12);
-    let status = || home.cairnfs(&["status"]).ok().stdout;
+    let status = || home.cairnfs(&["status"]).succeeds().stdout;
     let awaits = || {
-        let json = home.cairnfs(&["status", "--json"]).ok().json();
+        let json = home.cairnfs(&["status", "--json"]).succeeds().json();
         json["buckets"][0]["awaits_first_version"].as_bool().unwrap()
     };
     assert!(status().contains("first one is not here yet: 'cairnfs sync photos'"), "{}", status());
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     assert!(status().contains("first one is not here yet") && awaits());
-    let list = home.cairnfs(&["list"]).ok().stdout;
+    let list = home.cairnfs(&["list"]).succeeds().stdout;
     assert!(list.contains("joining it was cut off"), "{list}");
     let mut grow = Command::new("mount");
-    run(grow.args(["-o", "remount,size=96m"]).arg(home.image().path()), SOON).ok();
-    home.cairnfs(&["sync", BUCKET, "--passphrase-command", "echo word"]).ok();
+    run(grow.args(["-o", "remount,size=96m"]).arg(home.image().path()), SOON).succeeds();
+    home.cairnfs(&["sync", BUCKET, "--passphrase-command", "echo word"]).succeeds();
     assert!(!status().contains("first one") && !awaits(), "{}", status());
 }
 
@@ -125,7 +125,7 @@ fn a_bucket_whose_folder_goes_while_it_is_mounted_is_not_safe() {
     assert!(text.starts_with("safe: no, 'photos': its folder was moved or deleted"), "{text}");
     assert_eq!((&json["mounted"], &json["safe"]), (&true.into(), &false.into()));
     assert_eq!(json["health"], "failed", "{json}");
-    let list = home.cairnfs(&["list"]).ok().stdout;
+    let list = home.cairnfs(&["list"]).succeeds().stdout;
     assert!(list.contains("photos"), "{list}");
     fs::rename(&away, &there).unwrap();
     assert!(status(&peer).0.starts_with("safe: yes"));
@@ -139,26 +139,26 @@ fn a_mount_that_failed_at_start_is_told() {
     home.create(BUCKET);
     let dir = home.dir("mnt");
     home.mount(BUCKET, &dir, &["--at-start"]);
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     fs::write(dir.join("in the way"), "").unwrap();
     let mut daemon = home.start(&["daemon"]);
-    let status = || home.cairnfs(&["status"]).ok().stdout;
+    let status = || home.cairnfs(&["status"]).succeeds().stdout;
     eventually("the daemon tells of it", SOON, || {
         assert!(!daemon.ended());
         status().contains("at start      could not be mounted at")
     });
     assert!(status().contains("not empty"), "{}", status());
-    assert!(home.cairnfs(&["list"]).ok().stdout.contains("not empty"));
+    assert!(home.cairnfs(&["list"]).succeeds().stdout.contains("not empty"));
     for verb in ["status", "list"] {
-        let json = home.cairnfs(&[verb, "--json"]).ok().json();
+        let json = home.cairnfs(&[verb, "--json"]).succeeds().json();
         let why = json["buckets"][0]["at_start_error"].as_str().unwrap().to_owned();
         assert!(why.contains("not empty"), "{verb}: {why}");
     }
     fs::remove_file(dir.join("in the way")).unwrap();
     home.mount(BUCKET, &dir, &[]);
-    home.umount(&dir).ok();
+    home.umount(&dir).succeeds();
     assert!(!status().contains("could not be mounted"), "{}", status());
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     daemon.wait(SOON);
 }
 
@@ -169,8 +169,8 @@ fn what_status_cannot_read_it_says() {
     let home = Home::new();
     home.create(BUCKET);
     let bucket = home.path().join("buckets").join(BUCKET);
-    let status = || home.cairnfs(&["status"]).ok().stdout;
-    let json = || home.cairnfs(&["status", "--json"]).ok().json();
+    let status = || home.cairnfs(&["status"]).succeeds().stdout;
+    let json = || home.cairnfs(&["status", "--json"]).succeeds().json();
     assert_eq!(json()["buckets"][0]["health"], "good");
     assert!(json()["at_start_error"].is_null(), "{}", status());
     fs::write(bucket.join("remarks.toml"), "not toml").unwrap();
@@ -235,7 +235,7 @@ fn what_was_lost_when_others_unmounted_is_said_until_it_is_mounted_again() {
     assert!(status(&peer).0.starts_with("safe: yes"));
     peer.umount();
     assert!(status(&peer).0.starts_with("safe: yes"));
-    peer.home().cairnfs(&["status", "--wait-safe"]).ok();
+    peer.home().cairnfs(&["status", "--wait-safe"]).succeeds();
 }
 
 /// Whoever has lost the device's key can read all, and is told what helps.
@@ -246,7 +246,7 @@ fn a_device_whose_key_is_another_one_is_told_so_and_reads() {
     peer.stop();
     let (key, away) = (peer.home().path().join("device.key"), peer.home().path().join("away"));
     fs::rename(&key, &away).unwrap();
-    let mounted = peer.home().try_mount(BUCKET, &peer.dir(), &[]).ok();
+    let mounted = peer.home().try_mount(BUCKET, &peer.dir(), &[]).succeeds();
     assert!(mounted.stderr.contains("knows this device under another key"), "{mounted}");
     assert_eq!(peer.read("f"), b"kept");
     assert!(status(&peer).0.contains("read-only, as this device is no member of the bucket"));
@@ -279,14 +279,14 @@ fn a_bucket_that_is_in_use_after_it_was_unmounted_is_said_to_be() {
     assert!(bind.unwrap().success());
     let dir = peer.dir();
     let dir = dir.to_str().unwrap();
-    let umount = peer.home().umount_once_free(&peer.dir()).ok();
+    let umount = peer.home().umount_once_free(&peer.dir()).succeeds();
     umount.says(&["unmounted", "bucket 'photos' is still in use", "bind mount"]);
 
     let (text, json) = status(&peer);
     let said = format!("photos: unmounted, but still in use, at {dir}, ");
     assert!(text.contains(&said), "{text}");
     assert_eq!((&json["mounted"], &json["still_in_use"]), (&false.into(), &dir.into()), "{json}");
-    let list = peer.home().cairnfs(&["list"]).ok().stdout;
+    let list = peer.home().cairnfs(&["list"]).succeeds().stdout;
     assert!(list.contains(&format!("  unmounted, but still in use, at {dir}\n")), "{list}");
     let why = [&*format!("was unmounted at {dir}, but is still in use"), "bind mount"];
     peer.check().exits(5).says(&why);
@@ -297,9 +297,9 @@ fn a_bucket_that_is_in_use_after_it_was_unmounted_is_said_to_be() {
     peer.mount();
     let (text, json) = status(&peer);
     assert!(text.contains("photos: mounted at ") && json["still_in_use"].is_null(), "{text}");
-    let umount = peer.home().umount_once_free(&peer.dir()).ok();
+    let umount = peer.home().umount_once_free(&peer.dir()).succeeds();
     assert!(!umount.stderr.contains("in use"), "{umount}");
-    let list = peer.home().cairnfs(&["list"]).ok().stdout;
+    let list = peer.home().cairnfs(&["list"]).succeeds().stdout;
     assert!(list.ends_with("  not mounted\n"), "{list}");
 }
 
@@ -311,14 +311,14 @@ fn a_bucket_that_cannot_be_opened_is_said_to_be() {
     let key = home.path().join("buckets").join(BUCKET).join("key");
     let aside = home.scratch().join("key");
     fs::rename(&key, &aside).unwrap();
-    let list = home.cairnfs(&["list"]).ok().stdout;
-    let text = home.cairnfs(&["status"]).ok().stdout;
-    let json = home.cairnfs(&["status", "--json"]).ok().json();
+    let list = home.cairnfs(&["list"]).succeeds().stdout;
+    let text = home.cairnfs(&["status"]).succeeds().stdout;
+    let json = home.cairnfs(&["status", "--json"]).succeeds().json();
     let (json, health) = (&json["buckets"][0], text.lines().last().unwrap());
     let why = health.strip_prefix("  health        ").unwrap_or_else(|| panic!("{text}"));
     assert!(why.contains("key") && list.trim_end().ends_with(why), "{text}{list}");
     assert_eq!((&json["health"], &json["health_reason"]), (&"failed".into(), &why.into()));
     fs::rename(&aside, &key).unwrap();
-    let json = home.cairnfs(&["status", "--json"]).ok().json();
+    let json = home.cairnfs(&["status", "--json"]).succeeds().json();
     assert_eq!(json["buckets"][0]["health"], "good");
 }

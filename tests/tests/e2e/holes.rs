@@ -168,7 +168,7 @@ fn sparse_files_go_in_and_out_through_cp() {
     let cp = |from: &std::path::Path, to: &std::path::Path| {
         let mut command = Command::new("cp");
         command.arg("--sparse=always").args([from, to]);
-        cairnfs_tests::run(&mut command, Duration::from_secs(60)).ok();
+        cairnfs_tests::run(&mut command, Duration::from_secs(60)).succeeds();
     };
     cp(&outside, &peer.path("image"));
     peer.kill_and_remount();
@@ -177,5 +177,5 @@ fn sparse_files_go_in_and_out_through_cp() {
     assert!(std::fs::metadata(peer.path("image")).unwrap().blocks() * 512 < 4 * MIB);
     let mut cmp = Command::new("cmp");
     cmp.args([&outside, &back]);
-    cairnfs_tests::run(&mut cmp, Duration::from_secs(60)).ok();
+    cairnfs_tests::run(&mut cmp, Duration::from_secs(60)).succeeds();
 }

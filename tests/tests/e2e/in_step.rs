@@ -9,20 +9,20 @@ use serde_json::Value;
 const MEET: Duration = Duration::from_secs(60);
 
 fn status(of: &Peer) -> Value {
-    let status = of.home().cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    let status = of.home().cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
     status["buckets"][0].clone()
 }
 
 /// What is known of the bucket on each other device.
 fn met(of: &Peer) -> Vec<Value> {
-    let peers = of.home().cairnfs(&["peers", "--json"]).ok().json();
+    let peers = of.home().cairnfs(&["peers", "--json"]).succeeds().json();
     let peers = peers["peers"].as_array().unwrap().clone();
     peers.into_iter().map(|peer| peer["met"][0].clone()).collect()
 }
 
 /// What `status` and `peers` say to people.
 fn said(by: &Peer) -> String {
-    let text = |verb| by.home().cairnfs(&[verb]).ok().stdout;
+    let text = |verb| by.home().cairnfs(&[verb]).succeeds().stdout;
     text("status") + &text("peers")
 }
 
@@ -99,8 +99,8 @@ fn what_is_not_known_is_not_said() {
 fn a_device_that_was_removed_is_in_step_with_nobody() {
     let pair = Pair::new();
     is_in_step_with(&pair.other, 1);
-    let key = pair.other.home().cairnfs(&["id", "--json"]).ok().json()["key"].clone();
-    pair.one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).ok();
+    let key = pair.other.home().cairnfs(&["id", "--json"]).succeeds().json()["key"].clone();
+    pair.one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).succeeds();
     eventually("the owner has it alone", MEET, || status(&pair.one)["in_step"].is_null());
     assert!(said(&pair.one).contains("no other device has this bucket"), "{}", said(&pair.one));
     eventually("it is told", MEET, || status(&pair.other)["removed"] == true);

@@ -37,7 +37,7 @@ impl Lan {
     }
 
     fn ip(&self, machine: usize, args: &[&str]) {
-        run(self.on(machine, Command::new("ip").args(args)), SOON).ok();
+        run(self.on(machine, Command::new("ip").args(args)), SOON).succeeds();
     }
 
     /// Gives the machines the addresses of this network, and takes away those that they had.
@@ -113,7 +113,7 @@ impl Devices {
     fn are_connected(&self) {
         for peer in &self.peers {
             eventually("the devices are connected", SOON, || {
-                let peers = peer.home().cairnfs(&["peers", "--json"]).ok().json();
+                let peers = peer.home().cairnfs(&["peers", "--json"]).succeeds().json();
                 peers["peers"][0]["connected"] == true
             });
         }
@@ -122,7 +122,7 @@ impl Devices {
     /// Ends both daemons.
     fn stop(&mut self) {
         for (peer, daemon) in self.peers.iter().zip(&mut self.daemons) {
-            peer.home().cairnfs(&["stop"]).ok();
+            peer.home().cairnfs(&["stop"]).succeeds();
             eventually("the daemon has ended", SOON, || daemon.ended());
         }
     }

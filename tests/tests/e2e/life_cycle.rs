@@ -43,7 +43,7 @@ fn unmounting(peer: &Peer, timeout: &str) -> Running {
 }
 
 fn mount_over(dir: &Path) {
-    run(Command::new("mount").args(["-t", "tmpfs", "other"]).arg(dir), SOON).ok();
+    run(Command::new("mount").args(["-t", "tmpfs", "other"]).arg(dir), SOON).succeeds();
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn stop_waits_for_an_unmount_that_is_slow() {
     let strace = Strace::attach_to(&peer, "writer", Strace::BARRIERS, &delay);
     let umount = home.start(&["umount", dir.to_str().unwrap()]);
     eventually("it saves", SOON, || strace.holds_at_a_barrier("writer"));
-    home.cairnfs(&["stop"]).ok();
-    umount.wait(SOON).ok();
+    home.cairnfs(&["stop"]).succeeds();
+    umount.wait(SOON).succeeds();
     assert!(!mounts::is_mounted(&dir));
     drop(strace);
     peer.mount();
@@ -82,7 +82,7 @@ fn what_others_unmount_while_a_verb_does_is_ended_all_the_same() {
     need::root("umount(8)");
     let (peer, ballast) = full();
     let umount = unmounting(&peer, "6s");
-    run(Command::new("umount").arg(peer.dir()), SOON).ok();
+    run(Command::new("umount").arg(peer.dir()), SOON).succeeds();
     umount.wait(SOON).exits(9);
     fs::remove_file(ballast).unwrap();
     peer.mount();
@@ -98,19 +98,19 @@ fn umount_takes_nothing_away_that_lies_over_its_mount() {
     fs::write(dir.join("x"), "precious").unwrap();
     home.umount(&dir).exits(6).says(&["something else is mounted over", "umount"]);
     assert_eq!(fs::read(dir.join("x")).unwrap(), b"precious");
-    run(Command::new("umount").arg(&dir), SOON).ok();
+    run(Command::new("umount").arg(&dir), SOON).succeeds();
     assert_eq!(peer.read("f"), b"below");
     // Nor does it take something for unmounted that only cannot be reached.
     let above = dir.parent().unwrap().to_owned();
     let (nested, under) = (home.dir("above/mnt"), home.dir("above"));
-    home.umount(&dir).ok();
+    home.umount(&dir).succeeds();
     home.mount(BUCKET, &nested, &[]);
     mount_over(&under);
     fs::create_dir(&nested).unwrap();
     home.umount(&nested).exits(6).says(&["something else is mounted over"]);
-    run(Command::new("umount").arg(&under), SOON).ok();
+    run(Command::new("umount").arg(&under), SOON).succeeds();
     assert_eq!(fs::read(nested.join("f")).unwrap(), b"below");
-    home.umount(&nested).ok();
+    home.umount(&nested).succeeds();
     assert!(mounts::below(&above).is_empty());
 }
 
@@ -128,7 +128,7 @@ fn a_directory_is_mounted_on_once() {
     drop(strace);
     outcomes.sort_by_key(|outcome| outcome.code);
     let [first, second] = outcomes;
-    first.ok();
+    first.succeeds();
     second.exits(6).says(&["mounted there"]);
     assert_eq!(mounts::below(&place).len(), 1);
 }
@@ -143,8 +143,8 @@ fn stop_and_umount_are_served_however_many_ask() {
     eventually("there is no room", SOON, || {
         home.cairnfs(&["list"]).stderr.contains("too many verbs")
     });
-    home.umount(&peer.dir()).ok();
-    home.cairnfs(&["stop"]).ok();
+    home.umount(&peer.dir()).succeeds();
+    home.cairnfs(&["stop"]).succeeds();
     drop(idle);
 }
 
@@ -160,9 +160,9 @@ fn a_command_that_gives_no_passphrase_keeps_no_daemon_from_ending() {
         asked.display()
     );
     let flags = ["--passphrase-command", &command];
-    home.cairnfs(&[&["create", BUCKET], &flags[..]].concat()).ok();
+    home.cairnfs(&[&["create", BUCKET], &flags[..]].concat()).succeeds();
     home.mount(BUCKET, &dir, &[&["--at-start"], &flags[..]].concat());
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     for by_signal in [false, true] {
         fs::write(&locked, "").unwrap();
         let mut daemon = home.start(&["daemon"]);
@@ -170,7 +170,7 @@ fn a_command_that_gives_no_passphrase_keeps_no_daemon_from_ending() {
         if by_signal {
             daemon.signal(Signal::TERM);
         } else {
-            home.cairnfs(&["stop"]).ok();
+            home.cairnfs(&["stop"]).succeeds();
         }
         eventually("the daemon ends", SOON, || daemon.ended());
         fs::remove_file(&locked).unwrap();
@@ -185,10 +185,10 @@ fn the_verb_that_starts_the_daemon_and_its_mounts_at_start_wait_for_each_other()
     let dir = home.dir("mnt");
     home.mount(BUCKET, &dir, &["--at-start"]);
     for _ in 0..15 {
-        home.cairnfs(&["stop"]).ok();
-        home.cairnfs(&["log", BUCKET]).ok();
+        home.cairnfs(&["stop"]).succeeds();
+        home.cairnfs(&["log", BUCKET]).succeeds();
         eventually("it is mounted at start", SOON, || {
-            let status = home.cairnfs(&["status"]).ok().stdout;
+            let status = home.cairnfs(&["status"]).succeeds().stdout;
             assert!(!status.contains("could not be mounted"), "{status}");
             mounts::is_mounted(&dir)
         });
@@ -199,14 +199,14 @@ fn the_verb_that_starts_the_daemon_and_its_mounts_at_start_wait_for_each_other()
 #[test]
 fn a_device_key_that_leads_nowhere_is_not_made_again() {
     let home = Home::new();
-    let id = home.cairnfs(&["id"]).ok().stdout;
+    let id = home.cairnfs(&["id"]).succeeds().stdout;
     let (key, away) = (home.path().join("device.key"), home.scratch().join("device.key"));
     fs::rename(&key, &away).unwrap();
     std::os::unix::fs::symlink(home.scratch().join("stick"), &key).unwrap();
     home.cairnfs(&["id"]).exits(1).says(&["device.key", "bring that back"]);
     assert!(key.is_symlink() && !home.scratch().join("stick").exists());
     fs::rename(&away, home.scratch().join("stick")).unwrap();
-    assert_eq!(home.cairnfs(&["id"]).ok().stdout, id);
+    assert_eq!(home.cairnfs(&["id"]).succeeds().stdout, id);
 }
 
 /// Makes the log of the daemon of `peer` longer by `len` bytes of `byte`, and has it log a line.

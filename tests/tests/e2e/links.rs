@@ -140,7 +140,7 @@ fn a_fifo_and_a_socket_carry_bytes() {
     let peer = Peer::new();
     let mut script = Command::new("sh");
     script.current_dir(peer.dir()).args(["-c", "mkfifo p && (echo through > p & cat p && wait)"]);
-    assert_eq!(run(&mut script, Duration::from_secs(20)).ok().stdout, "through\n");
+    assert_eq!(run(&mut script, Duration::from_secs(20)).succeeds().stdout, "through\n");
     // By a short way: the path of a socket has 108 bytes.
     let short = peer.scratch().join("s");
     symlink(peer.dir(), &short).unwrap();

@@ -18,7 +18,7 @@ fn free(peer: &Peer, call: &str) -> bool {
     match run(&mut command, Duration::from_secs(20)) {
         outcome if outcome.code == Some(9) => false,
         outcome => {
-            outcome.ok();
+            outcome.succeeds();
             true
         }
     }

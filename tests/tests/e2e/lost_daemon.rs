@@ -26,17 +26,17 @@ fn a_mount_whose_daemon_died_is_not_safe() {
     assert_eq!(bucket["health"], "failed", "{json}");
     assert!(bucket["health_reason"].is_string(), "{json}");
     // Whoever was told of it goes on.
-    home.umount(&dir).ok();
-    home.cairnfs(&["status", "--wait-safe"]).ok();
+    home.umount(&dir).succeeds();
+    home.cairnfs(&["status", "--wait-safe"]).succeeds();
 }
 
 /// A bucket of the same name in another home is another one.
 #[test]
 fn a_dead_mount_is_that_of_the_home_whose_daemon_died() {
     let [alive, dead] = [Peer::new(), Peer::new()];
-    alive.home().umount(&alive.dir()).ok();
+    alive.home().umount(&alive.dir()).succeeds();
     dead.home().kill();
-    let status = |peer: &Peer| peer.home().cairnfs(&["status", "--json"]).ok().json();
+    let status = |peer: &Peer| peer.home().cairnfs(&["status", "--json"]).succeeds().json();
     assert_eq!(status(&alive)["safe"], true);
     assert_eq!(status(&dead)["safe"], false);
     let told = |peer: &Peer| {
@@ -45,7 +45,7 @@ fn a_dead_mount_is_that_of_the_home_whose_daemon_died() {
     };
     assert!(!told(&alive) && told(&dead));
     // What was taken away leaves nothing behind.
-    dead.home().umount(&dead.dir()).ok();
+    dead.home().umount(&dead.dir()).succeeds();
     for peer in [&alive, &dead] {
         assert_eq!(fs::read_dir(peer.home().path().join("run/mounts")).unwrap().count(), 0);
         assert_eq!(status(peer)["safe"], true);
@@ -81,7 +81,7 @@ fn a_daemon_that_does_not_answer_is_named() {
     interrupted.wait(Duration::from_secs(10)).exits(130).says(&[&line]);
     // It was waited for, and goes on where it stood.
     process::signal(pid, Signal::CONT);
-    patient.wait(Duration::from_secs(30)).ok();
+    patient.wait(Duration::from_secs(30)).succeeds();
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_dead_mount_point_can_be_unmounted() {
     let peer = Peer::new();
     peer.write("f", "x");
     peer.kill();
-    peer.home().umount(&peer.dir()).ok();
+    peer.home().umount(&peer.dir()).succeeds();
     assert!(!mounts::is_mounted(&peer.dir()));
     peer.mount();
     assert_eq!(peer.read("f"), b"x");
@@ -128,9 +128,9 @@ fn several_buckets_and_mounts_are_served_by_one_daemon() {
         assert_eq!(fs::read(dir.join("f")).unwrap(), name.as_bytes());
     }
     // Unmounting one leaves the others alone.
-    home.umount_once_free(&dirs[0].1).ok();
+    home.umount_once_free(&dirs[0].1).succeeds();
     assert_eq!(fs::read(dirs[1].1.join("f")).unwrap(), b"two");
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     eventually("everything is unmounted", Duration::from_secs(20), || {
         dirs.iter().all(|(_, dir)| !mounts::is_mounted(dir))
     });

@@ -9,7 +9,7 @@ fn python(peer: &Peer, program: &str) {
     need::program("python3", "python3");
     let mut command = Command::new("python3");
     command.args(["-c", program]).arg(peer.path("f")).arg(peer.path("g"));
-    run(&mut command, Duration::from_secs(60)).ok();
+    run(&mut command, Duration::from_secs(60)).succeeds();
 }
 
 #[test]
@@ -76,9 +76,9 @@ with open(sys.argv[1],'rb') as f:
     );
     assert_eq!(peer.read("f"), b"unchanged");
     // Not open for writing here: a process that another test is just starting would keep it so.
-    run(Command::new("cp").arg("/bin/true").arg(peer.dir()), Duration::from_secs(20)).ok();
+    run(Command::new("cp").arg("/bin/true").arg(peer.dir()), Duration::from_secs(20)).succeeds();
     let mut program = Command::new(peer.path("true"));
-    run(&mut program, Duration::from_secs(20)).ok();
+    run(&mut program, Duration::from_secs(20)).succeeds();
 }
 
 #[test]

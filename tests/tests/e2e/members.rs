@@ -8,7 +8,7 @@ use crate::two_machines::{ARRIVE, with_a_reader};
 
 /// What names a device to the verbs.
 fn key(home: &Home) -> String {
-    let id = home.cairnfs(&["id", "--json"]).ok().json();
+    let id = home.cairnfs(&["id", "--json"]).succeeds().json();
     id["key"].as_str().unwrap()[..16].to_owned()
 }
 
@@ -16,18 +16,20 @@ fn key(home: &Home) -> String {
 fn a_device_that_still_shares_another_bucket_is_told_that_it_was_removed() {
     let pair = Pair::new();
     let (one, other) = (pair.one.home(), pair.other.home());
-    one.cairnfs(&["create", "second", "--no-passphrase"]).ok();
+    one.cairnfs(&["create", "second", "--no-passphrase"]).succeeds();
     let dir = one.dir("second");
     one.mount("second", &dir, &[]);
-    let ticket = one.cairnfs(&["invite", "second"]).ok().stdout;
-    other.cairnfs(&["join", ticket.trim(), "--no-passphrase"]).ok();
+    let ticket = one.cairnfs(&["invite", "second"]).succeeds().stdout;
+    other.cairnfs(&["join", ticket.trim(), "--no-passphrase"]).succeeds();
     let there = other.dir("second");
     other.mount("second", &there, &[]);
-    one.cairnfs(&["remove", "second", &key(other)]).ok();
+    one.cairnfs(&["remove", "second", &key(other)]).succeeds();
     let said = "this device was removed from bucket 'second' by its members";
-    eventually("it is told", ARRIVE, || other.cairnfs(&["status"]).ok().stdout.contains(said));
+    eventually("it is told", ARRIVE, || {
+        other.cairnfs(&["status"]).succeeds().stdout.contains(said)
+    });
     other.cairnfs(&["sync", "second"]).exits(11).says(&[said]);
-    let peers = other.cairnfs(&["peers", "--json"]).ok().json();
+    let peers = other.cairnfs(&["peers", "--json"]).succeeds().json();
     assert_eq!(peers["peers"][0]["removed_from"], serde_json::json!(["second"]), "{peers}");
     assert_eq!(peers["peers"][0]["connected"], true, "{peers}");
     // What they share still is shared.
@@ -35,13 +37,13 @@ fn a_device_that_still_shares_another_bucket_is_told_that_it_was_removed() {
     pair.meet();
     assert_eq!(pair.other.read("f"), b"for both");
     // Let in again it hears so too.
-    let ticket = one.cairnfs(&["invite", "second"]).ok().stdout;
-    other.umount_once_free(&there).ok();
-    other.cairnfs(&["drop", "second", "--yes", "--force"]).ok();
-    other.cairnfs(&["join", ticket.trim(), "--no-passphrase"]).ok();
+    let ticket = one.cairnfs(&["invite", "second"]).succeeds().stdout;
+    other.umount_once_free(&there).succeeds();
+    other.cairnfs(&["drop", "second", "--yes", "--force"]).succeeds();
+    other.cairnfs(&["join", ticket.trim(), "--no-passphrase"]).succeeds();
     other.mount("second", &there, &[]);
-    other.cairnfs(&["sync", "second", "--timeout", "30s"]).ok();
-    let status = other.cairnfs(&["status"]).ok().stdout;
+    other.cairnfs(&["sync", "second", "--timeout", "30s"]).succeeds();
+    let status = other.cairnfs(&["status"]).succeeds().stdout;
     assert!(!status.contains(said), "{status}");
 }
 
@@ -50,17 +52,19 @@ fn a_device_that_still_shares_another_bucket_is_told_that_it_was_removed() {
 fn an_owner_makes_another_who_goes_on_without_it() {
     let pair = Pair::new();
     let (one, other) = (pair.one.home(), pair.other.home());
-    let alone = one.cairnfs(&["members", BUCKET]).ok();
+    let alone = one.cairnfs(&["members", BUCKET]).succeeds();
     alone.says(&["is the only owner", &format!("cairnfs role {BUCKET} DEVICE owner")]);
     other.cairnfs(&["role", BUCKET, &key(other), "owner"]).exits(1).says(&["only an owner"]);
     one.cairnfs(&["role", BUCKET, &key(one), "writer"]).exits(1).says(&["has to stay one"]);
     one.cairnfs(&["role", BUCKET, &key(other), "king"]).exits(2).says(&["owner"]);
-    one.cairnfs(&["role", BUCKET, &key(other), "owner", "--dry-run"]).ok().says(&["would make"]);
-    one.cairnfs(&["role", BUCKET, &key(other), "owner"]).ok().says(&["is owner of bucket"]);
-    one.cairnfs(&["role", BUCKET, &key(other), "owner"]).ok().says(&["is that already"]);
+    one.cairnfs(&["role", BUCKET, &key(other), "owner", "--dry-run"])
+        .succeeds()
+        .says(&["would make"]);
+    one.cairnfs(&["role", BUCKET, &key(other), "owner"]).succeeds().says(&["is owner of bucket"]);
+    one.cairnfs(&["role", BUCKET, &key(other), "owner"]).succeeds().says(&["is that already"]);
     pair.meet();
     pair.one.stop();
-    other.cairnfs(&["remove", BUCKET, &key(one)]).ok();
+    other.cairnfs(&["remove", BUCKET, &key(one)]).succeeds();
     let third = Peer::joining(Home::new(), &pair.other, &[]);
     third.write("f", "without the first");
     eventually("it arrives", ARRIVE, || pair.other.names("") == ["f"]);
@@ -73,19 +77,19 @@ fn a_role_holds_from_when_its_device_hears_of_it() {
     let (one, other) = (pair.one.home(), key(pair.other.home()));
     let write = |name: &str| fs::write(pair.other.path(name), "x");
     for (role, may) in [("reader", false), ("writer", true)] {
-        one.cairnfs(&["role", BUCKET, &other, role]).ok();
+        one.cairnfs(&["role", BUCKET, &other, role]).succeeds();
         eventually("it hears of it", ARRIVE, || write(role).is_ok() == may);
     }
     eventually("it arrives", ARRIVE, || pair.one.names("").contains(&"writer".to_owned()));
 
     let (one, home, dir) = with_a_reader();
     home.mount(BUCKET, &dir, &[]);
-    one.home().cairnfs(&["role", BUCKET, &key(&home), "writer"]).ok();
+    one.home().cairnfs(&["role", BUCKET, &key(&home), "writer"]).succeeds();
     eventually("it hears of it", ARRIVE, || {
-        let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+        let status = home.cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
         status["buckets"][0]["role"] == "writer"
     });
-    home.umount_once_free(&dir).ok();
+    home.umount_once_free(&dir).succeeds();
     home.mount(BUCKET, &dir, &[]);
     fs::write(dir.join("by-it"), "x").unwrap();
     eventually("it arrives", ARRIVE, || one.names("").contains(&"by-it".to_owned()));
@@ -117,10 +121,10 @@ fn the_only_owner_is_made_again_of_its_keys_and_of_what_another_has() {
         fs::set_permissions(anew.path().join(name), PermissionsExt::from_mode(0o600)).unwrap();
     }
     pair.other.mount();
-    anew.cairnfs(&["rejoin", BUCKET, "--force"]).ok();
+    anew.cairnfs(&["rejoin", BUCKET, "--force"]).succeeds();
     let anew = Peer::again(anew, &[]);
     assert_eq!(anew.names(""), ["f", "g"]);
-    let members = anew.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    let members = anew.home().cairnfs(&["members", BUCKET, "--json"]).succeeds().json();
     let this = members["members"].as_array().unwrap().iter().find(|it| it["this_device"] == true);
     assert_eq!(this.unwrap()["role"], "owner", "{members}");
     let third = Peer::joining(Home::new(), &anew, &[]);

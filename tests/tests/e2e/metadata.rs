@@ -156,7 +156,7 @@ fn a_new_file_gets_its_mode_through_the_umask_and_a_setgid_directory_hands_down_
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o2775)).unwrap();
     let mut script = std::process::Command::new("sh");
     script.current_dir(&dir).args(["-c", "umask 027; echo x > f; mkdir d"]);
-    cairnfs_tests::run(&mut script, std::time::Duration::from_secs(20)).ok();
+    cairnfs_tests::run(&mut script, std::time::Duration::from_secs(20)).succeeds();
     let (file, sub) = (fs::metadata(dir.join("f")).unwrap(), fs::metadata(dir.join("d")).unwrap());
     assert_eq!((file.mode() & 0o7777, file.gid()), (0o640, 4_242));
     assert_eq!((sub.mode() & 0o7777, sub.gid()), (0o2750, 4_242));
@@ -218,7 +218,7 @@ fn inode_numbers_do_not_change_while_mounted_and_differ_from_file_to_file() {
     }
     same(&wanted, "renames");
     if !peer.is_plain() {
-        peer.home().cairnfs(&["publish", BUCKET]).ok();
+        peer.home().cairnfs(&["publish", BUCKET]).succeeds();
         same(&wanted, "a version");
         need::root("to have the kernel forget what it knows of one file system");
         mount_remount(peer.dir(), MountFlags::NOSUID | MountFlags::NODEV, "").unwrap();

@@ -93,7 +93,7 @@ fn versions_stand_as_they_were_beside_each_other_and_the_live_mount() {
     assert!(copy.unwrap().success());
     Tree::of(&copied).same_as(&was);
     assert_eq!(peer.read("later"), b"newer");
-    peer.home().umount_once_free(&second).ok();
+    peer.home().umount_once_free(&second).succeeds();
     Tree::of(&first).same_as(&was);
 }
 
@@ -175,35 +175,36 @@ fn a_bucket_that_is_not_mounted_is_opened_for_its_version() {
     let secret = home.scratch().join("secret");
     fs::write(&secret, "a passphrase\n").unwrap();
     let secret = ["--passphrase-file", secret.to_str().unwrap()];
-    home.cairnfs(&[&["create", BUCKET], secret.as_slice()].concat()).ok();
+    home.cairnfs(&[&["create", BUCKET], secret.as_slice()].concat()).succeeds();
     let (live, old) = (home.dir("mnt"), home.dir("old"));
     home.mount(BUCKET, &live, &secret);
     fs::write(live.join("f"), "first").unwrap();
-    let version = home.cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned();
+    let version = home.cairnfs(&["publish", BUCKET]).succeeds().stdout.trim().to_owned();
     fs::write(live.join("f"), "second").unwrap();
-    home.umount_once_free(&live).ok();
+    home.umount_once_free(&live).succeeds();
 
     let at = ["--at", &version];
     home.try_mount(BUCKET, &old, &[&at, secret.as_slice()].concat())
-        .ok()
+        .succeeds()
         .says(&[&version[..16], "read-only"]);
     assert_eq!(fs::read(old.join("f")).unwrap(), b"first");
     // The daemon has it open, so that nobody is asked for the passphrase again.
     let other = home.dir("other");
     home.mount(BUCKET, &other, &["--at", "0s"]);
     assert_eq!(fs::read(other.join("f")).unwrap(), b"second");
-    home.cairnfs(&["log", BUCKET]).ok();
-    home.cairnfs(&["check", BUCKET]).ok();
+    home.cairnfs(&["log", BUCKET]).succeeds();
+    home.cairnfs(&["check", BUCKET]).succeeds();
     let to = home.scratch().join("f");
-    home.cairnfs(&["restore", BUCKET, "f", "--at", &version, "--to", to.to_str().unwrap()]).ok();
+    home.cairnfs(&["restore", BUCKET, "f", "--at", &version, "--to", to.to_str().unwrap()])
+        .succeeds();
     assert_eq!(fs::read(to).unwrap(), b"first");
     // It is not mounted for all that.
     let refused = home.try_mount(BUCKET, &live, &secret).exits(5);
     refused.says(&["a version of bucket", "unmount that first"]);
     home.cairnfs(&["invite", BUCKET]).exits(3).says(&["is not mounted"]);
-    home.umount_once_free(&other).ok();
+    home.umount_once_free(&other).succeeds();
     assert_eq!(fs::read(old.join("f")).unwrap(), b"first");
-    home.umount_once_free(&old).ok();
+    home.umount_once_free(&old).succeeds();
     // And now it can be, at once.
     home.mount(BUCKET, &live, &secret);
     assert_eq!(fs::read(live.join("f")).unwrap(), b"second");
@@ -221,7 +222,7 @@ fn unmounting_the_bucket_unmounts_its_versions_too_and_says_so() {
     home.mount(BUCKET, &within, &["--at", &version]);
     peer.write("f", "never saved but by this");
     let open = File::open(busy.join("f")).unwrap();
-    let said = home.umount_once_free(&peer.dir()).ok().stderr;
+    let said = home.umount_once_free(&peer.dir()).succeeds().stderr;
     for dir in [&idle, &busy, &within] {
         let line = format!("unmounted {}, version {}", dir.display(), &version[..16]);
         assert!(said.contains(&line), "{said}");
@@ -254,12 +255,12 @@ fn a_version_that_is_in_use_stays_mounted_and_its_users_are_named() {
     open.read_exact_at(&mut text, 0).unwrap();
     assert_eq!(&text, b"first");
     drop(open);
-    peer.home().umount_once_free(&dir).ok();
+    peer.home().umount_once_free(&dir).succeeds();
     peer.home().umount(&dir).exits(3);
     // Unmounted by the system, it is over as well.
     show(&peer, "old", "0s");
     unmount_by_the_system(&dir);
-    let list = || peer.home().cairnfs(&["list"]).ok().stdout;
+    let list = || peer.home().cairnfs(&["list"]).succeeds().stdout;
     eventually("it is not listed", SOON, || !list().contains("version"));
     show(&peer, "old", "0s");
 }
@@ -272,7 +273,7 @@ fn stop_and_sigterm_unmount_versions() {
     let version = publish(&peer);
     let dir = show(&peer, "old", &version);
     let open = File::open(dir.join("f")).unwrap();
-    home.cairnfs(&["stop"]).ok().says(&["is busy", "unmounted"]);
+    home.cairnfs(&["stop"]).succeeds().says(&["is busy", "unmounted"]);
     assert!(!mounts::is_mounted(&dir) && !mounts::is_mounted(&peer.dir()));
     drop(open);
     process::ended(home.path());
@@ -288,9 +289,9 @@ fn stop_and_sigterm_unmount_versions() {
         if is_signal {
             mount.signal(Signal::TERM);
         } else {
-            home.umount_once_free(&dir).ok();
+            home.umount_once_free(&dir).succeeds();
         }
-        mount.wait(SOON).ok();
+        mount.wait(SOON).succeeds();
         assert!(!mounts::is_mounted(&dir));
     }
     process::ended(home.path());
@@ -304,17 +305,17 @@ fn a_version_whose_daemon_died_answers_with_an_error_and_is_no_loss() {
     let (live, old) = (home.dir("mnt"), home.dir("old"));
     home.mount(MORTAL, &live, &[]);
     fs::write(live.join("f"), "first").unwrap();
-    let version = home.cairnfs(&["publish", MORTAL]).ok().stdout.trim().to_owned();
-    home.umount_once_free(&live).ok();
+    let version = home.cairnfs(&["publish", MORTAL]).succeeds().stdout.trim().to_owned();
+    home.umount_once_free(&live).succeeds();
     home.mount(MORTAL, &old, &["--at", &version]);
     home.kill();
     assert_eq!(fs::read_dir(&old).unwrap_err().raw_os_error(), ENOTCONN);
-    home.cairnfs(&["status", "--wait-safe"]).ok();
+    home.cairnfs(&["status", "--wait-safe"]).succeeds();
     // Mounted again in the same place, or taken away.
     home.mount(MORTAL, &old, &["--at", &version]);
     assert_eq!(fs::read(old.join("f")).unwrap(), b"first");
     home.kill();
-    home.umount_once_free(&old).ok().says(&["its daemon had died"]);
+    home.umount_once_free(&old).succeeds().says(&["its daemon had died"]);
     home.mount(MORTAL, &live, &[]);
 }
 
@@ -327,14 +328,14 @@ fn list_and_status_tell_of_versions_and_count_nothing_of_them_as_unsaved() {
     let dir = show(&peer, "old", &version);
     let dir = dir.to_str().unwrap();
     for verb in ["list", "status"] {
-        let text = home.cairnfs(&[verb]).ok().stdout;
+        let text = home.cairnfs(&[verb]).succeeds().stdout;
         assert!(text.contains(dir) && text.contains(&version[..16]), "{text}");
-        let json = home.cairnfs(&[verb, "--json"]).ok().json();
+        let json = home.cairnfs(&[verb, "--json"]).succeeds().json();
         let view = &json["buckets"][0]["views"][0];
         assert!(view["dir"] == dir && view["version"] == *version, "{json}");
         assert_eq!(json["buckets"][0]["dir"], peer.dir().to_str().unwrap(), "{json}");
     }
-    assert_eq!(home.cairnfs(&["status", "--json"]).ok().json()["safe"], true);
+    assert_eq!(home.cairnfs(&["status", "--json"]).succeeds().json()["safe"], true);
     let source = mounts::below(Path::new(dir)).remove(0).source;
     assert_eq!(source, format!("cairnfs:{BUCKET}@{}", &version[..16]));
 }
@@ -359,10 +360,10 @@ fn what_cannot_be_shown_is_said_in_one_line() {
     peer.home().try_mount("nobody", &dir, &["--at", "2h"]).exits(3).says(&["no bucket 'nobody'"]);
     peer.home().try_mount(BUCKET, &peer.dir(), &["--at", "0s"]).exits(6);
     assert!(!mounts::is_mounted(&dir));
-    let planned = at(&version, &["--dry-run"]).ok().stdout;
+    let planned = at(&version, &["--dry-run"]).succeeds().stdout;
     assert!(planned.contains("would mount version") && !mounts::is_mounted(&dir), "{planned}");
     // Two in one place there are not.
-    at(&version, &[]).ok();
+    at(&version, &[]).succeeds();
     at(&version, &[]).exits(6).says(&["is mounted there"]);
     at(&version, &["--dry-run"]).exits(6);
 }
@@ -406,7 +407,7 @@ fn a_version_stays_whole_while_space_is_taken_from_others() {
     for n in 0..8 {
         assert!(fs::read(dir.join(format!("kept-{n}"))).unwrap() == kept(n), "file {n}");
     }
-    peer.check().ok();
+    peer.check().succeeds();
 }
 
 #[test]
@@ -438,17 +439,18 @@ fn a_version_of_a_bucket_that_is_kept_for_others_is_shown_too() {
     let version = publish(&peer);
     peer.stop();
     let daemon = home.start(&["daemon"]);
-    let kept = || home.cairnfs(&["status", "--json"]).ok().json()["buckets"][0]["kept"] == true;
+    let kept =
+        || home.cairnfs(&["status", "--json"]).succeeds().json()["buckets"][0]["kept"] == true;
     eventually("it is kept", SOON, kept);
     let dir = show(&peer, "old", &version);
     assert!(kept());
     home.try_mount(BUCKET, &peer.dir(), &[]).exits(5).says(&["unmount that first"]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"first");
-    home.umount_once_free(&dir).ok();
+    home.umount_once_free(&dir).succeeds();
     assert!(kept());
     peer.mount();
     assert_eq!(peer.read("f"), b"first");
     let mut stop = home.command(&["stop"]);
-    run(&mut stop, SOON).ok();
-    daemon.wait(SOON).ok();
+    run(&mut stop, SOON).succeeds();
+    daemon.wait(SOON).succeeds();
 }

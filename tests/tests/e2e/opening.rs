@@ -26,7 +26,7 @@ fn a_repair_of_a_log_that_has_lost_its_end_says_what_is_lost() {
         let mut ends = Vec::new();
         for n in 0..5 {
             peer.write(format!("f{n}"), data::bytes(n, 300_000));
-            home.cairnfs(&["publish", BUCKET]).ok();
+            home.cairnfs(&["publish", BUCKET]).succeeds();
             ends.push(end_of_packs(home).1);
         }
         peer.stop();
@@ -50,9 +50,9 @@ fn a_repair_of_a_log_that_has_lost_its_end_says_what_is_lost() {
             assert!(said.contains(&ends_at) && said.contains("is lost"), "{outcome}");
             assert!(!outcome.stderr.contains("nothing had to be left out"), "{outcome}");
         }
-        let status = home.cairnfs(&["status"]).ok();
+        let status = home.cairnfs(&["status"]).succeeds();
         assert!(!status.stdout.contains("damage"), "what is left is whole: {status}");
-        peer.check().ok();
+        peer.check().succeeds();
         peer.mount();
         assert_eq!(peer.names(""), ["f0", "f1", "f2"]);
         for n in 0..3 {
@@ -115,7 +115,7 @@ fn a_torn_tail_is_cut_and_what_was_saved_before_it_stays() {
             peer.kill_and_remount();
             assert!(peer.read("next") == data::bytes(7, 10_000), "{what}");
             if n == 0 {
-                peer.check().ok();
+                peer.check().succeeds();
             }
             home.kill();
             mounts::detach_all(&peer.dir());
@@ -141,7 +141,7 @@ fn open_or_repair(peer: &Peer, what: &str, may_be_refused: bool) {
 
 fn copy(from: &Path, to: &Path) {
     let mut cp = Command::new("cp");
-    run(cp.args(["-a", "--sparse=never"]).args([from, to]), Duration::from_secs(60)).ok();
+    run(cp.args(["-a", "--sparse=never"]).args([from, to]), Duration::from_secs(60)).succeeds();
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_missing_or_broken_index_is_made_again() {
         for n in 0..30 {
             assert!(peer.read(format!("f{n}")) == data::bytes(n, 20_000), "f{n}, index: {damage}");
         }
-        peer.check().ok();
+        peer.check().succeeds();
         peer.write("f0", data::bytes(0, 20_000));
     }
 }
@@ -229,7 +229,7 @@ fn an_index_that_is_older_than_the_packs_catches_up() {
     for n in 0..20 {
         assert!(peer.read(format!("new-{n}")) == data::bytes(n, 50_000), "new-{n}");
     }
-    peer.check().ok();
+    peer.check().succeeds();
 }
 
 #[test]
@@ -303,17 +303,17 @@ fn a_bucket_without_its_packs_or_its_key_file_says_what_is_missing_and_where() {
         let packs = pack.parent().unwrap().to_str().unwrap();
         home.cairnfs(verb).exits(8).says(&["is damaged", "missing", packs]);
     }
-    let status = home.cairnfs(&["status"]).ok();
+    let status = home.cairnfs(&["status"]).succeeds();
     assert!(status.stdout.contains("health        damaged: all of its log is missing"), "{status}");
     fs::rename(&aside, &pack).unwrap();
-    home.cairnfs(&check).ok();
+    home.cairnfs(&check).succeeds();
 
     let key = pack.parent().unwrap().with_file_name("key");
     fs::rename(&key, &aside).unwrap();
     for verb in verbs {
         home.cairnfs(verb).exits(4).says(&["key file is missing", key.to_str().unwrap()]);
     }
-    let listed = home.cairnfs(&["list"]).ok();
+    let listed = home.cairnfs(&["list"]).succeeds();
     assert!(listed.stdout.contains("key file is missing"), "{listed}");
     fs::rename(&aside, &key).unwrap();
     peer.mount();

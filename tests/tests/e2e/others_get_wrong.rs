@@ -128,7 +128,7 @@ fn a_kill_right_after_close_leaves_the_whole_bucket_readable() {
         }
     }
     if !peer.is_plain() {
-        peer.check().ok();
+        peer.check().succeeds();
     }
 }
 
@@ -143,7 +143,7 @@ fn a_file_made_by_one_program_is_found_by_the_next_at_once() {
         command
             .current_dir(peer.dir())
             .args(["-c", &format!("echo {n} > {name}; ls | grep -qx {name}")]);
-        cairnfs_tests::run(&mut command, Duration::from_secs(20)).ok();
+        cairnfs_tests::run(&mut command, Duration::from_secs(20)).succeeds();
         assert_eq!(peer.read(&name), format!("{n}\n").as_bytes());
     }
 }

@@ -29,7 +29,7 @@ fn given(home: &Home, word: Option<&str>) -> Vec<String> {
 
 /// A home with a bucket under this passphrase.
 fn with(home: Home, word: &str) -> Home {
-    home.cairnfs(&["create", BUCKET, "--passphrase-file", &file(&home, word)]).ok();
+    home.cairnfs(&["create", BUCKET, "--passphrase-file", &file(&home, word)]).succeeds();
     home
 }
 
@@ -82,13 +82,13 @@ fn key_files(home: &Home) -> Vec<PathBuf> {
 #[test]
 fn the_new_passphrase_opens_the_bucket_and_the_old_one_does_not() {
     let home = with(Home::new(), "first");
-    change(&home, Some("first"), Some("second")).ok();
+    change(&home, Some("first"), Some("second")).succeeds();
     assert!(opens(&home, "second") && !opens(&home, "first"));
     let dir = mount(&home, Some("second"));
     fs::write(dir.join("f"), "x").unwrap();
-    change(&home, Some("second"), Some("third")).ok();
+    change(&home, Some("second"), Some("third")).succeeds();
     fs::write(dir.join("g"), "y").unwrap();
-    home.umount_once_free(&dir).ok();
+    home.umount_once_free(&dir).succeeds();
     assert!(opens(&home, "third") && !opens(&home, "second"));
     mount(&home, Some("third"));
     assert_eq!([fs::read(dir.join("f")).unwrap(), fs::read(dir.join("g")).unwrap()], [b"x", b"y"]);
@@ -99,22 +99,22 @@ fn a_passphrase_is_taken_off_and_put_on_again() {
     let home = with(Home::new(), "first");
     let dir = mount(&home, Some("first"));
     fs::write(dir.join("f"), "x").unwrap();
-    change(&home, Some("first"), None).ok().says(&["no passphrase any more"]);
-    home.umount_once_free(&dir).ok();
+    change(&home, Some("first"), None).succeeds().says(&["no passphrase any more"]);
+    home.umount_once_free(&dir).succeeds();
     let mode = fs::metadata(key_file(&home)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     mount(&home, None);
-    change(&home, None, None).ok().says(&["nothing was changed"]);
-    change(&home, None, Some("second")).ok().says(&["without a passphrase"]);
+    change(&home, None, None).succeeds().says(&["nothing was changed"]);
+    change(&home, None, Some("second")).succeeds().says(&["without a passphrase"]);
     assert!(opens(&home, "second"));
-    home.umount_once_free(&dir).ok();
+    home.umount_once_free(&dir).succeeds();
     home.try_mount(BUCKET, &dir, &[]).exits(2);
     mount(&home, Some("second"));
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"x");
     // And of one that is not mounted.
-    home.umount_once_free(&dir).ok();
-    change(&home, Some("second"), None).ok();
-    change(&home, None, Some("third")).ok();
+    home.umount_once_free(&dir).succeeds();
+    change(&home, Some("second"), None).succeeds();
+    change(&home, None, Some("third")).succeeds();
     assert!(opens(&home, "third") && !opens(&home, "second"));
 }
 
@@ -159,7 +159,7 @@ fn the_present_passphrase_is_asked_for_once_and_tried_before_the_new_one_is_aske
     typed(&["old", "new", "other"]).exits(2);
     typed(&["old", ""]).exits(2);
     assert!(opens(&home, "old"));
-    let changed = typed(&["old", "swordfish", "swordfish"]).ok();
+    let changed = typed(&["old", "swordfish", "swordfish"]).succeeds();
     assert!(!changed.stdout.contains("swordfish"), "the passphrase is shown: {changed}");
     assert!(opens(&home, "swordfish") && !opens(&home, "old"));
 }
@@ -175,14 +175,14 @@ fn a_dry_run_tries_the_present_passphrase_and_changes_nothing() {
         home.cairnfs(&[&args[..], &[&flags[0], &flags[1]]].concat())
     };
     plan("wrong").exits(4);
-    assert!(plan("right").ok().stdout.contains("would change the passphrase"));
+    assert!(plan("right").succeeds().stdout.contains("would change the passphrase"));
     // Nor is anybody asked for a new one.
     let alone = |word: &str| {
         let flags = given(&home, Some(word));
         home.cairnfs(&["passphrase", BUCKET, "--dry-run", &flags[0], &flags[1]])
     };
     alone("wrong").exits(4);
-    assert!(alone("right").ok().stdout.contains("would change the passphrase"));
+    assert!(alone("right").succeeds().stdout.contains("would change the passphrase"));
     assert_eq!(fs::read(key_file(&home)).unwrap(), before);
     assert!(process::of_home(home.path()).is_empty(), "a daemon was started");
 }
@@ -193,12 +193,12 @@ fn a_copy_of_the_old_key_file_opens_with_the_old_passphrase() {
     let home = with(Home::new(), "old");
     let copy = home.scratch().join("copy");
     fs::copy(key_file(&home), &copy).unwrap();
-    let outcome = change(&home, Some("old"), Some("new")).ok();
+    let outcome = change(&home, Some("old"), Some("new")).succeeds();
     outcome.says(&["copy of its key file from before", "old passphrase", "other devices"]);
     let dir = mount(&home, Some("new"));
     fs::write(dir.join("f"), "written since").unwrap();
-    home.umount_once_free(&dir).ok();
-    home.cairnfs(&["stop"]).ok();
+    home.umount_once_free(&dir).succeeds();
+    home.cairnfs(&["stop"]).succeeds();
     process::ended(home.path());
     fs::copy(&copy, key_file(&home)).unwrap();
     mount(&home, Some("old"));
@@ -210,7 +210,7 @@ fn the_key_file_stays_that_of_its_owner_and_can_be_read_by_nobody_else() {
     need::root("a file of another user");
     let home = with(Home::new(), "old");
     std::os::unix::fs::chown(key_file(&home), Some(1000), Some(1000)).unwrap();
-    change(&home, Some("old"), Some("new")).ok();
+    change(&home, Some("old"), Some("new")).succeeds();
     let meta = fs::metadata(key_file(&home)).unwrap();
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (1000, 1000, 0o600));
     assert!(opens(&home, "new"));
@@ -225,7 +225,7 @@ fn starts_again_with(peer: &Peer, word: &str) {
 }
 
 fn key_of(peer: &Peer) -> String {
-    let id = peer.home().cairnfs(&["id", "--json"]).ok().json();
+    let id = peer.home().cairnfs(&["id", "--json"]).succeeds().json();
     id["key"].as_str().unwrap()[..16].to_owned()
 }
 
@@ -235,15 +235,15 @@ fn the_secret_that_follows_a_removal_is_kept_under_the_new_passphrase() {
     let (one, other) = (&pair.one, &pair.other);
     one.write("f", "before");
     pair.meet();
-    change(one.home(), None, Some("new")).ok();
+    change(one.home(), None, Some("new")).succeeds();
     let before = fs::read(key_file(one.home())).unwrap();
-    one.home().cairnfs(&["remove", BUCKET, &key_of(other)]).ok();
+    one.home().cairnfs(&["remove", BUCKET, &key_of(other)]).succeeds();
     assert!(fs::read(key_file(one.home())).unwrap().len() > before.len(), "no secret came");
     one.write("g", "sealed with the new secret");
     starts_again_with(one, "new");
     assert_eq!(one.read("f"), b"before");
     assert_eq!(one.read("g"), b"sealed with the new secret");
-    change(one.home(), Some("new"), Some("newer")).ok();
+    change(one.home(), Some("new"), Some("newer")).succeeds();
     starts_again_with(one, "newer");
     assert_eq!(one.read("g"), b"sealed with the new secret");
 }
@@ -254,8 +254,8 @@ fn a_removal_and_a_change_at_once_lose_nothing_of_each_other() {
     let home = pair.one.home();
     let args = ["remove", BUCKET, &key_of(&pair.other)];
     let removing = home.start(&args);
-    change(home, None, Some("new")).ok();
-    removing.wait(Duration::from_secs(60)).ok();
+    change(home, None, Some("new")).succeeds();
+    removing.wait(Duration::from_secs(60)).succeeds();
     pair.one.write("f", "sealed with the new secret");
     starts_again_with(&pair.one, "new");
     assert_eq!(pair.one.read("f"), b"sealed with the new secret");
@@ -279,7 +279,7 @@ fn a_kill_at_any_step_leaves_the_old_key_file_or_the_new_one() {
         let peer = Peer::again(home, &["--passphrase-file", &word]);
         let home = peer.home();
         peer.write("f", "x");
-        home.cairnfs(&["publish", BUCKET]).ok();
+        home.cairnfs(&["publish", BUCKET]).succeeds();
         let pid = peer.pid();
         eventually("the daemon has nothing to do", Duration::from_secs(30), || {
             ["writer", "index"].iter().all(|thread| process::has_nothing_to_do(pid, thread))
@@ -311,7 +311,7 @@ fn a_change_that_could_not_be_made_durable_holds_and_is_said_to_have_failed() {
     change(home, Some("old"), Some("new")).exits(1).says(&["the new passphrase holds"]);
     strace.detach();
     assert!(opens(home, "new") && !opens(home, "old"));
-    change(home, Some("new"), Some("newer")).ok();
+    change(home, Some("new"), Some("newer")).succeeds();
     assert!(opens(home, "newer"));
 }
 
@@ -334,7 +334,7 @@ fn on_a_full_disk_the_passphrase_stays_and_no_part_of_a_key_file_is_left() {
         if mounted {
             mount(&home, Some("old"));
         } else {
-            home.umount_once_free(&home.dir("mnt")).ok();
+            home.umount_once_free(&home.dir("mnt")).succeeds();
         }
         let ballast = fill(home.image().path());
         change(&home, Some("old"), Some("new")).exits(12);
@@ -342,7 +342,7 @@ fn on_a_full_disk_the_passphrase_stays_and_no_part_of_a_key_file_is_left() {
         assert_eq!(key_files(&home), [key_file(&home)]);
         fs::remove_file(ballast).unwrap();
     }
-    change(&home, Some("old"), Some("new")).ok();
+    change(&home, Some("old"), Some("new")).succeeds();
     assert!(opens(&home, "new") && !opens(&home, "old"));
 }
 
@@ -351,17 +351,17 @@ fn a_daemon_keeps_a_bucket_for_other_devices_while_it_has_no_passphrase() {
     let home = Home::new();
     home.create(BUCKET);
     let is_kept = || {
-        let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+        let status = home.cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
         status["buckets"][0]["kept"] == true
     };
     let limit = Duration::from_secs(30);
     let mut daemon = home.start(&["daemon"]);
     eventually("the bucket is kept", limit, is_kept);
-    change(&home, None, Some("word")).ok();
+    change(&home, None, Some("word")).succeeds();
     assert!(!is_kept(), "kept, and it has a passphrase");
-    change(&home, Some("word"), None).ok();
+    change(&home, Some("word"), None).succeeds();
     eventually("the bucket is kept again", limit, is_kept);
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     eventually("the daemon ends", limit, || daemon.ended());
 }
 
@@ -375,7 +375,7 @@ fn places_where_the_old_passphrase_is_read_still_are_named() {
     // The settings name where the present one comes from, and not the new one.
     home.cairnfs(&["passphrase", BUCKET]).exits(2).says(&["--new-passphrase-file"]);
     let new = file(&home, "new");
-    let changed = home.cairnfs(&["passphrase", BUCKET, "--new-passphrase-file", &new]).ok();
+    let changed = home.cairnfs(&["passphrase", BUCKET, "--new-passphrase-file", &new]).succeeds();
     changed.says(&["settings take the passphrase from 'cat", "daemon takes it from the file"]);
     assert!(opens(&home, "new"));
 }
@@ -390,7 +390,7 @@ fn what_is_mounted_already_is_said_before_a_passphrase_is_asked_for() {
         let said = home.try_mount(BUCKET, place, &[]).exits(6);
         said.says(&[&format!("bucket 'photos' is mounted already, at {}", dir.display())]);
     }
-    home.cairnfs(&["create", "notes", "--passphrase-file", &file(&home, "new")]).ok();
+    home.cairnfs(&["create", "notes", "--passphrase-file", &file(&home, "new")]).succeeds();
     home.try_mount("notes", &dir, &[]).exits(6).says(&["bucket 'photos' is mounted already"]);
 }
 
@@ -412,7 +412,7 @@ fn service(home: &Home, credentials: &Path) -> Running {
 }
 
 fn end(home: &Home, mut daemon: Running) {
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     eventually("the daemon ends", SOON, || daemon.ended());
 }
 
@@ -426,10 +426,10 @@ fn a_mount_at_start_takes_the_credential_that_the_daemon_is_given() {
     assert!(!is_mounted());
     let given = credentials(&home, &[("passphrase", "right\n")]);
     let mut verb = home.command(&["mount", BUCKET, dir.to_str().unwrap(), "--at-start"]);
-    run(verb.env("CREDENTIALS_DIRECTORY", &given), SOON).ok();
+    run(verb.env("CREDENTIALS_DIRECTORY", &given), SOON).succeeds();
     let kept = fs::read_to_string(home.path().join("at-start.toml")).unwrap();
     assert!(!kept.contains(given.to_str().unwrap()), "kept, and not there next time: {kept}");
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     // The next one has them elsewhere, and that of the bucket counts.
     let moved = home.beside("moved");
     fs::rename(&given, &moved).unwrap();
@@ -456,7 +456,7 @@ fn what_is_typed_once_the_daemon_takes_from_its_credential_at_start() {
     let daemon = service(&home, &given);
     eventually("it serves", SOON, || home.path().join("run/daemon.sock").exists());
     let mount = ["mount", BUCKET, dir.to_str().unwrap(), "--at-start"];
-    terminal::typed(&home, &["right"], &mount).ok();
+    terminal::typed(&home, &["right"], &mount).succeeds();
     end(&home, daemon);
     let daemon = service(&home, &given);
     eventually("it is mounted", SOON, || mounts::is_mounted(&dir));
@@ -469,8 +469,8 @@ fn a_bucket_that_got_a_passphrase_later_is_mounted_at_start_with_the_credential(
     home.create(BUCKET);
     let dir = home.dir("mnt");
     home.mount(BUCKET, &dir, &["--at-start"]);
-    change(&home, None, Some("right")).ok().says(&["credential"]);
-    home.cairnfs(&["stop"]).ok();
+    change(&home, None, Some("right")).succeeds().says(&["credential"]);
+    home.cairnfs(&["stop"]).succeeds();
     let daemon = service(&home, &credentials(&home, &[("passphrase", "right")]));
     eventually("it is mounted", SOON, || mounts::is_mounted(&dir));
     end(&home, daemon);

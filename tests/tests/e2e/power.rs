@@ -71,7 +71,7 @@ fn cut_again_and_again(save: Save) {
             one_cut(&peer, &writers, &mut rng, cut % 3 == 0, &round);
         }
     });
-    peer.check().ok();
+    peer.check().succeeds();
     let (barriers, lost) = peer.home().image().power().barriers_and_lost();
     eprintln!("{save:?}: {cuts} cuts lost {lost} writes of the disk, {barriers} barriers");
     assert!(barriers > cuts && lost > 0, "{barriers} barriers, {lost} writes lost: too little");
@@ -100,7 +100,7 @@ fn one_cut(peer: &Peer, writers: &[Mutex<Writer>], rng: &mut Rng, twice: bool, r
     for (n, files) in histories.iter().enumerate() {
         load::judge(&cut.path(format!("w{n}")), files, when, round);
     }
-    cut.check().ok();
+    cut.check().succeeds();
 }
 
 /// Opens the bucket that is on `platter` and mounts it.

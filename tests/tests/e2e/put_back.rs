@@ -16,7 +16,7 @@ use cairnfs_tests::{
 const MEET: Duration = Duration::from_secs(180);
 
 pub(crate) fn copy(from: &Path, to: &Path) {
-    run(Command::new("cp").arg("-a").arg(from).arg(to), MEET).ok();
+    run(Command::new("cp").arg("-a").arg(from).arg(to), MEET).succeeds();
 }
 
 /// A copy of all buckets of `peer`, which has ended.
@@ -73,7 +73,7 @@ fn who_cannot_go_on_after_a_put_back_is_told_so_and_comes_anew() {
         let outcome = home.cairnfs(&["sync", BUCKET, "--timeout", "30s"]);
         outcome.code == Some(1) && outcome.stderr.contains(&remedy)
     });
-    let peers = home.cairnfs(&["peers"]).ok();
+    let peers = home.cairnfs(&["peers"]).succeeds();
     assert!(peers.stdout.contains(&remedy), "{peers}");
     assert_eq!(one.names(""), ["second", "third"]);
     assert_eq!(other.names(""), ["first"]);
@@ -81,18 +81,18 @@ fn who_cannot_go_on_after_a_put_back_is_told_so_and_comes_anew() {
     home.cairnfs(&["rejoin", BUCKET, "--force"]).exits(5).says(&["unmount it first"]);
     one.umount();
     home.cairnfs(&["rejoin", BUCKET]).exits(9).says(&["would drop", "is known to have", "--force"]);
-    home.cairnfs(&["rejoin", BUCKET, "--force", "--dry-run"]).ok();
+    home.cairnfs(&["rejoin", BUCKET, "--force", "--dry-run"]).succeeds();
     one.mount();
     assert_eq!(one.names(""), ["second", "third"], "what was refused changed something");
     one.umount();
-    home.cairnfs(&["rejoin", BUCKET, "--force"]).ok();
+    home.cairnfs(&["rejoin", BUCKET, "--force"]).succeeds();
     one.mount();
     pair.meet();
     assert_eq!(one.names(""), ["first"]);
     one.write("after", "x");
     pair.meet();
     assert_eq!(other.read("after"), b"x");
-    one.check().ok();
+    one.check().succeeds();
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn a_bucket_comes_anew_unasked_only_if_nothing_is_lost() {
     pair.meet();
     other.umount();
     let rejoin = |args: &[&str]| other.home().cairnfs(&[&["rejoin", BUCKET][..], args].concat());
-    let outcome = rejoin(&["--dry-run"]).ok();
+    let outcome = rejoin(&["--dry-run"]).succeeds();
     assert!(outcome.stdout.contains("nothing would be lost"), "{outcome}");
-    rejoin(&[]).ok().says(&["nothing was lost"]);
+    rejoin(&[]).succeeds().says(&["nothing was lost"]);
     other.mount();
     assert_eq!(other.read("f"), b"x");
     // Nobody has this, and nobody is there to bring anything.
@@ -158,25 +158,25 @@ fn older_versions_that_only_this_device_has_are_not_dropped_unasked() {
     let one = Peer::on(Home::new(), &[]);
     for content in ["1", "2", "3"] {
         one.write("f", content);
-        one.home().cairnfs(&["publish", BUCKET]).ok();
+        one.home().cairnfs(&["publish", BUCKET]).succeeds();
     }
     // Who joins gets the newest version only.
     let other = Peer::joining(Home::new(), &one, &[]);
     meets(&one);
     one.umount();
     other.write("g", "which is not here");
-    other.home().cairnfs(&["publish", BUCKET]).ok();
-    let log = || one.home().cairnfs(&["log", BUCKET]).ok().stdout;
+    other.home().cairnfs(&["publish", BUCKET]).succeeds();
+    let log = || one.home().cairnfs(&["log", BUCKET]).succeeds().stdout;
     let rejoin = |args: &[&str]| one.home().cairnfs(&[&["rejoin", BUCKET][..], args].concat());
     let before = log();
     for args in [&[][..], &["--dry-run"]] {
         rejoin(args).exits(9).says(&["would drop 3 older versions", "--force"]);
     }
-    let outcome = rejoin(&["--force", "--dry-run"]).ok();
+    let outcome = rejoin(&["--force", "--dry-run"]).succeeds();
     assert!(outcome.stdout.contains("drop 3 older versions"), "{outcome}");
     assert_eq!(log(), before, "what was refused changed something");
 
-    rejoin(&["--force"]).ok().says(&["dropped 3 older versions"]);
+    rejoin(&["--force"]).succeeds().says(&["dropped 3 older versions"]);
     assert_eq!(
         log().lines().filter(|line| line.starts_with(|c: char| !c.is_whitespace())).count(),
         1
@@ -210,7 +210,7 @@ fn what_a_kill_left_beside_a_bucket_is_gone_at_the_next_start() {
     is_alone(other);
     assert_eq!(other.read("f"), b"x");
     pair.meet();
-    other.check().ok();
+    other.check().succeeds();
 }
 
 #[test]

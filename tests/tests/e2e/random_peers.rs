@@ -241,7 +241,7 @@ impl Run {
             if let Some((_, what)) = lost {
                 self.fail(&format!("{what} is not on device {index}"));
             }
-            peer.check().ok();
+            peer.check().succeeds();
         }
     }
 

@@ -19,7 +19,7 @@ use rustix::process::Signal;
 const SOON: Duration = Duration::from_secs(120);
 
 pub(crate) fn publish(peer: &Peer) -> String {
-    peer.home().cairnfs(&["publish", BUCKET]).ok().stdout.trim().to_owned()
+    peer.home().cairnfs(&["publish", BUCKET]).succeeds().stdout.trim().to_owned()
 }
 
 fn restore(peer: &Peer, args: &[&str]) -> Outcome {
@@ -61,7 +61,7 @@ fn a_folder_comes_back_as_it_was_and_elsewhere_too() {
     peer.write("other", "stays");
     publish(&peer);
 
-    restore(&peer, &["sub", "--at", &version]).ok();
+    restore(&peer, &["sub", "--at", &version]).succeeds();
     Tree::of(&peer.path("sub")).same_as(&was);
     assert_eq!(peer.read("other"), b"stays");
     let (short, second) = (peer.path("sub/short"), peer.path("sub/second name"));
@@ -79,13 +79,13 @@ fn a_folder_comes_back_as_it_was_and_elsewhere_too() {
     let elsewhere = peer.scratch().join("elsewhere");
     peer.umount();
     let at = ["sub", "--at", &version[..8], "--to", elsewhere.to_str().unwrap()];
-    restore(&peer, &at).ok();
+    restore(&peer, &at).succeeds();
     Tree::of(&elsewhere).same_as(&was);
     restore(&peer, &at).exits(2).says(&["is there already"]);
     restore(&peer, &["sub", "--at", &version]).exits(2).says(&["is not mounted", "--to"]);
     let mut named = peer.home().command(&["restore", BUCKET, "sub/short", "--at", &version]);
     named.args(["--to", "short"]).current_dir(peer.scratch());
-    run(&mut named, SOON).ok();
+    run(&mut named, SOON).succeeds();
     assert_eq!(fs::read(peer.scratch().join("short")).unwrap(), b"a few bytes");
     peer.mount();
     peer.kill_and_remount();
@@ -99,15 +99,15 @@ fn what_is_replaced_can_be_brought_back_in_turn() {
     let first = publish(&peer);
     // Never published by anybody: the command does that.
     peer.write("notes", "second");
-    let told = restore(&peer, &["notes", "--at", &first, "--dry-run"]).ok();
+    let told = restore(&peer, &["notes", "--at", &first, "--dry-run"]).succeeds();
     assert!(told.stdout.contains("would replace"), "{}", told.stdout);
     assert_eq!(peer.read("notes"), b"second");
 
-    let said = restore(&peer, &["notes", "--at", &first]).ok();
+    let said = restore(&peer, &["notes", "--at", &first]).succeeds();
     assert!(said.stdout.contains("brought back 1 file, 5 B"), "{}", said.stdout);
     assert_eq!(peer.read("notes"), b"first");
     let second = said.stderr.rsplit(' ').next().unwrap().trim();
-    restore(&peer, &["notes", "--at", second]).ok();
+    restore(&peer, &["notes", "--at", second]).succeeds();
     assert_eq!(peer.read("notes"), b"second");
     assert_eq!(peer.names(""), ["notes"], "nothing is left beside it");
 }
@@ -119,7 +119,7 @@ fn a_reader_with_the_file_open_keeps_what_it_opened() {
     let first = publish(&peer);
     peer.write("notes", "second");
     let open = fs::File::open(peer.path("notes")).unwrap();
-    restore(&peer, &["notes", "--at", &first]).ok();
+    restore(&peer, &["notes", "--at", &first]).succeeds();
     let mut seen = [0; 6];
     open.read_exact_at(&mut seen, 0).unwrap();
     assert_eq!(&seen, b"second");
@@ -135,7 +135,7 @@ fn a_time_means_the_newest_version_of_then() {
         edits += 1;
         peer.write("notes", format!("edit {edits}"));
         publish(&peer);
-        let log = peer.home().cairnfs(&["log", BUCKET, "notes", "--limit", "1"]).ok().stdout;
+        let log = peer.home().cairnfs(&["log", BUCKET, "notes", "--limit", "1"]).succeeds().stdout;
         let time = log.split("  ").nth(1).unwrap().to_owned();
         (time, format!("edit {edits}"))
     };
@@ -147,9 +147,9 @@ fn a_time_means_the_newest_version_of_then() {
         }
         time != then
     });
-    restore(&peer, &["notes", "--at", &then]).ok();
+    restore(&peer, &["notes", "--at", &then]).succeeds();
     assert_eq!(String::from_utf8(peer.read("notes")).unwrap(), newest_of_then);
-    let now = restore(&peer, &["notes", "--at", "0s"]).ok();
+    let now = restore(&peer, &["notes", "--at", "0s"]).succeeds();
     // Of what was brought back there may be a version by now, and then nothing is left to do.
     assert!(now.stdout.contains("brought back "), "{}", now.stdout);
     let none = restore(&peer, &["notes", "--at", "9d"]).exits(1);
@@ -164,7 +164,7 @@ fn a_time_that_is_not_over_includes_what_is_not_published_yet() {
     let first = publish(&peer);
     let to = peer.scratch().join("copy");
     let unchanged = |time: &str, dry_run: &[&str]| {
-        let said = restore(&peer, &[&["notes", "--at", time], dry_run].concat()).ok();
+        let said = restore(&peer, &[&["notes", "--at", time], dry_run].concat()).succeeds();
         assert!(said.stdout.ends_with("1 unchanged\n"), "{time}: {said}");
     };
     for (round, time) in ["2999-12-31", "0s"].into_iter().enumerate() {
@@ -175,16 +175,16 @@ fn a_time_that_is_not_over_includes_what_is_not_published_yet() {
         unchanged(time, &[]);
         assert_eq!(peer.read("notes"), text("in place").as_bytes());
         peer.write("notes", text("elsewhere"));
-        restore(&peer, &["notes", "--at", time, "--to", to.to_str().unwrap()]).ok();
+        restore(&peer, &["notes", "--at", time, "--to", to.to_str().unwrap()]).succeeds();
         assert_eq!(fs::read(&to).unwrap(), text("elsewhere").as_bytes());
         fs::remove_file(&to).unwrap();
     }
     // A version is named as ever, and nobody may write to what is read-only.
-    restore(&peer, &["notes", "--at", &first]).ok();
+    restore(&peer, &["notes", "--at", &first]).succeeds();
     assert_eq!(peer.read("notes"), b"first");
     peer.umount();
     peer.home().mount(BUCKET, &peer.dir(), &["--read-only"]);
-    restore(&peer, &["notes", "--at", "0s", "--to", to.to_str().unwrap()]).ok();
+    restore(&peer, &["notes", "--at", "0s", "--to", to.to_str().unwrap()]).succeeds();
     assert_eq!(fs::read(&to).unwrap(), b"first");
 }
 
@@ -229,7 +229,7 @@ fn the_versions_of_both_devices_come_back() {
     let version = publish(&other);
     eventually("theirs arrives", SOON, || peer.path("theirs").exists());
     fs::remove_file(peer.path("theirs")).unwrap();
-    restore(&peer, &["theirs", "--at", &version]).ok();
+    restore(&peer, &["theirs", "--at", &version]).succeeds();
     assert_eq!(peer.read("theirs"), b"from the other device");
     eventually("it is on both", SOON, || {
         fs::read(other.path("theirs")).is_ok_and(|bytes| bytes == b"from the other device")
@@ -255,14 +255,14 @@ fn folders_come_back_with_their_attributes_those_above_too() {
     symlink(peer.dir(), &link).unwrap();
     // By another way to the mount, although the folder is gone.
     let path = link.join("private/within/file");
-    restore(&peer, &[path.to_str().unwrap(), "--at", &version]).ok();
+    restore(&peer, &[path.to_str().unwrap(), "--at", &version]).succeeds();
     assert_eq!((is("private"), is("private/within")), (0o700, 0o711));
     assert_eq!(fs::metadata(peer.path("private")).unwrap().uid(), 1234);
 
     // A folder that is there gets back what it had; one above what was asked for is left alone.
     mode("private", 0o750);
     mode("private/within", 0o777);
-    restore(&peer, &["private/within", "--at", &version]).ok();
+    restore(&peer, &["private/within", "--at", &version]).succeeds();
     assert_eq!((is("private"), is("private/within")), (0o750, 0o711));
 }
 
@@ -293,13 +293,13 @@ fn what_is_saved_while_it_runs_is_in_a_version_too() {
     slow.detach();
     peer.write("folder/z", "edited meanwhile");
     running.signal(Signal::CONT);
-    running.wait(SOON).ok();
+    running.wait(SOON).succeeds();
     assert_eq!(peer.read("folder/z"), b"first");
-    let log = peer.home().cairnfs(&["log", BUCKET, "folder/z", "--json"]).ok().json();
+    let log = peer.home().cairnfs(&["log", BUCKET, "folder/z", "--json"]).succeeds().json();
     let versions = log["versions"].as_array().unwrap();
     let kept = versions.iter().enumerate().any(|(n, version)| {
         let (id, to) = (version["id"].as_str().unwrap(), peer.scratch().join(n.to_string()));
-        restore(&peer, &["folder/z", "--at", id, "--to", to.to_str().unwrap()]).ok();
+        restore(&peer, &["folder/z", "--at", id, "--to", to.to_str().unwrap()]).succeeds();
         fs::read(to).unwrap() == b"edited meanwhile"
     });
     assert!(kept, "the edit is in no version");
@@ -343,20 +343,20 @@ fn equal_files_are_left_alone() {
     long.write_all_at(b"changed", 1 << 20).unwrap();
     drop(long);
     fs::remove_file(peer.path("sub/empty")).unwrap();
-    let told = restore(&peer, &["sub", "--at", &version, "--dry-run"]).ok().stdout;
+    let told = restore(&peer, &["sub", "--at", &version, "--dry-run"]).succeeds().stdout;
     let has = |line: &str, what: &str| line.contains(what);
     let lines: Vec<_> = told.lines().collect();
     assert!(lines.iter().any(|it| has(it, "deep/long") && has(it, "would replace")), "{told}");
     assert!(lines.iter().any(|it| has(it, "empty") && has(it, "would come back")), "{told}");
     assert_eq!((lines.len(), lines[2]), (3, "5 unchanged"), "{told}");
-    let said = restore(&peer, &["sub", "--at", &version]).ok().stdout;
+    let said = restore(&peer, &["sub", "--at", &version]).succeeds().stdout;
     assert!(said.contains("brought back 2 files") && said.ends_with("; 5 unchanged\n"), "{said}");
     Tree::of(&peer.path("sub")).same_as(&was);
     assert_eq!((inode("sub/short"), inode("sub/link")), before);
     // A name that means another file than it did is not unchanged.
     fs::remove_file(peer.path("sub/second name")).unwrap();
     fs::write(peer.path("sub/second name"), "a few bytes").unwrap();
-    restore(&peer, &["sub", "--at", &version]).ok();
+    restore(&peer, &["sub", "--at", &version]).succeeds();
     assert_eq!(inode("sub/short"), inode("sub/second name"));
     Tree::of(&peer.path("sub")).same_as(&was);
 }
@@ -389,7 +389,7 @@ fn one_that_is_interrupted_leaves_no_empty_folder_in_a_new_place() {
     running.wait(SOON).exits(130);
     slow.detach();
     assert!(!to.exists(), "{:?}", fs::read_dir(&to).unwrap().collect::<Vec<_>>());
-    restore(&peer, &["dir", "--at", &version, "--to", to.to_str().unwrap()]).ok();
+    restore(&peer, &["dir", "--at", &version, "--to", to.to_str().unwrap()]).succeeds();
     assert_eq!(fs::read(to.join("deep/large")).unwrap(), data::bytes(1, 8 << 20));
 }
 
@@ -405,7 +405,7 @@ fn what_was_given_up_for_space_is_said_and_the_rest_comes_back() {
     fs::remove_file(peer.path("dir/lost")).unwrap();
     publish(&peer);
     let is_whole = || {
-        let log = peer.home().cairnfs(&["log", BUCKET, "--json"]).ok().json();
+        let log = peer.home().cairnfs(&["log", BUCKET, "--json"]).succeeds().json();
         let versions = log["versions"].as_array().unwrap();
         let found = versions.iter().find(|it| it["id"].as_str().unwrap().starts_with(&version));
         found.unwrap()["whole"].as_bool().unwrap()
@@ -418,7 +418,7 @@ fn what_was_given_up_for_space_is_said_and_the_rest_comes_back() {
         }
         !is_whole()
     });
-    let log = peer.home().cairnfs(&["log", BUCKET]).ok().stdout;
+    let log = peer.home().cairnfs(&["log", BUCKET]).succeeds().stdout;
     assert!(log.contains("  not whole: parts of it are not on this device\n"), "{log}");
     let at = |args: &[&str]| restore(&peer, &[args, &["--at", &version]].concat());
     let told = at(&["dir", "--dry-run"]).exits(1);
@@ -431,5 +431,5 @@ fn what_was_given_up_for_space_is_said_and_the_rest_comes_back() {
     said.says(&["to/lost: cannot come back", "1 file of version"]);
     assert!(fs::read(to.join("kept")).unwrap() == data::bytes(2, 900_000));
     assert!(!to.join("lost").exists());
-    peer.check().ok();
+    peer.check().succeeds();
 }

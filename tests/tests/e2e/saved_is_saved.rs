@@ -188,7 +188,7 @@ fn changes_of_metadata_alone_are_saved_in_time_under_every_policy() {
 
 fn touch(peer: &Peer) {
     let mut command = Command::new("touch");
-    cairnfs_tests::run(command.arg(peer.path("n")), Duration::from_secs(20)).ok();
+    cairnfs_tests::run(command.arg(peer.path("n")), Duration::from_secs(20)).succeeds();
 }
 
 fn chmod(peer: &Peer, mode: u32) {
@@ -202,7 +202,7 @@ fn mode(peer: &Peer) -> u32 {
 fn truncate(peer: &Peer, len: u64) {
     let mut command = Command::new("truncate");
     command.args(["-s", &len.to_string()]).arg(peer.path("f"));
-    cairnfs_tests::run(&mut command, Duration::from_secs(20)).ok();
+    cairnfs_tests::run(&mut command, Duration::from_secs(20)).succeeds();
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_mount_in_the_foreground_stops_cleanly_on_a_signal() {
     });
     fs::write(dir.join("f"), data::bytes(1, 200_000)).unwrap();
     mount.signal(Signal::TERM);
-    mount.wait(Duration::from_secs(20)).ok();
+    mount.wait(Duration::from_secs(20)).succeeds();
     assert!(!mounts::is_mounted(&dir));
     home.mount(BUCKET, &dir, &[]);
     assert!(fs::read(dir.join("f")).unwrap() == data::bytes(1, 200_000));

@@ -79,7 +79,7 @@ fn a_careless_umask_opens_nothing() {
     command
         .args(["-c", "umask 000; exec \"$0\" create photos --no-passphrase"])
         .arg(cairnfs_tests::binary::path());
-    cairnfs_tests::run(home.settle(&mut command), std::time::Duration::from_secs(30)).ok();
+    cairnfs_tests::run(home.settle(&mut command), std::time::Duration::from_secs(30)).succeeds();
     for (path, _) in home.files() {
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode & 0o077, 0, "{mode:o} {}", path.display());
@@ -98,7 +98,7 @@ fn a_passphrase_is_in_no_file_and_in_no_process_list() {
     let file = home.beside("passphrase");
     fs::write(&file, passphrase).unwrap();
     let file = file.to_str().unwrap().to_owned();
-    home.cairnfs(&["create", BUCKET, "--passphrase-file", &file]).ok();
+    home.cairnfs(&["create", BUCKET, "--passphrase-file", &file]).succeeds();
     let dir = home.dir("mnt");
     home.mount(BUCKET, &dir, &["--passphrase-file", &file]);
     fs::write(dir.join("f"), "x").unwrap();

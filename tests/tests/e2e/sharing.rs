@@ -126,13 +126,13 @@ fn a_wrong_passphrase_is_exit_code_4() {
     std::fs::write(scratch.join("right"), "right\n").unwrap();
     std::fs::write(scratch.join("wrong"), "wrong\n").unwrap();
     let file = |name: &str| format!("--passphrase-file={}", scratch.join(name).display());
-    home.cairnfs(&["create", BUCKET, &file("right")]).ok();
+    home.cairnfs(&["create", BUCKET, &file("right")]).succeeds();
     // Deriving a key takes its time, so not each verb is asked.
     for verb in ["conflicts", "sync"] {
         let outcome = home.cairnfs(&[verb, BUCKET, &file("wrong")]).exits(4);
         is_one_line(&outcome);
     }
-    home.cairnfs(&["members", BUCKET, &file("right")]).ok();
+    home.cairnfs(&["members", BUCKET, &file("right")]).succeeds();
 }
 
 #[test]
@@ -143,9 +143,9 @@ fn nothing_conflicts_on_one_device() {
     let path = peer.path("f");
     let path = path.to_str().unwrap();
     for args in [vec!["conflicts"], vec!["conflicts", BUCKET], vec!["conflicts", path]] {
-        home.cairnfs(&args).ok().says(&["no conflicts"]);
+        home.cairnfs(&args).succeeds().says(&["no conflicts"]);
     }
-    let json = home.cairnfs(&["conflicts", "--json"]).ok().json();
+    let json = home.cairnfs(&["conflicts", "--json"]).succeeds().json();
     assert_eq!(json["conflicts"].as_array().unwrap().len(), 0, "{json}");
     let outcome = home.cairnfs(&["resolve", path, "--keep", "ours"]).exits(1);
     is_one_line(&outcome);
@@ -153,13 +153,13 @@ fn nothing_conflicts_on_one_device() {
     // All of nothing is settled.
     for args in [&[BUCKET, "--all"][..], &[path, "--all"], &["--all"], &["--all", "--dry-run"]] {
         let resolve = [&["resolve", "--keep", "ours"], args].concat();
-        home.cairnfs(&resolve).ok().says(&["nothing conflicts"]);
+        home.cairnfs(&resolve).succeeds().says(&["nothing conflicts"]);
     }
     home.cairnfs(&["resolve", "--keep", "ours"]).exits(2).says(&["PATH"]);
     home.cairnfs(&["resolve", "--all", "--keep", "0123abcd"])
         .exits(2)
         .says(&["ours, theirs or both"]);
-    let status = home.cairnfs(&["status"]).ok().stdout;
+    let status = home.cairnfs(&["status"]).succeeds().stdout;
     assert!(status.contains("conflicts     none"), "{status}");
     assert_eq!(peer.read("f"), b"x");
 }
@@ -168,21 +168,21 @@ fn nothing_conflicts_on_one_device() {
 fn who_makes_a_bucket_owns_it_and_stays() {
     let peer = Peer::new();
     let home = peer.home();
-    let key = home.cairnfs(&["id", "--json"]).ok().json()["key"].as_str().unwrap().to_owned();
-    let members = home.cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    let key = home.cairnfs(&["id", "--json"]).succeeds().json()["key"].as_str().unwrap().to_owned();
+    let members = home.cairnfs(&["members", BUCKET, "--json"]).succeeds().json();
     let members = members["members"].as_array().unwrap();
     assert_eq!(members.len(), 1, "{members:?}");
     assert_eq!(members[0]["key"], *key);
     assert_eq!(members[0]["role"], "owner");
     assert_eq!(members[0]["this_device"], true);
-    let text = home.cairnfs(&["members", BUCKET]).ok().stdout;
+    let text = home.cairnfs(&["members", BUCKET]).succeeds().stdout;
     assert!(text.contains(&key[..16]) && text.contains("this device"), "{text}");
     for dry_run in [false, true] {
         let mut args = vec!["remove", BUCKET, &key[..8]];
         args.extend(dry_run.then_some("--dry-run"));
         home.cairnfs(&args).exits(1).says(&["last owner"]);
     }
-    let status = home.cairnfs(&["status", "--json"]).ok().json();
+    let status = home.cairnfs(&["status", "--json"]).succeeds().json();
     assert_eq!(status["buckets"][0]["role"], "owner", "{status}");
     assert_eq!(status["buckets"][0]["members"], 1, "{status}");
 }
@@ -192,7 +192,7 @@ fn the_device_is_called_as_the_settings_say() {
     let home = Home::new();
     let mut command = home.command(&["id", "--json"]);
     command.env("CAIRNFS_DEVICE_NAME", "kitchen");
-    let outcome = cairnfs_tests::run(&mut command, std::time::Duration::from_secs(30)).ok();
+    let outcome = cairnfs_tests::run(&mut command, std::time::Duration::from_secs(30)).succeeds();
     assert_eq!(outcome.json()["name"], "kitchen");
 }
 
@@ -200,7 +200,7 @@ fn the_device_is_called_as_the_settings_say() {
 fn without_a_daemon_there_are_no_peers_and_none_is_started() {
     let home = Home::new();
     home.create(BUCKET);
-    let json = home.cairnfs(&["peers", "--json"]).ok().json();
+    let json = home.cairnfs(&["peers", "--json"]).succeeds().json();
     assert_eq!(json["peers"].as_array().unwrap().len(), 0, "{json}");
     home.cairnfs(&["sync"]).exits(3).says(&["nothing is mounted"]);
     home.cairnfs(&["invite", BUCKET]).exits(3).says(&["not mounted"]);
@@ -218,7 +218,7 @@ fn a_name_that_is_taken_is_refused_before_the_ticket_is_used() {
 
 /// Whether the daemon keeps the bucket for other devices.
 fn is_kept(home: &Home) -> bool {
-    let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    let status = home.cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
     status["buckets"][0]["kept"] == true
 }
 
@@ -229,23 +229,23 @@ fn a_daemon_of_its_own_keeps_what_is_not_mounted_for_other_devices() {
     let limit = std::time::Duration::from_secs(30);
     let mut daemon = home.start(&["daemon"]);
     eventually("the bucket is kept", limit, || is_kept(&home));
-    let status = home.cairnfs(&["status"]).ok().stdout;
+    let status = home.cairnfs(&["status"]).succeeds().stdout;
     assert!(status.contains("kept for other devices"), "{status}");
     // Whoever wants it here gets it, and gives it back.
-    home.cairnfs(&["check", BUCKET]).ok();
-    home.cairnfs(&["members", BUCKET]).ok();
-    home.cairnfs(&["check", BUCKET, "--repair"]).ok();
+    home.cairnfs(&["check", BUCKET]).succeeds();
+    home.cairnfs(&["members", BUCKET]).succeeds();
+    home.cairnfs(&["check", BUCKET, "--repair"]).succeeds();
     eventually("the bucket is kept after a repair", limit, || is_kept(&home));
     let dir = home.dir("mnt");
     home.mount(BUCKET, &dir, &[]);
     assert!(!is_kept(&home), "kept and mounted");
     std::fs::write(dir.join("f"), "x").unwrap();
-    home.umount_once_free(&dir).ok();
+    home.umount_once_free(&dir).succeeds();
     eventually("the bucket is kept after a mount", limit, || is_kept(&home));
     home.mount(BUCKET, &dir, &[]);
     assert_eq!(std::fs::read(dir.join("f")).unwrap(), b"x");
-    home.umount_once_free(&dir).ok();
-    home.cairnfs(&["stop"]).ok();
+    home.umount_once_free(&dir).succeeds();
+    home.cairnfs(&["stop"]).succeeds();
     eventually("the daemon ends", limit, || daemon.ended());
 }
 
@@ -254,7 +254,7 @@ fn a_daemon_that_a_verb_started_keeps_nothing_but_what_is_mounted() {
     let peer = Peer::new();
     peer.home().create("second");
     peer.umount();
-    let status = peer.home().cairnfs(&["status", "--json"]).ok().json();
+    let status = peer.home().cairnfs(&["status", "--json"]).succeeds().json();
     for bucket in status["buckets"].as_array().unwrap() {
         assert_eq!(bucket["kept"], false, "{status}");
     }
@@ -265,20 +265,20 @@ fn a_strategy_is_kept_with_its_rules_in_their_order() {
     let peer = Peer::new();
     let home = peer.home();
     let strategy = |args: &[&str]| home.cairnfs(&[&["strategy", BUCKET][..], args].concat());
-    assert_eq!(strategy(&[]).ok().stdout, "conflict-file\n");
+    assert_eq!(strategy(&[]).succeeds().stdout, "conflict-file\n");
     let planned = ["merge-text", "--rule", "*.db=last-write-wins", "--rule", "*=fork"];
-    strategy(&[&planned[..], &["--dry-run"]].concat()).ok().says(&["nothing was changed"]);
-    assert_eq!(strategy(&[]).ok().stdout, "conflict-file\n");
-    strategy(&planned).ok();
+    strategy(&[&planned[..], &["--dry-run"]].concat()).succeeds().says(&["nothing was changed"]);
+    assert_eq!(strategy(&[]).succeeds().stdout, "conflict-file\n");
+    strategy(&planned).succeeds();
     let expected = "merge-text\nlast-write-wins for *.db\nfork for *\n";
-    assert_eq!(strategy(&[]).ok().stdout, expected);
+    assert_eq!(strategy(&[]).succeeds().stdout, expected);
     peer.kill_and_remount();
-    assert_eq!(strategy(&[]).ok().stdout, expected);
+    assert_eq!(strategy(&[]).succeeds().stdout, expected);
     peer.umount();
-    let json = strategy(&["--remove-rule", "*.db", "--json"]).ok().json();
+    let json = strategy(&["--remove-rule", "*.db", "--json"]).succeeds().json();
     assert_eq!(json["strategy"], "merge-text", "{json}");
     assert_eq!(json["rules"], serde_json::json!([{ "glob": "*", "strategy": "fork" }]));
-    assert_eq!(strategy(&[]).ok().stdout, "merge-text\nfork for *\n");
+    assert_eq!(strategy(&[]).succeeds().stdout, "merge-text\nfork for *\n");
     strategy(&["--remove-rule", "*.db"]).exits(2).says(&["*.db"]);
 }
 
@@ -290,18 +290,18 @@ fn status_and_peers_say_in_the_same_words_that_the_daemon_does_not_listen() {
     // An address that is for documentation.
     let mut mount = home.command(&["mount", BUCKET, dir.to_str().unwrap()]);
     mount.env("CAIRNFS_LISTEN", "192.0.2.1:7117");
-    cairnfs_tests::run(&mut mount, std::time::Duration::from_secs(30)).ok();
+    cairnfs_tests::run(&mut mount, std::time::Duration::from_secs(30)).succeeds();
     let line = format!("not listening: this machine has no address 192.0.2.1, {says}");
     for verb in ["peers", "status"] {
-        let said = home.cairnfs(&[verb]).ok().stdout;
+        let said = home.cairnfs(&[verb]).succeeds().stdout;
         assert!(said.lines().any(|it| it == line), "{said}");
-        let document = home.cairnfs(&[verb, "--json"]).ok().json();
+        let document = home.cairnfs(&[verb, "--json"]).succeeds().json();
         assert_eq!(document["not_listening"], line["not listening: ".len()..], "{document}");
     }
-    home.cairnfs(&["stop"]).ok();
+    home.cairnfs(&["stop"]).succeeds();
     home.mount(BUCKET, &dir, &[]);
-    let said = home.cairnfs(&["status"]).ok().stdout;
+    let said = home.cairnfs(&["status"]).succeeds().stdout;
     assert!(!said.contains("listening"), "{said}");
-    let document = home.cairnfs(&["status", "--json"]).ok().json();
+    let document = home.cairnfs(&["status", "--json"]).succeeds().json();
     assert_eq!(document["not_listening"], serde_json::Value::Null, "{document}");
 }

@@ -27,15 +27,15 @@ fn unpack(peer: &Peer, into: &Path) {
                       | head -n 3000 | tar -cf \"$1\" -T -";
         let mut command = Command::new("bash");
         command.args(["-c", script]).arg(home).arg(&tar);
-        run(&mut command, LONG).ok();
+        run(&mut command, LONG).succeeds();
     }
     let mut command = Command::new("tar");
-    run(command.arg("-xf").arg(&tar).arg("-C").arg(into), LONG).ok();
+    run(command.arg("-xf").arg(&tar).arg("-C").arg(into), LONG).succeeds();
 }
 
 #[track_caller]
 fn sh(dir: &Path, script: &str) -> Outcome {
-    shell(dir, script).ok()
+    shell(dir, script).succeeds()
 }
 
 fn shell(dir: &Path, script: &str) -> Outcome {
@@ -84,7 +84,7 @@ fn a_source_tree_of_thousands_of_files_is_unpacked() {
     peer.remount();
     wanted.same_as(&Tree::of(&second));
     if !peer.is_plain() {
-        peer.check().ok();
+        peer.check().succeeds();
     }
     fs::remove_dir_all(&second).unwrap();
     fs::remove_dir_all(&inside).unwrap();
@@ -258,7 +258,7 @@ fn sqlite_under_load(mode: &str, sync: &str, policy: &str) {
     need::program("sqlite3", "sqlite3");
     let outcome =
         run(command.arg(&db).arg("pragma integrity_check; vacuum; select count(*) from t"), LONG)
-            .ok();
+            .succeeds();
     assert_eq!(outcome.stdout, format!("ok\n{rows}\n"));
 }
 
@@ -287,7 +287,7 @@ fn two_processes_share_one_sqlite_database() {
     // Not by all three at once: who changes the mode does not wait for the others.
     let mut command = Command::new("sqlite3");
     need::program("sqlite3", "sqlite3");
-    run(command.arg(&db).arg("pragma journal_mode=wal"), LONG).ok();
+    run(command.arg(&db).arg("pragma journal_mode=wal"), LONG).succeeds();
     let script = "
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], timeout=300, isolation_level=None)
@@ -301,13 +301,13 @@ for n in range(100):
         children.push(Running::start(command.args(["-c", script]).arg(&db).arg(who)));
     }
     for child in children {
-        child.wait(LONG).ok();
+        child.wait(LONG).succeeds();
     }
     peer.wait_safe();
     peer.kill_and_remount();
     let mut command = Command::new("sqlite3");
     let query = "pragma integrity_check; select who, count(distinct n) from t group by who";
-    let outcome = run(command.arg(&db).arg(query), LONG).ok();
+    let outcome = run(command.arg(&db).arg(query), LONG).succeeds();
     assert_eq!(outcome.stdout, "ok\na|100\nb|100\nc|100\n");
 }
 

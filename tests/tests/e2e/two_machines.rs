@@ -66,7 +66,7 @@ fn one_name_written_apart(cut: Cut, first: &str, second: &str) {
     pair.meet();
     both_are_kept(&pair).same_as(&tree);
     for peer in pair.both() {
-        peer.check().ok();
+        peer.check().succeeds();
     }
 }
 
@@ -152,7 +152,7 @@ fn a_lookup_that_is_answered_after_a_merge_is_not_believed_for_long() {
     let after = "y".repeat(20);
     one.write("d/f", &after);
     for peer in pair.both() {
-        peer.home().cairnfs(&["sync", BUCKET, "--timeout", "20s"]).ok();
+        peer.home().cairnfs(&["sync", BUCKET, "--timeout", "20s"]).succeeds();
     }
     slow.detach();
     assert_eq!(looking.join().unwrap(), 10, "the merge came first");
@@ -282,25 +282,25 @@ fn a_conflict_is_told_and_settled() {
         assert_eq!(versions.len(), 2, "{json}");
         let here = versions.iter().filter(|version| version["this_device"] == true);
         assert_eq!(here.count(), 1, "{json}");
-        let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+        let status = home.cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
         assert_eq!(status["buckets"][0]["conflicts"], 1, "{status}");
         let shown = home.cairnfs(&["conflicts"]).exits(10);
         assert!(shown.stdout.contains(peer.path("f").to_str().unwrap()), "{shown}");
     }
     let path = pair.one.path("f");
     let resolve = ["resolve", path.to_str().unwrap(), "--keep", "theirs"];
-    pair.one.home().cairnfs(&[&resolve[..], &["--dry-run"]].concat()).ok();
+    pair.one.home().cairnfs(&[&resolve[..], &["--dry-run"]].concat()).succeeds();
     for word in ["f@nosuch", "nosuch"] {
         let resolve = ["resolve", path.to_str().unwrap(), "--keep", word];
         let refused = pair.one.home().cairnfs(&resolve).exits(2);
         refused.says(&[word, "no such copy or version takes part (f, f@", "no such file"]);
     }
     assert_eq!(pair.one.names("").len(), 2, "a dry run changed something");
-    pair.one.home().cairnfs(&resolve).ok();
+    pair.one.home().cairnfs(&resolve).succeeds();
     for peer in pair.both() {
         eventually("the conflict is settled", ARRIVE, || peer.names("") == ["f"]);
         assert_eq!(peer.read("f"), b"other");
-        peer.home().cairnfs(&["conflicts"]).ok();
+        peer.home().cairnfs(&["conflicts"]).succeeds();
     }
 }
 
@@ -314,7 +314,7 @@ fn a_content_merged_by_hand_settles_a_conflict() {
     let copy = pair.other.path(names.iter().find(|name| name.starts_with("f@")).unwrap());
     let copy = copy.to_str().unwrap();
     let home = pair.other.home();
-    home.cairnfs(&["resolve", copy, "--keep", merged.to_str().unwrap()]).ok();
+    home.cairnfs(&["resolve", copy, "--keep", merged.to_str().unwrap()]).succeeds();
     for peer in pair.both() {
         eventually("the conflict is settled", ARRIVE, || peer.names("") == ["f"]);
         shows(peer, "f", b"from one and other");
@@ -337,8 +337,8 @@ fn attributes_as_long_as_they_can_be_are_settled() {
     pair.meet();
     let (home, path) = (pair.other.home(), pair.other.path("f"));
     home.cairnfs(&["conflicts", BUCKET]).exits(10);
-    home.cairnfs(&["resolve", path.to_str().unwrap(), "--keep", "ours"]).ok();
-    home.cairnfs(&["conflicts", BUCKET]).ok();
+    home.cairnfs(&["resolve", path.to_str().unwrap(), "--keep", "ours"]).succeeds();
+    home.cairnfs(&["conflicts", BUCKET]).succeeds();
     let mut value = [0; 60_000];
     rustix::fs::getxattr(&path, "user.4", &mut value).unwrap();
     assert_eq!(value[59_999], b'2');
@@ -372,9 +372,9 @@ fn a_content_that_was_written_but_settles_nothing_is_said_to_be_there() {
 fn the_strategy_is_the_same_on_both_and_is_followed() {
     let pair = Pair::new();
     let home = pair.one.home();
-    home.cairnfs(&["strategy", BUCKET, "last-write-wins", "--rule", "*.md=merge-text"]).ok();
+    home.cairnfs(&["strategy", BUCKET, "last-write-wins", "--rule", "*.md=merge-text"]).succeeds();
     pair.meet();
-    let there = pair.other.home().cairnfs(&["strategy", BUCKET, "--json"]).ok().json();
+    let there = pair.other.home().cairnfs(&["strategy", BUCKET, "--json"]).succeeds().json();
     assert_eq!(there["strategy"], "last-write-wins", "{there}");
     assert_eq!(there["rules"][0]["glob"], "*.md", "{there}");
     pair.one.write("notes.md", "one\ntwo\nthree\n");
@@ -404,7 +404,7 @@ pub(crate) fn with_a_reader() -> (Peer, Home, PathBuf) {
     one.write("f", "for all to read");
     let home = Home::new();
     let ticket = one.invite(&["--role", "reader"]);
-    home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+    home.cairnfs(&["join", &ticket, "--no-passphrase"]).succeeds();
     let dir = home.dir("mnt");
     (one, home, dir)
 }
@@ -412,7 +412,7 @@ pub(crate) fn with_a_reader() -> (Peer, Home, PathBuf) {
 #[test]
 fn a_reader_reads_and_changes_nothing() {
     let (one, home, dir) = with_a_reader();
-    home.try_mount(BUCKET, &dir, &[]).ok().says(&["read-only"]);
+    home.try_mount(BUCKET, &dir, &[]).succeeds().says(&["read-only"]);
     assert_eq!(fs::read(dir.join("f")).unwrap(), b"for all to read");
     assert_eq!(
         fs::write(dir.join("g"), "x").unwrap_err().kind(),
@@ -422,7 +422,7 @@ fn a_reader_reads_and_changes_nothing() {
     eventually("a reader sees what changes", ARRIVE, || {
         fs::read(dir.join("f")).is_ok_and(|bytes| bytes == b"and to be changed by one")
     });
-    let members = one.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    let members = one.home().cairnfs(&["members", BUCKET, "--json"]).succeeds().json();
     for member in members["members"].as_array().unwrap() {
         assert_ne!(member["name"], "", "a device without a name: {members}");
     }
@@ -437,11 +437,11 @@ fn a_device_that_was_removed_gets_nothing_new() {
     let pair = Pair::new();
     pair.one.write("f", "for both");
     pair.meet();
-    let key = pair.other.home().cairnfs(&["id", "--json"]).ok().json()["key"].clone();
+    let key = pair.other.home().cairnfs(&["id", "--json"]).succeeds().json()["key"].clone();
     let key = &key.as_str().unwrap()[..16];
-    pair.one.home().cairnfs(&["remove", BUCKET, key]).ok();
+    pair.one.home().cairnfs(&["remove", BUCKET, key]).succeeds();
     pair.one.write("g", "not for other");
-    pair.one.home().cairnfs(&["publish", BUCKET]).ok();
+    pair.one.home().cairnfs(&["publish", BUCKET]).succeeds();
     // It says so wherever somebody may wonder.
     let said = format!("this device was removed from bucket '{BUCKET}' by its members");
     eventually("it is told", ARRIVE, || {
@@ -449,12 +449,12 @@ fn a_device_that_was_removed_gets_nothing_new() {
         outcome.code != Some(0) && outcome.stderr.contains(&said)
     });
     for verb in ["status", "peers"] {
-        let outcome = pair.other.home().cairnfs(&[verb]).ok();
+        let outcome = pair.other.home().cairnfs(&[verb]).succeeds();
         assert!(outcome.stdout.contains(&said), "{outcome}");
     }
     assert_eq!(pair.other.names(""), ["f"]);
     assert_eq!(pair.other.read("f"), b"for both");
-    let members = pair.one.home().cairnfs(&["members", BUCKET, "--json"]).ok().json();
+    let members = pair.one.home().cairnfs(&["members", BUCKET, "--json"]).succeeds().json();
     assert_eq!(members["members"].as_array().unwrap().len(), 1, "{members}");
 }
 
@@ -482,7 +482,7 @@ fn what_goes_over_all_files_settles_no_conflict() {
     home.cairnfs(&["conflicts"]).exits(10);
     let copy = names.iter().find(|name| name.contains('@')).unwrap();
     pair.one.write(copy, "written to");
-    home.cairnfs(&["conflicts"]).ok();
+    home.cairnfs(&["conflicts"]).succeeds();
     assert_eq!(pair.agree().len(), 2);
 }
 
@@ -527,13 +527,13 @@ fn a_file_with_several_names_conflicts_once() {
     assert_eq!(listed(&[pair.one.path("sub").to_str().unwrap()]), [plain, todo]);
     let said = home.cairnfs(&["conflicts"]).exits(10).says(&["2 conflicts remain"]);
     assert_eq!(said.stdout.matches("  also called ").count(), 4, "{said}");
-    let status = home.cairnfs(&["status", BUCKET, "--json"]).ok().json();
+    let status = home.cairnfs(&["status", BUCKET, "--json"]).succeeds().json();
     assert_eq!(status["buckets"][0]["conflicts"], 2, "{status}");
 
     let todo = pair.one.path("sub/todo");
-    home.cairnfs(&["resolve", todo.to_str().unwrap(), "--keep", "theirs"]).ok();
-    home.cairnfs(&["resolve", "--all", "--keep", "ours"]).ok();
-    home.cairnfs(&["conflicts"]).ok();
+    home.cairnfs(&["resolve", todo.to_str().unwrap(), "--keep", "theirs"]).succeeds();
+    home.cairnfs(&["resolve", "--all", "--keep", "ours"]).succeeds();
+    home.cairnfs(&["conflicts"]).succeeds();
     for name in ["todo", "todo-too", "sub/todo"] {
         assert_eq!(pair.one.read(name), b"other", "{name}");
     }
@@ -545,13 +545,13 @@ fn a_file_with_several_names_conflicts_once() {
 fn a_reader_that_was_removed_is_not_told_of_changes_of_its_own() {
     let (one, home, dir) = with_a_reader();
     home.mount(BUCKET, &dir, &[]);
-    let key = home.cairnfs(&["id", "--json"]).ok().json()["key"].clone();
-    one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).ok();
+    let key = home.cairnfs(&["id", "--json"]).succeeds().json()["key"].clone();
+    one.home().cairnfs(&["remove", BUCKET, &key.as_str().unwrap()[..16]]).succeeds();
     let said = "by its members: what others change does not come here";
-    eventually("it is told", ARRIVE, || home.cairnfs(&["status"]).ok().stdout.contains(said));
-    home.umount_once_free(&dir).ok();
-    let mount = home.try_mount(BUCKET, &dir, &[]).ok().says(&["read-only"]);
-    for told in [mount.stderr, home.cairnfs(&["status"]).ok().stdout] {
+    eventually("it is told", ARRIVE, || home.cairnfs(&["status"]).succeeds().stdout.contains(said));
+    home.umount_once_free(&dir).succeeds();
+    let mount = home.try_mount(BUCKET, &dir, &[]).succeeds().says(&["read-only"]);
+    for told in [mount.stderr, home.cairnfs(&["status"]).succeeds().stdout] {
         assert!(told.contains(said) && !told.contains("stays here"), "{told}");
     }
 }
@@ -560,7 +560,7 @@ fn a_reader_that_was_removed_is_not_told_of_changes_of_its_own() {
 #[track_caller]
 fn knows_of_connections(peer: &Peer, count: usize) {
     eventually("it notices who has gone", ARRIVE, || {
-        let peers = peer.home().cairnfs(&["peers", "--json"]).ok().json();
+        let peers = peer.home().cairnfs(&["peers", "--json"]).succeeds().json();
         let all = peers["peers"].as_array().unwrap();
         all.iter().filter(|peer| peer["connected"] == true).count() == count
     });
@@ -573,7 +573,7 @@ fn nobody_to_reach_is_exit_code_11() {
     knows_of_connections(&pair.one, 0);
     let outcome = pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "20s"]).exits(11);
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
-    let peers = pair.one.home().cairnfs(&["peers", "--json"]).ok().json();
+    let peers = pair.one.home().cairnfs(&["peers", "--json"]).succeeds().json();
     assert_eq!(peers["peers"][0]["connected"], false, "{peers}");
 }
 
@@ -601,18 +601,18 @@ fn a_ticket_is_good_once_and_not_when_it_is_mistyped() {
         let outcome = join(&home, wrong).exits(4);
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
     }
-    join(&home, &ticket).ok();
-    assert!(home.cairnfs(&["list"]).ok().stdout.contains("mine"));
+    join(&home, &ticket).succeeds();
+    assert!(home.cairnfs(&["list"]).succeeds().stdout.contains("mine"));
     let outcome = join(&late, &ticket).exits(4);
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
-    assert!(!late.cairnfs(&["list"]).ok().stdout.contains("mine"));
+    assert!(!late.cairnfs(&["list"]).succeeds().stdout.contains("mine"));
 }
 
 #[test]
 fn joining_what_is_here_already_under_a_name_is_refused_and_uses_up_no_ticket() {
     let one = Peer::new();
     let (home, late) = (Home::new(), Home::new());
-    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", "mine"]).ok();
+    home.cairnfs(&["join", &one.invite(&[]), "--no-passphrase", "--name", "mine"]).succeeds();
     let ticket = one.invite(&[]);
     let join = |name| home.cairnfs(&["join", &*ticket, "--no-passphrase", "--name", name]);
     for name in ["again", "photos"] {
@@ -620,9 +620,9 @@ fn joining_what_is_here_already_under_a_name_is_refused_and_uses_up_no_ticket() 
         assert_eq!(outcome.stderr, "cairnfs: the ticket's bucket is here already, as 'mine'\n");
     }
     join("mine").exits(2).says(&["'mine' exists already, and is that of the ticket"]);
-    let list = home.cairnfs(&["list", "--json"]).ok().json();
+    let list = home.cairnfs(&["list", "--json"]).succeeds().json();
     assert_eq!(list["buckets"].as_array().unwrap().len(), 1, "{list}");
-    late.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
+    late.cairnfs(&["join", &ticket, "--no-passphrase"]).succeeds();
 }
 
 #[test]
@@ -635,23 +635,24 @@ fn two_that_have_both_moved_meet_again_by_a_ticket_which_is_not_used_up() {
         let dir = peer.dir();
         let mut mount = peer.home().command(&["mount", BUCKET, dir.to_str().unwrap()]);
         mount.env("CAIRNFS_LISTEN", "127.0.0.1:0");
-        cairnfs_tests::run(&mut mount, ARRIVE).ok();
+        cairnfs_tests::run(&mut mount, ARRIVE).succeeds();
     }
     pair.one.write("f", "after the move");
     let home = pair.other.home();
     home.cairnfs(&["sync", BUCKET, "--timeout", "20s"]).exits(11);
     let ticket = pair.one.invite(&[]);
-    let outcome = home.cairnfs(&["join", &ticket]).ok();
+    let outcome = home.cairnfs(&["join", &ticket]).succeeds();
     assert_eq!(outcome.stdout, format!("{BUCKET}\n"));
-    let listening = pair.one.home().cairnfs(&["peers", "--json"]).ok().json()["listening"].clone();
+    let listening =
+        pair.one.home().cairnfs(&["peers", "--json"]).succeeds().json()["listening"].clone();
     let at = listening.as_str().unwrap();
     outcome.says(&["is here already: ", &format!("was reached at {at}\n")]);
     pair.agree();
     // One that is not mounted is found too, and by itself from then on.
     pair.other.umount();
-    home.cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
-    Home::new().cairnfs(&["join", &ticket, "--no-passphrase"]).ok();
-    home.cairnfs(&["sync", BUCKET, "--timeout", "30s"]).ok();
+    home.cairnfs(&["join", &ticket, "--no-passphrase"]).succeeds();
+    Home::new().cairnfs(&["join", &ticket, "--no-passphrase"]).succeeds();
+    home.cairnfs(&["sync", BUCKET, "--timeout", "30s"]).succeeds();
 }
 
 #[test]
@@ -661,7 +662,7 @@ fn a_home_that_was_copied_is_said_on_both_machines_and_where_they_connect() {
     pair.other.stop();
     let copy = Home::new();
     let mut cp = Command::new("cp");
-    cairnfs_tests::run(cp.arg("-a").args([other.path(), copy.path()]), ARRIVE).ok();
+    cairnfs_tests::run(cp.arg("-a").args([other.path(), copy.path()]), ARRIVE).succeeds();
     pair.other.mount();
     let copy = Peer::again(copy, &[]);
     for (home, says) in [
@@ -670,7 +671,7 @@ fn a_home_that_was_copied_is_said_on_both_machines_and_where_they_connect() {
         (copy.home(), "another machine that has the key of this device, at 127.0.0.1"),
     ] {
         eventually("it is said", ARRIVE, || {
-            let said = home.cairnfs(&["peers"]).ok().stdout;
+            let said = home.cairnfs(&["peers"]).succeeds().stdout;
             said.contains(says) && said.contains("one of the two homes is a copy of the other")
         });
         let log = fs::read_to_string(home.path().join("daemon.log")).unwrap();
@@ -684,10 +685,10 @@ fn sync_names_those_that_were_not_reached() {
     let kitchen = Home::new();
     let mut join = kitchen.command(&["join", &pair.one.invite(&[]), "--no-passphrase"]);
     join.env("CAIRNFS_DEVICE_NAME", "kitchen");
-    cairnfs_tests::run(&mut join, ARRIVE).ok();
-    kitchen.cairnfs(&["stop"]).ok();
+    cairnfs_tests::run(&mut join, ARRIVE).succeeds();
+    kitchen.cairnfs(&["stop"]).succeeds();
     knows_of_connections(&pair.one, 1);
-    let outcome = pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "30s"]).ok();
+    let outcome = pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "30s"]).succeeds();
     assert_eq!(outcome.stderr, "in step with 1 device; not reached: kitchen\n");
 }
 
@@ -711,10 +712,10 @@ fn what_is_damaged_on_one_device_is_fetched_from_the_other() {
     eventually("they reach each other", ARRIVE, || {
         pair.one.home().cairnfs(&["sync", BUCKET, "--timeout", "30s"]).code == Some(0)
     });
-    let mended = pair.one.home().cairnfs(&["check", "--repair", BUCKET]).ok();
+    let mended = pair.one.home().cairnfs(&["check", "--repair", BUCKET]).succeeds();
     assert!(mended.stderr.contains("fetched 1 damaged piece"), "{mended}");
     assert!(pair.one.read("large") == bytes);
-    pair.one.check().ok();
+    pair.one.check().succeeds();
     pair.one.remount();
     assert!(pair.one.read("large") == bytes);
 }

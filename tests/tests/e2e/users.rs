@@ -52,7 +52,7 @@ fn as_user(peer: &Peer, user: u32, groups: &str, script: &str) -> Outcome {
 
 #[track_caller]
 fn may(peer: &Peer, user: u32, script: &str) {
-    as_user(peer, user, "", script).ok();
+    as_user(peer, user, "", script).succeeds();
 }
 
 #[track_caller]
@@ -82,14 +82,14 @@ fn set_id_bits_and_devices_have_no_effect_unless_root_asks_for_it() {
     mode(&peer.path("id"), 0o4755);
     let mut null = Command::new("mknod");
     null.arg("-m666").arg(peer.path("null")).args(["c", "1", "3"]);
-    run(&mut null, Duration::from_secs(30)).ok();
-    let whoever = as_user(&peer, ANN, "", "./id -u").ok();
+    run(&mut null, Duration::from_secs(30)).succeeds();
+    let whoever = as_user(&peer, ANN, "", "./id -u").succeeds();
     assert_eq!(whoever.stdout, format!("{ANN}\n"));
     may_not(&peer, ANN, "cat null");
     peer.umount();
     let asked = ["--allow-other", "-o", "suid,dev"];
     peer.home().mount(cairnfs_tests::peer::BUCKET, &peer.dir(), &asked);
-    assert_eq!(as_user(&peer, ANN, "", "./id -u").ok().stdout, "0\n");
+    assert_eq!(as_user(&peer, ANN, "", "./id -u").succeeds().stdout, "0\n");
     may(&peer, ANN, "cat null");
 }
 
@@ -106,10 +106,10 @@ fn owner_group_and_others_have_what_the_mode_gives_them() {
     may_not(&peer, BOB, "cat f");
     // A supplementary group counts.
     let both = BOTH.to_string();
-    assert_eq!(as_user(&peer, BOB, &both, "cat f").ok().stdout, "secret\n");
+    assert_eq!(as_user(&peer, BOB, &both, "cat f").succeeds().stdout, "secret\n");
     assert_ne!(as_user(&peer, BOB, &both, "echo more >> f").code, Some(0));
     may(&peer, ANN, "chmod 660 f");
-    as_user(&peer, BOB, &both, "echo more >> f").ok();
+    as_user(&peer, BOB, &both, "echo more >> f").succeeds();
     may_not(&peer, ANN, "chown 41002 f");
     for round in ["fresh", "remounted"] {
         let meta = fs::metadata(peer.path("f")).unwrap();
@@ -184,7 +184,7 @@ fn a_setgid_directory_hands_down_its_group_and_itself() {
     may(&peer, BOB, "chmod 2755 team/f");
     assert_eq!(mode_of(&peer.path("team/f")), 0o755);
     let both = BOTH.to_string();
-    as_user(&peer, BOB, &both, "chmod 2755 team/f").ok();
+    as_user(&peer, BOB, &both, "chmod 2755 team/f").succeeds();
     assert_eq!(mode_of(&peer.path("team/f")), 0o2755);
 }
 
@@ -243,15 +243,18 @@ fn access_control_lists_are_refused_plainly_and_copying_goes_on_without() {
     };
     sh("setfacl -m u:41001:rwx f").exits(1).says(&["not supported"]);
     sh("mkdir d; setfacl -d -m u:41001:rwx d").exits(1).says(&["not supported"]);
-    assert!(sh("getfacl -c f").ok().stdout.starts_with("user::rw-\ngroup::r--\nother::r--"));
+    assert!(sh("getfacl -c f").succeeds().stdout.starts_with("user::rw-\ngroup::r--\nother::r--"));
     // What has no list goes in and out with all of the switches that ask for lists.
-    sh("cd $1; echo a > plain; ln plain hard; mkdir sub; setfattr -n user.x -v y plain").ok();
-    sh("rsync -aHAX $1/ in/; rsync -aHAX in/ $1/back/; cp -a $1/plain copied").ok();
-    sh("tar --acls --xattrs -C $1 -cf - plain sub | tar --acls --xattrs -xf - -C d").ok();
-    assert_eq!(sh("getfattr --only-values -n user.x in/plain d/plain copied").ok().stdout, "yyy");
+    sh("cd $1; echo a > plain; ln plain hard; mkdir sub; setfattr -n user.x -v y plain").succeeds();
+    sh("rsync -aHAX $1/ in/; rsync -aHAX in/ $1/back/; cp -a $1/plain copied").succeeds();
+    sh("tar --acls --xattrs -C $1 -cf - plain sub | tar --acls --xattrs -xf - -C d").succeeds();
+    assert_eq!(
+        sh("getfattr --only-values -n user.x in/plain d/plain copied").succeeds().stdout,
+        "yyy"
+    );
     assert_eq!(fs::metadata(peer.path("in/hard")).unwrap().nlink(), 2);
     // Losing a list in silence would be a lie about who may read.
-    sh("setfacl -m u:41001:rwx $1/plain").ok();
+    sh("setfacl -m u:41001:rwx $1/plain").succeeds();
     assert_ne!(sh("rsync -aHAX $1/plain in/listed").code, Some(0));
     assert_ne!(sh("cp --preserve=all $1/plain listed").code, Some(0));
 }

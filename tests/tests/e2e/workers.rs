@@ -58,7 +58,7 @@ fn many_workers_of_every_kind_meet_no_error() {
     fs::remove_dir_all(&dir).unwrap();
     peer.wait_safe();
     if let Some(pid) = pid {
-        peer.check().ok();
+        peer.check().succeeds();
         assert_eq!(peer.pid(), pid, "another daemon serves it than before");
     }
 }
@@ -77,7 +77,7 @@ fn blocks_written_by_many_workers_come_back_as_they_were() {
         .args(["--name=mapped", "--rw=randwrite", "--bs=4k", "--ioengine=mmap", "--size=4m"])
         .args(["--name=direct", "--rw=randwrite", "--bs=16k", "--ioengine=libaio", "--iodepth=8"])
         .arg("--direct=1");
-    run(&mut command, Duration::from_secs(180)).ok();
+    run(&mut command, Duration::from_secs(180)).succeeds();
 }
 
 #[test]
@@ -120,6 +120,6 @@ fn what_many_write_on_two_devices_at_once_is_found_on_both() {
         }
     }
     for peer in pair.both() {
-        peer.check().ok();
+        peer.check().succeeds();
     }
 }
