@@ -8,7 +8,7 @@ use cairnfs_tests::{
     process, run,
 };
 
-const VERBS: [&str; 27] = [
+const VERBS: [&str; 28] = [
     "create",
     "mount",
     "umount",
