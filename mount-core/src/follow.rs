@@ -340,8 +340,11 @@ impl Shared {
         let mut edit = Edit::new(&core.tree, core.op);
         let own = Shown::node(edit.pin(&entry)?);
         let edited = edit.finish();
+        // Without it another copy may have to become a file of its own too.
+        let stirred = self.stirred_by(core, &edited)?;
         core.apply(edited);
         self.copy_became(core, shown, own);
+        self.calm(core, stirred);
         Ok(own)
     }
 
@@ -349,7 +352,9 @@ impl Shared {
     /// with it.
     pub(crate) fn copy_became(&self, core: &mut Core, copy: Shown, own: Shown) {
         if let Some(file) = core.files.rename(&copy, own) {
-            file.lock().must_record_all();
+            let mut content = file.lock();
+            content.must_record_all();
+            content.set_claim(None);
         }
         self.inodes.lock().rebind(copy, own);
     }
@@ -392,7 +397,11 @@ impl Shared {
 
 /// What shows the version `content` of the node that `shown` was, if anything does: preferably as it was, under
 /// a name that the file has or as a conflict copy. A file may have several names, and be a copy of some.
-fn shown_as(tree: &LiveTree, shown: &Shown, content: &ContentId) -> Result<Option<Shown>> {
+pub(crate) fn shown_as(
+    tree: &LiveTree,
+    shown: &Shown,
+    content: &ContentId,
+) -> Result<Option<Shown>> {
     let entries = places::showing(tree, &shown.node, content)?;
     let mut now = entries.iter().map(Mount::shown);
     let first = now.clone().next();

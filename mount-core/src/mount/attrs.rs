@@ -51,13 +51,17 @@ impl Mount {
             let core = self.shared().core.read();
             let target = self.target(&core, ino)?;
             let others = self.shared().owners(&core.tree)?.meant(others);
-            match target {
+            let is_so = match &target {
                 // A copy is not parted for nothing: a recursive chmod has reached it with the name before.
-                Target::Named(shown, node)
-                    if shown.copy.is_some() && is_so(&self.attr(&core, shown, &node)?, &others) => {
+                Target::Named(shown, node) if shown.copy.is_some() => {
+                    is_so(&self.attr(&core, *shown, node)?, &others)
                 }
+                _ => false,
+            };
+            drop(core);
+            match target {
+                _ if is_so => (),
                 Target::Named(shown, node) => {
-                    drop(core);
                     self.set_attrs(self.apart(shown, &node)?, others)?;
                     self.tell_other_number(ino);
                 }

@@ -33,7 +33,7 @@ use crate::{
     Done, Error, Ino, Kind, Result, Time, Waited,
     file::{Base, Data, File},
     files::Files,
-    follow::Claim,
+    follow::{self, Claim},
     inodes::{Bound, Orphan, Shown},
     order::{self, Mutex},
     places,
@@ -297,11 +297,16 @@ impl Mount {
         result
     }
 
-    /// An entry has lost a name; if it was the last one, its open content lives on without.
+    /// An entry has lost a name; if it was the last one that shows what it shows, its open content lives
+    /// on without.
     fn dropped(&self, core: &mut Core, entry: &Entry<Data>, old: &Arc<Node<Data>>) -> Result<()> {
         let shown = Self::shown(entry);
         if core.tree.node(&shown.node)?.is_some() {
-            return Ok(());
+            // Of several versions this one may have gone.
+            let Some(content) = &entry.content else { return Ok(()) };
+            if follow::shown_as(&core.tree, &shown, &content.id)?.is_some() {
+                return Ok(());
+            }
         }
         if entry.kind.is_dir() {
             self.shared().inodes.lock().removed_dir(shown, Arc::clone(old));
@@ -315,6 +320,8 @@ impl Mount {
     fn set_adrift(&self, shown: Shown, old: &Arc<Node<Data>>, file: Arc<File>) {
         if file.is_open() {
             let node = Arc::clone(old);
+            // Whoever writes to it wants no name for it any more.
+            file.lock().set_claim(None);
             self.shared().inodes.lock().orphan(Orphan { shown, node, file });
         } else {
             self.shared().room.account_dropped(&mut file.lock());

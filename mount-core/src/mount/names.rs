@@ -300,8 +300,10 @@ impl Mount {
                 let mut moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
                 let target = change.lookup(&new_dirs, &new_name)?;
                 // A conflict copy that is moved is a file like any other from then on.
+                let mut pinned = None;
                 if moved.is_copy() {
-                    change.edit.pin(&moved)?;
+                    let own = Shown::node(change.edit.pin(&moved)?);
+                    pinned = Some((Self::shown(&moved), own));
                     moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
                 }
                 let done = match (mode, target) {
@@ -312,7 +314,9 @@ impl Mount {
                         attrs::set_changed(&mut change.edit, &other.id(), change.now)?;
                         Renamed::Moved { over: None }
                     }
-                    (_, Some(over)) if same_file(&moved, &over) => return Ok(Renamed::Nothing),
+                    (_, Some(over)) if same_file(&moved, &over) => {
+                        return Ok((pinned, Renamed::Nothing));
+                    }
                     (_, Some(over)) => move_over(change, &moved, over, (&new_dirs, &new_name))?,
                     (_, None) => {
                         change.edit.rename(&moved, &new_dirs, &new_name)?;
@@ -331,12 +335,19 @@ impl Mount {
                 if new_dirs != dirs {
                     attrs::set_written(&mut change.edit, &new_dirs[0], change.now)?;
                 }
-                Ok(done)
+                Ok((pinned, done))
             },
-            |core, done| match done {
-                Renamed::Nothing | Renamed::Moved { over: None } => Ok(()),
-                Renamed::Moved { over: Some(lost) } => self.dropped(core, &lost.entry, &lost.old),
-                Renamed::Replaced(replaced) => self.replaced(core, &replaced),
+            |core, (pinned, done)| {
+                if let Some((copy, own)) = pinned {
+                    self.shared().copy_became(core, copy, own);
+                }
+                match done {
+                    Renamed::Nothing | Renamed::Moved { over: None } => Ok(()),
+                    Renamed::Moved { over: Some(lost) } => {
+                        self.dropped(core, &lost.entry, &lost.old)
+                    }
+                    Renamed::Replaced(replaced) => self.replaced(core, &replaced),
+                }
             },
         )
     }

@@ -277,3 +277,49 @@ fn what_is_written_by_the_number_of_a_replaced_file_goes_to_the_copy_that_its_by
         has(&b, "=from a and more");
     }
 }
+
+/// As of any other file: what is removed stays so for those who have it open, and what is moved is
+/// written to where it is.
+#[test]
+fn a_version_of_a_conflict_that_is_open_is_removed_replaced_and_moved_like_a_file() {
+    for (name, shown) in [("new", 0), ("new", 1), ("old", 0), ("old", 1)] {
+        for change in ["unlink", "replace", "move"] {
+            let (a, b) = two();
+            a.write(name, "one");
+            b.write(name, "two");
+            a.mkdir("sub");
+            sync(&a, &b);
+            let names = a.names(name);
+            let (version, other) = (&names[shown], &names[1 - shown]);
+            let (ino, fh) = a.open(version, WRITE);
+            let held = a.read_from(fh);
+            let kept = a.tree().into_iter().find(|line| line.starts_with(&format!("{other}=")));
+            let kept = kept.unwrap().split_once('=').unwrap().1.to_owned();
+            match change {
+                "unlink" => a.unlink(version),
+                "replace" => {
+                    a.write("tmp", "three");
+                    a.rename("tmp", version);
+                }
+                _ => a.rename(version, "sub/moved"),
+            }
+            a.write_to(ino, fh, 0, "X").unwrap();
+            let written = format!("X{}", &held[1..]);
+            assert_eq!(a.read_from(fh), written, "{change} {version}");
+            a.close(ino, fh);
+            sync(&a, &b);
+            let mut wanted = vec!["sub/".to_owned(), format!("{other}={kept}")];
+            match change {
+                "unlink" => (),
+                "replace" => wanted.push(format!("{version}=three")),
+                _ => wanted.push(format!("sub/moved={written}")),
+            }
+            if name == "new" {
+                wanted.push("old=0".to_owned());
+            }
+            wanted.sort();
+            assert_eq!(a.tree(), wanted, "{change} {version}");
+            assert_eq!(b.tree(), wanted, "{change} {version}");
+        }
+    }
+}
