@@ -178,7 +178,8 @@ impl Net {
             keys.find(|key| fingerprint(key) == name).copied()
         };
         let Some(key) = key else { return };
-        log::info!("discovered peer={} addresses={}", key, addresses.len());
+        // Anybody on the network can say so, as often as they like.
+        log::debug!("discovered peer={} addresses={}", key, addresses.len());
         self.hinted_at(&key, &addresses);
     }
 }
