@@ -96,12 +96,17 @@ impl Daemon {
         let what =
             if request.role.is_some() { "say what a device may do" } else { "remove a device" };
         self.visit(&request.opening, Doing::Changing, Options::default(), |mount| {
+            let gone = || {
+                let message = format!("that device is no member of bucket '{bucket}' any more");
+                Failure::new(Code::NotFound, message)
+            };
+            // Who was removed since comes back by a ticket alone.
+            if !mount.members().iter().any(|one| one.key == member.key) {
+                return Err(gone());
+            }
             mount.set_member(member.key, &member.name, request.role).map_err(|err| match err {
                 CoreError::NotPermitted => only_owners(mount, bucket, what),
-                CoreError::NotFound => Failure::new(
-                    Code::NotFound,
-                    format_args!("that device is no member of bucket '{bucket}' any more"),
-                ),
+                CoreError::NotFound => gone(),
                 err => Failure::bucket(bucket, &err),
             })?;
             if request.role.is_some() {
