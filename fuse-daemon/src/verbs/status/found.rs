@@ -76,14 +76,18 @@ impl Found {
         if self.is_gone {
             return Some(FOLDER_GONE.to_owned());
         }
-        match (&self.mount, &self.dead, &self.lost) {
-            (Some(_), ..) | (None, None, None) => None,
-            (None, Some(_), _) => Some(DIED.to_owned()),
-            (None, None, Some(lost)) => Some(format!(
+        match (&self.mount, &self.dead, &self.lost, &self.unread) {
+            (Some(_), ..) | (None, None, None, None) => None,
+            (None, Some(_), ..) => Some(DIED.to_owned()),
+            (None, None, Some(lost), _) => Some(format!(
                 "what was not saved when it was unmounted, {}, is lost: {}",
                 when::ago(lost.at()),
                 lost.what
             )),
+            // Whether anything was lost is noted there too.
+            (None, None, None, Some(why)) => {
+                Some(format!("what is noted of it cannot be read: {why}"))
+            }
         }
     }
 
