@@ -15,6 +15,7 @@ use super::{
     joining::{interrupted, not_served, not_shared},
     mending::Mended,
     probing::Probes,
+    removal,
     report::{PeerReport, Step, SyncOutcome, SyncProgress, Transfer},
     said::Standing,
     sharing::Offered,
@@ -160,14 +161,14 @@ impl Net {
                 return if connected {
                     Ok(self.met(&meetings, &others))
                 } else {
-                    Err(self.nobody(UNREACHABLE))
+                    Err(self.nobody_of(&buckets, UNREACHABLE))
                 };
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(if connected {
                     too_late(behind)
                 } else {
-                    self.nobody("no peer was reached in time")
+                    self.nobody_of(&buckets, "no peer was reached in time")
                 });
             }
             if !say(self.progress(&meetings, behind)) {
@@ -240,6 +241,17 @@ impl Net {
             peers: u32::try_from(reached.len()).unwrap_or(u32::MAX),
             unreached: unreached.map(called).collect(),
         }
+    }
+
+    /// Why nobody is there for these buckets. That this device was removed may have been told on a
+    /// connection for others: then it is no error of any.
+    fn nobody_of(&self, buckets: &[Arc<Offered>], why: &str) -> Failure {
+        let removed = buckets.iter().filter(|offered| self.is_removed_from(offered.id));
+        let removed: Vec<_> = removed.map(|offered| removal::said(&offered.name)).collect();
+        if removed.is_empty() {
+            return self.nobody(why);
+        }
+        Failure::new(Code::NoPeer, format!("{why}: {}", removed.join("; ")))
     }
 
     /// Why nobody is there; `why`, if there are peers.
