@@ -84,6 +84,8 @@ struct Change<'c> {
     files: &'c Files,
     next_n: &'c mut u32,
     now: Time,
+    /// The conflict copies that the change has made files of their own, and those.
+    owned: Vec<(Shown, Shown)>,
 }
 
 impl Change<'_> {
@@ -100,6 +102,17 @@ impl Change<'_> {
 
     fn lookup(&self, dirs: &[NodeId], name: &Name) -> Result<Option<Entry<Data>>> {
         self.edit.view().lookup(dirs, name)
+    }
+
+    /// A conflict copy that gets another place or name is a file like any other from then on, and so for
+    /// whoever has it open. Anything else is what it is.
+    fn own(&mut self, entry: Entry<Data>) -> Result<Entry<Data>> {
+        if !entry.is_copy() {
+            return Ok(entry);
+        }
+        let own = Shown::node(self.edit.pin(&entry)?);
+        self.owned.push((Mount::shown(&entry), own));
+        self.lookup(&entry.dirs, &entry.name)?.ok_or(Error::NotFound)
     }
 
     /// Refuses the change with `err` if no version can hold what `id` has become by it.
@@ -284,11 +297,16 @@ impl Mount {
             files: &core.files,
             next_n: &mut core.next_n,
             now: Time::now(),
+            owned: Vec::new(),
         };
         let result = change(&mut context)?;
-        let edited = context.edit.finish();
+        let Change { edit, owned, .. } = context;
+        let edited = edit.finish();
         let stirred = self.shared().stirred_by(core, &edited)?;
         core.apply(edited);
+        for (copy, own) in owned {
+            self.shared().copy_became(core, copy, own);
+        }
         let result = then(core, result);
         self.shared().calm(core, stirred);
         self.shared().room.account_tree(core.tree.held_bytes());

@@ -206,14 +206,9 @@ impl Mount {
         self.change_and(
             |change| {
                 let dirs = parent.resolve(change)?.dirs;
-                let mut entry =
-                    places::entry_of(change.edit.tree(), &shown)?.ok_or(Error::Stale)?;
-                let mut id = shown.node;
-                // A conflict copy with a second name is a file like any other from then on.
-                if shown.copy.is_some() {
-                    id = change.edit.pin(&entry)?;
-                    entry = places::entry_of_node(change.edit.tree(), &id)?.ok_or(Error::Stale)?;
-                }
+                let entry = places::entry_of(change.edit.tree(), &shown)?.ok_or(Error::Stale)?;
+                let entry = change.own(entry)?;
+                let id = entry.id();
                 let link = LinkId::Later { op: change.op, n: change.fresh_n() };
                 change.edit.link(&entry, &dirs, new_name.clone(), link)?;
                 change.must_fit(&id, Error::TooManyLinks)?;
@@ -222,9 +217,6 @@ impl Mount {
                 Ok(Shown::node(id))
             },
             |core, linked| {
-                if shown.copy.is_some() {
-                    self.shared().copy_became(core, shown, linked);
-                }
                 let node = core.tree.node(&linked.node)?.ok_or(Error::Stale)?;
                 self.attr_of_node(core, linked, &node)
             },
@@ -297,26 +289,21 @@ impl Mount {
             |change| {
                 let dirs = parent.resolve(change)?.dirs;
                 let new_dirs = new_parent.resolve(change)?.dirs;
-                let mut moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
+                let found = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
                 let target = change.lookup(&new_dirs, &new_name)?;
-                // A conflict copy that is moved is a file like any other from then on.
-                let mut pinned = None;
-                if moved.is_copy() {
-                    let own = Shown::node(change.edit.pin(&moved)?);
-                    pinned = Some((Self::shown(&moved), own));
-                    moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
-                }
+                let mut moved = change.own(found)?;
                 let done = match (mode, target) {
                     (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),
                     (RenameMode::Exchange, None) => return Err(Error::NotFound),
                     (RenameMode::Exchange, Some(other)) => {
+                        let other = change.own(other)?;
+                        // It may have been a version of the same name.
+                        moved = change.lookup(&dirs, &name)?.ok_or(Error::NotFound)?;
                         change.edit.exchange(&moved, &other)?;
                         attrs::set_changed(&mut change.edit, &other.id(), change.now)?;
                         Renamed::Moved { over: None }
                     }
-                    (_, Some(over)) if same_file(&moved, &over) => {
-                        return Ok((pinned, Renamed::Nothing));
-                    }
+                    (_, Some(over)) if same_file(&moved, &over) => return Ok(Renamed::Nothing),
                     (_, Some(over)) => move_over(change, &moved, over, (&new_dirs, &new_name))?,
                     (_, None) => {
                         change.edit.rename(&moved, &new_dirs, &new_name)?;
@@ -335,19 +322,12 @@ impl Mount {
                 if new_dirs != dirs {
                     attrs::set_written(&mut change.edit, &new_dirs[0], change.now)?;
                 }
-                Ok((pinned, done))
+                Ok(done)
             },
-            |core, (pinned, done)| {
-                if let Some((copy, own)) = pinned {
-                    self.shared().copy_became(core, copy, own);
-                }
-                match done {
-                    Renamed::Nothing | Renamed::Moved { over: None } => Ok(()),
-                    Renamed::Moved { over: Some(lost) } => {
-                        self.dropped(core, &lost.entry, &lost.old)
-                    }
-                    Renamed::Replaced(replaced) => self.replaced(core, &replaced),
-                }
+            |core, done| match done {
+                Renamed::Nothing | Renamed::Moved { over: None } => Ok(()),
+                Renamed::Moved { over: Some(lost) } => self.dropped(core, &lost.entry, &lost.old),
+                Renamed::Replaced(replaced) => self.replaced(core, &replaced),
             },
         )
     }

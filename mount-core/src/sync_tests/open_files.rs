@@ -6,7 +6,7 @@ use cairnfs_store::sim::{Call, Fault};
 use parking_lot::Mutex;
 
 use super::{Peer, READ, WRITE, sync, two};
-use crate::{Ino, MergeStep, Mount, Observer, OpenFlags, Outdated, Role};
+use crate::{Ino, MergeStep, Mount, Observer, OpenFlags, Outdated, RenameMode, Role};
 
 /// Remembers what the kernel would be told.
 #[derive(Default)]
@@ -283,7 +283,7 @@ fn what_is_written_by_the_number_of_a_replaced_file_goes_to_the_copy_that_its_by
 #[test]
 fn a_version_of_a_conflict_that_is_open_is_removed_replaced_and_moved_like_a_file() {
     for (name, shown) in [("new", 0), ("new", 1), ("old", 0), ("old", 1)] {
-        for change in ["unlink", "replace", "move"] {
+        for change in ["unlink", "replace", "move", "exchange", "be exchanged"] {
             let (a, b) = two();
             a.write(name, "one");
             b.write(name, "two");
@@ -292,6 +292,10 @@ fn a_version_of_a_conflict_that_is_open_is_removed_replaced_and_moved_like_a_fil
             let names = a.names(name);
             let (version, other) = (&names[shown], &names[1 - shown]);
             let (ino, fh) = a.open(version, WRITE);
+            let exchange = |from: &str, to: &str| {
+                let ((dir, from), (new_dir, to)) = (a.parent(from), a.parent(to));
+                a.mount().rename(dir, from, new_dir, to, RenameMode::Exchange).unwrap();
+            };
             let held = a.read_from(fh);
             let kept = a.tree().into_iter().find(|line| line.starts_with(&format!("{other}=")));
             let kept = kept.unwrap().split_once('=').unwrap().1.to_owned();
@@ -301,7 +305,12 @@ fn a_version_of_a_conflict_that_is_open_is_removed_replaced_and_moved_like_a_fil
                     a.write("tmp", "three");
                     a.rename("tmp", version);
                 }
-                _ => a.rename(version, "sub/moved"),
+                "move" => a.rename(version, "sub/moved"),
+                _ => {
+                    a.write("sub/plain", "four");
+                    let [from, to] = [version.as_str(), "sub/plain"];
+                    if change == "exchange" { exchange(from, to) } else { exchange(to, from) }
+                }
             }
             a.write_to(ino, fh, 0, "X").unwrap();
             let written = format!("X{}", &held[1..]);
@@ -312,7 +321,8 @@ fn a_version_of_a_conflict_that_is_open_is_removed_replaced_and_moved_like_a_fil
             match change {
                 "unlink" => (),
                 "replace" => wanted.push(format!("{version}=three")),
-                _ => wanted.push(format!("sub/moved={written}")),
+                "move" => wanted.push(format!("sub/moved={written}")),
+                _ => wanted.extend([format!("{version}=four"), format!("sub/plain={written}")]),
             }
             if name == "new" {
                 wanted.push("old=0".to_owned());
