@@ -4,7 +4,11 @@
 use cairnfs_store::{CheckedBlob, Error as StoreError, SealedBlob};
 use crossbeam_channel::bounded;
 
-use super::{BlobId, Fetch, Need, OTHER_LENGTH, rejected, rotten_again};
+use super::{
+    BlobId, Fetch, Need,
+    looking::{OTHER_LENGTH, rotten_again},
+    rejected,
+};
 use crate::{
     Error, Result,
     writer::{Command, Errand},

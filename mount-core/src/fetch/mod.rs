@@ -23,11 +23,12 @@
 
 mod answers;
 mod keeping;
+mod looking;
 mod queue;
 mod walk;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{
         Arc,
@@ -36,12 +37,12 @@ use std::{
 };
 
 use cairnfs_merge::{OpId, VersionVector};
-use cairnfs_store::{BlobId, Error as StoreError, map::Root};
+use cairnfs_store::{BlobId, map::Root};
 
 use self::{
     keeping::Keeping,
     queue::{Queued, VersionQueue},
-    walk::{Need, Place, Under},
+    walk::{Need, Place},
 };
 use crate::{
     Error, Result, VersionId,
@@ -57,9 +58,6 @@ use crate::{
 /// More versions than an honest peer ever has us lack at one time: what it hinted at, and a few for
 /// each device.
 const LACKING_VERSIONS_MAX: usize = 1 << 16;
-/// Why a version is rejected whose references do not say how long what they lead to is.
-const OTHER_LENGTH: &str = "a blob of another length than the one referred to";
-
 /// A version that is being fetched. Drive it with [`Fetch::wanted`] and [`Fetch::supply`] until
 /// [`Fetch::is_complete`], then hand it to [`Mount::merge_from`](crate::Mount::merge_from).
 ///
@@ -311,111 +309,6 @@ impl Fetch {
         self.manifest.clone()
     }
 
-    fn look_at(&mut self, need: Need) -> Result<()> {
-        match &need {
-            Need::TreeNode(place) if self.is_ours(self.ours.root, place)? => return Ok(()),
-            Need::FileNode(place, ours) => {
-                if self.walked.contains(&place.blob.id) {
-                    // One that mends looks at what was believed.
-                    if self.mends {
-                        return Ok(());
-                    }
-                    self.must_fit(&need)?;
-                    if self.fits_again(place, *ours)? {
-                        return Ok(());
-                    }
-                }
-                if self.is_ours(*ours, place)? {
-                    return Ok(());
-                }
-            }
-            Need::Version(_) | Need::TreeNode(_) | Need::LongNode(..) | Need::Chunk(_) => (),
-        }
-        let id = need.id();
-        if self.keeping.holds(&id) {
-            if matches!(need, Need::Chunk(_)) {
-                return Ok(());
-            }
-            // It is needed in two places.
-            while self.keeping.holds(&id) {
-                self.todo.extend(self.keeping.wait()?);
-            }
-        }
-        if self.mends && !self.walked.insert(id) {
-            return Ok(());
-        }
-        let mut is_here = self.shared.vault.blobs().contains(&id)?;
-        if self.mends && !(is_here && self.is_readable(&id)?) {
-            if is_here || !self.is_beyond_head {
-                self.rotten.insert(id);
-            }
-            is_here = false;
-        }
-        if is_here {
-            self.must_fit(&need)?;
-            if self.expand(&need)? {
-                return Ok(());
-            }
-            let is_first = self.rotten.insert(id);
-            // Another need may have found it so, and have asked for it.
-            if !is_first && !self.lacking.contains_key(&id) {
-                return Err(rotten_again(&id));
-            }
-        }
-        if self.phase == Phase::Versions && self.lacking.len() >= LACKING_VERSIONS_MAX {
-            return Err(rejected("a version that follows from too many at once"));
-        }
-        match self.lacking.entry(id) {
-            Entry::Occupied(needs) => needs.into_mut().push(need),
-            Entry::Vacant(none) => {
-                self.ready.push_back(id);
-                none.insert(vec![need]);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is here must be as long as is said of it: who stands on what says otherwise finds it damaged
-    /// at the next start.
-    fn must_fit(&self, need: &Need) -> Result<()> {
-        let Some(len) = need.len() else { return Ok(()) };
-        match self.shared.vault.blobs().describe(&need.id()) {
-            Ok((_, blob)) if blob.len != len => Err(rejected(OTHER_LENGTH)),
-            // What is damaged is found to be when it is looked into.
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Whether the blob can be read here and given to others, however long it takes to see that.
-    fn is_readable(&self, id: &BlobId) -> Result<bool> {
-        let blobs = self.shared.vault.blobs();
-        let read =
-            || blobs.get_sealed(id).and(blobs.describe(id)).and_then(|(_, blob)| blobs.get(&blob));
-        match read() {
-            Ok(_) => Ok(true),
-            Err(StoreError::UnknownEpoch { epoch }) => Err(self.missing_secret(id, epoch)?),
-            Err(err) => {
-                let err = Error::from(err);
-                if err.is_damage() { Ok(false) } else { Err(err) }
-            }
-        }
-    }
-
-    /// A blob that is here is sealed under a secret that is not.
-    fn missing_secret(&self, id: &BlobId, epoch: u16) -> Result<Error> {
-        let record = self.shared.vault.blobs().get_sealed(id)?;
-        Ok(Error::MissingSecret { epoch, record: Some(record.into()) })
-    }
-
-    /// Whether this node is a part of our own map `root`, which is whole, and reaches no further there.
-    fn is_ours(&self, root: Root, place: &Place) -> Result<bool> {
-        let Some(Under { level, first, end }) = &place.under else {
-            return Ok(root.0 == Some(place.blob));
-        };
-        let maps = self.shared.vault.maps();
-        Ok(maps.holds(&root, &place.blob, (*level, first), end.as_deref())?)
-    }
-
     /// All versions that were known to be needed were looked at: then comes the tree, unless more of
     /// them turn out to be.
     fn end_versions(&mut self) -> Result<()> {
@@ -484,11 +377,6 @@ impl Drop for Fetch {
     fn drop(&mut self) {
         self.shared.fetch_ends(&self.inbox);
     }
-}
-
-/// What has just been stored anew cannot be read either.
-fn rotten_again(id: &BlobId) -> Error {
-    Error::Damaged { what: format!("blob {id} cannot be read after it was stored anew") }
 }
 
 pub(crate) fn rejected(why: &str) -> Error {
