@@ -20,7 +20,7 @@ pub(crate) use joining::{DropArgs, InviteArgs, JoinArgs, RejoinArgs, SyncArgs};
 pub(crate) use mount_options::MountOptions;
 pub(crate) use passphrase::{ChangePassphraseArgs, PassphraseArgs};
 pub(crate) use sharing::{
-    ConflictsArgs, MembersArgs, RemoveArgs, ResolveArgs, RoleArgs, StrategyArgs,
+    ConflictsArgs, MemberArgs, MembersArgs, ResolveArgs, RoleArgs, StrategyArgs,
 };
 
 use crate::exit::{Code, Failure};
@@ -174,7 +174,7 @@ pub(crate) enum Verb {
     /// Remove a device from a bucket: it keeps what it has, and gets nothing that is written from
     /// now on
     #[command(after_help = "Example:\n  cairnfs remove photos old-laptop")]
-    Remove(RemoveArgs),
+    Remove(MemberArgs),
     /// Show this device's name and key
     #[command(after_help = "Example:\n  cairnfs id")]
     Id(JsonArgs),

@@ -110,9 +110,9 @@ pub(crate) struct MembersArgs {
     pub(crate) passphrase: PassphraseArgs,
 }
 
-/// `remove`
+/// Which member a verb is about, and whether it only says what it would do.
 #[derive(Args, Debug)]
-pub(crate) struct RemoveArgs {
+pub(crate) struct MemberArgs {
     /// The bucket
     #[arg(value_name = "NAME")]
     pub(crate) bucket: BucketName,
@@ -129,20 +129,12 @@ pub(crate) struct RemoveArgs {
 /// `role`
 #[derive(Args, Debug)]
 pub(crate) struct RoleArgs {
-    /// The bucket
-    #[arg(value_name = "NAME")]
-    pub(crate) bucket: BucketName,
-    /// The device's name, or how its key begins, as 'cairnfs members' shows them
-    pub(crate) device: String,
+    /// Whose.
+    #[command(flatten)]
+    pub(crate) member: MemberArgs,
     /// What it may do from now on
     #[arg(value_enum)]
     pub(crate) role: RoleArg,
-    /// Say what would be done, change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// For a bucket that is not mounted.
-    #[command(flatten)]
-    pub(crate) passphrase: PassphraseArgs,
 }
 
 #[cfg(test)]

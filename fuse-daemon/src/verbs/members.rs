@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::{
-    cli::{MembersArgs, RemoveArgs, RoleArgs},
+    cli::{MemberArgs, MembersArgs},
     control::{Answer, Client, MembersReport, Opening, Request, SetMemberRequest},
     exit::{Code, Failure, Result},
     home::BucketName,
@@ -70,56 +70,46 @@ pub(super) fn run(context: &Context, args: &MembersArgs) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn set_role(context: &Context, args: &RoleArgs) -> Result<()> {
+/// Gives a member another role, or with none removes it.
+pub(super) fn change(context: &Context, args: &MemberArgs, role: Option<Role>) -> Result<()> {
     let bucket = &args.bucket;
     let opening = context.opening(bucket, &args.passphrase)?;
     let report = ask(context, opening.clone())?;
     let member = find(&report.members, &args.device, bucket)?;
-    let (who, role) = (described(member), Role::from(args.role));
-    if role == member.role {
+    let who = format!("{} ({}, {})", called(member), word(member.role), hex(&member.key.0[..8]));
+    if role == Some(member.role) {
         ui::note(format_args!("{who} is that already"));
         return Ok(());
     }
-    if only_owner(&report.members) == Some(member) {
-        let message = format!("{who} is the last owner of bucket '{bucket}', and has to stay one");
-        return Err(Failure::new(Code::Failed, message));
-    }
-    must_be_owner(&report, bucket, "say what a device may do")?;
-    if args.dry_run {
-        ui::result(format_args!("would make {who} {} of bucket '{bucket}'", word(role)));
-        return Ok(());
-    }
-    let member = member.clone();
-    let request = Request::SetMember(SetMemberRequest { opening, member, role: Some(role) });
-    let client = Client::connect_or_start(&context.home, None)?;
-    client.ask(&request, &mut |_| ())?;
-    ui::note(format_args!("{who} is {} of bucket '{bucket}' now", word(role)));
-    Ok(())
-}
-
-pub(super) fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
-    let bucket = &args.bucket;
-    let opening = context.opening(bucket, &args.passphrase)?;
-    let report = ask(context, opening.clone())?;
-    let member = find(&report.members, &args.device, bucket)?;
-    let who = described(member);
+    let (to, done) = match role {
+        Some(role) => (
+            format!("make {who} {} of bucket '{bucket}'", word(role)),
+            format!("{who} is {} of bucket '{bucket}' now", word(role)),
+        ),
+        None => (
+            format!("remove {who} from bucket '{bucket}'"),
+            format!(
+                "removed {who} from bucket '{bucket}': it keeps what it has, and gets nothing new"
+            ),
+        ),
+    };
     if only_owner(&report.members) == Some(member) {
         let message =
-            format!("{who} is the last owner of bucket '{bucket}', and cannot be removed");
+            format!("cannot {to}: a bucket must keep an owner, and this is the last owner");
         return Err(Failure::new(Code::Failed, message));
     }
-    must_be_owner(&report, bucket, "remove a device")?;
+    if report.role != Some(Role::Owner) {
+        let message = format!("cannot {to}: only an owner can, and this device is none");
+        return Err(Failure::new(Code::Failed, message));
+    }
     if args.dry_run {
-        ui::result(format_args!("would remove {who} from bucket '{bucket}'"));
+        ui::result(format_args!("would {to}"));
         return Ok(());
     }
-    let member = member.clone();
-    let request = Request::SetMember(SetMemberRequest { opening, member, role: None });
+    let request = SetMemberRequest { opening, member: member.clone(), role };
     let client = Client::connect_or_start(&context.home, None)?;
-    client.ask(&request, &mut |_| ())?;
-    ui::note(format_args!(
-        "removed {who} from bucket '{bucket}': it keeps what it has, and gets nothing new"
-    ));
+    client.ask(&Request::SetMember(request), &mut |_| ())?;
+    ui::note(done);
     Ok(())
 }
 
@@ -127,14 +117,6 @@ pub(super) fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
 fn only_owner(members: &[Member]) -> Option<&Member> {
     let mut owners = members.iter().filter(|member| member.role == Role::Owner);
     owners.next().filter(|_| owners.next().is_none())
-}
-
-fn must_be_owner(report: &MembersReport, bucket: &BucketName, to: &str) -> Result<()> {
-    if report.role == Some(Role::Owner) {
-        return Ok(());
-    }
-    let message = format!("only an owner of bucket '{bucket}' can {to}");
-    Err(Failure::new(Code::Failed, message))
 }
 
 fn ask(context: &Context, opening: Opening) -> Result<MembersReport> {
@@ -174,10 +156,6 @@ fn find<'a>(members: &'a [Member], device: &str, bucket: &BucketName) -> Result<
              {bucket}' shows it"
         ))),
     }
-}
-
-fn described(member: &Member) -> String {
-    format!("{} ({}, {})", called(member), word(member.role), hex(&member.key.0[..8]))
 }
 
 fn called(member: &Member) -> String {

@@ -55,7 +55,7 @@ fn an_owner_makes_another_who_goes_on_without_it() {
     let alone = one.cairnfs(&["members", BUCKET]).succeeds();
     alone.says(&["is the only owner", &format!("cairnfs role {BUCKET} DEVICE owner")]);
     other.cairnfs(&["role", BUCKET, &key(other), "owner"]).exits(1).says(&["only an owner"]);
-    one.cairnfs(&["role", BUCKET, &key(one), "writer"]).exits(1).says(&["has to stay one"]);
+    one.cairnfs(&["role", BUCKET, &key(one), "writer"]).exits(1).says(&["must keep an owner"]);
     one.cairnfs(&["role", BUCKET, &key(other), "king"]).exits(2).says(&["owner"]);
     let dry = one.cairnfs(&["role", BUCKET, &key(other), "owner", "--dry-run"]).succeeds();
     assert!(dry.stdout.contains("would make"), "{dry}");
