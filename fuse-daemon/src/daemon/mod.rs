@@ -73,8 +73,8 @@ use table::Table;
 /// Happenings that wait for the main thread; whoever has one more waits too.
 const HAPPENINGS_MAX: usize = 64;
 
-/// How long those are given who asked for what has just ended: the disk may be slow, on which what they did
-/// is noted.
+/// How long the end waits for answers that are still to be given: what was done is noted on a disk that may
+/// be slow.
 const ANSWERING: Duration = Duration::from_secs(5);
 
 /// What the main thread waits for.

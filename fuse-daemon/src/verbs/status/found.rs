@@ -67,7 +67,12 @@ impl Found {
     pub(super) fn danger(&self) -> Option<String> {
         match &self.mount {
             Some(mount) if !self.is_gone => (!mount.is_safe()).then(|| what_is_unsafe(mount)),
-            _ => self.loss(),
+            Some(_) => self.loss(),
+            // Whether anything was lost is noted there.
+            None => self.loss().or_else(|| {
+                let why = self.unread.as_ref()?;
+                Some(format!("what is noted of it cannot be read: {why}"))
+            }),
         }
     }
 
@@ -76,18 +81,14 @@ impl Found {
         if self.is_gone {
             return Some(FOLDER_GONE.to_owned());
         }
-        match (&self.mount, &self.dead, &self.lost, &self.unread) {
-            (Some(_), ..) | (None, None, None, None) => None,
-            (None, Some(_), ..) => Some(DIED.to_owned()),
-            (None, None, Some(lost), _) => Some(format!(
+        match (&self.mount, &self.dead, &self.lost) {
+            (Some(_), ..) | (None, None, None) => None,
+            (None, Some(_), _) => Some(DIED.to_owned()),
+            (None, None, Some(lost)) => Some(format!(
                 "what was not saved when it was unmounted, {}, is lost: {}",
                 when::ago(lost.at()),
                 lost.what
             )),
-            // Whether anything was lost is noted there too.
-            (None, None, None, Some(why)) => {
-                Some(format!("what is noted of it cannot be read: {why}"))
-            }
         }
     }
 
