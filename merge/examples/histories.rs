@@ -1,4 +1,6 @@
 //! Runs random histories: `cargo run -p cairnfs-merge --example histories -- COUNT SEED [FIRST]`.
+//!
+//! In those of an even seed versions may see the temporary files of editors' saves.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -19,9 +21,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let shape = Shape { in_step: false, slow_saves: seed % 2 == 0 };
     let mut conflicts = 0;
     for number in first..first.saturating_add(count) {
-        match std::panic::catch_unwind(|| run(seed, number, Shape { in_step: false })) {
+        match std::panic::catch_unwind(|| run(seed, number, shape)) {
             Ok(found) => conflicts += found,
             Err(_) => {
                 println!("history {number} of seed {seed} breaks a law");

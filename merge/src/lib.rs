@@ -131,6 +131,8 @@
 //!   as answers to one conflict: the latest is shown, and nothing is reported of the other.
 //! - The portable policy scans a directory for every lookup in it.
 //! - Where directories become or cease to be united, their children are looked at once.
+//! - [`Strategy::BaseWins`] on every device may never fall quiet where a file has several hard links and
+//!   different files contest two of them: each device takes the one name by the file that another gives up.
 //! - The versions of a contested file with several hard links are shown under each of its names;
 //!   deciding them under one name decides them under all.
 //! - Text is merged by lines, and only where the caller still has the common ancestor.

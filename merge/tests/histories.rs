@@ -14,7 +14,7 @@ fn run_slice(seed: u64, from: u64, count: u64, shape: Shape) -> usize {
         .sum()
 }
 
-const APART: Shape = Shape { in_step: false };
+const APART: Shape = Shape { in_step: false, slow_saves: false };
 
 #[test]
 fn the_laws_hold_in_fifty_thousand_histories() {
@@ -27,6 +27,12 @@ fn the_laws_hold_in_fifty_thousand_others() {
 }
 
 #[test]
+fn the_laws_hold_where_versions_see_the_temporary_files_of_saves() {
+    assert!(run_slice(4, 0, 10_000, Shape { slow_saves: true, ..APART }) > 0);
+    assert_eq!(run_slice(5, 0, 500, Shape { in_step: true, slow_saves: true }), 0);
+}
+
+#[test]
 fn peers_in_step_never_see_a_conflict() {
-    assert_eq!(run_slice(3, 0, 1_500, Shape { in_step: true }), 0);
+    assert_eq!(run_slice(3, 0, 1_500, Shape { in_step: true, slow_saves: false }), 0);
 }

@@ -26,21 +26,21 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
     /// Renames `temp` over `target` as an editor's save: `target` keeps its identity, and gets the
     /// content of `temp` and those of its attributes that differ.
     ///
-    /// Only for a `temp` that this operation created, of the same kind and with one link; anything
-    /// else is an ordinary [`Self::rename`], which this falls back to.
+    /// Whether a rename is that is for the caller to say, who knows how long `temp` was there: what
+    /// another device does to it meanwhile stays with it, under its own name. If it
+    /// [can not be](Self::can_replace), this is an ordinary [`Self::rename`].
     ///
     /// # Errors
     ///
     /// As [`Self::rename`].
     pub fn replace(&mut self, temp: &Entry<B>, target: &Entry<B>) -> EditResult<(), T::Error> {
-        let node = self.node(&temp.id())?.ok_or(EditError::NotFound)?;
-        let fresh = temp.id().born() == Some(self.op) && node.places.len() == 1;
-        let leaf = !temp.is_copy() && temp.kind == target.kind && !temp.kind.is_dir();
-        if !fresh || !leaf || temp.id() == target.id() {
+        if !self.can_replace(temp, target)? {
             return self.rename(temp, &target.dirs, &target.name);
         }
+        let node = self.node(&temp.id())?.ok_or(EditError::NotFound)?;
         self.act(|edit| {
             let content = temp.content.clone().ok_or(EditError::NotFound)?;
+            edit.hold(&temp.dirs)?;
             edit.kill(temp.id());
             let id = edit.overwrite(target, content)?;
             let kept = edit.node(&id)?.ok_or(EditError::NotFound)?.attrs_of(None).to_map();
@@ -51,6 +51,26 @@ impl<B: Body, T: Tree<B>> Edit<'_, B, T> {
             }
             Ok(())
         })
+    }
+
+    /// Whether [`Self::replace`] can leave `target` its identity: both are leaves of one kind, `temp`
+    /// has one name, which it shares with nothing, and nobody has made it two.
+    ///
+    /// # Errors
+    ///
+    /// Those of the tree.
+    pub fn can_replace(&self, temp: &Entry<B>, target: &Entry<B>) -> EditResult<bool, T::Error> {
+        let leaf = !temp.is_copy() && temp.kind == target.kind && !temp.kind.is_dir();
+        if !leaf || temp.id() == target.id() || temp.owners.len() > 1 {
+            return Ok(false);
+        }
+        let node = self.node(&temp.id())?.ok_or(EditError::NotFound)?;
+        let is_one = node.link_count() == 1
+            && node.places.iter().all(|(_, places)| places.len() == 1)
+            && node.content.len() == 1
+            && node.live.len() == 1;
+        let rivals = self.rivals(temp)?;
+        Ok(is_one && rivals.copies.is_empty() && rivals.absorbed.is_empty())
     }
 
     /// Settles the conflict of which `entry` is a version: `content` gets the contested name, and

@@ -211,8 +211,20 @@ impl Peer {
         outcome
     }
 
+    /// As [`Self::save`], where a version has seen the temporary file before it is renamed.
+    pub(crate) fn save_slowly(&mut self, path: &str, text: &str) -> Done {
+        let temp = format!("{path}.tmp~");
+        self.put(&temp, text, Kind::File)?;
+        self.publish();
+        self.move_over(path, &temp)
+    }
+
     fn save_over(&mut self, path: &str, temp: &str, text: &str) -> Done {
         self.put(temp, text, Kind::File)?;
+        self.move_over(path, temp)
+    }
+
+    fn move_over(&mut self, path: &str, temp: &str) -> Done {
         match self.find(path)? {
             Some(target) => {
                 let temp = self.get(temp)?;

@@ -46,6 +46,8 @@ impl Rng {
 pub(crate) struct Shape {
     /// Every action is preceded by a full exchange: nobody may ever see a conflict.
     pub(crate) in_step: bool,
+    /// Versions may see the temporary files of editors' saves.
+    pub(crate) slow_saves: bool,
 }
 
 /// How often a history moves directories and makes hard links.
@@ -53,6 +55,7 @@ pub(crate) struct Shape {
 struct Often {
     moves: usize,
     links: usize,
+    slow_saves: bool,
 }
 
 /// Runs one history; panics where a law is broken. Returns the conflicts at its end.
@@ -69,7 +72,7 @@ pub(crate) fn run(seed: u64, number: u64, shape: Shape) -> usize {
 
 /// The peers at the end of a history.
 pub(crate) fn parted(seed: u64, number: u64) -> (Rng, Vec<Peer>) {
-    let (rng, mut peers, _) = play(seed, number, Shape { in_step: false });
+    let (rng, mut peers, _) = play(seed, number, Shape { in_step: false, slow_saves: false });
     for peer in &mut peers {
         peer.publish();
     }
@@ -109,7 +112,11 @@ fn play(seed: u64, number: u64, shape: Shape) -> (Rng, Vec<Peer>, Vec<State<Text
     }
     peers[0].publish();
     let pull_percent = *rng.pick(&[5, 15, 30, 50]);
-    let often = Often { moves: *rng.pick(&[1, 1, 6]), links: *rng.pick(&[1, 1, 8]) };
+    let often = Often {
+        moves: *rng.pick(&[1, 1, 6]),
+        links: *rng.pick(&[1, 1, 8]),
+        slow_saves: shape.slow_saves,
+    };
     let mut snapshots: Vec<State<Text>> = vec![base.tree.state().clone()];
     for step in 0..rng.below(27) + 4 {
         let who = rng.below(count);
@@ -196,7 +203,11 @@ fn random_action(rng: &mut Rng, peer: &mut Peer, step: usize, often: Often) -> D
             let path = old_path(rng, peer, false).unwrap_or_else(|_| new_path(rng, peer));
             locally(peer, &path, Some(&text), |peer| peer.write(&path, &text))
         }
-        "save" => peer.save(&old_path(rng, peer, false)?, &text),
+        "save" => {
+            let path = old_path(rng, peer, false)?;
+            let slowly = often.slow_saves && rng.chance(50);
+            if slowly { peer.save_slowly(&path, &text) } else { peer.save(&path, &text) }
+        }
         "new" => peer.write(&new_path(rng, peer), &text),
         "ln" => peer.put(&new_path(rng, peer), &text, Kind::Symlink),
         "mkdir" => peer.mkdir(&new_path(rng, peer)),
