@@ -39,6 +39,7 @@ pub(crate) enum Claim {
 /// A content that is open or dirty, and the version it began with.
 pub(crate) struct OpenVersion {
     shown: Shown,
+    file: Arc<File>,
     content: ContentId,
     spot: Option<Spot>,
     node: Arc<Node<Data>>,
@@ -82,7 +83,7 @@ pub(crate) fn open_versions(
     is_touched: impl Fn(&NodeId, &[Spot]) -> Result<bool>,
 ) -> Result<Vec<OpenVersion>> {
     let mut open = Vec::new();
-    for shown in core.files.keys() {
+    for (shown, file) in core.files.iter() {
         let Some(node) = core.tree.node(&shown.node)? else { continue };
         let spots = spots(&node, core.tree.displaced(&shown.node)?.as_ref());
         if !is_touched(&shown.node, &spots)? {
@@ -90,7 +91,8 @@ pub(crate) fn open_versions(
         }
         if let Some(value) = places::content_of(&core.tree, shown, &node)? {
             let spot = spots.into_iter().next();
-            open.push(OpenVersion { shown: *shown, content: value.id, spot, node });
+            let (shown, file) = (*shown, Arc::clone(file));
+            open.push(OpenVersion { shown, file, content: value.id, spot, node });
         }
     }
     Ok(open)
@@ -142,16 +144,19 @@ impl Shared {
         // All are taken out first: one may take the place of another.
         let mut taken = Vec::new();
         for version in open {
-            if let Some(file) = core.files.remove(&version.shown) {
+            // Not what has taken its place since, as a file that was renamed over it does.
+            let is_there = core.files.get(&version.shown);
+            if is_there.is_some_and(|file| Arc::ptr_eq(file, &version.file)) {
+                core.files.remove(&version.shown);
                 let now = self.now_shown(&core.tree, &version);
-                taken.push((version, file, now));
+                taken.push((version, now));
             }
         }
         let mut parted = Vec::new();
-        for (version, file, now) in taken {
+        for (version, now) in taken {
             match now.filter(|now| !core.files.contains_key(now)) {
                 Some(now) => {
-                    let mut content = file.lock();
+                    let mut content = version.file.lock();
                     content.must_record_base();
                     content.set_claim(now.copy.map(|_| Claim::Copy));
                     let is_changed = content.is_changed();
@@ -164,14 +169,14 @@ impl Shared {
                         // but what it means.
                         parted.extend(spots(&version.node, None));
                     }
-                    core.files.put(now, Arc::clone(&file));
+                    core.files.put(now, Arc::clone(&version.file));
                     if is_changed && now.copy.is_some() {
-                        core.unclaimed.push((ino, file));
+                        core.unclaimed.push((ino, version.file));
                     }
                 }
                 None => {
                     parted.extend(version.spot.clone());
-                    core.unclaimed.extend(self.part(version, file));
+                    core.unclaimed.extend(self.part(version));
                 }
             }
         }
@@ -235,14 +240,14 @@ impl Shared {
 
     /// A content that no name shows stays with those who have it open; comes back if it must be
     /// claimed at once.
-    fn part(&self, version: OpenVersion, file: Arc<File>) -> Option<(Ino, Arc<File>)> {
+    fn part(&self, version: OpenVersion) -> Option<(Ino, Arc<File>)> {
+        let OpenVersion { shown, file, spot, node, .. } = version;
         let mut content = file.lock();
         let is_changed = content.is_changed();
         if !file.is_open() && !is_changed {
             self.room.account_dropped(&mut content);
             return None;
         }
-        let OpenVersion { shown, spot, node, .. } = version;
         let claim = spot.map(|spot| Claim::Anew { parent: spot.parent, name: spot.name });
         content.set_claim(claim);
         // Whoever writes from now on claims it first; what was written before is claimed by us.
@@ -306,13 +311,10 @@ impl Shared {
             let content = orphan.file.lock();
             (content.sealed().clone(), content.sealed_len())
         };
-        // A name that no history holds: until it is published the file would else be hidden behind
-        // whoever has replaced these very bytes.
-        let named = postcard::to_stdvec(&id).expect("because node ids always encode");
-        let unique = ContentId(self.vault.blobs().keys().hash("content to come", &named));
         let attrs = orphan.node.attrs_of(orphan.shown.copy.as_ref()).to_map();
         let mut edit = Edit::new(&core.tree, core.op);
-        let content = Some(Value::new(unique, len, data));
+        // The file would else be hidden behind whoever has replaced these very bytes.
+        let content = Some(Value::new(self.vault.id_to_come(&id), len, data));
         let new = NewNode { id, name: name.clone(), kind: Kind::File, content, attrs };
         edit.create_beside(&dirs, new)?;
         let edited = edit.finish();

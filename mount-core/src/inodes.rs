@@ -16,6 +16,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use cairnfs_merge::{ContentId, DeviceId, Node, NodeId, OpId};
@@ -34,6 +35,12 @@ const N_MAX: u32 = (1 << 24) - 1;
 /// As often as the kernel is taken to have been told of a number that nobody has counted: it is never
 /// forgotten, as the kernel may give back any part of it.
 const UNCOUNTED: u64 = u64::MAX / 2;
+
+/// How long nodes are counted at least once in a while: an editor's save takes less, and hardly ever falls
+/// on the end of it.
+const YOUNG_FOR: Duration = Duration::from_secs(60);
+/// Counted nodes that outlive a version, at most: 1 MiB of them.
+const YOUNG_MAX: usize = 1 << 15;
 
 /// What is shown under a name: a node, or one of the versions of its content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -85,9 +92,11 @@ pub(crate) struct Inodes {
     bound: HashMap<Ino, (Bound, u64)>,
     by_shown: BTreeMap<Shown, Ino>,
     next_bound: u64,
-    /// How often the kernel was told of each node born since the last version: only these can be
-    /// replaced by what they are renamed over, and then their numbers live on.
+    /// How often the kernel was told of each node born lately: only these can become what they are
+    /// renamed over, and then their numbers live on.
     young: HashMap<Ino, u64>,
+    /// Since when they are counted.
+    young_since: Option<Instant>,
 }
 
 impl Inodes {
@@ -116,13 +125,20 @@ impl Inodes {
         }
     }
 
-    /// The kernel was told `ino` once more; `young` if its node was born since the last version.
-    pub(crate) fn told(&mut self, ino: Ino, young: bool) {
+    /// The kernel was told `ino` once more; `newborn` if its node was born since the last version.
+    pub(crate) fn told(&mut self, ino: Ino, newborn: bool) {
         if let Some((_, count)) = self.bound.get_mut(&ino) {
             *count += 1;
-        } else if young {
-            *self.young.entry(ino).or_default() += 1;
+        } else if let Some(count) = self.young.get_mut(&ino) {
+            *count += 1;
+        } else if newborn {
+            self.young.insert(ino, 1);
         }
+    }
+
+    /// Whether `shown` was born lately, and all that the kernel was told of it has been counted.
+    pub(crate) fn is_young(&self, shown: &Shown) -> bool {
+        self.known(shown).is_some_and(|ino| self.young.contains_key(&ino))
     }
 
     /// The kernel gives back `count` of what it was told.
@@ -316,9 +332,14 @@ impl Inodes {
         orphans
     }
 
-    /// A version was begun: nodes born before it keep their ids for ever.
-    pub(crate) fn grown_up(&mut self) {
-        self.young = HashMap::new();
+    /// A version was begun at `now`: nodes that were born before it, and long enough ago, keep their
+    /// ids for ever.
+    pub(crate) fn grown_up(&mut self, now: Instant) {
+        let since = *self.young_since.get_or_insert(now);
+        if now.duration_since(since) >= YOUNG_FOR || self.young.len() > YOUNG_MAX {
+            self.young = HashMap::new();
+            self.young_since = Some(now);
+        }
     }
 
     fn bind(&mut self, shown: Shown, told: u64) -> Ino {
@@ -426,6 +447,28 @@ mod tests {
         inodes.forget(ino, 1);
         assert_eq!(inodes.number(target), old);
         assert!(inodes.bound.is_empty() && inodes.by_shown.is_empty());
+    }
+
+    #[test]
+    fn a_node_is_young_for_a_minute_or_until_there_are_many() {
+        let mut inodes = Inodes::default();
+        let begun = Instant::now();
+        inodes.grown_up(begun);
+        let ino = inodes.number(born(1, 0));
+        inodes.told(ino, true);
+        inodes.grown_up(begun + YOUNG_FOR / 2);
+        assert!(inodes.is_young(&born(1, 0)));
+        inodes.told(ino, false);
+        inodes.forget(ino, 1);
+        assert!(inodes.is_young(&born(1, 0)), "what it was told since is not counted");
+        inodes.grown_up(begun + YOUNG_FOR);
+        assert!(!inodes.is_young(&born(1, 0)));
+        for n in 0..=u32::try_from(YOUNG_MAX).unwrap() {
+            let ino = inodes.number(born(2, n));
+            inodes.told(ino, true);
+        }
+        inodes.grown_up(begun + YOUNG_FOR);
+        assert!(inodes.young.is_empty(), "without bound");
     }
 
     #[test]

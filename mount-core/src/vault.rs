@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
-use cairnfs_merge::Node;
+use cairnfs_merge::{ContentId, Node, NodeId};
 use cairnfs_store::{
     Appender, BlobId, BlobRef, Blobs, Kind as BlobKind,
     disk::Space,
@@ -228,6 +228,12 @@ impl Vault {
                 keys.hash("content in chunks", &named)
             }
         }
+    }
+
+    /// The name of a content that `node` has and that is not sealed yet: no history holds it.
+    pub(crate) fn id_to_come(&self, node: &NodeId) -> ContentId {
+        let named = postcard::to_stdvec(node).expect("because node ids always encode");
+        ContentId(self.blobs.keys().hash("content to come", &named))
     }
 
     /// What the disk below has left.

@@ -160,8 +160,8 @@ impl Mount {
         node: &Node<Data>,
     ) -> Result<Attr> {
         let attr = self.attr(core, shown, node)?;
-        let young = shown.node.born() == Some(core.op);
-        self.shared().inodes.lock().told(attr.ino, young);
+        let newborn = shown.node.born() == Some(core.op);
+        self.shared().inodes.lock().told(attr.ino, newborn);
         Ok(self.shared().owners(&core.tree)?.shown(attr))
     }
 

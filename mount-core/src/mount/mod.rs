@@ -34,7 +34,7 @@ use crate::{
     file::{Base, Data, File},
     files::Files,
     follow::{self, Claim},
-    inodes::{Bound, Orphan, Shown},
+    inodes::{Bound, Inodes, Orphan, Shown},
     order::{self, Mutex},
     places,
     shared::{Core, Shared},
@@ -82,6 +82,9 @@ struct Change<'c> {
     edit: Edit<'c, Data, LiveTree>,
     op: cairnfs_merge::OpId,
     files: &'c Files,
+    inodes: &'c Mutex<Inodes, order::Inodes>,
+    /// Whether a version is being made of the changes so far.
+    is_publishing: bool,
     next_n: &'c mut u32,
     now: Time,
     /// The conflict copies that the change has made files of their own, and those.
@@ -98,6 +101,12 @@ impl Change<'_> {
     /// Whether what is shown holds something that the tree does not.
     fn is_changed(&self, shown: &Shown) -> bool {
         self.files.get(shown).is_some_and(|file| file.lock().is_changed())
+    }
+
+    /// Whether `entry` was made a moment ago, and no version that is being made tells of it yet.
+    fn is_young(&self, entry: &Entry<Data>) -> bool {
+        let is_newborn = entry.id().born() == Some(self.op);
+        is_newborn || !self.is_publishing && self.inodes.lock().is_young(&Mount::shown(entry))
     }
 
     fn lookup(&self, dirs: &[NodeId], name: &Name) -> Result<Option<Entry<Data>>> {
@@ -295,6 +304,8 @@ impl Mount {
             edit: Edit::new(&core.tree, core.op),
             op: core.op,
             files: &core.files,
+            inodes: &self.shared().inodes,
+            is_publishing: core.tree.is_frozen(),
             next_n: &mut core.next_n,
             now: Time::now(),
             owned: Vec::new(),

@@ -17,6 +17,7 @@ use crate::{
         attrs::{self, Times},
         limits::{LINKS_MAX, TARGET_BYTES_MAX},
     },
+    vault::Vault,
 };
 
 const SET_GID: u32 = 0o2000;
@@ -304,7 +305,13 @@ impl Mount {
                         Renamed::Moved { over: None }
                     }
                     (_, Some(over)) if same_file(&moved, &over) => return Ok(Renamed::Nothing),
-                    (_, Some(over)) => move_over(change, &moved, over, (&new_dirs, &new_name))?,
+                    (_, Some(over)) => move_over(
+                        change,
+                        &self.shared().vault,
+                        &moved,
+                        over,
+                        (&new_dirs, &new_name),
+                    )?,
                     (_, None) => {
                         change.edit.rename(&moved, &new_dirs, &new_name)?;
                         Renamed::Moved { over: None }
@@ -420,17 +427,22 @@ fn same_file(one: &Entry<Data>, other: &Entry<Data>) -> bool {
 /// Moves a name over another one, which is called `name` in `dirs`.
 fn move_over(
     change: &mut Change<'_>,
+    vault: &Vault,
     moved: &Entry<Data>,
     over: Entry<Data>,
     (dirs, name): (&[NodeId], &Name),
 ) -> Result<Renamed> {
     let old = change.edit.tree().node(&over.id())?.ok_or(Error::Stale)?;
-    if can_replace(change, moved, &over)? {
+    if is_save(change, moved, &over)? {
         let mut temp = moved.clone();
         // The tree does not have what was written to it, and a version made just now must not show
-        // less than that in the place of the old.
+        // less than that in the place of the old. Beside other versions it is no longer the old: what
+        // is said of it would else be said of that.
         if change.is_changed(&Mount::shown(moved)) {
             temp.content.clone_from(&over.content);
+            if let Some(content) = temp.content.as_mut().filter(|_| old.content.len() > 1) {
+                content.id = vault.id_to_come(&moved.id());
+            }
         }
         let own = change.edit.tree().node(&temp.id())?.ok_or(Error::Stale)?.attrs_of(None).to_map();
         change.edit.replace(&temp, &over)?;
@@ -450,14 +462,13 @@ fn move_over(
     Ok(Renamed::Moved { over: Some(Box::new(Lost { entry: over, old })) })
 }
 
-/// Whether the rename is an editor's save: a file that no version has seen, over one of its kind.
-fn can_replace(change: &Change<'_>, temp: &Entry<Data>, target: &Entry<Data>) -> Result<bool> {
-    let young = temp.id().born() == Some(change.op) && !target.is_copy();
-    let leaves = temp.kind == target.kind && !temp.kind.is_dir();
-    if !(young && leaves) {
+/// Whether the rename is an editor's save: a file that was made a moment ago, and changed by no other
+/// device, over one of its kind.
+fn is_save(change: &Change<'_>, temp: &Entry<Data>, target: &Entry<Data>) -> Result<bool> {
+    if target.is_copy() || !change.is_young(temp) || !change.edit.can_replace(temp, target)? {
         return Ok(false);
     }
-    let lone = |node: Option<Arc<Node<Data>>>| node.is_some_and(|node| node.places.len() == 1);
-    let tree = change.edit.tree();
-    Ok(lone(tree.node(&temp.id())?) && lone(tree.node(&target.id())?))
+    let node = |entry: &Entry<Data>| change.edit.tree().node(&entry.id())?.ok_or(Error::Stale);
+    let is_own = node(temp)?.live.iter().all(|(op, _)| op.device == change.op.device);
+    Ok(is_own && node(target)?.places.len() == 1)
 }

@@ -208,6 +208,82 @@ fn what_is_written_to_the_name_changes_no_time_of_the_version_that_lost_it() {
     }
 }
 
+/// As an editor saves whose temporary file a version has seen.
+fn save_slowly(peer: &Peer, path: &str, text: &str) {
+    peer.write("temp", text);
+    peer.mount().publish().unwrap();
+    peer.rename("temp", path);
+}
+
+#[test]
+fn a_save_by_rename_is_an_edit_of_the_file_though_a_version_has_seen_the_temporary_one() {
+    let (mut a, b) = two();
+    save_slowly(&a, "old", "a");
+    b.write("old", "b");
+    sync(&a, &b);
+    let found = a.mount().conflicts(None).unwrap();
+    assert_eq!((found.len(), found[0].kind), (1, ConflictKind::Content), "it is another file");
+    for round in 1..4 {
+        save_slowly(&a, "old", &format!("a{round}"));
+        save_slowly(&b, "old", &format!("b{round}"));
+        sync(&a, &b);
+        let found = a.mount().conflicts(None).unwrap();
+        let names = a.names("old");
+        assert_eq!((found.len(), found[0].sides.len()), (1, names.len()), "{names:?}");
+        assert!(names.len() > round, "a version was lost: {names:?}");
+    }
+    save_slowly(&a, "old", "last");
+    let (ino, fh) = a.open("old", WRITE);
+    a.flush(ino, fh).unwrap();
+    let tree = a.tree();
+    a.restart(false);
+    assert_eq!(a.tree(), tree);
+    assert!(tree.contains(&"old=last".to_owned()), "{tree:?}");
+    sync(&a, &b);
+}
+
+#[test]
+fn what_another_device_does_to_a_temporary_file_stays_with_that() {
+    let (a, b) = two();
+    a.write("temp", "a");
+    sync(&a, &b);
+    a.rename("temp", "old");
+    b.write("temp", "b");
+    sync(&a, &b);
+    let tree = a.tree();
+    assert!(["old=a", "temp=b"].iter().all(|file| tree.contains(&(*file).into())), "{tree:?}");
+    // What another device has made is no temporary file.
+    b.write("other", "b");
+    sync(&a, &b);
+    a.rename("other", "old");
+    b.write("other", "c");
+    sync(&a, &b);
+    let tree = a.tree();
+    assert!(tree.contains(&"old=c".into()) && !tree.contains(&"other=c".into()), "{tree:?}");
+}
+
+#[test]
+fn a_save_by_rename_changes_no_time_of_the_versions_that_lost_the_name() {
+    let (a, b) = two();
+    a.write("old", "a");
+    b.write("old", "b");
+    sync(&a, &b);
+    for (round, peer) in [&a, &b, &a].into_iter().enumerate() {
+        let names = a.names("old");
+        let times = |peer: &Peer| names[1..].iter().map(|name| mtime(peer, name)).collect();
+        let before: Vec<Time> = times(&a);
+        peer.write("temp", &format!("more {round}"));
+        peer.rename("temp", "old");
+        assert_eq!(times(peer), before);
+        sync(&a, &b);
+        assert_eq!((times(&a), times(&b)), (before.clone(), before));
+        // One more, of which each wrote one.
+        a.write("old", &format!("a{round}"));
+        b.write("old", &format!("b{round}"));
+        sync(&a, &b);
+    }
+}
+
 #[test]
 fn an_edit_here_and_a_touch_there_are_no_conflict_and_nor_are_two_touches() {
     let past = TimeOrNow::At(Time { seconds: 1_000_000, nanos: 0 });

@@ -167,6 +167,11 @@ impl LiveTree {
         self.frozen.is_none() && self.live.nodes.is_empty()
     }
 
+    /// Whether a version is being made of what was changed before.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
     /// Takes the changes so far out of the way of further ones; see [`LiveTree::settle`].
     ///
     /// # Panics

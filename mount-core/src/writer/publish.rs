@@ -297,7 +297,7 @@ impl Shared {
         core.next_n = 0;
         core.in_flight += core.unsaved.len();
         core.unsaved.clear();
-        self.inodes.lock().grown_up();
+        self.inodes.lock().grown_up(Instant::now());
         let (parent, next_op) = (core.head.clone(), core.op);
         Ok(Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op })
     }
