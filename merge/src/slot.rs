@@ -8,7 +8,8 @@ use crate::groups::claimants;
 use crate::ids::{ContentId, NodeId, OpId};
 use crate::mutants::{self, Mutant};
 use crate::name::Name;
-use crate::node::{Body, Kind, Node, merge_hist};
+use crate::node::{Body, Kind, Node, are_rivals, merge_hist};
+use crate::reg::Reg;
 use crate::tree::{Displaced, Tree, Why, hanging};
 use crate::versions::{MergeContent, Version, merged_versions};
 
@@ -41,7 +42,7 @@ pub(crate) fn slot<B: Body, T: Tree<B>>(
     let mut slot = Slot { dir: None, leaves: Vec::new(), conflicts: BTreeSet::new() };
     slot.dir = directory(tree, &nodes, dirs, name)?;
     slot.leaves = leaves(&nodes, text, dirs, name);
-    report(&mut slot, &nodes);
+    report(&mut slot, &nodes, dirs, name);
     Ok(slot)
 }
 
@@ -57,6 +58,14 @@ impl<B: Body> Claimant<B> {
         let hanging = hanging(&self.node, self.displaced.as_ref());
         let here = hanging.filter(|(_, parent, at)| dirs.contains(parent) && *at == name);
         here.map(|(claim, ..)| claim.op).max()
+    }
+
+    /// Whether the node was moved to different places, of which not all are `name` in `dirs`: two that were
+    /// made apart may have become one directory.
+    fn has_other_places(&self, dirs: &[NodeId], name: &Name) -> bool {
+        let rivals = self.node.places.values().filter(|places| are_rivals(places));
+        let mut places = rivals.flat_map(Reg::iter);
+        places.any(|(_, place)| place.name != *name || !dirs.contains(&place.parent))
     }
 
     /// Whether `op`, which wrote a version of the node, also put it under `name`, where it hangs: an
@@ -212,7 +221,7 @@ fn united<B: Body>(a: Entry<B>, b: Entry<B>) -> Entry<B> {
     best
 }
 
-fn report<B: Body>(slot: &mut Slot<B>, nodes: &[Claimant<B>]) {
+fn report<B: Body>(slot: &mut Slot<B>, nodes: &[Claimant<B>], dirs: &[NodeId], name: &Name) {
     let mut kinds = BTreeSet::new();
     let mut add = |kind, when: bool| {
         if when {
@@ -232,7 +241,7 @@ fn report<B: Body>(slot: &mut Slot<B>, nodes: &[Claimant<B>]) {
             add(ConflictKind::Orphan, *why == Why::Orphan);
             add(ConflictKind::Cycle, *why == Why::Cycle);
         }
-        add(ConflictKind::Rename, claimant.node.has_rival_places());
+        add(ConflictKind::Rename, claimant.has_other_places(dirs, name));
         add(ConflictKind::Meta, claimant.node.rival_attrs().next().is_some());
     }
     slot.conflicts = kinds;

@@ -159,3 +159,27 @@ fn who_resolves_a_conflict_carries_what_was_decided() {
     let id = a.get("t").unwrap().id();
     assert_eq!(a.tree.state().nodes[&id].carried(), None);
 }
+
+#[test]
+fn what_two_move_into_folders_that_become_one_was_moved_to_one_place() {
+    let mut a = Peer::new('A');
+    a.write("f", "1").unwrap();
+    a.mkdir("d").unwrap();
+    a.write("d/x", "2").unwrap();
+    let mut b = Peer::new('B');
+    b.pull(&a);
+    for peer in [&mut a, &mut b] {
+        peer.mkdir("arch").unwrap();
+        peer.mv("f", "arch/f").unwrap();
+        peer.mv("d", "arch/d").unwrap();
+    }
+    a.pull(&b);
+    assert_eq!(shown(&a), files([("arch/d/x", "2"), ("arch/f", "1")]));
+    assert!(a.kinds().is_empty(), "{:?}", a.kinds());
+    // Two names in it are two.
+    b.pull(&a);
+    a.mv("arch/f", "arch/g").unwrap();
+    b.mv("arch/f", "arch/h").unwrap();
+    a.pull(&b);
+    assert_eq!(a.kinds().len(), 1, "{:?}", a.kinds());
+}
