@@ -81,7 +81,7 @@ pub struct Appender {
     /// One record on its way from the cipher to the buffer.
     scratch: Vec<u8>,
     sealers: Sealers,
-    reserve: Reserve,
+    reserve: Arc<Reserve>,
     /// A reclaim whose copies are in the batch, or saved.
     plan: Option<reclaim::Plan>,
     /// While a survey is under way: blobs that were put and were here already.
@@ -111,7 +111,7 @@ pub(crate) struct Start {
     pub(crate) file_len: u64,
     pub(crate) chain: Chain,
     pub(crate) checkpoint: Option<Pos>,
-    pub(crate) reserve: Reserve,
+    pub(crate) reserve: Arc<Reserve>,
 }
 
 impl Appender {

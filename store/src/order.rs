@@ -54,6 +54,7 @@ places! {
     PackSizes = LAST, "the lengths of packs";
     Epochs = LAST, "the epochs";
     Rotten = LAST, "the damaged blobs";
+    Reserve = LAST, "the reserve";
 }
 
 /// A [`parking_lot::Mutex`] with a place.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::Result;
 use crate::disk::{Disk, Open};
 use crate::error::{IoContext, is_full};
+use crate::order::{self, Mutex};
 
 /// Saves between two attempts to make the reserve again.
 const RETRY_SAVES: u32 = 64;
@@ -17,6 +18,12 @@ pub(crate) struct Reserve {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     bytes: u64,
+    /// Locked while the file is made or cut: who saves and who reads may need it.
+    state: Mutex<State, order::Reserve>,
+}
+
+#[derive(Debug)]
+struct State {
     /// Whether all of it is there.
     held: bool,
     saves_until_retry: u32,
@@ -27,19 +34,21 @@ impl Reserve {
         let path = dir.join("reserve");
         let len = disk.open(&path, Open::Existing).and_then(|file| file.len());
         let held = len.is_ok_and(|len| len >= bytes);
-        Self { disk: Arc::clone(disk), path, bytes, held, saves_until_retry: 0 }
+        let state = Mutex::new(State { held, saves_until_retry: 0 });
+        Self { disk: Arc::clone(disk), path, bytes, state }
     }
 
     /// Makes the reserve where there is none, if the disk has plenty of room.
-    pub(crate) fn ensure(&mut self) {
-        if self.held || self.bytes == 0 {
+    pub(crate) fn ensure(&self) {
+        let mut state = self.state.lock();
+        if state.held || self.bytes == 0 {
             return;
         }
-        if self.saves_until_retry > 0 {
-            self.saves_until_retry -= 1;
+        if state.saves_until_retry > 0 {
+            state.saves_until_retry -= 1;
             return;
         }
-        self.saves_until_retry = RETRY_SAVES;
+        state.saves_until_retry = RETRY_SAVES;
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let roomy = self.disk.space(dir).is_ok_and(|space| space.free_bytes / 4 >= self.bytes);
         if !roomy {
@@ -47,7 +56,7 @@ impl Reserve {
         }
         match self.fill() {
             Ok(()) => {
-                self.held = true;
+                state.held = true;
                 return;
             }
             Err(err) if is_full(&err) => log::debug!("reserve made=no reason=full"),
@@ -77,13 +86,14 @@ impl Reserve {
     /// Gives the space to whoever writes next. False if there is none to give.
     ///
     /// Part of a reserve is given too: what is left of one that was being made as the program ended.
-    pub(crate) fn release(&mut self) -> Result<bool> {
+    pub(crate) fn release(&self) -> Result<bool> {
+        let mut state = self.state.lock();
         let bytes = self.empty()?;
         if bytes == 0 {
             return Ok(false);
         }
-        self.held = false;
-        self.saves_until_retry = RETRY_SAVES;
+        state.held = false;
+        state.saves_until_retry = RETRY_SAVES;
         log::info!("reserve released bytes={bytes}");
         Ok(true)
     }

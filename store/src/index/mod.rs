@@ -25,6 +25,7 @@ use crate::disk::{Disk, Open, remove_unfinished, unfinished};
 use crate::error::{IoContext, is_gone, is_unreadable};
 use crate::journal::{Loc, Pos};
 use crate::order::{self, RwLock};
+use crate::reserve::Reserve;
 use crate::{BlobId, Error, Result, Seq};
 use backend::Backend;
 pub(crate) use trail::Trail;
@@ -70,8 +71,17 @@ pub(crate) struct Index {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     cache_bytes: usize,
-    /// `None` after a failure from which reopening did not help.
-    db: RwLock<Option<Database>, order::Index>,
+    db: RwLock<Opened, order::Index>,
+    reserve: Option<Arc<Reserve>>,
+}
+
+/// The database, as it was opened last.
+#[derive(Debug)]
+struct Opened {
+    /// `None` if it could not be opened again after it had failed.
+    db: Option<Database>,
+    /// How often it was opened: which of them it is that somebody saw fail.
+    generation: u64,
 }
 
 impl Index {
@@ -114,7 +124,13 @@ impl Index {
 
     fn open_at(disk: &Arc<dyn Disk>, path: PathBuf, cache_bytes: usize) -> Result<Self> {
         let db = unless_it_panics(|| open_database(disk, &path, cache_bytes))?;
-        Ok(Self { disk: Arc::clone(disk), path, cache_bytes, db: RwLock::new(Some(db)) })
+        let db = RwLock::new(Opened { db: Some(db), generation: 0 });
+        Ok(Self { disk: Arc::clone(disk), path, cache_bytes, db, reserve: None })
+    }
+
+    /// With a reserve at hand where a full disk does not let it be opened again.
+    pub(crate) fn with_reserve(self, reserve: &Arc<Reserve>) -> Self {
+        Self { reserve: Some(Arc::clone(reserve)), ..self }
     }
 
     /// How far the index in `store_dir` has got. `None` if there is no index, or a damaged one.
@@ -146,33 +162,49 @@ impl Index {
     }
 
     fn read<T>(&self, get: impl Fn(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
-        match self.try_read(&get) {
-            // A commit failed just now, on a full disk for one: reading goes on.
-            Err(redb::Error::PreviousIo) => {
-                self.reopen()?;
-                self.try_read(&get).map_err(Error::index)
+        self.ask(|db| get(&db.begin_read()?))
+    }
+
+    /// Does `work` with the database, which is opened anew if something had failed in it before: a
+    /// commit on a full disk, for one.
+    fn ask<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T> {
+        let answer = match self.try_ask(&work) {
+            (seen, Err(redb::Error::PreviousIo)) => {
+                self.reopen(seen)?;
+                self.try_ask(&work).1
             }
-            answer => answer.map_err(Error::index),
-        }
+            (_, answer) => answer,
+        };
+        answer.map_err(Error::index)
     }
 
-    fn try_read<T>(
+    /// Does `work` with the database as it is, and says which one that was.
+    fn try_ask<T>(
         &self,
-        get: &impl Fn(&redb::ReadTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T, redb::Error> {
-        let guard = self.db.read();
-        let db = guard.as_ref().ok_or(redb::Error::PreviousIo)?;
-        unless_it_panics(|| db.begin_read().map_err(redb::Error::from).and_then(|txn| get(&txn)))
+        work: &impl Fn(&Database) -> Result<T, redb::Error>,
+    ) -> (u64, Result<T, redb::Error>) {
+        let opened = self.db.read();
+        let db = opened.db.as_ref().ok_or(redb::Error::PreviousIo);
+        (opened.generation, unless_it_panics(|| db.and_then(work)))
     }
 
-    /// Opens the database anew, unless another thread has done that.
-    fn reopen(&self) -> Result<()> {
-        let mut db = self.db.write();
-        if db.as_ref().is_none_or(is_broken) {
+    /// Opens the database anew, unless another thread has done that since it was `seen`.
+    ///
+    /// After a failed write, read or barrier redb refuses every further access of the file, for good,
+    /// and serves what it has in memory. A transaction that it begins does not tell whether that is so.
+    fn reopen(&self, seen: u64) -> Result<()> {
+        let mut opened = self.db.write();
+        if opened.generation == seen {
             // It must be closed before it is opened.
-            *db = None;
-            *db =
-                Some(unless_it_panics(|| open_database(&self.disk, &self.path, self.cache_bytes))?);
+            opened.db = None;
+            let open =
+                || unless_it_panics(|| open_database(&self.disk, &self.path, self.cache_bytes));
+            opened.db = Some(match (open(), &self.reserve) {
+                // What was saved can be read on a full disk too, and deleting needs the index as well.
+                (Err(Error::NoSpace { .. }), Some(reserve)) if reserve.release()? => open()?,
+                (db, _) => db?,
+            });
+            opened.generation += 1;
         }
         Ok(())
     }
@@ -196,16 +228,11 @@ impl Index {
 
     /// Takes note of what a repair has left, durably.
     pub(crate) fn set_left(&self, left: &Left) -> Result<()> {
-        unless_it_panics(|| {
-            let guard = self.db.read();
-            let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
-            let txn = db.begin_write().map_err(Error::index)?;
+        self.ask(|db| {
+            let txn = db.begin_write()?;
             let bytes = postcard::to_stdvec(left).expect("because places are plain numbers");
-            txn.open_table(META)
-                .map_err(Error::index)?
-                .insert(LEFT, bytes.as_slice())
-                .map_err(Error::index)?;
-            txn.commit().map_err(Error::index)
+            txn.open_table(META)?.insert(LEFT, bytes.as_slice())?;
+            Ok(txn.commit()?)
         })
     }
 
@@ -236,46 +263,36 @@ impl Index {
         // Ascending order makes neighbours share pages. The sort is stable, for of two records of
         // one name the later one counts: the earlier may be damaged, or about to be removed.
         put.sort_by_key(|(id, _)| *id);
-        let committed = unless_it_panics(|| self.try_commit(put, cut, mark));
-        if committed.is_err()
-            && let Err(err) = self.reopen()
-        {
-            // Whoever reads next tries again.
-            log::warn!("index reopened=no reason={err}");
-        }
-        committed
-    }
-
-    fn try_commit(&self, put: &[(BlobId, Loc)], cut: &[(BlobId, Loc)], mark: &Mark) -> Result<()> {
-        let guard = self.db.read();
-        let db = guard.as_ref().ok_or_else(|| Error::index(redb::Error::PreviousIo))?;
-        let mut txn = db.begin_write().map_err(Error::index)?;
-        txn.set_durability(Durability::Immediate).map_err(Error::index)?;
-        txn.set_quick_repair(true);
-        {
-            let mut table = txn.open_table(BLOBS).map_err(Error::index)?;
-            for (id, loc) in cut {
-                let here =
-                    table.get(&id.0).map_err(Error::index)?.map(|value| decode(value.value()));
-                // Its length may have rotted.
-                if here.is_some_and(|here| here.at == loc.at) {
-                    table.remove(&id.0).map_err(Error::index)?;
-                }
-            }
-            for (id, loc) in put {
-                table.insert(&id.0, &encode(*loc)).map_err(Error::index)?;
-            }
-            let mut meta = txn.open_table(META).map_err(Error::index)?;
-            let bytes = postcard::to_stdvec(mark).expect("because a mark is plain numbers");
-            meta.insert(MARK, bytes.as_slice()).map_err(Error::index)?;
-        }
-        txn.commit().map_err(Error::index)
+        self.ask(|db| commit(db, put, cut, mark))
     }
 }
 
-/// After a failed write redb refuses everything until it is opened again.
-fn is_broken(db: &Database) -> bool {
-    matches!(db.begin_read(), Err(redb::TransactionError::Storage(redb::StorageError::PreviousIo)))
+fn commit(
+    db: &Database,
+    put: &[(BlobId, Loc)],
+    cut: &[(BlobId, Loc)],
+    mark: &Mark,
+) -> Result<(), redb::Error> {
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    txn.set_quick_repair(true);
+    {
+        let mut table = txn.open_table(BLOBS)?;
+        for (id, loc) in cut {
+            let here = table.get(&id.0)?.map(|value| decode(value.value()));
+            // Its length may have rotted.
+            if here.is_some_and(|here| here.at == loc.at) {
+                table.remove(&id.0)?;
+            }
+        }
+        for (id, loc) in put {
+            table.insert(&id.0, &encode(*loc))?;
+        }
+        let mut meta = txn.open_table(META)?;
+        let bytes = postcard::to_stdvec(mark).expect("because a mark is plain numbers");
+        meta.insert(MARK, bytes.as_slice())?;
+    }
+    Ok(txn.commit()?)
 }
 
 /// Whether an error of opening or reading an index says that it is lost, in whole or in part, as opposed

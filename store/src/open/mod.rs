@@ -109,7 +109,9 @@ pub fn create(
     let end = Pos { pack: 1, offset: HEADER_BYTES_U32 };
     let chain = Chain { batch_start: end, ..Chain::default() };
     let header = PackHeader { number: 1, bucket: keys.tag(), prev_len: 0, chain };
-    let index = Arc::new(Index::open(&disk, dir, options.index_cache_bytes)?);
+    let reserve = Arc::new(Reserve::new(&disk, dir, options.reserve_bytes));
+    let index = Index::open(&disk, dir, options.index_cache_bytes)?;
+    let index = Arc::new(index.with_reserve(&reserve));
     let file = packs.create(&header)?;
     file.barrier().at("sync", &packs.path(1))?;
     disk.sync_dir(dir).at("sync", dir)?;
@@ -117,7 +119,6 @@ pub fn create(
     let mark = Mark { end, ..Mark::default() };
     let trail = Trail::start(&index, &tail, Vec::new(), 0, mark, options.index_thread)?;
     let blobs = Arc::new(Blobs::new(keys, packs, tail, index, lock));
-    let mut reserve = Reserve::new(&disk, dir, options.reserve_bytes);
     reserve.ensure();
     let appender = Appender::new(Start {
         trail,
@@ -148,7 +149,7 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, keys: KeyRing, options: Options) ->
     let packs = Packs::new(Arc::clone(&disk), dir);
     let lock = lock_packs(&packs, dir, &keys, Unsettled::Last)?;
     Index::remove_unfinished(&*disk, dir)?;
-    let mut reserve = Reserve::new(&disk, dir, options.reserve_bytes);
+    let reserve = Arc::new(Reserve::new(&disk, dir, options.reserve_bytes));
     let (index, mark) = match open_index(&disk, dir, &packs, options.index_cache_bytes) {
         // Whoever opens a bucket on a full disk may be about to delete something.
         Err(Error::NoSpace { .. }) if reserve.release()? => {
@@ -156,7 +157,7 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, keys: KeyRing, options: Options) ->
         }
         other => other?,
     };
-    let index = Arc::new(index);
+    let index = Arc::new(index.with_reserve(&reserve));
     let mut hand_over = |entries: &mut Vec<_>, mark: &Mark| {
         index.commit(entries, &[], mark)?;
         entries.clear();
@@ -214,7 +215,7 @@ fn start(
     lock: Lock,
     index: Arc<Index>,
     recovered: Recovered,
-    mut reserve: Reserve,
+    reserve: Arc<Reserve>,
 ) -> Result<Appender> {
     let end = recovered.chain.batch_start;
     let tail = Arc::new(Tail::new(end));

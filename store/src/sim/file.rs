@@ -191,9 +191,13 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        let in_place = !self.state.lock().copies_on_write;
         self.with(Call::Write, |inode, faults, free| {
             let offset = to_usize(offset)?;
             let growth = (offset + data.len()).saturating_sub(inode.live.len());
+            if !in_place && data.len() as u64 > free {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let fits = if growth as u64 <= free {
                 data.len()
             } else {

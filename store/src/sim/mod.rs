@@ -54,6 +54,8 @@ struct State {
     capacity_bytes: u64,
     /// As the capacity, but none of which [`Disk::space`] knows.
     quota_bytes: u64,
+    /// Whether what is written takes room also where something was written before.
+    copies_on_write: bool,
     faults: Faults,
 }
 
@@ -103,6 +105,7 @@ impl SimDisk {
             next_inode: 1,
             capacity_bytes: u64::MAX,
             quota_bytes: u64::MAX,
+            copies_on_write: false,
             faults: Faults::new(seed),
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -116,6 +119,12 @@ impl SimDisk {
     /// As [`Self::set_capacity_bytes`], but [`Disk::space`] does not say so, as under a user's quota.
     pub fn set_quota_bytes(&self, bytes: u64) {
         self.state.lock().quota_bytes = bytes;
+    }
+
+    /// From now on nothing is written in its place, as by some file systems: on a full disk every
+    /// write is refused, and not only one that makes a file longer.
+    pub fn set_copies_on_write(&self) {
+        self.state.lock().copies_on_write = true;
     }
 
     /// The bytes all files hold now.
@@ -218,6 +227,7 @@ impl State {
             next_inode: self.next_inode,
             capacity_bytes: self.capacity_bytes,
             quota_bytes: self.quota_bytes,
+            copies_on_write: self.copies_on_write,
             faults: Faults::new(seed),
         };
         after.forget_unnamed();
