@@ -12,7 +12,7 @@
 //! comes too late for the tree to be told of is saved with the version, and another one is due.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -84,6 +84,8 @@ const FOLD_ROUNDS_MAX: usize = 3;
 /// What step 2 hands to step 3.
 struct Frozen {
     layer: Arc<Layer>,
+    /// Nodes of it that no save has: they are unsaved again if the version fails.
+    unsaved: BTreeSet<NodeId>,
     /// Contents that the version does not hold: the record that begins it carries them.
     carried: Vec<Snapshot>,
     /// Whether the next version can hold any of them: they came too late for this one, and may be
@@ -295,11 +297,11 @@ impl Shared {
         let op = core.op;
         core.op.lamport = core.clock_floor.max(core.op.lamport + 1);
         core.next_n = 0;
-        core.in_flight += core.unsaved.len();
-        core.unsaved.clear();
+        let unsaved = std::mem::take(&mut core.unsaved);
+        core.in_flight += unsaved.len();
         self.inodes.lock().grown_up(Instant::now());
         let (parent, next_op) = (core.head.clone(), core.op);
-        Ok(Frozen { layer: core.tree.freeze(), carried, is_late, parent, op, next_op })
+        Ok(Frozen { layer: core.tree.freeze(), unsaved, carried, is_late, parent, op, next_op })
     }
 
     /// Writes the folded contents of the nodes `ids` into the tree.
@@ -366,7 +368,7 @@ impl Shared {
         let mut core = self.core.write();
         if fate == Fate::Unsaved {
             core.tree.thaw();
-            core.unsaved.extend(frozen.layer.nodes.keys());
+            core.unsaved.extend(frozen.unsaved);
         }
         self.settle(frozen.carried, fate);
     }
@@ -393,12 +395,14 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{io::ErrorKind, time::Duration};
+
+    use cairnfs_store::sim::{Call, Fault};
 
     use super::*;
     use crate::{
         Ino, Kind, Mount, OpenFlags, RenameMode,
-        random_load::{ME, fresh, mount_publishing, write_all},
+        random_load::{ME, fresh, mount_publishing, save, write_all},
     };
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -445,5 +449,32 @@ mod tests {
         let again = mount_publishing(&disk.kill(), &device, HOUR, HOUR).unwrap();
         assert_eq!(read(&again, b"f"), b"new");
         again.stop().unwrap();
+    }
+
+    #[test]
+    fn what_a_save_has_is_saved_still_when_a_version_has_failed() {
+        let (disk, device, _) = fresh(1);
+        let mounted = mount_publishing(&disk, &device, HOUR, HOUR).unwrap();
+        for n in 0..20 {
+            mounted.mkdir(ME, Ino::ROOT, format!("d{n}").as_bytes(), 0o755).unwrap();
+        }
+        mounted.rmdir(Ino::ROOT, b"d1").unwrap();
+        save(&mounted).unwrap();
+        let unsaved = || mounted.shared().core.read().unsaved_changes();
+        for nth in 1..=8 {
+            disk.inject(Fault::Fail { call: Call::Write, nth, kind: ErrorKind::StorageFull });
+        }
+        assert!(mounted.publish().is_err());
+        assert_eq!(unsaved(), 0, "they are in the log");
+        // And what no save has is not forgotten.
+        mounted.mkdir(ME, Ino::ROOT, b"late", 0o755).unwrap();
+        assert_eq!(unsaved(), 2, "it and the directory that it is in");
+        let shared = mounted.shared();
+        let frozen = shared.freeze(&mut Folded::default(), &[]).unwrap();
+        shared.unfreeze(frozen, Fate::Unsaved);
+        shared.core.write().saving_ends();
+        assert_eq!(unsaved(), 2);
+        assert!((0..10).any(|_| mounted.publish().is_ok()));
+        mounted.stop().unwrap();
     }
 }
