@@ -4,19 +4,22 @@
 
 use std::{
     io::ErrorKind,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use cairnfs_store::sim::{Call, Fault};
+use cairnfs_store::{
+    DeviceKey,
+    sim::{Call, Fault, SimDisk},
+};
 
 use crate::{
-    Error, Fallocate, Health, Ino, Kind, Mount, OpenFlags, Result, Which,
+    Error, Fallocate, Health, Ino, Kind, Mount, OpenFlags, Options, Result, SavePolicy, Which,
     peers::hex,
     random_load::{
-        ME, Op, Possible, Rng, fresh, mount, mount_on, number, read_back, save, sizes, step,
-        write_all,
+        ME, Op, Possible, Rng, bucket_with_reserve, fresh, mount, mount_on, number, read_back,
+        save, sizes, step, write_all,
     },
     slow_disk::SlowDisk,
     sync_tests::comes,
@@ -172,5 +175,42 @@ fn what_cannot_be_allocated_costs_no_older_version() {
     assert!(old.is_whole().unwrap(), "it was given up");
     mounted.release(new, fh, Box::new(|_| ()));
     drop(old);
+    mounted.stop().unwrap();
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A mount that saves and publishes only what it is told to.
+fn start(disk: &SimDisk, device: &Arc<DeviceKey>, reserve_bytes: u64) -> Mount {
+    let options = Options {
+        policy: SavePolicy::Interval(HOUR),
+        publish_quiet: HOUR,
+        publish_max: HOUR,
+        ..Options::default()
+    };
+    Mount::start(bucket_with_reserve(disk, device, reserve_bytes).unwrap(), options).unwrap()
+}
+
+/// That much was accepted when there was room, and waits to be saved with them.
+#[test]
+fn deletes_are_saved_on_a_full_disk_with_what_waits_if_half_of_the_reserve_holds_all() {
+    let (disk, device, mut rng) = fresh(1);
+    let mounted = start(&disk, &device, 1 << 20);
+    let name = |n: u32| format!("file-{n}").into_bytes();
+    for n in 0..1_000 {
+        mounted.mknod(ME, Ino::ROOT, &name(n), Kind::File, 0o644, 0).unwrap();
+    }
+    mounted.publish().unwrap();
+    create(&mounted, b"new", &rng.bytes(220_000)).unwrap();
+    create(&mounted, b"too", &rng.bytes(180_000)).unwrap();
+    disk.set_capacity_bytes(disk.used_bytes());
+    for n in 0..1_000 {
+        mounted.unlink(Ino::ROOT, &name(n)).unwrap();
+    }
+    save(&mounted).unwrap();
+    let again = start(&disk.kill(), &device, 1 << 20);
+    assert_eq!(sizes(&read_back(&again).unwrap()).len(), 2);
+    again.stop().unwrap();
+    disk.set_capacity_bytes(u64::MAX);
     mounted.stop().unwrap();
 }

@@ -79,7 +79,25 @@ pub(crate) fn mount_on(
 
 /// The bucket of [`fresh`], opened.
 pub(crate) fn bucket_on(disk: Arc<dyn Disk>, device: &Arc<DeviceKey>) -> Result<Bucket> {
-    let opened = open(disk, Path::new(DIR), keys(), store_options())?;
+    bucket_with(disk, device, store_options())
+}
+
+/// As [`bucket_on`], with so much kept for deleting.
+pub(crate) fn bucket_with_reserve(
+    disk: &sim::SimDisk,
+    device: &Arc<DeviceKey>,
+    reserve_bytes: u64,
+) -> Result<Bucket> {
+    let options = StoreOptions { reserve_bytes, ..store_options() };
+    bucket_with(Arc::new(disk.clone()), device, options)
+}
+
+fn bucket_with(
+    disk: Arc<dyn Disk>,
+    device: &Arc<DeviceKey>,
+    options: StoreOptions,
+) -> Result<Bucket> {
+    let opened = open(disk, Path::new(DIR), keys(), options)?;
     Ok(Bucket {
         id: BucketId([1; 16]),
         device: Arc::clone(device),

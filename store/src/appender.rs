@@ -175,6 +175,13 @@ impl Appender {
         }
     }
 
+    /// So long a batch may be, with its payload, that one [`Self::save_urgent`] after another finds room
+    /// in the reserve.
+    #[must_use]
+    pub fn urgent_bytes_max(&self) -> u64 {
+        self.reserve.bytes() / 2
+    }
+
     /// Whether [`Self::write_ahead`] would spare saves to come some time.
     #[must_use]
     pub fn wants_ahead(&self) -> bool {

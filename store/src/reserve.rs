@@ -38,6 +38,11 @@ impl Reserve {
         Self { disk: Arc::clone(disk), path, bytes, state }
     }
 
+    /// How large it is when all of it is there.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Makes the reserve where there is none, if the disk has plenty of room.
     pub(crate) fn ensure(&self) {
         let mut state = self.state.lock();

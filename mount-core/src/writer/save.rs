@@ -12,8 +12,8 @@ use crate::{
     vault::Sealer,
 };
 
-/// What may be saved from the reserve.
-const URGENT_BYTES_MAX: u64 = 128 << 10;
+/// What may be saved from the reserve, however small it is.
+const URGENT_BYTES_MIN: u64 = 128 << 10;
 
 /// A file and its content at the moment of the save.
 pub(crate) struct Snapshot {
@@ -140,11 +140,12 @@ impl Writer {
 
     /// Appends `record` and what was put before it with one barrier; says how long it was.
     ///
-    /// What is small may use the reserve: on a full disk that is what deletes, as new data has been
-    /// refused before.
+    /// What takes no more than half of the reserve may use it: on a full disk that is what deletes, as new
+    /// data has been refused before.
     pub(super) fn append(&mut self, record: &SaveRecord) -> Result<usize> {
         let bytes = record.encode();
-        if self.appender.batch_bytes() + bytes.len() as u64 <= URGENT_BYTES_MAX {
+        let urgent_bytes_max = self.appender.urgent_bytes_max().max(URGENT_BYTES_MIN);
+        if self.appender.batch_bytes() + bytes.len() as u64 <= urgent_bytes_max {
             self.appender.save_urgent(&bytes, record.kind())?;
         } else {
             self.appender.save(&bytes, record.kind())?;
