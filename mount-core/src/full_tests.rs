@@ -4,7 +4,11 @@
 
 use std::{
     io::ErrorKind,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -213,4 +217,30 @@ fn deletes_are_saved_on_a_full_disk_with_what_waits_if_half_of_the_reserve_holds
     again.stop().unwrap();
     disk.set_capacity_bytes(u64::MAX);
     mounted.stop().unwrap();
+}
+
+#[test]
+fn a_barrier_that_fails_while_space_is_got_back_is_heard_of_at_once() {
+    let (disk, device, mut rng) = fresh(1);
+    let armed = Arc::new(AtomicBool::new(false));
+    let (is_armed, at) = (Arc::clone(&armed), disk.clone());
+    // It reads the pack that it is about to empty, and then writes what of it is to stay.
+    let slow = SlowDisk::new(&disk, "writer", Call::Read, move || {
+        if is_armed.swap(false, Ordering::SeqCst) {
+            at.inject(Fault::Fail { call: Call::Barrier, nth: 1, kind: ErrorKind::Other });
+        }
+    });
+    let mounted = mount_on(slow, &device, Duration::from_millis(300), HOUR).unwrap();
+    let ino = mounted.mknod(ME, Ino::ROOT, b"file", Kind::File, 0o644, 0).unwrap().ino;
+    for _ in 0..20 {
+        write_all(&mounted, ino, 0, &rng.bytes(60_000)).unwrap();
+        save(&mounted).unwrap();
+    }
+    mounted.publish().unwrap();
+    armed.store(true, Ordering::SeqCst);
+    assert!(comes(|| !armed.load(Ordering::SeqCst)), "nothing is emptied");
+    assert!(comes(|| matches!(mounted.status().health, Health::Poisoned { .. })), "nobody is told");
+    let refused = mounted.mkdir(ME, Ino::ROOT, b"more", 0o755);
+    assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+    drop(mounted.stop());
 }

@@ -413,15 +413,25 @@ impl Writer {
         self.shared.set_health(Health::Good);
     }
 
+    /// Takes note if the log is poisoned, by `err` unless that is known already. Whoever meets that
+    /// must: nothing that is changed from then on can be saved.
+    fn note_poison(&mut self, err: &Error) {
+        if self.appender.poisoned() {
+            if !matches!(self.shared.health(), Health::Poisoned { .. }) {
+                log::error!("poisoned reason={err}");
+                self.shared.set_health(Health::Poisoned { reason: err.to_string() });
+            }
+            self.schedule.give_up();
+        }
+    }
+
     fn note_failure(&mut self, err: &Error) {
-        if matches!(err, Error::NoSpace) {
+        if self.appender.poisoned() {
+            self.note_poison(err);
+        } else if matches!(err, Error::NoSpace) {
             self.shared.set_health(Health::NoSpace);
             self.shared.room.look_again();
             self.schedule.retry(Instant::now() + RETRY_AFTER);
-        } else if self.appender.poisoned() {
-            log::error!("poisoned reason={err}");
-            self.shared.set_health(Health::Poisoned { reason: err.to_string() });
-            self.schedule.give_up();
         } else {
             log::error!("save failed reason={err}");
             self.schedule.retry(Instant::now() + RETRY_AFTER);

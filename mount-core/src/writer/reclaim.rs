@@ -202,6 +202,7 @@ impl Writer {
         });
         if let Err(err) = emptied {
             let err: crate::Error = err;
+            self.note_poison(&err);
             self.drop_batch();
             log::warn!("reclaim failed reason={err}");
             self.end_search(false);
@@ -226,6 +227,7 @@ impl Writer {
             Ok(plan.packs > 0)
         });
         result.unwrap_or_else(|err: crate::Error| {
+            self.note_poison(&err);
             self.drop_batch();
             log::warn!("reclaim failed reason={err}");
             false

@@ -99,11 +99,10 @@ impl Writer {
     /// Takes what was put for a save that failed out of the log again.
     pub(super) fn drop_batch(&mut self) {
         let drops = self.appender.batch_bytes() > 0;
-        // A poisoned log refuses this too, and says so already.
-        if let Err(err) = self.appender.discard_batch()
-            && !self.appender.poisoned()
-        {
+        // A poisoned log refuses this too.
+        if let Err(err) = self.appender.discard_batch() {
             log::error!("discard failed reason={err}");
+            self.note_poison(&err.into());
         }
         // Last: a fetch that begins before it may have found here what goes.
         if drops {
