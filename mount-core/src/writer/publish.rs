@@ -315,7 +315,8 @@ impl Shared {
             let Some(snapshot) = folded.of(id, file) else { continue };
             let (Some(base), Some(node)) = (&snapshot.base, core.tree.node(id)?) else { continue };
             let before = node.content.last().map(|(_, value)| value.clone());
-            let node = self.write_content(&mut edit, *id, base)?;
+            // What is shown nowhere cannot be told, and is carried.
+            let Some(node) = self.write_content(&mut edit, *id, base)? else { continue };
             // What the content says now: the time may have been set since it was folded. What has
             // replaced it has another.
             let is_live = Arc::ptr_eq(&snapshot.file, file);
@@ -335,17 +336,18 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes what was folded as `base` to `node`; says which node has it then.
+    /// Writes what was folded as `base` to `node`; says which node has it then. None if `node` is shown
+    /// nowhere.
     fn write_content<T: Tree<Data, Error = Error>>(
         &self,
         edit: &mut Edit<'_, Data, T>,
         node: NodeId,
         base: &Base,
-    ) -> Result<NodeId> {
-        let Some(entry) = places::entry_of_node(edit.tree(), &node)? else { return Ok(node) };
+    ) -> Result<Option<NodeId>> {
+        let Some(entry) = places::entry_of_node(edit.tree(), &node)? else { return Ok(None) };
         let id = ContentId(self.vault.content_id(base));
         let value = Value::new(id, base.sealed_len, base.data.clone());
-        Ok(edit.write(&entry, value)?)
+        Ok(Some(edit.write(&entry, value)?))
     }
 
     /// Step 4.
