@@ -220,6 +220,30 @@ fn deletes_are_saved_on_a_full_disk_with_what_waits_if_half_of_the_reserve_holds
 }
 
 #[test]
+fn all_can_be_checked_on_a_full_disk() {
+    let (disk, device, mut rng) = fresh(1);
+    let mounted = start(&disk, &device, 64 << 10);
+    create(&mounted, b"there", &rng.bytes(50_000)).unwrap();
+    mounted.publish().unwrap();
+    create(&mounted, b"new", &rng.bytes(200_000)).unwrap();
+    disk.set_capacity_bytes(disk.used_bytes());
+    assert!(matches!(mounted.publish(), Err(Error::NoSpace)));
+    let mut read = 0;
+    let check = |read: &mut u64| {
+        let mut damage = 0;
+        let progress = &mut |done, _| {
+            *read = done;
+            true
+        };
+        mounted.check(progress, &mut |_, _| damage += 1).map(|()| damage)
+    };
+    assert_eq!(check(&mut read).unwrap(), 0);
+    assert!(read > 50_000, "{read}");
+    disk.set_capacity_bytes(u64::MAX);
+    mounted.stop().unwrap();
+}
+
+#[test]
 fn a_barrier_that_fails_while_space_is_got_back_is_heard_of_at_once() {
     let (disk, device, mut rng) = fresh(1);
     let armed = Arc::new(AtomicBool::new(false));

@@ -49,6 +49,8 @@ impl Mount {
         match self.publish() {
             Ok(_) => (),
             Err(err) if err.is_damage() => found(None, &format!("no new version: {err}")),
+            // What is there can be read on a full disk too.
+            Err(Error::NoSpace) => log::info!("check version=no reason=full"),
             Err(err) => return Err(err),
         }
         let vault = &self.shared().vault;
