@@ -220,6 +220,29 @@ fn deletes_are_saved_on_a_full_disk_with_what_waits_if_half_of_the_reserve_holds
 }
 
 #[test]
+fn what_was_kept_for_deleting_is_nobody_elses_once_some_of_it_was_used() {
+    const RESERVE_BYTES: u64 = 4 << 20;
+    let (disk, device, mut rng) = fresh(1);
+    let mounted = start(&disk, &device, RESERVE_BYTES);
+    create(&mounted, b"new", &rng.bytes(200_000)).unwrap();
+    create(&mounted, b"too", &rng.bytes(200_000)).unwrap();
+    disk.set_capacity_bytes(disk.used_bytes());
+    save(&mounted).unwrap();
+    let mut full = |mounted: &Mount| {
+        let refused = create(mounted, b"more", &rng.bytes(500_000));
+        assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
+        mounted.unlink(Ino::ROOT, b"more").ok();
+        save(mounted).unwrap();
+    };
+    full(&mounted);
+    let killed = disk.kill();
+    full(&start(&killed, &device, RESERVE_BYTES));
+    disk.set_capacity_bytes(disk.used_bytes() + (8 << 20));
+    create(&mounted, b"again", &rng.bytes(500_000)).unwrap();
+    mounted.stop().unwrap();
+}
+
+#[test]
 fn all_can_be_checked_on_a_full_disk() {
     let (disk, device, mut rng) = fresh(1);
     let mounted = start(&disk, &device, 64 << 10);

@@ -236,7 +236,9 @@ impl Room {
     pub(crate) fn left_of(&self, disk: Space) -> i64 {
         let free = disk.free_bytes.min(i64::MAX.cast_unsigned()).cast_signed();
         let waiting = self.unsaved.load(Ordering::Relaxed).max(0);
-        free - waiting - SAVE_OVERHEAD_BYTES
+        // What deletes are to have: new data must not take it, once it is anybody's.
+        let kept = self.vault.blobs().reserve_lacks_bytes().min(i64::MAX.cast_unsigned());
+        (free - waiting - SAVE_OVERHEAD_BYTES).saturating_sub(kept.cast_signed())
     }
 
     /// Whether writes are refused for want of space.

@@ -242,6 +242,13 @@ impl Blobs {
         self.packs.disk().space(dir).at("measure", dir)
     }
 
+    /// Bytes of the space kept aside for saves that delete that were given up, and are kept again once
+    /// there is plenty of room. Until then whoever writes something new should leave them free.
+    #[must_use]
+    pub fn reserve_lacks_bytes(&self) -> u64 {
+        self.index.reserve_lacks_bytes()
+    }
+
     /// What readers found damaged since the store was opened, and nobody has found whole or stored anew
     /// since.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Result;
 use crate::disk::{Disk, Open};
@@ -18,6 +19,8 @@ pub(crate) struct Reserve {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     bytes: u64,
+    /// Bytes that were given up, and are to be kept again: how many stands alone.
+    lacking: AtomicU64,
     /// Locked while the file is made or cut: who saves and who reads may need it.
     state: Mutex<State, order::Reserve>,
 }
@@ -33,14 +36,21 @@ impl Reserve {
     pub(crate) fn new(disk: &Arc<dyn Disk>, dir: &Path, bytes: u64) -> Self {
         let path = dir.join("reserve");
         let len = disk.open(&path, Open::Existing).and_then(|file| file.len());
+        // Where there is none, there was not room enough to make one yet.
+        let lacking = AtomicU64::new(len.as_ref().map_or(0, |len| bytes.saturating_sub(*len)));
         let held = len.is_ok_and(|len| len >= bytes);
         let state = Mutex::new(State { held, saves_until_retry: 0 });
-        Self { disk: Arc::clone(disk), path, bytes, state }
+        Self { disk: Arc::clone(disk), path, bytes, lacking, state }
     }
 
     /// How large it is when all of it is there.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes of it that were given up, and that whoever writes is to leave until they are kept again.
+    pub(crate) fn lacking_bytes(&self) -> u64 {
+        self.lacking.load(Ordering::Relaxed)
     }
 
     /// Makes the reserve where there is none, if the disk has plenty of room.
@@ -62,6 +72,7 @@ impl Reserve {
         match self.fill() {
             Ok(()) => {
                 state.held = true;
+                self.lacking.store(0, Ordering::Relaxed);
                 return;
             }
             Err(err) if is_full(&err) => log::debug!("reserve made=no reason=full"),
@@ -98,6 +109,7 @@ impl Reserve {
             return Ok(false);
         }
         state.held = false;
+        self.lacking.store(self.bytes, Ordering::Relaxed);
         state.saves_until_retry = RETRY_SAVES;
         log::info!("reserve released bytes={bytes}");
         Ok(true)

@@ -146,6 +146,10 @@ impl Writer {
         let urgent_bytes_max = self.appender.urgent_bytes_max().max(URGENT_BYTES_MIN);
         if self.appender.batch_bytes() + bytes.len() as u64 <= urgent_bytes_max {
             self.appender.save_urgent(&bytes, record.kind())?;
+            if self.appender.blobs().reserve_lacks_bytes() > 0 {
+                // What was thought to be left was left with it.
+                self.shared.room.look_again();
+            }
         } else {
             self.appender.save(&bytes, record.kind())?;
         }

@@ -133,6 +133,11 @@ impl Index {
         Self { reserve: Some(Arc::clone(reserve)), ..self }
     }
 
+    /// As [`Reserve::lacking_bytes`], of the reserve that is at hand.
+    pub(crate) fn reserve_lacks_bytes(&self) -> u64 {
+        self.reserve.as_ref().map_or(0, |reserve| reserve.lacking_bytes())
+    }
+
     /// How far the index in `store_dir` has got. `None` if there is no index, or a damaged one.
     ///
     /// # Errors
