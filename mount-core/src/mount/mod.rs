@@ -331,8 +331,12 @@ impl Mount {
     fn dropped(&self, core: &mut Core, entry: &Entry<Data>, old: &Arc<Node<Data>>) -> Result<()> {
         let shown = Self::shown(entry);
         if core.tree.node(&shown.node)?.is_some() {
-            // Of several versions this one may have gone.
+            // Of several versions this one may have gone, which only who has it open would notice: to look
+            // for it costs a look at all names that the file has left.
             let Some(content) = &entry.content else { return Ok(()) };
+            if core.tree.is_at_peace()? || core.files.get(&shown).is_none() {
+                return Ok(());
+            }
             if follow::shown_as(&core.tree, &shown, &content.id)?.is_some() {
                 return Ok(());
             }
