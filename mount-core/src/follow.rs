@@ -4,7 +4,10 @@
 //! A handle keeps the bytes it was opened on. If these are shown under another name now, as a
 //! conflict copy for one, handle and inode number follow them there. If no name shows them any
 //! more, they stay with the handle alone; the first write through it makes them a file again,
-//! beside what has the name now: nothing that is written may be lost.
+//! beside what has the name now: nothing that is written may be lost. If the directories that it was
+//! in have gone too, they come back with it, see [`Way`].
+
+mod way;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,6 +15,8 @@ use cairnfs_merge::{
     Content as Value, ContentId, Edit, Edited, Name, NewNode, Node, NodeId, Spot, Tree, View, spots,
 };
 
+pub(crate) use self::way::Way;
+use self::way::{End, Ways};
 use crate::{
     Error, Ino, Kind, Outdated, Result,
     file::{Data, File},
@@ -29,8 +34,8 @@ pub(crate) enum Claim {
     Copy,
     /// No name shows it: it becomes a new file of this name.
     Anew {
-        /// The directory it was in.
-        parent: NodeId,
+        /// Where the directory is that it was in.
+        way: Way,
         /// What it was called.
         name: Name,
     },
@@ -42,6 +47,8 @@ pub(crate) struct OpenVersion {
     file: Arc<File>,
     content: ContentId,
     spot: Option<Spot>,
+    /// Where the directory of `spot` is.
+    way: Way,
     node: Arc<Node<Data>>,
 }
 
@@ -82,7 +89,7 @@ pub(crate) fn open_versions(
     core: &Core,
     is_touched: impl Fn(&NodeId, &[Spot]) -> Result<bool>,
 ) -> Result<Vec<OpenVersion>> {
-    let mut open = Vec::new();
+    let (mut open, mut ways) = (Vec::new(), Ways::default());
     for (shown, file) in core.files.iter() {
         let Some(node) = core.tree.node(&shown.node)? else { continue };
         let spots = spots(&node, core.tree.displaced(&shown.node)?.as_ref());
@@ -91,8 +98,10 @@ pub(crate) fn open_versions(
         }
         if let Some(value) = places::content_of(&core.tree, shown, &node)? {
             let spot = spots.into_iter().next();
+            let parent = spot.as_ref().map_or(NodeId::Root, |spot| spot.parent);
+            let way = ways.to(&core.tree, &parent);
             let (shown, file) = (*shown, Arc::clone(file));
-            open.push(OpenVersion { shown, file, content: value.id, spot, node });
+            open.push(OpenVersion { shown, file, content: value.id, spot, way, node });
         }
     }
     Ok(open)
@@ -241,14 +250,14 @@ impl Shared {
     /// A content that no name shows stays with those who have it open; comes back if it must be
     /// claimed at once.
     fn part(&self, version: OpenVersion) -> Option<(Ino, Arc<File>)> {
-        let OpenVersion { shown, file, spot, node, .. } = version;
+        let OpenVersion { shown, file, spot, way, node, .. } = version;
         let mut content = file.lock();
         let is_changed = content.is_changed();
         if !file.is_open() && !is_changed {
             self.room.account_dropped(&mut content);
             return None;
         }
-        let claim = spot.map(|spot| Claim::Anew { parent: spot.parent, name: spot.name });
+        let claim = spot.map(|spot| Claim::Anew { way, name: spot.name });
         content.set_claim(claim);
         // Whoever writes from now on claims it first; what was written before is claimed by us.
         drop(content);
@@ -281,43 +290,47 @@ impl Shared {
                 file.lock().set_claim(None);
                 Ok(())
             }
-            Some(Claim::Anew { parent, name }) => {
+            Some(Claim::Anew { way, name }) => {
                 let bound = self.inodes.lock().resolve(ino);
                 let Some(Bound::Orphan(orphan)) = bound else { return Err(Error::Stale) };
-                self.make_anew(core, ino, &orphan, (&parent, &name), outdated)
+                self.make_anew(core, ino, &orphan, (&way, &name), outdated)
             }
         }
     }
 
-    /// Makes the nameless `orphan` a new file `name` in `parent`, whatever has that name now: the
-    /// newest keeps it, the other is shown as its conflict copy.
+    /// Makes the nameless `orphan` a new file `name` at the end of `way`, whatever has that name now:
+    /// the newest keeps it, the other is shown as its conflict copy.
     fn make_anew(
         &self,
         core: &mut Core,
         ino: Ino,
         orphan: &Orphan,
-        (parent, name): (&NodeId, &Name),
+        (way, name): (&Way, &Name),
         outdated: &mut Vec<Outdated>,
     ) -> Result<()> {
-        let alive = *parent == NodeId::Root || core.tree.node(parent)?.is_some();
-        let parent = if alive { *parent } else { NodeId::Root };
-        let dirs = places::group(&core.tree, &parent)?;
-        let others = open_versions(core, |_, spots| {
-            Ok(spots.iter().any(|spot| dirs.contains(&spot.parent) && spot.name == *name))
-        })?;
-        core.next_n += 1;
-        let id = NodeId::Born { op: core.op, n: core.next_n };
+        let op = core.op;
+        let mut fresh = || {
+            core.next_n += 1;
+            NodeId::Born { op, n: core.next_n }
+        };
+        let id = fresh();
+        let mut edit = Edit::new(&core.tree, op);
+        let End { dirs, made } = way.go(&mut edit, fresh)?;
         let (data, len) = {
             let content = orphan.file.lock();
             (content.sealed().clone(), content.sealed_len())
         };
         let attrs = orphan.node.attrs_of(orphan.shown.copy.as_ref()).to_map();
-        let mut edit = Edit::new(&core.tree, core.op);
         // The file would else be hidden behind whoever has replaced these very bytes.
         let content = Some(Value::new(self.vault.id_to_come(&id), len, data));
         let new = NewNode { id, name: name.clone(), kind: Kind::File, content, attrs };
         edit.create_beside(&dirs, new)?;
         let edited = edit.finish();
+        // What is new below a directory that is new is in nobody's way.
+        let (dirs, name) = made.unwrap_or_else(|| (dirs, name.clone()));
+        let others = open_versions(core, |_, spots| {
+            Ok(spots.iter().any(|spot| dirs.contains(&spot.parent) && spot.name == name))
+        })?;
         core.apply(edited);
         let shown = Shown::node(id);
         {
@@ -328,7 +341,9 @@ impl Shared {
         core.files.put(shown, Arc::clone(&orphan.file));
         self.inodes.lock().adopt(ino, shown);
         self.follow(core, others, outdated);
-        outdated.extend(self.names_outdated(&core.tree, &parent, name));
+        outdated.extend(
+            dirs.first().map_or_else(Vec::new, |dir| self.names_outdated(&core.tree, dir, &name)),
+        );
         Ok(())
     }
 

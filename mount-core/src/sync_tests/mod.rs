@@ -8,6 +8,7 @@ mod escalation;
 mod failing;
 mod fetching;
 mod forging;
+mod gone_dirs;
 mod knowledge;
 mod landing;
 mod links;
