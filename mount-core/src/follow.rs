@@ -399,10 +399,11 @@ impl Shared {
         let copies = View::new(tree).copies(&dirs, name)?;
         let names: Vec<Name> =
             copies.into_iter().map(|copy| copy.name).chain([name.clone()]).collect();
-        let mut inodes = self.inodes.lock();
+        let inodes = self.inodes.lock();
         let mut outdated = Vec::new();
         for dir in dirs {
-            let dir = inodes.number(Shown::node(dir));
+            // It may have gone.
+            let Some(dir) = inodes.known(&Shown::node(dir)) else { continue };
             outdated.extend(
                 names.iter().map(|name| Outdated::Name { dir, name: name.as_bytes().to_vec() }),
             );

@@ -11,7 +11,7 @@ use std::{
 use cairnfs_merge::{Kind, Listed, Name, NodeId, Tree, View};
 
 use crate::{
-    Error, Fh, OpenFlags, Result,
+    Error, Fh, Ino, OpenFlags, Result,
     file::{Data, File},
     order::{self, Mutex, RwLock},
     places,
@@ -39,8 +39,10 @@ pub(crate) struct FileHandle {
 
 /// One open directory: the names as far as they were read, so that a position stays what it was
 /// however the directory changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DirHandle {
+    /// As what it was opened.
+    ino: Ino,
     pub(crate) listing: Mutex<Listing, order::Listing>,
 }
 
@@ -130,10 +132,15 @@ impl Handles {
         self.files.write().remove(&fh)
     }
 
-    pub(crate) fn open_dir(&self) -> Fh {
+    pub(crate) fn open_dir(&self, ino: Ino) -> Fh {
         let fh = self.fresh();
-        self.dirs.write().insert(fh, Arc::default());
+        self.dirs.write().insert(fh, Arc::new(DirHandle { ino, listing: Mutex::default() }));
         fh
+    }
+
+    /// The directories that are open.
+    pub(crate) fn open_dirs(&self) -> BTreeSet<Ino> {
+        self.dirs.read().values().map(|handle| handle.ino).collect()
     }
 
     /// # Errors

@@ -14,7 +14,7 @@
 //! file has lost its last name.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -41,6 +41,9 @@ const UNCOUNTED: u64 = u64::MAX / 2;
 const YOUNG_FOR: Duration = Duration::from_secs(60);
 /// Counted nodes that outlive a version, at most: 1 MiB of them.
 const YOUNG_MAX: usize = 1 << 15;
+
+/// Directories that merges have removed and that the kernel may know, at most: some 2 MiB of them.
+pub(crate) const GONE_DIRS_MAX: usize = 4096;
 
 /// What is shown under a name: a node, or one of the versions of its content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -97,6 +100,9 @@ pub(crate) struct Inodes {
     young: HashMap<Ino, u64>,
     /// Since when they are counted.
     young_since: Option<Instant>,
+    /// The directories that merges have removed while nobody had them open, the oldest first. Somebody
+    /// may stand in one; most were never heard of by the kernel, which will not forget them then.
+    gone_dirs: VecDeque<Ino>,
 }
 
 impl Inodes {
@@ -296,6 +302,27 @@ impl Inodes {
         let ino = self.number(shown);
         self.by_shown.remove(&shown);
         self.bound.insert(ino, (Bound::RemovedDir(shown, node), 0));
+    }
+
+    /// A merge has removed `dirs`, which nobody has open. Of those removed so the last
+    /// [`GONE_DIRS_MAX`] are remembered, unless the kernel forgets them.
+    pub(crate) fn gone_dirs(&mut self, dirs: Vec<(NodeId, Arc<Node<Data>>)>) {
+        for (id, node) in dirs {
+            let shown = Shown::node(id);
+            let ino = self.number(shown);
+            self.gone_dirs.push_back(ino);
+            self.removed_dir(shown, node);
+        }
+        if self.gone_dirs.len() > GONE_DIRS_MAX {
+            let is_known =
+                |ino: &Ino| matches!(self.bound.get(ino), Some((Bound::RemovedDir(..), _)));
+            self.gone_dirs.retain(is_known);
+        }
+        while self.gone_dirs.len() > GONE_DIRS_MAX {
+            if let Some(oldest) = self.gone_dirs.pop_front() {
+                self.bound.remove(&oldest);
+            }
+        }
     }
 
     /// What is left of an open file without a name has changed.

@@ -32,7 +32,7 @@ impl Mount {
         let core = self.shared().core.read();
         match self.target(&core, ino)? {
             Target::Named(_, node) if !node.kind.is_dir() => Err(Error::NotDir),
-            Target::Named(..) | Target::RemovedDir(..) => Ok(self.shared().handles.open_dir()),
+            Target::Named(..) | Target::RemovedDir(..) => Ok(self.shared().handles.open_dir(ino)),
             Target::Nameless(_) => Err(Error::NotDir),
         }
     }
@@ -67,6 +67,10 @@ impl Mount {
             // The lock is let go after each page.
             |listing| {
                 let core = self.shared().core.read();
+                // It may be there again, as another one.
+                if matches!(self.target(&core, ino), Ok(Target::RemovedDir(..))) {
+                    return Ok(false);
+                }
                 listing.read_page(&core.tree, &self.listed(ino)?)
             },
             |(name, id, kind)| self.list_one(ino, name, *id, *kind, with_attrs),

@@ -241,13 +241,15 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`], [`Error::NotDir`].
+    /// [`Error::Stale`], [`Error::NotDir`], [`Error::NotFound`] for one that was removed.
     fn dirs(&self, core: &Core, ino: Ino) -> Result<Vec<NodeId>> {
         match self.target(core, ino)? {
             Target::Named(shown, node) if node.kind.is_dir() => {
                 places::group(&core.tree, &shown.node)
             }
-            _ => Err(Error::NotDir),
+            // It has no names any more.
+            Target::RemovedDir(..) => Err(Error::NotFound),
+            Target::Named(..) | Target::Nameless(_) => Err(Error::NotDir),
         }
     }
 

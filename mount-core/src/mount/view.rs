@@ -180,7 +180,7 @@ impl PastView {
     pub fn opendir(&self, ino: Ino) -> Result<Fh> {
         let past = self.past()?;
         let (_, node) = self.target(&past, ino)?;
-        if node.kind.is_dir() { Ok(self.inner.handles.open_dir()) } else { Err(Error::NotDir) }
+        if node.kind.is_dir() { Ok(self.inner.handles.open_dir(ino)) } else { Err(Error::NotDir) }
     }
 
     /// Hands entries to `take` from position `offset` (0, or the `next` of an entry) until it says

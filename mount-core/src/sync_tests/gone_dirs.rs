@@ -1,7 +1,7 @@
 //! Directories that another device has removed while somebody is in them.
 
-use super::{Peer, WRITE, open_files::has, sync, two};
-use crate::{Fh, Ino, SetAttr};
+use super::{ME, Peer, WRITE, open_files::has, sync, two};
+use crate::{DirEntry, Error, Fh, Ino, Kind, MergeStep, Role, SetAttr, inodes::GONE_DIRS_MAX};
 
 fn rmdir(peer: &Peer, path: &str) {
     let (dir, name) = peer.parent(path);
@@ -107,4 +107,77 @@ fn directories_that_go_after_the_file_are_brought_back_too() {
         sync(&a, &b);
         assert_eq!(b.tree(), ["old=0", "top/", "top/sub/", "top/sub/f=one and two"]);
     }
+}
+
+fn names_in(peer: &Peer, ino: Ino, fh: Fh) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut take = |entry: DirEntry| {
+        names.push(String::from_utf8(entry.name).unwrap());
+        true
+    };
+    peer.mount().readdir(ino, fh, 0, true, &mut take).unwrap();
+    names
+}
+
+/// As by somebody who stands in one and has opened the other.
+#[test]
+fn a_directory_that_was_removed_elsewhere_is_an_empty_one_for_who_is_in_it() {
+    let (a, b) = two();
+    let c = a.invite(Role::Writer);
+    for dir in ["top", "top/cwd", "top/open"] {
+        a.mkdir(dir);
+    }
+    a.write("top/open/f", "1");
+    for other in [&b, &c] {
+        other.pull(&a).unwrap();
+    }
+    let (cwd, open) = (a.walk("top/cwd").unwrap(), a.walk("top/open").unwrap());
+    let fh = a.mount().opendir(open).unwrap();
+    b.unlink("top/open/f");
+    for dir in ["top/cwd", "top/open", "top"] {
+        rmdir(&b, dir);
+    }
+    a.pull(&b).unwrap();
+    assert_eq!(names_in(&a, open, fh), [".", ".."]);
+    for ino in [cwd, open] {
+        let attr = a.mount().getattr(ino).unwrap();
+        assert_eq!((attr.ino, attr.kind, attr.nlink, attr.mode), (ino, Kind::Dir, 0, 0o755));
+        let fh = a.mount().opendir(ino).unwrap();
+        assert_eq!(names_in(&a, ino, fh), [".", ".."]);
+        a.mount().releasedir(fh);
+        assert!(matches!(a.mount().lookup(ino, b"f"), Err(Error::NotFound)));
+        assert!(matches!(a.mount().mkdir(ME, ino, b"new", 0o755), Err(Error::NotFound)));
+    }
+    // One who did not know of it has put something in it: for the kernel it is another one then.
+    c.write("top/cwd/new", "2");
+    a.pull(&c).unwrap();
+    assert_ne!(a.walk("top/cwd").unwrap(), cwd);
+    has(&a, "top/cwd/new=2");
+    assert_eq!(names_in(&a, cwd, a.mount().opendir(cwd).unwrap()), [".", ".."]);
+    a.mount().forget(open, 1);
+    assert!(matches!(a.mount().getattr(open), Err(Error::Stale)), "it is forgotten");
+}
+
+#[test]
+fn of_directories_that_were_removed_elsewhere_many_are_remembered_and_all_that_are_open() {
+    const MORE: usize = 100;
+    let (a, b) = two();
+    a.mkdir("n");
+    let dir = a.walk("n").unwrap();
+    let make = |n: usize| a.mount().mkdir(ME, dir, format!("{n}").as_bytes(), 0o755).unwrap().ino;
+    let all: Vec<Ino> = (0..GONE_DIRS_MAX + MORE).map(make).collect();
+    let first = a.mount().opendir(all[0]).unwrap();
+    b.pull(&a).unwrap();
+    let stand = || all.iter().filter(|ino| a.mount().getattr(**ino).is_ok()).count();
+    for some in [0..MORE, MORE..all.len()] {
+        for n in some {
+            rmdir(&b, &format!("n/{n}"));
+        }
+        assert_eq!(a.pull(&b).unwrap(), MergeStep::FastForward);
+    }
+    assert_eq!(a.tree(), ["n/", "old=0"]);
+    assert_eq!(stand(), GONE_DIRS_MAX + 1);
+    assert!(a.mount().getattr(all[0]).is_ok(), "it is open");
+    assert!(a.mount().getattr(all[all.len() - 1]).is_ok(), "it went last");
+    a.mount().releasedir(first);
 }

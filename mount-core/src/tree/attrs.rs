@@ -199,6 +199,14 @@ pub(crate) fn set_changed<T: Tree<Data, Error = Error>>(
     change_times(edit, id, |times| times.ctime = now)
 }
 
+/// What is left of the removed directory `node`: what `stat` shows of it.
+pub(crate) fn remains(node: &Node<Data>) -> Node<Data> {
+    let mut remains = Node::empty(node.kind);
+    let kept = node.attrs.iter().filter(|(key, _)| !is_xattr(key));
+    remains.attrs = kept.map(|(key, reg)| (key.clone(), reg.clone())).collect();
+    remains
+}
+
 /// Gives a node that no tree holds any more other attributes.
 pub(crate) fn overwrite(node: &mut Node<Data>, meta: &Meta) {
     let op = node.live.last().map(|(op, _)| *op);

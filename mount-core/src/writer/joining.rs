@@ -1,10 +1,10 @@
 //! Steps 2 and 3 of a merge: what two versions come to, verified and written with one barrier.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cairnfs_merge::{
-    Context, EditError, IndexEdits, OpId, Policy, ResolveError, Side, VersionVector, View,
-    conflicts, merge, resolve, verify,
+    Context, EditError, IndexEdits, Node, NodeEdits, NodeId, OpId, Policy, ResolveError, Side,
+    Tree, VersionVector, View, conflicts, merge, resolve, verify,
 };
 use cairnfs_store::{BlobId, BlobRef, Secret};
 
@@ -20,10 +20,12 @@ use crate::{
     Result, Strategy,
     charter::{Charter, resolver},
     fetch::{Fetch, rejected},
+    file::Data,
+    inodes::GONE_DIRS_MAX,
     manifest::{self, Manifest},
     shared::HeadState,
     text::Texts,
-    tree::{BaseTree, Layer, LiveTree},
+    tree::{BaseTree, Layer, LiveTree, attrs},
     versions,
 };
 
@@ -244,9 +246,28 @@ impl Writer {
         Layer { nodes, index }: Layer,
     ) -> Result<Landing> {
         let stale = Stale::between(&sides.base, &base, &nodes, &index)?;
+        let removed_dirs = removed_dirs(&sides.base, &nodes)?;
         self.write_head(&head, None)?;
-        Ok(Landing { head, base, nodes, index, stale, first: sides.is_first() })
+        let first = sides.is_first();
+        Ok(Landing { head, base, nodes, index, stale, removed_dirs, first })
     }
+}
+
+/// What is left of the directories of `old` that `nodes` removes, or of some of them.
+fn removed_dirs(
+    old: &BaseTree,
+    nodes: &NodeEdits<Data>,
+) -> Result<BTreeMap<NodeId, Arc<Node<Data>>>> {
+    let mut dirs = BTreeMap::new();
+    for (id, _) in nodes.iter().filter(|(_, node)| node.is_none()) {
+        if dirs.len() == GONE_DIRS_MAX {
+            break;
+        }
+        if let Some(node) = old.node(id)?.filter(|node| node.kind.is_dir()) {
+            dirs.insert(*id, Arc::new(attrs::remains(&node)));
+        }
+    }
+    Ok(dirs)
 }
 
 impl Joined {
