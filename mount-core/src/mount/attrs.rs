@@ -170,11 +170,8 @@ impl Mount {
         let ino = self.shared().inodes.lock().number(shown);
         let mut attr = plain_attr(ino, shown, node);
         if node.kind.is_dir() {
-            let mut subdirs = 0;
-            for dir in places::group(&core.tree, &shown.node)? {
-                subdirs += core.tree.count_subdirs(&dir)?;
-            }
-            attr.nlink = dir_links(subdirs);
+            let dirs = places::group(&core.tree, &shown.node)?;
+            attr.nlink = dir_links(core.tree.count_subdirs(&dirs)?);
             return Ok(attr);
         }
         attr.nlink = u32::try_from(node.link_count()).unwrap_or(u32::MAX);

@@ -309,11 +309,8 @@ fn shown_as(past: &Past, dir: &NodeId, name: &Name, id: NodeId) -> Result<Shown>
 fn attr_of(past: &Past, shown: Shown, node: &Node<Data>) -> Result<Attr> {
     let mut attr = past.owners.shown(plain_attr(Ino(0), shown, node));
     if node.kind.is_dir() {
-        let mut subdirs = 0;
-        for dir in places::group(&past.tree, &shown.node)? {
-            subdirs += past.tree.count_subdirs(&dir)?;
-        }
-        attr.nlink = dir_links(subdirs);
+        let dirs = places::group(&past.tree, &shown.node)?;
+        attr.nlink = dir_links(past.tree.count_subdirs(&dirs)?);
         return Ok(attr);
     }
     attr.nlink = u32::try_from(node.link_count()).unwrap_or(u32::MAX);

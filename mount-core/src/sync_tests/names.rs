@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Peer, sync, two};
-use crate::{Ino, Keep, Observer, Outdated};
+use crate::{Ino, Keep, Observer, Outdated, PastView, Which, peers::hex};
 
 /// Two devices that have both written `x`, and the name of the copy.
 fn with_copy() -> (Peer, Peer, String) {
@@ -68,4 +68,39 @@ fn the_kernel_is_told_of_a_copy_that_goes_when_its_conflict_is_settled() {
     assert_eq!(a.names("x"), ["x"]);
     let gone = Outdated::Name { dir: Ino::ROOT, name: copy.into_bytes() };
     assert!(heard.0.lock().contains(&gone), "{:?}", heard.0.lock());
+}
+
+#[test]
+fn directories_that_are_shown_as_one_are_one_link() {
+    let (a, b) = two();
+    a.mkdir("n");
+    a.mkdir("n/other");
+    sync(&a, &b);
+    for peer in [&a, &b] {
+        peer.mkdir("n/both");
+        peer.mkdir("n/both/within");
+    }
+    // A name that is contested, and of which one is a directory.
+    a.write("n/x", "a file");
+    b.mkdir("n/x");
+    sync(&a, &b);
+    let links =
+        |peer: &Peer, path: &str| peer.mount().getattr(peer.walk(path).unwrap()).unwrap().nlink;
+    for peer in [&a, &b] {
+        assert_eq!((links(peer, "n"), links(peer, "n/both")), (5, 3));
+    }
+    let version = a.mount().publish().unwrap();
+    let past = a.mount().past(&Which::Id(hex(&version))).unwrap().map(PastView::new).unwrap();
+    let n = past.lookup(Ino::ROOT, b"n").unwrap();
+    assert_eq!(n.nlink, 5);
+    // It follows what is done.
+    a.rename("n/both", "both");
+    assert_eq!((links(&a, "n"), links(&a, "both")), (4, 3));
+    a.rename("both/within", "n/within");
+    assert_eq!((links(&a, "n"), links(&a, "both")), (5, 2));
+    a.rename("n/within", "both/again");
+    a.rename("both", "n/back");
+    assert_eq!((links(&a, "n"), links(&a, "n/back")), (5, 3));
+    sync(&a, &b);
+    assert_eq!((links(&b, "n"), links(&b, "n/back")), (5, 3));
 }

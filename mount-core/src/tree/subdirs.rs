@@ -2,56 +2,111 @@
 //!
 //! The kernel asks for the attributes of a directory after each change in it. So a count, once made,
 //! is kept and follows the changes; only directories that come or go change it.
+//!
+//! Directories of one name are shown as one, and count as one. Names that several have are contested:
+//! in peace there are none to look for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use cairnfs_merge::{IndexEdits, Kind, NodeId};
+use cairnfs_merge::{IndexEdits, Kind, Name, NodeId, Tree};
 
 use super::{BaseTree, LiveTree, keys};
 use crate::{
-    Result,
+    Error, Result,
+    file::Data,
     order::{self, Mutex},
 };
 
 /// Directories whose count is kept: some 300 KiB.
 const COUNTS_MAX: usize = 4096;
+/// Directories in which names are contested of which it is kept how many count too often.
+const DOUBLES_MAX: usize = 64;
 
-/// The counts, by directory. Its lock is taken under that of the tree and last.
+/// What was counted. Its lock is taken under that of the tree and last.
 #[derive(Debug, Default)]
-pub(super) struct Subdirs(Mutex<HashMap<NodeId, u64>, order::Subdirs>);
+pub(super) struct Subdirs(Mutex<Counts, order::Subdirs>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The directories in each directory.
+    nodes: HashMap<NodeId, u64>,
+    /// How many of those in united directories are not shown, as another one has their name.
+    doubles: HashMap<Vec<NodeId>, u64>,
+}
 
 impl Subdirs {
     /// The tree is another one now.
     pub(super) fn forget(&mut self) {
-        self.0.get_mut().clear();
+        *self.0.get_mut() = Counts::default();
     }
 
     fn keep(&self, dir: NodeId, count: u64) {
-        let mut counts = self.0.lock();
+        let counts = &mut self.0.lock().nodes;
         if counts.len() >= COUNTS_MAX {
             counts.clear();
         }
         counts.insert(dir, count);
     }
 
+    fn keep_doubles(&self, dirs: &[NodeId], count: u64) {
+        let doubles = &mut self.0.lock().doubles;
+        if doubles.len() >= DOUBLES_MAX {
+            doubles.clear();
+        }
+        doubles.insert(dirs.to_vec(), count);
+    }
+
+    /// Something about the names in `dirs` changes.
+    fn forget_doubles(&self, is_touched: impl Fn(&NodeId) -> bool) {
+        self.0.lock().doubles.retain(|dirs, _| !dirs.iter().any(&is_touched));
+    }
+
     fn change(&self, dir: &NodeId, before: bool, now: bool) {
-        if let Some(count) = self.0.lock().get_mut(dir) {
+        if let Some(count) = self.0.lock().nodes.get_mut(dir) {
             *count = count.saturating_add(u64::from(now)).saturating_sub(u64::from(before));
         }
     }
 
     fn knows(&self, dir: &NodeId) -> bool {
-        self.0.lock().contains_key(dir)
+        self.0.lock().nodes.contains_key(dir)
     }
 }
 
+/// How many of the directories in the united directories `dirs` are not shown, as another one has
+/// their name. Costs a look at each contested name.
+fn doubles<T: Tree<Data, Error = Error>>(tree: &T, dirs: &[NodeId]) -> Result<u64> {
+    let mut names: BTreeSet<Name> = BTreeSet::new();
+    for dir in dirs {
+        names.extend(tree.contested(dir)?);
+    }
+    let mut doubles = 0_u64;
+    for name in &names {
+        let mut count = 0_u64;
+        for dir in dirs {
+            let named = tree.named(dir, name)?;
+            count += named.iter().filter(|(_, kind)| kind.is_dir()).count() as u64;
+        }
+        doubles += count.saturating_sub(1);
+    }
+    Ok(doubles)
+}
+
 impl BaseTree {
-    /// How many directories lie in `dir`. Costs one read for each of them.
+    /// How many directories are shown in the united directories `dirs`. Costs one read for each of
+    /// them, and one for each contested name.
     ///
     /// # Errors
     ///
     /// Damage in the map.
-    pub(crate) fn count_subdirs(&self, dir: &NodeId) -> Result<u64> {
+    pub(crate) fn count_subdirs(&self, dirs: &[NodeId]) -> Result<u64> {
+        let mut count = 0_u64;
+        for dir in dirs {
+            count = count.saturating_add(self.count_subdirs_of(dir)?);
+        }
+        if self.is_at_peace()? { Ok(count) } else { Ok(count.saturating_sub(doubles(self, dirs)?)) }
+    }
+
+    fn count_subdirs_of(&self, dir: &NodeId) -> Result<u64> {
         let prefix = keys::subdirs(dir);
         let end = keys::end(&prefix);
         let mut entries = self.vault.scan(self.root, &prefix, &end);
@@ -60,16 +115,37 @@ impl BaseTree {
 }
 
 impl LiveTree {
-    /// How many directories lie in `dir`.
+    /// How many directories are shown in the united directories `dirs`.
     ///
     /// Costs nothing where it was asked for since the last version; else one read for each
-    /// directory in it, and a look at each child that changed since that version.
+    /// directory in them, and a look at each child that changed since that version, and at each
+    /// contested name.
     ///
     /// # Errors
     ///
     /// Damage in the map.
-    pub(crate) fn count_subdirs(&self, dir: &NodeId) -> Result<u64> {
-        if let Some(count) = self.subdirs.0.lock().get(dir) {
+    pub(crate) fn count_subdirs(&self, dirs: &[NodeId]) -> Result<u64> {
+        let mut count = 0_u64;
+        for dir in dirs {
+            count = count.saturating_add(self.count_subdirs_of(dir)?);
+        }
+        if self.is_at_peace()? {
+            return Ok(count);
+        }
+        let known = self.subdirs.0.lock().doubles.get(dirs).copied();
+        let doubles = match known {
+            Some(doubles) => doubles,
+            None => {
+                let doubles = doubles(self, dirs)?;
+                self.subdirs.keep_doubles(dirs, doubles);
+                doubles
+            }
+        };
+        Ok(count.saturating_sub(doubles))
+    }
+
+    fn count_subdirs_of(&self, dir: &NodeId) -> Result<u64> {
+        if let Some(count) = self.subdirs.0.lock().nodes.get(dir) {
             return Ok(*count);
         }
         let count = self.recount_subdirs(dir)?;
@@ -77,9 +153,9 @@ impl LiveTree {
         Ok(count)
     }
 
-    pub(super) fn recount_subdirs(&self, dir: &NodeId) -> Result<u64> {
+    fn recount_subdirs(&self, dir: &NodeId) -> Result<u64> {
         let vault = &self.base.vault;
-        let mut count = self.base.count_subdirs(dir)?;
+        let mut count = self.base.count_subdirs_of(dir)?;
         // The layers say which children came and went since; a directory has one name.
         let mut changed = BTreeMap::new();
         for layer in self.frozen.as_deref().into_iter().chain([&self.live]) {
@@ -103,6 +179,13 @@ impl LiveTree {
 
     /// Has the counts follow `edits`, before these are put into the live layer.
     pub(super) fn follow_subdirs(&self, edits: &IndexEdits) {
+        let has_doubles = !self.subdirs.0.lock().doubles.is_empty();
+        if has_doubles {
+            let children = edits.children.keys().map(|(dir, ..)| dir);
+            let contested = edits.contested.keys().map(|(dir, _)| dir);
+            let dirs: BTreeSet<&NodeId> = children.chain(contested).collect();
+            self.subdirs.forget_doubles(|dir| dirs.contains(dir));
+        }
         // Renamed within one directory: one name goes, another comes, in whatever order.
         let mut touched: BTreeMap<(&NodeId, &NodeId), (bool, bool)> = BTreeMap::new();
         for (key, kind) in &edits.children {
@@ -116,7 +199,7 @@ impl LiveTree {
                     *seen = (seen.0 | before, seen.1 | kind.is_some());
                 }
                 // It is counted when it is asked for, and whoever asks hears of the damage.
-                Err(_) => drop(self.subdirs.0.lock().remove(dir)),
+                Err(_) => drop(self.subdirs.0.lock().nodes.remove(dir)),
             }
         }
         for ((dir, _), (before, now)) in touched {
@@ -125,7 +208,7 @@ impl LiveTree {
     }
 
     /// Whether this child is there now, and is a directory.
-    fn shows_dir(&self, key: &(NodeId, cairnfs_merge::Name, NodeId)) -> Result<bool> {
+    fn shows_dir(&self, key: &(NodeId, Name, NodeId)) -> Result<bool> {
         for layer in [&self.live].into_iter().chain(self.frozen.as_deref()) {
             if let Some(kind) = layer.index.children.get(key) {
                 return Ok(kind.is_some_and(Kind::is_dir));
