@@ -1,7 +1,7 @@
 //! Versions: listing them, and what each changed.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::SystemTime,
 };
@@ -15,7 +15,7 @@ use crate::{
     file::Data,
     manifest::Manifest,
     places,
-    tree::{BaseTree, keys},
+    tree::{BaseTree, Layer, LiveTree, keys},
 };
 
 /// Directories above a path are looked at up to this depth, so that no damage can loop.
@@ -125,6 +125,9 @@ impl Mount {
         let vault = &self.shared().vault;
         let (before, after) =
             (BaseTree::open(vault.clone(), old)?, BaseTree::open(vault.clone(), new)?);
+        // These know which copies are called after what.
+        let bare = |tree: &BaseTree| LiveTree::over(tree.clone(), Layer::default());
+        let (was_tree, is_tree) = (bare(&before), bare(&after));
         let nodes = keys::all_nodes();
         for change in vault.maps().diff(&old, &new) {
             let change = change?;
@@ -135,7 +138,7 @@ impl Mount {
             let Some(id) = keys::parse_only_node(&change.key) else { continue };
             let was = change.old.as_deref().map(|value| before.decode(value)).transpose()?;
             let is = change.new.as_deref().map(|value| after.decode(value)).transpose()?;
-            if !each_change(&id, (&before, was.as_deref()), (&after, is.as_deref()), each)? {
+            if !each_change(&id, (&was_tree, was.as_deref()), (&is_tree, is.as_deref()), each)? {
                 break;
             }
         }
@@ -197,20 +200,20 @@ fn unless_incomplete(found: Result<bool>) -> Result<bool> {
 }
 
 /// Hands the names that a node has lost and got to `each`, and one that it has kept if it is another
-/// one now; says whether there was not enough of it yet.
+/// one now; says whether there was not enough of it yet. What goes is called what it was shown as.
 fn each_change(
     id: &NodeId,
-    (before, was): (&BaseTree, Option<&Node<Data>>),
-    (after, is): (&BaseTree, Option<&Node<Data>>),
+    (before, was): (&LiveTree, Option<&Node<Data>>),
+    (after, is): (&LiveTree, Option<&Node<Data>>),
     each: &mut dyn FnMut(ChangedPath, &[NodeId]) -> bool,
 ) -> Result<bool> {
-    let places = |tree: &BaseTree, node: Option<&Node<Data>>| -> Result<Vec<_>> {
+    let places = |tree: &LiveTree, node: Option<&Node<Data>>| -> Result<Vec<_>> {
         let Some(node) = node else { return Ok(Vec::new()) };
         let spots = spots(node, tree.displaced(id)?.as_ref()).into_iter();
         Ok(spots.map(|spot| (spot.parent, spot.name)).collect())
     };
     let (old, new) = (places(before, was)?, places(after, is)?);
-    let mut told = |tree: &BaseTree, (parent, name): &(NodeId, Name), change| {
+    let mut told = |tree: &LiveTree, (parent, name): &(NodeId, Name), change| {
         let (mut path, mut lineage) = place_of(tree, parent)?;
         lineage.insert(0, *id);
         if !path.is_empty() {
@@ -221,9 +224,16 @@ fn each_change(
     };
     // A file may have many names.
     let (was_at, is_at) = (old.iter().collect::<HashSet<_>>(), new.iter().collect::<HashSet<_>>());
-    for place in old.iter().filter(|place| !is_at.contains(place)) {
-        if !told(before, place, PathChange::Removed)? {
-            return Ok(false);
+    for place in &old {
+        let (parent, _) = place;
+        let names = match is_at.contains(place) {
+            true => copies_gone(id, before, after, place)?,
+            false => shown_as(id, before, place)?,
+        };
+        for name in names {
+            if !told(before, &(*parent, name), PathChange::Removed)? {
+                return Ok(false);
+            }
         }
     }
     for place in new.iter().filter(|place| !was_at.contains(place)) {
@@ -234,6 +244,39 @@ fn each_change(
     let kept = new.iter().find(|place| was_at.contains(place));
     let (Some(was), Some(is), Some(kept)) = (was, is, kept) else { return Ok(true) };
     if differs(was, is) { told(after, kept, PathChange::Changed) } else { Ok(true) }
+}
+
+/// The names that show the node `id` by the one that it has at `place`: this one or those of copies,
+/// none if others of the same bytes are shown.
+fn shown_as(id: &NodeId, tree: &LiveTree, place: &(NodeId, Name)) -> Result<BTreeSet<Name>> {
+    let (parent, name) = place;
+    if tree.is_at_peace()? || !tree.is_contested(parent, name)? {
+        return Ok(BTreeSet::from([name.clone()]));
+    }
+    let dirs = places::group(tree, parent)?;
+    let claimed = View::new(tree).claimed(&dirs, name)?.into_iter();
+    Ok(claimed.filter(|entry| entry.ids().contains(id)).map(|entry| entry.name).collect())
+}
+
+/// The names of copies that showed versions of the node `id` at `place`, and now show nothing.
+fn copies_gone(
+    id: &NodeId,
+    before: &LiveTree,
+    after: &LiveTree,
+    place: &(NodeId, Name),
+) -> Result<BTreeSet<Name>> {
+    let (parent, name) = place;
+    let mut gone = shown_as(id, before, place)?;
+    gone.remove(name);
+    if !gone.is_empty() {
+        let dirs = places::group(after, parent)?;
+        for name in std::mem::take(&mut gone) {
+            if View::new(after).lookup(&dirs, &name)?.is_none() {
+                gone.insert(name);
+            }
+        }
+    }
+    Ok(gone)
 }
 
 /// Whether something other than bookkeeping has changed.

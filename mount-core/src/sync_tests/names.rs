@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Peer, sync, two};
-use crate::{Ino, Keep, Observer, Outdated, PastView, Which, peers::hex};
+use crate::{Ino, Keep, Observer, Outdated, PastView, PathChange, Version, Which, peers::hex};
 
 /// Two devices that have both written `x`, and the name of the copy.
 fn with_copy() -> (Peer, Peer, String) {
@@ -68,6 +68,29 @@ fn the_kernel_is_told_of_a_copy_that_goes_when_its_conflict_is_settled() {
     assert_eq!(a.names("x"), ["x"]);
     let gone = Outdated::Name { dir: Ino::ROOT, name: copy.into_bytes() };
     assert!(heard.0.lock().contains(&gone), "{:?}", heard.0.lock());
+}
+
+#[test]
+fn the_log_calls_a_copy_that_went_by_the_name_that_it_was_shown_under() {
+    for name in ["x", "old"] {
+        let (a, b) = two();
+        a.write(name, "from a");
+        b.write(name, "from b!");
+        sync(&a, &b);
+        let copy = a.names(&format!("{name}@")).remove(0);
+        a.unlink(&copy);
+        a.mount().publish().unwrap();
+        let log = |path: Option<&str>| a.mount().log(path.map(str::as_bytes), 1, 10).unwrap();
+        let removed = |version: &Version| {
+            let removed = version.changes.iter().filter(|it| it.change == PathChange::Removed);
+            removed.map(|it| String::from_utf8(it.path.clone()).unwrap()).collect::<Vec<_>>()
+        };
+        let last = log(None).remove(0);
+        assert_eq!(removed(&last), [copy.as_str()]);
+        assert_eq!(log(Some(&copy))[0].id, last.id, "what became of the copy");
+        let of_name = removed(&log(Some(name))[0]);
+        assert!(!of_name.iter().any(|it| it == name), "{name} is there: {of_name:?}");
+    }
 }
 
 #[test]
