@@ -123,7 +123,9 @@ pub(crate) enum Verb {
     Conflicts(ConflictsArgs),
     /// Settle a conflict: say which version is to stay
     #[command(after_help = "Example:\n  cairnfs resolve ~/photos/notes.txt --keep theirs\n  \
-                            cairnfs resolve ~/photos --all --keep both --dry-run")]
+                            cairnfs resolve ~/photos --all --keep both --dry-run\n\nA removal is \
+                            no version: where one device removed a file that another changed, 'rm' of \
+                            the file keeps the removal.")]
     Resolve(ResolveArgs),
     /// Show or set how conflicts are treated
     #[command(after_help = "Example:\n  cairnfs strategy photos conflict-file --rule \

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairnfs_mount_core::{ConflictInfo, ConflictSide, Keep, Seen};
+use cairnfs_mount_core::{ConflictInfo, ConflictKind, ConflictSide, Keep, Seen};
 
 use self::over::Over;
 use super::{
@@ -168,8 +168,9 @@ fn settle(
     for conflict in &resolved.left {
         let path = target.outside(&conflict.path);
         ui::note(format_args!(
-            "{}: still conflicts",
-            ui::shown(path.as_os_str().as_encoded_bytes())
+            "{}: still conflicts{}",
+            ui::shown(path.as_os_str().as_encoded_bytes()),
+            or_remove(conflict)
         ));
     }
     if let Err(failure) = settled {
@@ -229,6 +230,15 @@ fn portions(seen: BTreeMap<Vec<u8>, Seen>) -> Vec<BTreeMap<Vec<u8>, Seen>> {
     portions
 }
 
+/// What settles a conflict of a file that was removed, and is no version of it.
+fn or_remove(conflict: &ConflictInfo) -> &'static str {
+    if conflict.kind == ConflictKind::DeleteModify {
+        ", or remove it with 'rm' to keep the removal"
+    } else {
+        ""
+    }
+}
+
 /// The refusal to decide on what was not seen.
 fn changed(path: &Path) -> Failure {
     let path = ui::shown(path.as_os_str().as_encoded_bytes());
@@ -285,9 +295,10 @@ fn choose(args: &ResolveArgs, target: &Target, found: &[ConflictInfo]) -> Result
         let path = target.outside(&conflict.path);
         let known: Vec<_> = conflict.sides.iter().map(short_id).collect();
         let message = format!(
-            "{}: no version of it was written by {whose}: name one of {}",
+            "{}: no version of it was written by {whose}: name one of {}{}",
             path.display(),
-            known.join(", ")
+            known.join(", "),
+            or_remove(conflict)
         );
         return Err(Failure::new(Code::Failed, message));
     }
@@ -404,9 +415,10 @@ fn foretell(target: &Target, conflict: &ConflictInfo, choice: &Choice) {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use cairnfs_mount_core::{Author, ConflictKind};
+    use cairnfs_mount_core::Author;
 
     use super::*;
+    use crate::cli::PassphraseArgs;
 
     fn side(path: &str, id: u8, ours: bool, age: u64) -> ConflictSide {
         ConflictSide {
@@ -459,6 +471,30 @@ mod tests {
         one.sides[2].id[31] = 0;
         let both = version_or_file(OsStr::new("2a2a"), &target(), &[one]).unwrap_err();
         assert!(both.message.contains("more than one"), "{}", both.message);
+    }
+
+    #[test]
+    fn who_means_a_removal_is_told_what_keeps_it() {
+        let changed = ConflictInfo {
+            kind: ConflictKind::DeleteModify,
+            sides: vec![side("d/f", 0x2a, false, 7)],
+            ..conflict()
+        };
+        let args = ResolveArgs {
+            path: None,
+            keep: "ours".into(),
+            all: false,
+            dry_run: false,
+            passphrase: PassphraseArgs::default(),
+        };
+        let refused = |conflict| choose(&args, &target(), &[conflict]).unwrap_err().message;
+        let message = refused(changed.clone());
+        assert!(
+            message.ends_with("2a2a2a2a, or remove it with 'rm' to keep the removal"),
+            "{message}"
+        );
+        let message = refused(ConflictInfo { kind: ConflictKind::Content, ..changed });
+        assert!(message.ends_with("name one of 2a2a2a2a"), "{message}");
     }
 
     #[test]
