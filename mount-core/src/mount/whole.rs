@@ -178,7 +178,8 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// What the last save or publish failed with; the thread has ended all the same.
+    /// What the last save failed with; the thread has ended all the same. Where only the version could not be
+    /// made, nothing is lost, and the next mount makes it.
     pub fn stop(&self) -> Result<()> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.send(Command::Stop(reply));

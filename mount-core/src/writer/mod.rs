@@ -339,7 +339,8 @@ impl Writer {
         }
     }
 
-    /// The last save and version.
+    /// The last save and version. Fails if something is in no save: without the version nothing is lost, and
+    /// the next mount makes it.
     fn finish(&mut self) -> Result<()> {
         let saved = self.save();
         for done in self.waiting.drain(..) {
@@ -350,7 +351,10 @@ impl Writer {
         for reply in self.publishers.drain(..) {
             answer(&reply, published.clone());
         }
-        published.map(drop)
+        if let Err(err) = published {
+            log::warn!("stop version=no reason={err}");
+        }
+        Ok(())
     }
 
     /// Does what peers and members asked for: one thing at least, and the rest when nobody else waits.

@@ -479,4 +479,21 @@ mod tests {
         assert!((0..10).any(|_| mounted.publish().is_ok()));
         mounted.stop().unwrap();
     }
+
+    #[test]
+    fn a_mount_whose_last_version_fails_has_lost_nothing() {
+        let (disk, device, _) = fresh(1);
+        let mounted = mount_publishing(&disk, &device, HOUR, HOUR).unwrap();
+        mounted.mkdir(ME, Ino::ROOT, b"d", 0o755).unwrap();
+        save(&mounted).unwrap();
+        for nth in 1..=8 {
+            disk.inject(Fault::Fail { call: Call::Write, nth, kind: ErrorKind::StorageFull });
+        }
+        let before = mounted.head();
+        mounted.stop().unwrap();
+        assert_eq!(mounted.head(), before, "there is a version");
+        let again = mount_publishing(&disk.kill(), &device, HOUR, HOUR).unwrap();
+        assert!(again.lookup(Ino::ROOT, b"d").is_ok());
+        again.stop().unwrap();
+    }
 }
