@@ -38,7 +38,7 @@ help:
 	@echo "make tsan    crates and daemon under a sanitizer that sees races of threads (needs a nightly toolchain with rust-src; half an hour)"
 	@echo "make cuts    the power goes on a simulated disk, a million times under a store and 30,000 times under a mount (the million: half an hour of an idle core, two hours of a busy one)"
 	@echo "make powercut  the power goes under a bucket on ext4, 500 times for each test"
-	@echo "make soak    the random tests for an hour or so: more kills, steps, bytes"
+	@echo "make soak    the random tests for an hour or two: more kills, steps, bytes, and what a daemon holds"
 	@echo "one step of make test: make deps fmt lint doc unit budget deny e2e"
 
 demo:
@@ -170,6 +170,6 @@ powercut:
 	CAIRNFS_TEST_CUTS=500 cargo test --locked -p cairnfs-tests -- --nocapture power:: harness::a_power
 
 soak:
-	@$(SAY) "The random tests, long: 3000 kills, 100000 steps a seed, a file of 20 GiB"
-	CAIRNFS_TEST_KILLS=3000 CAIRNFS_TEST_STEPS=100000 CAIRNFS_TEST_BIG_MIB=20480 \
-		cargo test --locked -p cairnfs-tests -- --test-threads=2 kill:: model:: memory::
+	@$(SAY) "The random tests, long: 3000 kills, 100000 steps a seed, a file of 20 GiB, an hour of what is held"
+	CAIRNFS_TEST_KILLS=3000 CAIRNFS_TEST_STEPS=100000 CAIRNFS_TEST_BIG_MIB=20480 CAIRNFS_TEST_SOAK_SECONDS=3600 \
+		cargo test --locked -p cairnfs-tests -- --test-threads=2 kill:: model:: memory:: soak::

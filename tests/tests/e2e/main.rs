@@ -46,6 +46,7 @@ mod saved_is_saved;
 mod scenarios;
 mod secrecy;
 mod sharing;
+mod soak;
 mod software;
 mod tool;
 mod two_machines;
