@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairnfs_store::sim;
 
 use crate::{
-    Ino,
+    Health, Ino,
     random_load::{
         ME, Op, Possible, fresh, mount, mount_publishing, number, read_back, save, sizes, step,
         write_all,
@@ -118,6 +118,9 @@ fn publishing_fails_where_saving_did() {
     mounted.mkdir(ME, Ino::ROOT, b"d", 0o755).unwrap();
     disk.inject(sim::Fault::PowerOff { after_calls: 0 });
     assert!(mounted.publish().is_err());
+    let health = mounted.status().health;
+    let Health::Poisoned { reason } = &health else { panic!("{health:?}") };
+    assert!(!reason.contains("earlier"), "{reason} is not why");
     assert!(mounted.publish().is_err());
     mounted.stop().unwrap_err();
 }

@@ -239,6 +239,14 @@ fn what_was_kept_for_deleting_is_nobody_elses_once_some_of_it_was_used() {
     full(&start(&killed, &device, RESERVE_BYTES));
     disk.set_capacity_bytes(disk.used_bytes() + (8 << 20));
     create(&mounted, b"again", &rng.bytes(500_000)).unwrap();
+    let lacks = |mounted: &Mount| mounted.shared().vault.blobs().reserve_lacks_bytes();
+    assert_eq!(lacks(&mounted), RESERVE_BYTES);
+    disk.set_capacity_bytes(disk.used_bytes() + 8 * RESERVE_BYTES);
+    for n in 0..70 {
+        create(&mounted, format!("small{n}").as_bytes(), b"x").unwrap();
+        save(&mounted).unwrap();
+    }
+    assert_eq!(lacks(&mounted), 0, "it is not kept again");
     mounted.stop().unwrap();
 }
 

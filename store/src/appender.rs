@@ -171,7 +171,11 @@ impl Appender {
                 }
                 self.try_save(payload, kind)
             }
-            other => other,
+            Ok(seq) => {
+                self.reserve.ensure();
+                Ok(seq)
+            }
+            Err(err) => Err(err),
         }
     }
 

@@ -351,10 +351,13 @@ impl Writer {
         for reply in self.publishers.drain(..) {
             answer(&reply, published.clone());
         }
-        if let Err(err) = published {
-            log::warn!("stop version=no reason={err}");
+        match published {
+            Err(err) if self.shared.core.read().unsaved_changes() == 0 => {
+                log::warn!("stop version=no reason={err}");
+                Ok(())
+            }
+            published => published.map(drop),
         }
-        Ok(())
     }
 
     /// Does what peers and members asked for: one thing at least, and the rest when nobody else waits.

@@ -99,8 +99,11 @@ impl Writer {
     /// Takes what was put for a save that failed out of the log again.
     pub(super) fn drop_batch(&mut self) {
         let drops = self.appender.batch_bytes() > 0;
-        // A poisoned log refuses this too.
-        if let Err(err) = self.appender.discard_batch() {
+        // A poisoned log refuses this too, and whoever met what poisoned it says so.
+        let was_poisoned = self.appender.poisoned();
+        if let Err(err) = self.appender.discard_batch()
+            && !was_poisoned
+        {
             log::error!("discard failed reason={err}");
             self.note_poison(&err.into());
         }
