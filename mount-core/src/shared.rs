@@ -201,6 +201,8 @@ struct Flags {
     drops: AtomicU64,
     /// Whether peers wait for versions.
     awaited: AtomicBool,
+    /// Nodes that operations before this one made may be known to other devices.
+    given: AtomicU64,
 }
 
 impl Shared {
@@ -314,6 +316,17 @@ impl Shared {
             let observers = self.observers.lock().0.clone();
             observers.iter().for_each(|observer| observer.outdated(outdated.to_vec()));
         }
+    }
+
+    /// Another device asks for what is published: from now on it may know all of that.
+    pub(crate) fn note_given(&self) {
+        let next = self.core.read().op.lamport;
+        self.flags.given.fetch_max(next, Ordering::Relaxed);
+    }
+
+    /// Whether another device may know what `op` of this one has made.
+    pub(crate) fn may_be_known(&self, op: &OpId) -> bool {
+        op.lamport < self.flags.given.load(Ordering::Relaxed)
     }
 
     pub(crate) fn fetch_begins(&self) {

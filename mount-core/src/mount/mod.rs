@@ -34,7 +34,7 @@ use crate::{
     file::{Base, Data, File},
     files::Files,
     follow::{self, Claim},
-    inodes::{Bound, Inodes, Orphan, Shown},
+    inodes::{Bound, Orphan, Shown},
     order::{self, Mutex},
     places,
     shared::{Core, Shared},
@@ -82,7 +82,7 @@ struct Change<'c> {
     edit: Edit<'c, Data, LiveTree>,
     op: cairnfs_merge::OpId,
     files: &'c Files,
-    inodes: &'c Mutex<Inodes, order::Inodes>,
+    shared: &'c Shared,
     /// Whether a version is being made of the changes so far.
     is_publishing: bool,
     next_n: &'c mut u32,
@@ -103,10 +103,13 @@ impl Change<'_> {
         self.files.get(shown).is_some_and(|file| file.lock().is_changed())
     }
 
-    /// Whether `entry` was made a moment ago, and no version that is being made tells of it yet.
+    /// Whether `entry` was made a moment ago, and neither another device nor a version that is being
+    /// made knows of it.
     fn is_young(&self, entry: &Entry<Data>) -> bool {
-        let is_newborn = entry.id().born() == Some(self.op);
-        is_newborn || !self.is_publishing && self.inodes.lock().is_young(&Mount::shown(entry))
+        let Some(born) = entry.id().born() else { return false };
+        let shown = Mount::shown(entry);
+        let is_unknown = !self.is_publishing && !self.shared.may_be_known(&born);
+        born == self.op || is_unknown && self.shared.inodes.lock().is_young(&shown)
     }
 
     fn lookup(&self, dirs: &[NodeId], name: &Name) -> Result<Option<Entry<Data>>> {
@@ -306,7 +309,7 @@ impl Mount {
             edit: Edit::new(&core.tree, core.op),
             op: core.op,
             files: &core.files,
-            inodes: &self.shared().inodes,
+            shared: self.shared(),
             is_publishing: core.tree.is_frozen(),
             next_n: &mut core.next_n,
             now: Time::now(),
@@ -336,7 +339,8 @@ impl Mount {
             // Of several versions this one may have gone, which only who has it open would notice: to look
             // for it costs a look at all names that the file has left.
             let Some(content) = &entry.content else { return Ok(()) };
-            if core.tree.is_at_peace()? || core.files.get(&shown).is_none() {
+            let is_alone = !entry.is_copy() && core.tree.is_at_peace()?;
+            if is_alone || core.files.get(&shown).is_none() {
                 return Ok(());
             }
             if follow::shown_as(&core.tree, &shown, &content.id)?.is_some() {

@@ -462,13 +462,12 @@ fn move_over(
     Ok(Renamed::Moved { over: Some(Box::new(Lost { entry: over, old })) })
 }
 
-/// Whether the rename is an editor's save: a file that was made a moment ago, and changed by no other
-/// device, over one of its kind.
+/// Whether the rename is an editor's save: a file that was made a moment ago, and that no other device
+/// knows, over one of its kind.
 fn is_save(change: &Change<'_>, temp: &Entry<Data>, target: &Entry<Data>) -> Result<bool> {
     if target.is_copy() || !change.is_young(temp) || !change.edit.can_replace(temp, target)? {
         return Ok(false);
     }
-    let node = |entry: &Entry<Data>| change.edit.tree().node(&entry.id())?.ok_or(Error::Stale);
-    let is_own = node(temp)?.live.iter().all(|(op, _)| op.device == change.op.device);
-    Ok(is_own && node(target)?.places.len() == 1)
+    let target = change.edit.tree().node(&target.id())?.ok_or(Error::Stale)?;
+    Ok(target.places.len() == 1)
 }

@@ -100,6 +100,7 @@ impl Mount {
         have: &[VersionId],
         max: usize,
     ) -> Result<Vec<VersionId>> {
+        self.shared().note_given();
         let vault = &self.shared().vault;
         let head = BlobId(*head);
         let theirs = vault.manifest(&head)?.ok_or(Error::NotFound)?;
@@ -122,6 +123,7 @@ impl Mount {
     ///
     /// Damage, [`Error::Io`].
     pub fn sealed(&self, id: &[u8; 32]) -> Result<Option<Vec<u8>>> {
+        self.shared().note_given();
         let blobs = self.shared().vault.blobs();
         let id = BlobId(*id);
         if !blobs.contains(&id)? {

@@ -243,23 +243,19 @@ fn a_save_by_rename_is_an_edit_of_the_file_though_a_version_has_seen_the_tempora
 }
 
 #[test]
-fn what_another_device_does_to_a_temporary_file_stays_with_that() {
+fn what_another_device_knows_is_no_temporary_file() {
     let (a, b) = two();
-    a.write("temp", "a");
+    a.write("mine", "a");
+    b.write("theirs", "b");
     sync(&a, &b);
-    a.rename("temp", "old");
-    b.write("temp", "b");
-    sync(&a, &b);
-    let tree = a.tree();
-    assert!(["old=a", "temp=b"].iter().all(|file| tree.contains(&(*file).into())), "{tree:?}");
-    // What another device has made is no temporary file.
-    b.write("other", "b");
-    sync(&a, &b);
-    a.rename("other", "old");
-    b.write("other", "c");
-    sync(&a, &b);
-    let tree = a.tree();
-    assert!(tree.contains(&"old=c".into()) && !tree.contains(&"other=c".into()), "{tree:?}");
+    for name in ["mine", "theirs"] {
+        a.rename(name, "old");
+        b.write(name, "goes with it");
+        sync(&a, &b);
+        let tree = a.tree();
+        let [old, gone] = ["old", name].map(|name| format!("{name}=goes with it"));
+        assert!(tree.contains(&old) && !tree.contains(&gone), "{tree:?}");
+    }
 }
 
 #[test]
