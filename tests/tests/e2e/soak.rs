@@ -15,7 +15,7 @@ const GROWTH_MAX: u64 = 24 * MIB;
 const FILES: u64 = 40;
 
 /// What a process holds.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Debug)]
 struct Held {
     files: usize,
     threads: usize,
@@ -26,6 +26,10 @@ impl Held {
         let count =
             |what: &str| fs::read_dir(format!("/proc/{}/{what}", peer.pid())).unwrap().count();
         Self { files: count("fd"), threads: count("task") }
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        self.files <= other.files && self.threads <= other.threads
     }
 }
 
@@ -85,9 +89,9 @@ fn two_devices_that_are_worked_on_hold_no_more_in_the_end_than_before() {
     let end = memory();
     eprintln!("{warm_rounds} of {rounds} rounds: {warm:?} bytes, then {end:?}; {warm_held:?}");
     assert!(rounds > warm_rounds, "nothing was done in the rest of the time");
-    // A request that has just been answered may still be put away.
-    eventually("as many files and threads as before", Duration::from_secs(60), || {
-        held() == warm_held
+    // A request that has just been answered may still be put away, at either time.
+    eventually("no more files and threads than before", Duration::from_secs(60), || {
+        held().iter().zip(&warm_held).all(|(now, before)| now.is_within(before))
     });
     for (warm, end) in warm.into_iter().zip(end) {
         assert!(end <= warm + GROWTH_MAX, "{} MiB, and {} in the end", warm / MIB, end / MIB);
