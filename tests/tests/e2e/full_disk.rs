@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use cairnfs_tests::{Home, Image, Peer, data, eventually, peer::BUCKET};
+use cairnfs_tests::{
+    Home, Image, Peer, data, eventually,
+    peer::{BUCKET, UNPUBLISHED},
+};
 use rustix::io::Errno;
 
 const ENOSPC: Option<i32> = Some(Errno::NOSPC.raw_os_error());
@@ -98,6 +101,27 @@ fn deleting_works_on_a_full_disk_and_writing_goes_on_when_there_is_space_again()
     peer.kill_and_remount();
     assert!(peer.read("again") == data::bytes(9, 2 << 20));
     peer.check().succeeds();
+}
+
+/// What was written since the last version is more than the space kept for deleting has room for.
+#[test]
+fn an_unmount_that_finds_no_room_for_a_version_says_so_and_loses_nothing() {
+    let peer = Peer::on(Home::on(Image::tmpfs(64)), &UNPUBLISHED);
+    for n in 0..1_200 {
+        peer.write(format!("f{n}"), data::bytes(n, 3_000));
+    }
+    peer.wait_safe();
+    let ballast = peer.home().image().path().join("ballast");
+    let full = fs::write(&ballast, vec![1; 64 << 20]).unwrap_err();
+    assert_eq!(full.raw_os_error(), ENOSPC, "{full}");
+    let dir = peer.dir();
+    let umount = peer.home().cairnfs(&["umount", dir.to_str().unwrap()]).succeeds();
+    assert!(umount.stderr.contains("not published yet: no space"), "{umount}");
+    fs::remove_file(ballast).unwrap();
+    peer.mount();
+    for n in 0..1_200 {
+        assert!(peer.read(format!("f{n}")) == data::bytes(n, 3_000), "f{n}");
+    }
 }
 
 #[test]
