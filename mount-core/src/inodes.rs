@@ -13,14 +13,17 @@
 //! the number of another one (a temporary file renamed over it, whose node has gone), or an open
 //! file has lost its last name.
 
+mod young;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use cairnfs_merge::{ContentId, DeviceId, Node, NodeId, OpId};
 
+use self::young::Young;
 use crate::{
     Ino,
     file::{Data, File},
@@ -35,12 +38,6 @@ const N_MAX: u32 = (1 << 24) - 1;
 /// As often as the kernel is taken to have been told of a number that nobody has counted: it is never
 /// forgotten, as the kernel may give back any part of it.
 const UNCOUNTED: u64 = u64::MAX / 2;
-
-/// How long nodes are counted at least once in a while: an editor's save takes less, and hardly ever falls
-/// on the end of it.
-const YOUNG_FOR: Duration = Duration::from_secs(60);
-/// Counted nodes that outlive a version, at most: 1 MiB of them.
-const YOUNG_MAX: usize = 1 << 15;
 
 /// Directories that merges have removed and that the kernel may know, at most: some 2 MiB of them.
 pub(crate) const GONE_DIRS_MAX: usize = 4096;
@@ -95,11 +92,9 @@ pub(crate) struct Inodes {
     bound: HashMap<Ino, (Bound, u64)>,
     by_shown: BTreeMap<Shown, Ino>,
     next_bound: u64,
-    /// How often the kernel was told of each node born lately: only these can become what they are
-    /// renamed over, and then their numbers live on.
-    young: HashMap<Ino, u64>,
-    /// Since when they are counted.
-    young_since: Option<Instant>,
+    /// Nodes born lately: only these can become what they are renamed over, and then their numbers
+    /// live on.
+    young: Young,
     /// The directories that merges have removed while nobody had them open, the oldest first. Somebody
     /// may stand in one; most were never heard of by the kernel, which will not forget them then.
     gone_dirs: VecDeque<Ino>,
@@ -133,28 +128,20 @@ impl Inodes {
 
     /// The kernel was told `ino` once more; `newborn` if its node was born since the last version.
     pub(crate) fn told(&mut self, ino: Ino, newborn: bool) {
-        if let Some((_, count)) = self.bound.get_mut(&ino) {
-            *count += 1;
-        } else if let Some(count) = self.young.get_mut(&ino) {
-            *count += 1;
-        } else if newborn {
-            self.young.insert(ino, 1);
+        match self.bound.get_mut(&ino) {
+            Some((_, count)) => *count += 1,
+            None => self.young.told(ino, newborn),
         }
     }
 
     /// Whether `shown` was born lately, and all that the kernel was told of it has been counted.
     pub(crate) fn is_young(&self, shown: &Shown) -> bool {
-        self.known(shown).is_some_and(|ino| self.young.contains_key(&ino))
+        self.known(shown).is_some_and(|ino| self.young.has(ino))
     }
 
     /// The kernel gives back `count` of what it was told.
     pub(crate) fn forget(&mut self, ino: Ino, count: u64) {
-        if let Some(told) = self.young.get_mut(&ino) {
-            *told = told.saturating_sub(count);
-            if *told == 0 {
-                self.young.remove(&ino);
-            }
-        }
+        self.young.forget(ino, count);
         if let Some((bound, told)) = self.bound.get_mut(&ino) {
             *told = told.saturating_sub(count);
             match bound {
@@ -191,7 +178,7 @@ impl Inodes {
         let ino = self.number(from);
         let told = match self.bound.remove(&ino) {
             Some((_, told)) => told,
-            None => self.young.remove(&ino).unwrap_or(1),
+            None => self.young.take(ino).unwrap_or(1),
         };
         self.by_shown.remove(&from);
         self.bound.insert(ino, (Bound::Shown(to), told));
@@ -217,7 +204,7 @@ impl Inodes {
     fn count(&mut self, ino: Ino) -> u64 {
         match self.bound.get(&ino) {
             Some((_, told)) => *told,
-            None => self.young.remove(&ino).unwrap_or(UNCOUNTED),
+            None => self.young.take(ino).unwrap_or(UNCOUNTED),
         }
     }
 
@@ -302,6 +289,8 @@ impl Inodes {
         let ino = self.number(shown);
         self.by_shown.remove(&shown);
         self.bound.insert(ino, (Bound::RemovedDir(shown, node), 0));
+        // It may have been forgotten, come back, and gone again.
+        self.gone_dirs.retain(|gone| *gone != ino);
     }
 
     /// A merge has removed `dirs`, which nobody has open. Of those removed so the last
@@ -310,8 +299,8 @@ impl Inodes {
         for (id, node) in dirs {
             let shown = Shown::node(id);
             let ino = self.number(shown);
-            self.gone_dirs.push_back(ino);
             self.removed_dir(shown, node);
+            self.gone_dirs.push_back(ino);
         }
         if self.gone_dirs.len() > GONE_DIRS_MAX {
             let is_known =
@@ -362,11 +351,7 @@ impl Inodes {
     /// A version was begun at `now`: nodes that were born before it, and long enough ago, keep their
     /// ids for ever.
     pub(crate) fn grown_up(&mut self, now: Instant) {
-        let since = *self.young_since.get_or_insert(now);
-        if now.duration_since(since) >= YOUNG_FOR || self.young.len() > YOUNG_MAX {
-            self.young = HashMap::new();
-            self.young_since = Some(now);
-        }
+        self.young.grown_up(now);
     }
 
     fn bind(&mut self, shown: Shown, told: u64) -> Ino {
@@ -477,25 +462,20 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_young_for_a_minute_or_until_there_are_many() {
+    fn a_directory_that_goes_twice_is_remembered_as_what_went_last() {
         let mut inodes = Inodes::default();
-        let begun = Instant::now();
-        inodes.grown_up(begun);
-        let ino = inodes.number(born(1, 0));
-        inodes.told(ino, true);
-        inodes.grown_up(begun + YOUNG_FOR / 2);
-        assert!(inodes.is_young(&born(1, 0)));
-        inodes.told(ino, false);
+        let node = || Arc::new(Node::empty(crate::Kind::Dir));
+        let id = |n| born(1, n).node;
+        inodes.gone_dirs(vec![(id(0), node())]);
+        let ino = inodes.known(&born(1, 0)).unwrap();
         inodes.forget(ino, 1);
-        assert!(inodes.is_young(&born(1, 0)), "what it was told since is not counted");
-        inodes.grown_up(begun + YOUNG_FOR);
-        assert!(!inodes.is_young(&born(1, 0)));
-        for n in 0..=u32::try_from(YOUNG_MAX).unwrap() {
-            let ino = inodes.number(born(2, n));
-            inodes.told(ino, true);
-        }
-        inodes.grown_up(begun + YOUNG_FOR);
-        assert!(inodes.young.is_empty(), "without bound");
+        let more = u32::try_from(GONE_DIRS_MAX).unwrap();
+        inodes.gone_dirs((2..more).map(|n| (id(n), node())).collect());
+        // It had come back.
+        inodes.gone_dirs(vec![(id(0), node()), (id(1), node())]);
+        assert!(matches!(inodes.resolve(ino), Some(Bound::RemovedDir(..))));
+        inodes.gone_dirs(vec![(id(more), node())]);
+        assert!(matches!(inodes.resolve(ino), Some(Bound::RemovedDir(..))), "it is not the oldest");
     }
 
     #[test]
