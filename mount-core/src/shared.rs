@@ -201,7 +201,9 @@ struct Flags {
     drops: AtomicU64,
     /// Whether peers wait for versions.
     awaited: AtomicBool,
-    /// Nodes that operations before this one made may be known to other devices.
+    /// The last operation of this device that the observers were told of in a version.
+    told: AtomicU64,
+    /// The last one of which another device may know.
     given: AtomicU64,
 }
 
@@ -304,7 +306,11 @@ impl Shared {
 
     /// Tells the observers of the version we stand on.
     pub(crate) fn tell_head(&self) {
-        let head = self.core.read().head.manifest.id.0;
+        let head = {
+            let core = self.core.read();
+            self.flags.told.store(core.head.vv.get(&core.op.device), Ordering::Relaxed);
+            core.head.manifest.id.0
+        };
         let observers = self.observers.lock().0.clone();
         observers.iter().for_each(|observer| observer.head_changed(head));
     }
@@ -320,13 +326,12 @@ impl Shared {
 
     /// Another device asks for what is published: from now on it may know all of that.
     pub(crate) fn note_given(&self) {
-        let next = self.core.read().op.lamport;
-        self.flags.given.fetch_max(next, Ordering::Relaxed);
+        self.flags.given.fetch_max(self.flags.told.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Whether another device may know what `op` of this one has made.
     pub(crate) fn may_be_known(&self, op: &OpId) -> bool {
-        op.lamport < self.flags.given.load(Ordering::Relaxed)
+        op.lamport <= self.flags.given.load(Ordering::Relaxed)
     }
 
     pub(crate) fn fetch_begins(&self) {

@@ -226,9 +226,10 @@ fn each_change(
     let (was_at, is_at) = (old.iter().collect::<HashSet<_>>(), new.iter().collect::<HashSet<_>>());
     for place in &old {
         let (parent, _) = place;
-        let names = match is_at.contains(place) {
-            true => copies_gone(id, before, after, place)?,
-            false => shown_as(id, before, place)?,
+        let names = if is_at.contains(place) {
+            copies_gone(id, before, after, place)?
+        } else {
+            shown_as(id, before, place)?
         };
         for name in names {
             if !told(before, &(*parent, name), PathChange::Removed)? {

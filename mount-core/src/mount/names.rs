@@ -17,7 +17,6 @@ use crate::{
         attrs::{self, Times},
         limits::{LINKS_MAX, TARGET_BYTES_MAX},
     },
-    vault::Vault,
 };
 
 const SET_GID: u32 = 0o2000;
@@ -305,13 +304,7 @@ impl Mount {
                         Renamed::Moved { over: None }
                     }
                     (_, Some(over)) if same_file(&moved, &over) => return Ok(Renamed::Nothing),
-                    (_, Some(over)) => move_over(
-                        change,
-                        &self.shared().vault,
-                        &moved,
-                        over,
-                        (&new_dirs, &new_name),
-                    )?,
+                    (_, Some(over)) => move_over(change, &moved, over, (&new_dirs, &new_name))?,
                     (_, None) => {
                         change.edit.rename(&moved, &new_dirs, &new_name)?;
                         Renamed::Moved { over: None }
@@ -427,7 +420,6 @@ fn same_file(one: &Entry<Data>, other: &Entry<Data>) -> bool {
 /// Moves a name over another one, which is called `name` in `dirs`.
 fn move_over(
     change: &mut Change<'_>,
-    vault: &Vault,
     moved: &Entry<Data>,
     over: Entry<Data>,
     (dirs, name): (&[NodeId], &Name),
@@ -441,7 +433,7 @@ fn move_over(
         if change.is_changed(&Mount::shown(moved)) {
             temp.content.clone_from(&over.content);
             if let Some(content) = temp.content.as_mut().filter(|_| old.content.len() > 1) {
-                content.id = vault.id_to_come(&moved.id());
+                content.id = change.shared.vault.id_to_come(&moved.id());
             }
         }
         let own = change.edit.tree().node(&temp.id())?.ok_or(Error::Stale)?.attrs_of(None).to_map();
